@@ -1,0 +1,37 @@
+"""Errors a user can act on.
+
+Each message says what was wrong, the value, what was expected and what to do next. The command line
+prints them in one line and exits with code 2; anything else is a bug and shows its traceback.
+"""
+
+
+class TaskVectorsError(Exception):
+    """Anything that went wrong because of what was asked for or given."""
+
+
+class UnsupportedModelError(TaskVectorsError):
+    """The model's family, or the site asked for, is not one the adapter can read and edit."""
+
+
+class TokenizationError(TaskVectorsError):
+    """A prompt and its answer cannot be told apart as tokens."""
+
+
+class PromptTooLongError(TaskVectorsError):
+    """A prompt has more tokens than the model's context holds."""
+
+
+class PositionError(TaskVectorsError):
+    """A position does not exist in a prompt."""
+
+
+class DataError(TaskVectorsError):
+    """A data file or a data set does not hold what it should."""
+
+
+class VectorMismatchError(TaskVectorsError):
+    """A vector was made for another model, or for other sites."""
+
+
+class MemoryBudgetError(TaskVectorsError):
+    """The smallest piece of work does not fit the memory that was granted."""

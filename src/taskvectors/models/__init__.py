@@ -1,0 +1,22 @@
+"""Where we look: loading models, their families, and their sites.
+
+The only folder that knows transformers' module paths and that registers hooks.
+"""
+
+from taskvectors.models.families import FAMILIES, Family
+from taskvectors.models.language_model import LanguageModel
+from taskvectors.models.loading import EMBEDDED, load_model
+from taskvectors.models.sites import COMPONENTS, EMBED, Component, reading, rewriting
+
+__all__ = [
+    "COMPONENTS",
+    "EMBED",
+    "EMBEDDED",
+    "FAMILIES",
+    "Component",
+    "Family",
+    "LanguageModel",
+    "load_model",
+    "reading",
+    "rewriting",
+]

