@@ -45,6 +45,9 @@ class Family:
     """Module whose output the MLP adds to the residual stream."""
     post_attention_norm: str | None = None
     """The norm on attention's output, where there is one."""
+    pre_norm_flag: str | None = None
+    """Config field that says whether norms come before attention and MLP. Where it is false, attention
+    reads the residual stream itself, and each sum goes through a norm on its way on."""
     parallel_flag: str | None = None
     """Config field that says whether attention and MLP read the same state (no site between them)."""
     linear_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
@@ -105,6 +108,7 @@ _FAMILIES = (
         project_out="project_out",
         output_projection="self_attn.out_proj",
         attention_norm="self_attn_layer_norm",
+        pre_norm_flag="do_layer_norm_before",
         attention_output="self_attn.out_proj",
         mlp_output="fc2",
         linear_targets=("q_proj", "k_proj", "v_proj", "out_proj"),

@@ -129,6 +129,17 @@ class LanguageModel:
         return flag is not None and bool(getattr(self.config, flag))
 
     @cached_property
+    def is_post_norm(self) -> bool:
+        """Whether a norm follows each sum, so that a block's parts do not add up to what it gives."""
+        flag = self.family.pre_norm_flag
+        return flag is not None and not getattr(self.config, flag)
+
+    def attention_norm(self, layer: int) -> nn.Module | None:
+        """The norm through which a block's attention reads the residual stream; None where there is none."""
+        path = self.family.attention_norm
+        return None if self.is_post_norm or not path else self.module(layer, path)
+
+    @cached_property
     def unembedding(self) -> Unembedding:
         """The last linear map and the soft-cap on its logits."""
         head = self.hf.get_output_embeddings()

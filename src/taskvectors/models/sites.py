@@ -84,7 +84,7 @@ def _register(
 
     def in_rows(out: Tensor) -> Tensor:
         before = entered[0]  # OPT's MLP works on [batch * pos, d_model]
-        rows = out.view(before.shape)
+        rows = out.view(*before.shape[:-1], out.shape[-1])
         if component == "resid_mid":
             return (rewrite(rows + before) - before).view(out.shape)
         return rewrite(rows).view(out.shape)

@@ -9,7 +9,7 @@ gradient is formed in the forward pass and the backward pass only scales it. The
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 VOCABULARY_SLICE = 4096
@@ -58,6 +58,7 @@ def score_tokens(
     targets: Int[Tensor, " row"],
     *,
     bias: Float[Tensor, " d_vocab"] | None = None,
+    has_bias: Bool[Tensor, " row"] | None = None,
 ) -> TokenScores:
     """Log-probability of one target per row and the arg-max over the full vocabulary, without gradient.
 
@@ -65,10 +66,14 @@ def score_tokens(
         unembedding: The model's last linear map.
         state: States after the final norm.
         targets: One token per row.
-        bias: A constant added to every row's logits (the logit-bias control).
+        bias: A constant added to the logits (the logit-bias control).
+        has_bias: To which rows it is added; all by default.
     """
     with torch.no_grad():
-        walk = _walk(unembedding, state.detach().contiguous(), targets, with_gradient=False, bias=bias)
+        added = None
+        if bias is not None:
+            added = bias.unsqueeze(0) if has_bias is None else has_bias.unsqueeze(1) * bias
+        walk = _walk(unembedding, state.detach().contiguous(), targets, with_gradient=False, bias=added)
     return TokenScores(
         log_probability=walk.target - walk.normalizer, best=walk.best, normalizer=walk.normalizer
     )
@@ -131,7 +136,7 @@ def _walk(
         best = torch.where(top > maximum, index + start, best)
         raised = torch.maximum(maximum, top)
         shrink = torch.exp(maximum - raised)
-        weights = logits.float().sub_(raised.unsqueeze(1)).exp_()
+        weights = (logits - raised.unsqueeze(1)).exp_()  # float32; logits stay for the slope
         total = total * shrink + weights.sum(dim=1)
         if expected is not None:
             if cap is not None:  # derivative of cap·tanh(x/cap)
@@ -155,5 +160,5 @@ def _slice_logits(
     if unembedding.softcap is not None:
         logits = unembedding.softcap * torch.tanh(logits / unembedding.softcap)
     if bias is not None:
-        logits = logits + bias[start : start + weight.shape[0]].to(logits.dtype)
+        logits = logits + bias[:, start : start + weight.shape[0]]
     return logits

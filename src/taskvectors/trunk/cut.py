@@ -73,6 +73,11 @@ class Cut:
         return Columns(index=index, present=present)
 
 
+def suffix_start(prompt: Prompt, positions: Sequence[Position]) -> int:
+    """Where a prompt's suffix begins: its earliest position of some, or its last token."""
+    return min((len(prompt.token_ids) - 1, *resolve_positions(prompt, tuple(positions))))
+
+
 def cut_prompts(
     prompts: Sequence[Prompt], positions: Sequence[Position], *, device: torch.device
 ) -> Cut:
@@ -80,7 +85,7 @@ def cut_prompts(
     starts, prefixes, suffixes, first_reads = [], [], [], []
     for prompt in prompts:
         last = len(prompt.token_ids) - 1
-        start = min((last, *resolve_positions(prompt, tuple(positions))))
+        start = suffix_start(prompt, positions)
         tokens = prompt.token_ids + prompt.answer_ids[:-1]
         starts.append(start)
         prefixes.append(tokens[:start])

@@ -203,16 +203,34 @@ class Trunk:
         states: Float[Tensor, "row branch suffix d_model"],
         batch: Batch,
         *,
-        logit_bias: Float[Tensor, " d_vocab"] | None = None,
+        first_bias: Float[Tensor, " d_vocab"] | None = None,
     ) -> AnswerScores:
-        """Log-probabilities of the answers' tokens and the arg-max at each, without gradient."""
+        """Log-probabilities of the answers' tokens and the arg-max at each, without gradient.
+
+        Args:
+            states: What `run` returned for this batch.
+            batch: The batch.
+            first_bias: Added to the logits of each answer's first token.
+        """
         with torch.no_grad():
             read = self.answer_states(states, batch)
             n_branches = read.shape[1]
             final = self.model.final_state(read).flatten(0, 1)
             targets = batch.targets.repeat_interleave(n_branches)
-            scores = score_tokens(self.model.unembedding, final, targets, bias=logit_bias)
+            has_bias = None
+            if first_bias is not None:
+                has_bias = (batch.read_slots == 0).repeat_interleave(n_branches)
+            scores = score_tokens(
+                self.model.unembedding, final, targets, bias=first_bias, has_bias=has_bias
+            )
             return self._spread(scores, targets, batch, n_branches)
+
+    def tokens_run(self, branches: Sequence[Branch]) -> int:
+        """Tokens the trunk and these branches cost, one that runs through half of the blocks as half."""
+        lengths = self.cut.tokens.prefix_lengths.sum() + self.cut.tokens.suffix_lengths.sum()
+        reads = sum(len(a) + f for a, f in zip(self.cut.answers, self.cut.first_reads, strict=True))
+        share = sum(1 - (joins_after(b, self.model.n_layers) + 1) / self.model.n_layers for b in branches)
+        return int(lengths) + round(reads * share)
 
     def _spread(
         self, scores: TokenScores, targets: Tensor, batch: Batch, n_branches: int

@@ -1,0 +1,81 @@
+# Everything runs in .venv, made on first use and brought up to date when pyproject.toml changes.
+#   make demo     the main job on a real model, and a report to look at
+#   make test     all tests
+# Another build of torch (a CPU or CUDA one): make demo TORCH='torch==2.13.0 --index-url ...'
+
+PYTHON ?= python3
+TORCH  ?= torch==2.13.0
+BIN    := .venv/bin
+# -qq: errors alone are shown
+PIP    := $(BIN)/pip install -qq --disable-pip-version-check
+
+# two workers with one thread each: the small random models of the fast tier gain nothing from more
+FAST := OMP_NUM_THREADS=1 $(BIN)/pytest -q -rs -n 2 -m "not slow and not gpu"
+SLOW := $(BIN)/pytest -q -rs --durations=10 -m "slow or gpu"
+
+.DEFAULT_GOAL := help
+.NOTPARALLEL:
+.PHONY: help demo test test-fast test-slow lint format docs benchmarks browser clean
+
+help:
+	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' Makefile | expand -t 14
+
+demo: .venv/installed  ## learn a task vector for the embedded model, compare, write the report
+	@$(BIN)/taskvectors demo
+
+test: test-fast test-slow  ## all tests: the fast tier, then the slow one
+
+test-fast: .venv/installed  ## tests on small random models
+	$(FAST)
+
+test-slow: .venv/installed browser  ## tests on the embedded model, in a browser, on a GPU if there is one
+	$(SLOW)
+
+lint: .venv/installed-lint  ## style, spelling, types, and the order of the folders
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/codespell
+	$(BIN)/lint-imports --no-logo
+	$(BIN)/mypy
+
+format: .venv/installed-lint  ## write the code in the one style
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+docs: .venv/installed-docs  ## the documentation as a web site, in site/
+	$(BIN)/mkdocs build --quiet --strict
+
+benchmarks: .venv/installed  ## the numbers that the documentation quotes
+	@for script in benchmarks/*.py; do \
+	  echo "== $$script" >&2; $(BIN)/python $$script --json || exit 1; \
+	done
+
+browser:
+	@command -v chromium >/dev/null || command -v google-chrome >/dev/null || \
+	  echo "No Chromium here: the test that opens the report in a browser will be skipped."
+
+clean:  ## remove .venv and all that was built
+	rm -rf .venv dist build site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+
+# One file per step of the installation; `make` compares their dates with that of pyproject.toml.
+.venv/made:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { \
+	  echo "Python 3.11 or newer is needed, and $(PYTHON) is $$($(PYTHON) -V 2>&1)."; \
+	  echo "Name another one: make PYTHON=python3.12"; exit 1; }
+	@echo "Making .venv and installing into it; torch is the large part."
+	@$(PYTHON) -m venv .venv
+	@$(PIP) 'pip>=25.1'  # older ones have no --group
+	@$(PIP) $(foreach word,$(TORCH),'$(word)')
+	@touch $@
+
+.venv/installed: pyproject.toml .venv/made
+	@$(PIP) --editable '.[demo]' --group test
+	@touch $@
+
+.venv/installed-lint: .venv/installed
+	@$(PIP) --group lint
+	@touch $@
+
+.venv/installed-docs: .venv/installed
+	@$(PIP) --group docs
+	@touch $@

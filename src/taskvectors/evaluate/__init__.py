@@ -1,0 +1,24 @@
+"""Does it work: scores, the measures made of them, and how far they can be trusted."""
+
+from taskvectors.evaluate.measures import Measures, label_starts, label_tokens, measure
+from taskvectors.evaluate.measuring import dose_response, evaluate
+from taskvectors.evaluate.scoring import Labels, Scores, score
+from taskvectors.evaluate.side_effects import SideEffects, side_effects
+from taskvectors.evaluate.statistics import Difference, paired_difference, wilson_interval
+
+__all__ = [
+    "Difference",
+    "Labels",
+    "Measures",
+    "Scores",
+    "SideEffects",
+    "dose_response",
+    "evaluate",
+    "label_starts",
+    "label_tokens",
+    "measure",
+    "paired_difference",
+    "score",
+    "side_effects",
+    "wilson_interval",
+]

@@ -1,0 +1,76 @@
+"""From scores to the numbers that are reported.
+
+The definitions are those of the page `docs/measures.md`: `accuracy` is on whole answers over the full
+vocabulary.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from taskvectors.evaluate.scoring import Labels, Scores
+from taskvectors.evaluate.statistics import wilson_interval
+from taskvectors.prompts import Prompt
+from taskvectors.tasks import Task
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measures:
+    """How well one branch answers a set of prompts."""
+
+    accuracy: float
+    """Share of answers of which every token is the full-vocabulary arg-max."""
+    ci_low: float
+    ci_high: float
+    """95 % Wilson interval of `accuracy`."""
+    n: int
+    """Number of prompts."""
+    first_token_accuracy: float
+    label_accuracy: float | None
+    """Share in which the right label has the largest summed log-probability among the task's labels;
+    None unless every label occurs in the training split."""
+    in_label_set: float
+    """Share in which the predicted first token begins some label of the task."""
+    answer_logprob: float
+    """Mean over prompts of the mean log-probability of the answer's tokens, in nats."""
+
+
+def measure(scores: Scores, label_starts: frozenset[int]) -> Measures:
+    """The measures of one branch.
+
+    Args:
+        scores: Scores with a branch axis of one.
+        label_starts: The first tokens of the task's labels.
+    """
+    n = scores.is_correct.shape[1]
+    low, high = wilson_interval(int(scores.is_correct.sum()), n)
+    labels = scores.label_is_correct
+    predicted = scores.first_token[0].tolist()
+    return Measures(
+        accuracy=_mean(scores.is_correct),
+        ci_low=low,
+        ci_high=high,
+        n=n,
+        first_token_accuracy=_mean(scores.first_is_correct),
+        label_accuracy=None if labels is None else _mean(labels),
+        in_label_set=sum(token in label_starts for token in predicted) / n,
+        answer_logprob=float(scores.log_probability.mean()),
+    )
+
+
+def label_tokens(task: Task, training: Sequence[Prompt]) -> Labels | None:
+    """The task's labels as answer tokens, or None unless the training split shows every one."""
+    shown = {prompt.query.output: prompt.answer_ids for prompt in training}
+    if set(task.labels) - set(shown):
+        return None
+    return {label: shown[label] for label in task.labels}
+
+
+def label_starts(*prompts: Sequence[Prompt]) -> frozenset[int]:
+    """First tokens of the answers of some prompts."""
+    return frozenset(prompt.answer_ids[0] for some in prompts for prompt in some)
+
+
+def _mean(values: torch.Tensor) -> float:
+    return float(values.float().mean())

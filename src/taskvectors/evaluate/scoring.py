@@ -1,0 +1,165 @@
+"""Scoring branches on prompts: one trunk per chunk of prompts, all branches in one pass.
+
+Teacher-forced: the answer's tokens are given, and each is compared with the full vocabulary. What comes
+out is one row per branch and one column per prompt; `measures.py` reduces it.
+"""
+
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from taskvectors.models import LanguageModel
+from taskvectors.prompts import Prompt
+from taskvectors.trunk import (
+    Branch,
+    Edit,
+    Position,
+    Trunk,
+    prompts_that_fit,
+    resolve_budget,
+    shape_of,
+)
+
+Labels = Mapping[str, tuple[int, ...]]
+"""A task's labels and their tokens as answers."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Scores:
+    """What branches answer to prompts."""
+
+    is_correct: Bool[Tensor, "branch prompt"]
+    """Every token of the answer is the full-vocabulary arg-max."""
+    first_is_correct: Bool[Tensor, "branch prompt"]
+    first_token: Int[Tensor, "branch prompt"]
+    """The arg-max where the answer begins."""
+    log_probability: Float[Tensor, "branch prompt"]
+    """Mean over the answer's tokens."""
+    label_is_correct: Bool[Tensor, "branch prompt"] | None
+    """The task's most probable label is the answer; None where labels are not all known."""
+    forward_tokens: int
+    """Tokens that went through the model, a token that went through half of the blocks as half."""
+    seconds: float
+
+    def branch(self, index: int) -> "Scores":
+        """One branch's scores, as a branch axis of one."""
+        kept = slice(index, index + 1)
+        return replace(
+            self,
+            is_correct=self.is_correct[kept],
+            first_is_correct=self.first_is_correct[kept],
+            first_token=self.first_token[kept],
+            log_probability=self.log_probability[kept],
+            label_is_correct=None if self.label_is_correct is None else self.label_is_correct[kept],
+        )
+
+
+def score(
+    model: LanguageModel,
+    prompts: Sequence[Prompt],
+    branches: Sequence[Branch] = ((),),
+    *,
+    labels: Labels | None = None,
+    logit_bias: Float[Tensor, " d_vocab"] | None = None,
+    memory: int | None = None,
+) -> Scores:
+    """Score branches on prompts.
+
+    Args:
+        model: The model.
+        prompts: The prompts, with the answers that count as right.
+        branches: What each branch changes; the plain run by default.
+        labels: The task's labels, for `label_is_correct`.
+        logit_bias: Added to the logits where an answer begins.
+        memory: Budget in bytes; a share of what is free by default.
+
+    Raises:
+        MemoryBudgetError: Not even one prompt fits the budget.
+    """
+    started = time.perf_counter()
+    positions = positions_of(branches)
+    budget = resolve_budget(memory, model.device)
+    shape = shape_of(prompts, positions, n_branches=len(branches))
+    step = prompts_that_fit(model, shape, budget)
+    by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i].token_ids))
+    parts = []
+    for start in range(0, len(prompts), step):
+        rows = by_length[start : start + step]
+        chunk = [[_rows(edit, rows) for edit in branch] for branch in branches]
+        trunk = Trunk.build(model, [prompts[row] for row in rows], positions=positions)
+        parts.append(_score_trunk(trunk, chunk, labels, logit_bias))
+    back = torch.tensor(sorted(range(len(prompts)), key=by_length.__getitem__))
+
+    def whole(name: str) -> Tensor:
+        return torch.cat([getattr(part, name) for part in parts], dim=1)[:, back]
+
+    return Scores(
+        is_correct=whole("is_correct"),
+        first_is_correct=whole("first_is_correct"),
+        first_token=whole("first_token"),
+        log_probability=whole("log_probability"),
+        label_is_correct=None if parts[0].label_is_correct is None else whole("label_is_correct"),
+        forward_tokens=sum(part.forward_tokens for part in parts),
+        seconds=time.perf_counter() - started,
+    )
+
+
+def positions_of(branches: Sequence[Branch]) -> tuple[Position, ...]:
+    """All positions that some branches edit; the last token where they edit nothing."""
+    named = (position for branch in branches for edit in branch for position in edit.positions)
+    return tuple(dict.fromkeys(named)) or (-1,)
+
+
+def _rows(edit: Edit, rows: Sequence[int]) -> Edit:
+    return replace(edit, value=edit.value[list(rows)]) if edit.value.dim() == 3 else edit
+
+
+def _score_trunk(
+    trunk: Trunk, branches: Sequence[Branch], labels: Labels | None, logit_bias: Tensor | None
+) -> Scores:
+    with torch.no_grad():
+        batch = trunk.batch()
+        states = trunk.run(branches, batch)
+        found = trunk.answer_scores(states, batch, first_bias=logit_bias)
+        lengths = found.present.sum(dim=1)
+        label_is_correct = None
+        if labels is not None:
+            best = _best_labels(trunk, branches, states, labels)
+            right = [list(labels).index(p.query.output) for p in trunk.cut.prompts]
+            label_is_correct = best == torch.tensor(right)
+    return Scores(
+        is_correct=found.is_best.all(dim=2).T.cpu(),
+        first_is_correct=found.is_best[:, :, 0].T.cpu(),
+        first_token=found.best[:, :, 0].T.cpu(),
+        log_probability=(found.log_probability.sum(dim=2) / lengths.unsqueeze(1)).T.cpu(),
+        label_is_correct=label_is_correct,
+        forward_tokens=trunk.tokens_run(branches),
+        seconds=0.0,
+    )
+
+
+def _best_labels(
+    trunk: Trunk, branches: Sequence[Branch], states: Tensor, labels: Labels
+) -> Int[Tensor, "branch prompt"]:
+    """Index of the label with the largest summed log-probability."""
+    if all(len(tokens) == 1 for tokens in labels.values()):
+        at = torch.tensor(trunk.cut.first_reads, device=states.device)
+        first = states[torch.arange(len(at), device=states.device), :, at]
+        final = trunk.model.final_state(first)
+        tokens = torch.tensor([t for (t,) in labels.values()], device=states.device)
+        logits = trunk.model.unembedding.columns(
+            final.flatten(0, 1), tokens.expand(final.shape[0] * final.shape[1], -1)
+        )
+        return logits.view(*final.shape[:2], -1).argmax(dim=2).T.cpu()
+    sums = []
+    for tokens in labels.values():
+        asked = [replace(prompt, answer_ids=tokens) for prompt in trunk.cut.prompts]
+        again = Trunk.build(trunk.model, asked, positions=positions_of(branches))
+        batch = again.batch()
+        found = again.answer_scores(again.run(branches, batch), batch)
+        sums.append(found.log_probability.sum(dim=2).T)
+    return torch.stack(sums).argmax(dim=0).cpu()

@@ -1,0 +1,109 @@
+"""What a vector does where it has no business: unrelated text.
+
+The vector is added at the last token of the first half of each passage, as it would be to a prompt, and
+the second half is read as if it were the answer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from taskvectors.models import LanguageModel
+from taskvectors.prompts import Prompt
+from taskvectors.tasks import Example
+from taskvectors.trunk import Trunk
+from taskvectors.vectors import TaskVector
+
+PASSAGES: tuple[str, ...] = (
+    "The ferry left the harbour at dawn, and by noon the island had shrunk to a grey line behind us.",
+    "To repot a fern, water it the day before, loosen the roots gently and use a slightly larger pot.",
+    "Most of the bridge was built in winter, when the river froze and carts could carry stone across.",
+    "She counted the chairs twice, wrote the number on her palm and went to find the caretaker.",
+    "A violin's sound post is a small dowel that carries vibrations from the front to the back plate.",
+    "The council postponed the vote until spring because three members were stuck behind the snow.",
+    "If the dough feels sticky, dust the board lightly with flour rather than adding more to the bowl.",
+    "Glaciers move slowly downhill under their own weight, grinding the rock beneath them into powder.",
+    "He had never liked the painting, but when it was gone the wall looked bare and somehow colder.",
+    "The library closes early on Fridays, although the reading room stays open for members until nine.",
+    "Bats find insects by listening to the echoes of short calls that are too high for us to hear.",
+    "After the storm the farmers met in the old barn to decide which of the fences to mend first.",
+)
+"""Sentences written for this project; none is about a built-in task."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SideEffects:
+    """How far a vector changes what the model says about unrelated text."""
+
+    kl: float
+    """Mean KL divergence from the plain next-token distribution, in nats per token."""
+    kl_first: float
+    """The same at the token where the vector is added."""
+    perplexity_plain: float
+    """Of the second halves, without the vector."""
+    perplexity: float
+    """Of the second halves, with it."""
+    n_tokens: int
+
+
+def side_effects(
+    model: LanguageModel,
+    vector: TaskVector,
+    *,
+    strength: float = 1.0,
+    passages: Sequence[str] = PASSAGES,
+) -> SideEffects:
+    """KL divergence and perplexity on unrelated text.
+
+    Args:
+        model: The model.
+        vector: The vector.
+        strength: Its factor.
+        passages: Texts of at least four tokens.
+
+    Raises:
+        VectorMismatchError: The vector was made for another model.
+    """
+    vector.check_model(model)
+    prompts = [_halved(model, passage) for passage in passages]
+    edits = vector.edits(strength)
+    positions = tuple(dict.fromkeys(p for edit in edits for p in edit.positions))
+    trunk = Trunk.build(model, prompts, positions=positions)
+    batch = trunk.batch()
+    with torch.no_grad():
+        read = trunk.answer_states(trunk.run([(), edits], batch), batch)
+        divergences, losses = [], []
+        for row, target in zip(read, batch.targets.tolist(), strict=True):
+            # a row at a time: all logits of a large vocabulary at once would not be small
+            plain, edited = model.logits(row).float().log_softmax(dim=-1)
+            divergences.append(_kl(plain, edited))
+            losses.append((-float(plain[target]), -float(edited[target])))
+    starts = [i for i, slot in enumerate(batch.read_slots.tolist()) if slot == 0]
+    before, after = torch.tensor(losses).mean(dim=0).exp().tolist()
+    return SideEffects(
+        kl=sum(divergences) / len(divergences),
+        kl_first=sum(divergences[i] for i in starts) / len(starts),
+        perplexity_plain=before,
+        perplexity=after,
+        n_tokens=len(losses),
+    )
+
+
+def _halved(model: LanguageModel, passage: str) -> Prompt:
+    ids = tuple(model.tokenizer(passage)["input_ids"])
+    middle = len(ids) // 2
+    text = model.tokenizer.decode(ids[:middle], skip_special_tokens=True)
+    return Prompt(
+        token_ids=ids[:middle],
+        answer_ids=ids[middle:],
+        spans={},
+        query=Example(input=text, output=passage),
+        demonstrations=(),
+        text=text,
+    )
+
+
+def _kl(plain: Tensor, edited: Tensor) -> float:
+    return float((plain.exp() * (plain - edited)).sum())

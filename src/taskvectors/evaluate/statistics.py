@@ -1,0 +1,88 @@
+"""Intervals: how far a share, or a difference between two shares, can be trusted."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from math import sqrt
+
+import torch
+from jaxtyping import Bool
+from torch import Tensor
+
+_Z95 = 1.959963984540054
+"""97.5 % quantile of the normal distribution."""
+
+
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
+    """95 % interval of a share.
+
+    Args:
+        successes: How often it happened.
+        n: How often it could have.
+
+    Raises:
+        ValueError: n is 0, or fewer than the successes.
+
+    Source:
+        Wilson (1927), Journal of the American Statistical Association 22, 209-212.
+
+    Example:
+        >>> [round(x, 3) for x in wilson_interval(5, 10)]
+        [0.237, 0.763]
+    """
+    if not 0 <= successes <= n or n == 0:
+        raise ValueError(f"{successes} successes of {n} is not a share; n must be positive")
+    share = successes / n
+    spread = _Z95 * sqrt(share * (1 - share) / n + _Z95**2 / (4 * n * n))
+    middle, scale = share + _Z95**2 / (2 * n), 1 + _Z95**2 / n
+    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """A paired difference of two accuracies, with its 95 % interval."""
+
+    mean: float
+    low: float
+    high: float
+
+
+def paired_difference(
+    ours: Sequence[Bool[Tensor, " prompt"]],
+    theirs: Sequence[Bool[Tensor, " prompt"]],
+    *,
+    n_draws: int = 2000,
+    seed: int = 0,
+) -> Difference:
+    """Mean over seeds of the difference in accuracy on the same prompts.
+
+    The interval is a bootstrap in two stages: seeds are drawn, then prompts within each drawn seed. With
+    one seed it speaks of the prompts alone.
+
+    Args:
+        ours: Per seed, whether each prompt is answered rightly.
+        theirs: The same prompts, in the same order, by what it is compared with.
+        n_draws: Bootstrap draws.
+        seed: Seed of the draws.
+
+    Raises:
+        ValueError: The two do not have the same prompts.
+
+    Example:
+        >>> paired_difference([torch.tensor([True, True])], [torch.tensor([True, False])]).mean
+        0.5
+    """
+    if [len(x) for x in ours] != [len(y) for y in theirs] or not ours:
+        raise ValueError("a paired difference needs the same prompts on both sides, seed by seed")
+    differences = [x.float() - y.float() for x, y in zip(ours, theirs, strict=True)]
+    generator = torch.Generator().manual_seed(seed)
+    within = torch.stack([_resampled_means(d, n_draws, generator) for d in differences])
+    picked = torch.randint(len(ours), (len(ours), n_draws), generator=generator)
+    drawn = within.gather(0, picked).mean(dim=0)
+    low, high = drawn.quantile(torch.tensor([0.025, 0.975])).tolist()
+    mean = sum(float(d.mean()) for d in differences) / len(differences)
+    return Difference(mean=mean, low=low, high=high)
+
+
+def _resampled_means(values: Tensor, n_draws: int, generator: torch.Generator) -> Tensor:
+    index = torch.randint(len(values), (n_draws, len(values)), generator=generator)
+    return values[index].mean(dim=1)

@@ -1,0 +1,59 @@
+"""Answers in words: what the model writes for a few test items, without and with a vector."""
+
+from collections.abc import Mapping
+from contextlib import nullcontext
+from typing import Any
+
+import torch
+
+from taskvectors.methods import Candidate, Workbench
+from taskvectors.prompts import Prompt
+from taskvectors.vectors import inject
+
+_EXTRA_TOKENS = 4
+"""Generated beyond the longest right answer, so that one that goes on is seen to."""
+
+
+def shown_answers(
+    bench: Workbench, candidates: Mapping[str, Candidate], n_items: int
+) -> list[Mapping[str, Any]]:
+    """The first test items with what each candidate generates, cut at the end of the line."""
+    items = bench.task.test[:n_items]
+    predictions = {
+        name: _generate(bench, candidate, bench.ask(items, candidate.shots))
+        for name, candidate in candidates.items()
+    }
+    return [
+        {
+            "input": item.input,
+            "answer": item.output,
+            "predictions": {name: texts[index] for name, texts in predictions.items()},
+            "correct": {
+                name: texts[index].strip() == item.output for name, texts in predictions.items()
+            },
+        }
+        for index, item in enumerate(items)
+    ]
+
+
+def _generate(bench: Workbench, candidate: Candidate, prompts: tuple[Prompt, ...]) -> list[str]:
+    """Greedy continuations, up to a line's end."""
+    model, tokenizer = bench.model, bench.model.tokenizer
+    width = max(len(prompt.token_ids) for prompt in prompts)
+    pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
+    rows = [[pad] * (width - len(p.token_ids)) + list(p.token_ids) for p in prompts]
+    mask = [[0] * (width - len(p.token_ids)) + [1] * len(p.token_ids) for p in prompts]
+    n_new = max(len(prompt.answer_ids) for prompt in prompts) + _EXTRA_TOKENS
+    around: Any = nullcontext()
+    if candidate.vector is not None:
+        around = inject(model, candidate.vector, strength=candidate.strength, prompts=prompts)
+    with torch.inference_mode(), around:
+        out = model.hf.generate(
+            input_ids=torch.tensor(rows, device=model.device),
+            attention_mask=torch.tensor(mask, device=model.device),
+            max_new_tokens=n_new,
+            do_sample=False,
+            pad_token_id=pad,
+        )
+    texts = tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
+    return [text.split("\n")[0].strip() for text in texts]

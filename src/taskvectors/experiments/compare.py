@@ -1,0 +1,264 @@
+"""Methods side by side on one task: found, chosen on validation, tested once, written to a folder."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from taskvectors._version import __version__
+from taskvectors.errors import TaskVectorsError
+from taskvectors.experiments.answers import shown_answers
+from taskvectors.experiments.config import CompareConfig
+from taskvectors.experiments.rows import Row, failed_row, row_of, with_differences
+from taskvectors.experiments.store import RunFolder
+from taskvectors.methods import METHODS, Candidate, Learned, Workbench
+from taskvectors.methods.choosing import choose, score_candidates
+from taskvectors.methods.controls import CONTROLS
+from taskvectors.methods.workbench import layer_name
+from taskvectors.models import LanguageModel
+from taskvectors.prompts import shared_first_tokens
+from taskvectors.tasks import Task, load_task
+from taskvectors.trunk import resolve_budget
+
+logger = logging.getLogger(__name__)
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Comparison:
+    """A finished comparison."""
+
+    folder: Path
+    summary: Mapping[str, Any]
+    """What was run, as `config.json` holds it."""
+    table: Sequence[Row]
+
+    @property
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows for machines."""
+        return [row.as_dict() for row in self.table]
+
+    def as_json(self) -> dict[str, Any]:
+        """One object with what was run and `rows`."""
+        kept = ("model", "family", "dtype", "task", "template", "seed", "shots", "n_train",
+                "n_validation", "n_test")  # fmt: skip
+        return {name: self.summary[name] for name in kept} | {"rows": self.rows}
+
+
+def compare(config: CompareConfig, folder: Path, *, say: Say = logger.info) -> Comparison:
+    """Run a comparison, or go on with one that was cut off.
+
+    Args:
+        config: What to compare.
+        folder: The run's folder; a folder of the same run goes on where it stopped.
+        say: Told in a sentence what is being done.
+
+    Raises:
+        TaskVectorsError: The model or the task cannot be loaded.
+    """
+    started = time.perf_counter()
+    store = RunFolder(folder)
+    store.open(config.model_dump(mode="json"))
+    say(f"Loading the model {config.model.source!r}")
+    model = config.model.load()
+    rows: list[Row] = []
+    metrics: list[Mapping[str, Any]] = []
+    shown: list[Mapping[str, Any]] = []
+    summary: dict[str, Any] = {}
+    for seed in config.seeds:
+        task = load_task(
+            config.task,
+            seed=seed,
+            n_train=config.n_train,
+            n_validation=config.n_validation,
+            n_test=config.n_test,
+        )
+        bench = Workbench(
+            model=model,
+            task=task,
+            template=config.template or "",
+            shots=config.shots,
+            seed=seed,
+            memory=None if config.memory is None else resolve_budget(config.memory, model.device),
+            chat=config.chat,
+        )
+        if not summary:
+            summary = describe(config, model, task, bench)
+        one = _Seed(bench=bench, config=config, store=store, say=say)
+        rows += one.run()
+        metrics += one.metrics
+        store.write_results(with_differences(rows))
+        store.write_lines("metrics.jsonl", metrics)
+        if not shown and config.n_shown:
+            shown = one.shown()
+            store.write_lines("examples.jsonl", shown)
+    table = with_differences(rows)
+    store.write_results(table)
+    summary["seconds"] = time.perf_counter() - started
+    store.write_json("config.json", summary)
+    return Comparison(folder=folder, summary=summary, table=table)
+
+
+def describe(
+    config: CompareConfig, model: LanguageModel, task: Task, bench: Workbench
+) -> dict[str, Any]:
+    """What is run, for `config.json` and the report."""
+    import datetime
+    import platform
+
+    import transformers
+
+    notes = list(task.notes)
+    shared = shared_first_tokens(bench.prompts("train"))
+    if shared:
+        notes.append(
+            f"{len(shared)} group(s) of answers begin with the same token, e.g. "
+            f"{', '.join(shared[0][:3])}; accuracy is on whole answers"
+        )
+    return {
+        "asked": config.model_dump(mode="json"),
+        "command": "compare",
+        "model": model.source,
+        "revision": model.revision,
+        "family": model.family.model_type,
+        "dtype": str(model.dtype).removeprefix("torch."),
+        "device": str(model.device),
+        "d_model": model.d_model,
+        "n_layers": model.n_layers,
+        "weights_note": model.weights_note,
+        "task": task.name,
+        "description": task.description,
+        "source": task.source,
+        "template": bench.template,
+        "seed": config.seeds[0] if len(config.seeds) == 1 else list(config.seeds),
+        "n_train": len(task.train),
+        "n_validation": len(task.validation),
+        "n_test": len(task.test),
+        "shots": config.shots,
+        "versions": {
+            "taskvectors": __version__,
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "python": platform.python_version(),
+        },
+        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "notes": notes,
+    }
+
+
+@dataclass(kw_only=True, eq=False)
+class _Seed:
+    """All methods and controls on one seed."""
+
+    bench: Workbench
+    config: CompareConfig
+    store: RunFolder
+    say: Say
+
+    def __post_init__(self) -> None:
+        self.metrics: list[Mapping[str, Any]] = []
+        self.chosen: dict[str, Candidate] = {}
+
+    def run(self) -> list[Row]:
+        rows: list[Row] = []
+        for number, config in enumerate(self.config.methods):
+            key = f"seed{self.bench.seed}-{number}-{config.kind}"
+            rows += self._cell(key, lambda config=config: self._method(config), config.kind)  # type: ignore[misc]
+        if self._needs_vector():
+            for name in self.config.controls:
+                key = f"seed{self.bench.seed}-control-{name}"
+                rows += self._cell(key, lambda name=name: self._control(name), name, True)  # type: ignore[misc]
+        return rows
+
+    def _needs_vector(self) -> bool:
+        """Controls are made for the learned vector, else for the last method with one."""
+        return bool(self.config.controls)
+
+    def _cell(
+        self,
+        key: str,
+        work: Callable[[], tuple[list[Row], list[Mapping[str, Any]]]],
+        method: str,
+        is_control: bool = False,
+    ) -> list[Row]:
+        """A cell's rows: from the folder if it was finished before, else worked out and kept."""
+        done = self.store.cell(key)
+        if done is not None:
+            self.say(f"{method}: finished before (seed {self.bench.seed})")
+            self.metrics += done["metrics"]
+            return [Row(**row) for row in done["rows"]]
+        started = time.perf_counter()
+        try:
+            rows, metrics = work()
+        except TaskVectorsError as error:
+            logger.warning("%s could not be run: %s", method, error)
+            return [failed_row(method, self.bench.seed, error, is_control=is_control)]
+        self.store.write_cell(key, rows, metrics)
+        self.metrics += metrics
+        best = next((row for row in rows if row.selected), rows[0])
+        where = f" at layer {best.layers[0]}" if len(best.layers) == 1 else ""
+        self.say(
+            f"{method}: {best.accuracy:.2f}{where} on {best.n} test items "
+            f"({time.perf_counter() - started:.0f} s)"
+        )
+        return rows
+
+    def _method(self, config: Any) -> tuple[list[Row], list[Mapping[str, Any]]]:
+        """Find candidates, choose one on validation, and test them all in one pass."""
+        candidates = METHODS[config.kind].find(self.bench, config)
+        validation = score_candidates(self.bench, "validation", candidates)
+        best = choose(validation)
+        self.chosen[config.kind] = candidates[best]
+        # strengths other than 1 are tested only where one was chosen
+        tested = [i for i, one in enumerate(candidates) if i == best or one.strength == 1]
+        test = score_candidates(self.bench, "test", [candidates[i] for i in tested])
+        rows = [
+            row_of(
+                self.bench,
+                candidates[index],
+                scores,
+                validation[index],
+                selected=index == best,
+                is_control=False,
+            )
+            for index, scores in zip(tested, test, strict=True)
+        ]
+        metrics = [
+            {
+                "method": one.method,
+                "seed": self.bench.seed,
+                "layer": layer_name(one.vector.layers[0]),
+                **point,
+            }
+            for one in candidates
+            for point in one.curve
+            if one.vector is not None
+        ]
+        return rows, metrics
+
+    def _control(self, name: str) -> tuple[list[Row], list[Mapping[str, Any]]]:
+        config = next((c for c in self.config.methods if isinstance(c, Learned)), Learned())
+        candidate = CONTROLS[name](self.bench, self._subject(), config)
+        candidate = replace(candidate, method=name)
+        (scores,) = score_candidates(self.bench, "test", [candidate])
+        return [row_of(self.bench, candidate, scores, None, selected=True, is_control=True)], []
+
+    def _subject(self) -> Candidate:
+        """The candidate that controls are made for; found again where its cell was finished before."""
+        with_vector = [c for c in self.config.methods if c.kind in ("learned", "vanilla")]
+        if not with_vector:
+            return Candidate(method="zero-shot")
+        config = max(with_vector, key=lambda c: c.kind == "learned")
+        if config.kind not in self.chosen:
+            self._method(config)
+        return self.chosen[config.kind]
+
+    def shown(self) -> list[Mapping[str, Any]]:
+        """Test items with the answers each method's choice generates."""
+        found = {name: one for name, one in self.chosen.items() if one.constant_answer is None}
+        return shown_answers(self.bench, found, self.config.n_shown)

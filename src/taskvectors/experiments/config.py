@@ -1,0 +1,69 @@
+"""What a comparison is asked for."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from taskvectors.methods import InContext, Learned, MethodConfig, Vanilla, ZeroShot
+from taskvectors.models import LanguageModel, load_model
+
+Control = Literal[
+    "majority", "random", "other-task", "shuffled-labels", "logit-bias", "icl-most-shots",
+    "learned-from-shots",
+]  # fmt: skip
+
+
+class ModelConfig(BaseModel, frozen=True):
+    """Which model, and how it is loaded; see `load_model`."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    source: str = "embedded"
+    """`embedded`, a hub id, a local folder, or a .gguf file."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Type to compute in; `auto` is bfloat16 where the processor has it."""
+    device: str | None = None
+    """Where the model goes."""
+    device_map: str | None = None
+    """Spread over devices as accelerate does."""
+    attention: str | None = None
+    """transformers' attention implementation."""
+    quantization: Literal["4bit", "8bit"] | None = None
+    """Load in fewer bits through bitsandbytes."""
+    revision: str | None = None
+    """Commit or branch of a hub model."""
+
+    def load(self) -> LanguageModel:
+        """Load it."""
+        return load_model(**self.model_dump())
+
+
+class CompareConfig(BaseModel, frozen=True):
+    """Methods side by side on one task."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model: ModelConfig = ModelConfig()
+    """The model."""
+    task: str = "capital"
+    """A built-in task, a file of pairs, or a hub data set."""
+    template: str | None = None
+    """Prompt template; the task's own by default."""
+    shots: int = Field(default=8, ge=1)
+    """Demonstrations in a few-shot prompt."""
+    n_train: int = Field(default=300, ge=1)
+    """Training pairs."""
+    n_validation: int = Field(default=100, ge=1)
+    """Validation pairs."""
+    n_test: int = Field(default=200, ge=1)
+    """Test pairs."""
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    """Seeds of split, demonstrations and initialisation."""
+    methods: tuple[MethodConfig, ...] = (ZeroShot(), InContext(), Vanilla(), Learned())
+    """What is compared."""
+    controls: tuple[Control, ...] = ("majority", "random")
+    """What must do worse if the result means what it seems to."""
+    memory: str | None = None
+    """Memory to use, such as 4GB."""
+    chat: bool = False
+    """Whether prompts go through the tokenizer's chat template."""
+    n_shown: int = Field(default=12, ge=0)
+    """Test items whose generated answers are kept."""

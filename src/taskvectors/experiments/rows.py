@@ -1,0 +1,206 @@
+"""Rows: what a comparison reports, one line per measurement, plain names and no nesting."""
+
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from taskvectors.evaluate import Scores, measure, paired_difference
+from taskvectors.methods import Candidate, Workbench
+from taskvectors.methods.workbench import layer_name
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One candidate on the test split."""
+
+    method: str
+    configuration: str
+    layers: list[int | str]
+    positions: list[int | str]
+    strength: float | None
+    shots: int
+    seed: int | None
+    """None for a row that pools several seeds."""
+    n: int | None
+    accuracy: float | None
+    ci_low: float | None
+    ci_high: float | None
+    first_token_accuracy: float | None
+    label_accuracy: float | None
+    in_label_set: float | None
+    answer_logprob: float | None
+    validation_accuracy: float | None
+    selected: bool
+    """Chosen on validation among the method's candidates; true for a method without choices."""
+    is_control: bool
+    difference_to_icl: float | None
+    difference_low: float | None
+    difference_high: float | None
+    parameters: int | None
+    examples: int | None
+    steps: int | None
+    seconds: float | None
+    seconds_per_step: float | None
+    peak_bytes: int | None
+    forward_tokens: int | None
+    converged: bool | None
+    note: str | None = None
+    error: str | None = None
+    correct: str = ""
+    """One character per test prompt, 1 where it is answered rightly: what paired figures are made of."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The row for machines, without the per-prompt column."""
+        return {name: value for name, value in asdict(self).items() if name != "correct"}
+
+
+def row_of(
+    bench: Workbench,
+    candidate: Candidate,
+    test: Scores,
+    validation: Scores | None,
+    **about: Any,
+) -> Row:
+    """A candidate's row, without the difference to ICL, which needs ICL's row."""
+    found = measure(test, bench.label_starts)
+    vector = candidate.vector
+    has_probabilities = found.answer_logprob == found.answer_logprob
+    validated = None if validation is None else float(validation.is_correct.float().mean())
+    cost = candidate.cost
+    return Row(
+        method=candidate.method,
+        configuration=candidate.configuration,
+        layers=[] if vector is None else [layer_name(layer) for layer in vector.layers],
+        positions=[] if vector is None else list(vector.positions),
+        strength=None if vector is None else candidate.strength,
+        shots=candidate.shots,
+        seed=bench.seed,
+        n=found.n,
+        accuracy=found.accuracy,
+        ci_low=found.ci_low,
+        ci_high=found.ci_high,
+        first_token_accuracy=found.first_token_accuracy,
+        label_accuracy=found.label_accuracy,
+        in_label_set=found.in_label_set,
+        answer_logprob=found.answer_logprob if has_probabilities else None,
+        validation_accuracy=validated,
+        difference_to_icl=None,
+        difference_low=None,
+        difference_high=None,
+        parameters=cost.parameters or None,
+        examples=cost.examples,
+        steps=cost.steps or None,
+        seconds=cost.seconds + test.seconds,
+        seconds_per_step=cost.seconds_per_step,
+        peak_bytes=cost.peak_bytes,
+        forward_tokens=cost.forward_tokens + test.forward_tokens,
+        converged=candidate.converged,
+        correct="".join("1" if hit else "0" for hit in test.is_correct[0].tolist()),
+        **about,
+    )
+
+
+def failed_row(method: str, seed: int, error: Exception, *, is_control: bool) -> Row:
+    """The row of a method that could not be run: it says why, and does not drop out."""
+    empty = dict.fromkeys(Row.__dataclass_fields__)
+    filled: dict[str, Any] = empty | {
+        "method": method,
+        "configuration": "",
+        "layers": [],
+        "positions": [],
+        "shots": 0,
+        "seed": seed,
+        "selected": True,
+        "is_control": is_control,
+        "error": str(error),
+        "correct": "",
+    }
+    return Row(**filled)
+
+
+def with_differences(rows: Iterable[Row]) -> list[Row]:
+    """The rows with their paired difference to ICL on the same seed's prompts, and pooled rows.
+
+    A pooled row stands for a method's selected rows over all seeds, where there are several.
+    """
+    rows = [row for row in rows if row.seed is not None]
+    base = {row.seed: row for row in rows if row.method == "icl" and row.correct}
+    paired = [_compared(row, [row], [base[row.seed]]) if row.seed in base else row for row in rows]
+    seeds = {row.seed for row in rows}
+    if len(seeds) < 2:
+        return paired
+    pooled = []
+    for method in dict.fromkeys(row.method for row in rows):
+        chosen = [row for row in rows if row.method == method and row.selected and row.correct]
+        if {row.seed for row in chosen} == seeds:
+            against = [base[row.seed] for row in chosen if row.seed in base]
+            pooled.append(_pooled(chosen, against))
+    return paired + pooled
+
+
+def _compared(row: Row, ours: list[Row], icl: list[Row]) -> Row:
+    if not ours[0].correct or len(icl) != len(ours):
+        return row
+    difference = paired_difference([_hits(r) for r in ours], [_hits(r) for r in icl])
+    return _replaced(
+        row,
+        difference_to_icl=difference.mean,
+        difference_low=difference.low,
+        difference_high=difference.high,
+    )
+
+
+def _pooled(chosen: list[Row], icl: list[Row]) -> Row:
+    """One row for several seeds: means, and an interval that counts every test prompt once per seed."""
+    from taskvectors.evaluate import wilson_interval
+
+    hits = "".join(row.correct for row in chosen)
+    low, high = wilson_interval(hits.count("1"), len(hits))
+
+    def mean(name: str) -> float | None:
+        values = [getattr(row, name) for row in chosen]
+        return None if None in values else sum(values) / len(values)
+
+    averaged = {
+        name: mean(name)
+        for name in (
+            "accuracy", "first_token_accuracy", "label_accuracy", "in_label_set", "answer_logprob",
+            "validation_accuracy", "seconds", "seconds_per_step",
+        )
+    }  # fmt: skip
+    pooled = _replaced(
+        chosen[0],
+        configuration=f"all {len(chosen)} seeds",
+        layers=list(dict.fromkeys(layer for row in chosen for layer in row.layers)),
+        seed=None,
+        n=len(hits),
+        ci_low=low,
+        ci_high=high,
+        strength=chosen[0].strength if len({row.strength for row in chosen}) == 1 else None,
+        correct="",
+        **averaged,
+    )
+    return _compared(pooled, chosen, icl)
+
+
+def _hits(row: Row) -> Any:
+    import torch
+
+    return torch.tensor([mark == "1" for mark in row.correct])
+
+
+def _replaced(row: Row, **changes: Any) -> Row:
+    return Row(**(asdict(row) | changes))
+
+
+def to_table(row: Row) -> dict[str, Any]:
+    """A row for Parquet, which has no column of mixed types: lists as JSON text."""
+    values = asdict(row)
+    return values | {name: json.dumps(values[name]) for name in ("layers", "positions")}
+
+
+def from_table(values: Mapping[str, Any]) -> Row:
+    """A row that `to_table` wrote."""
+    known = {name: values.get(name) for name in Row.__dataclass_fields__}
+    return Row(**known | {name: json.loads(known[name]) for name in ("layers", "positions")})

@@ -1,0 +1,79 @@
+"""A run's folder: written file by file, each whole or not at all.
+
+A run that was cut off has the cells it finished; the same command finds them and goes on. A cell is one
+method on one seed.
+"""
+
+import json
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from taskvectors.errors import DataError
+from taskvectors.experiments.rows import Row, to_table
+
+
+class RunFolder:
+    """`config.json`, `results.parquet`, `metrics.jsonl`, `examples.jsonl`, and `cells/` while it runs."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def open(self, asked: Mapping[str, Any]) -> None:
+        """Start the run, or go on with it.
+
+        Raises:
+            DataError: The folder holds a run that was asked for differently, or something else.
+        """
+        config = self.path / "config.json"
+        if not config.exists():
+            if self.path.exists() and any(self.path.iterdir()):
+                raise DataError(f"{self.path} is not empty and holds no run; name another folder")
+            (self.path / "cells").mkdir(parents=True, exist_ok=True)
+            self.write_json("config.json", {"asked": dict(asked)})
+            return
+        before = json.loads(config.read_text()).get("asked")
+        if before != dict(asked):
+            changed = sorted(
+                key for key in {*before, *asked} if before.get(key) != dict(asked).get(key)
+            )
+            raise DataError(
+                f"{self.path} holds a run with other settings ({', '.join(changed)}); name another "
+                "folder, or give the same settings to go on with it"
+            )
+        (self.path / "cells").mkdir(exist_ok=True)
+
+    def cell(self, key: str) -> dict[str, Any] | None:
+        """A finished cell, or None."""
+        path = self.path / "cells" / f"{key}.json"
+        return json.loads(path.read_text()) if path.exists() else None
+
+    def write_cell(self, key: str, rows: Sequence[Row], metrics: Sequence[Mapping[str, Any]]) -> None:
+        """Keep a cell's rows and what was logged."""
+        self.write_json(
+            f"cells/{key}.json", {"rows": [asdict(row) for row in rows], "metrics": list(metrics)}
+        )
+
+    def write_results(self, rows: Sequence[Row]) -> None:
+        """All rows so far."""
+        import pandas as pd
+
+        frame = pd.DataFrame([to_table(row) for row in rows])
+        partial = self.path / "results.parquet.partial"
+        frame.to_parquet(partial, index=False)
+        os.replace(partial, self.path / "results.parquet")
+
+    def write_lines(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
+        """A file of one JSON object per line."""
+        self._write(name, "".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines))
+
+    def write_json(self, name: str, value: Mapping[str, Any]) -> None:
+        """A JSON file."""
+        self._write(name, json.dumps(value, indent=1, ensure_ascii=False) + "\n")
+
+    def _write(self, name: str, text: str) -> None:
+        partial = self.path / (name + ".partial")
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, self.path / name)

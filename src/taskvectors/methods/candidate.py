@@ -1,0 +1,57 @@
+"""What a method gives: candidates, each a vector (or none) on prompts with or without demonstrations.
+
+Which candidate of a method is shown as its result is chosen on the validation split, never here.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from jaxtyping import Float
+from torch import Tensor
+
+from taskvectors.trunk import Branch
+from taskvectors.vectors import TaskVector
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """What a candidate took to make."""
+
+    examples: int = 0
+    """Different pairs with answers that were used."""
+    steps: int = 0
+    """Gradient steps."""
+    seconds: float = 0.0
+    seconds_per_step: float | None = None
+    peak_bytes: int | None = None
+    """Memory on top of the model, at the peak."""
+    forward_tokens: int = 0
+    parameters: int = 0
+    """Numbers that were learned."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Candidate:
+    """One way to answer the task."""
+
+    method: str
+    vector: TaskVector | None = None
+    """None for a plain run of the prompts."""
+    shots: int = 0
+    """Demonstrations in the prompts it is run on."""
+    strength: float = 1.0
+    configuration: str = ""
+    logit_bias: Float[Tensor, " d_vocab"] | None = None
+    """Added to the logits where an answer begins (a control)."""
+    constant_answer: str | None = None
+    """Given to every query (a control); the model is not run."""
+    cost: Cost = field(default_factory=Cost)
+    converged: bool | None = None
+    """Whether training had stopped improving on validation; None where nothing is trained."""
+    curve: Sequence[Mapping[str, float]] = ()
+    """What was logged during training."""
+
+    @property
+    def branch(self) -> Branch:
+        """Its edits."""
+        return () if self.vector is None else self.vector.edits(self.strength)

@@ -1,0 +1,197 @@
+"""Controls: what must do worse than a vector if its result means what it seems to.
+
+Each is made for the vector that was chosen, at its sites, with the same data and steps.
+"""
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from taskvectors.methods.candidate import Candidate, Cost
+from taskvectors.methods.choosing import best_candidate
+from taskvectors.methods.learned import Learned, learned
+from taskvectors.methods.workbench import Workbench, layer_name
+from taskvectors.models import LanguageModel
+from taskvectors.prompts import most_shots
+from taskvectors.tasks import Task
+from taskvectors.trunk import Trunk
+
+OTHER_TASKS = ("antonym", "capital")
+"""Whose vector stands in for another task's: the first that is not the task itself."""
+
+_BIAS_STEPS, _BIAS_RATE, _BIAS_PATIENCE, _BIAS_CHECK = 200, 0.1, 5, 10
+
+
+def majority(bench: Workbench, chosen: Candidate, config: Learned) -> Candidate:
+    """Always the most frequent answer of the training split."""
+    del chosen, config
+    answer, _ = Counter(pair.output for pair in bench.task.train).most_common(1)[0]
+    return Candidate(
+        method="majority",
+        constant_answer=answer,
+        configuration=f"always {answer!r}",
+        cost=Cost(examples=len(bench.task.train)),
+    )
+
+
+def random_vector(bench: Workbench, chosen: Candidate, config: Learned) -> Candidate:
+    """A random direction of the same norm at the same sites."""
+    del config
+    assert chosen.vector is not None
+    generator = torch.Generator().manual_seed(bench.seed)
+    return Candidate(
+        method="random",
+        vector=chosen.vector.random_like(generator),
+        shots=chosen.shots,
+        strength=chosen.strength,
+        configuration="same norm, same sites",
+    )
+
+
+def other_task(bench: Workbench, chosen: Candidate, config: Learned) -> Candidate:
+    """A vector learned for another task at the same sites."""
+    from taskvectors.tasks import load_task
+
+    name = next(name for name in OTHER_TASKS if name != bench.task.name)
+    task = load_task(
+        name,
+        seed=bench.task.seed,
+        n_train=len(bench.task.train),
+        n_validation=len(bench.task.validation),
+    )
+    found = _learned_at_same_sites(replace_task(bench, task), chosen, config)
+    return replace(found, method="other-task", configuration=f"learned on {name}")
+
+
+def shuffled_labels(bench: Workbench, chosen: Candidate, config: Learned) -> Candidate:
+    """A vector learned on the same inputs with their answers permuted."""
+    task = bench.task.shuffled(bench.seed)
+    found = _learned_at_same_sites(replace_task(bench, task), chosen, config)
+    return replace(found, method="shuffled-labels", configuration="answers permuted")
+
+
+def learned_from_shots(bench: Workbench, chosen: Candidate, config: Learned) -> Candidate:
+    """A vector learned from as many pairs as a few-shot prompt shows."""
+    few = config.model_copy(update={"n_examples": bench.shots})
+    found = _learned_at_same_sites(bench, chosen, few)
+    return replace(
+        found, method="learned-from-shots", configuration=f"learned from {bench.shots} pairs"
+    )
+
+
+def icl_most_shots(bench: Workbench, chosen: Candidate, config: Learned) -> Candidate:
+    """As many demonstrations as the context, or the training split, holds."""
+    del chosen, config
+    split = (*bench.task.validation, *bench.task.test)
+    shots = most_shots(
+        bench.model.tokenizer,
+        bench.template,
+        split,
+        bench.task.train,
+        bench.model.context_length,
+        seed=bench.seed,
+        chat=bench.chat,
+    )
+    return Candidate(
+        method="icl-most-shots",
+        shots=shots,
+        configuration=f"{shots} shots",
+        cost=Cost(examples=shots),
+    )
+
+
+def logit_bias(bench: Workbench, chosen: Candidate, config: Learned) -> Candidate:
+    """A constant added to the logits where an answer begins, fitted on the same data.
+
+    It cannot depend on the query: what a vector at a late layer does beyond it depends on the query.
+    """
+    del chosen, config
+    started = time.perf_counter()
+    logits, targets = _first_logits(bench, "train")
+    held_out, answers = _first_logits(bench, "validation")
+    bias = fit_logit_bias(logits, targets, held_out, answers)
+    return Candidate(
+        method="logit-bias",
+        logit_bias=bias,
+        configuration="constant on the first answer token's logits",
+        cost=Cost(
+            examples=len(targets),
+            seconds=time.perf_counter() - started,
+            parameters=bench.model.d_vocab,
+        ),
+    )
+
+
+def fit_logit_bias(
+    logits: Float[Tensor, "prompt d_vocab"],
+    targets: Tensor,
+    held_out: Float[Tensor, "prompt d_vocab"],
+    answers: Tensor,
+) -> Float[Tensor, " d_vocab"]:
+    """The bias that minimises cross-entropy, as it was at its best on the held-out prompts."""
+    bias = torch.zeros(logits.shape[1], requires_grad=True)
+    optimizer = torch.optim.Adam([bias], lr=_BIAS_RATE)
+    best, kept, waited = (-1.0, -torch.inf), bias.detach().clone(), 0
+    for step in range(1, _BIAS_STEPS + 1):
+        optimizer.zero_grad()
+        with torch.enable_grad():
+            torch.nn.functional.cross_entropy(logits + bias, targets).backward()
+        optimizer.step()
+        if step % _BIAS_CHECK == 0:
+            with torch.no_grad():
+                shifted = held_out + bias
+                hit = float((shifted.argmax(dim=1) == answers).float().mean())
+                merit = (hit, -float(torch.nn.functional.cross_entropy(shifted, answers)))
+            waited += 1
+            if merit > best:
+                best, kept, waited = merit, bias.detach().clone(), 0
+            if waited >= _BIAS_PATIENCE:
+                break
+    return kept
+
+
+def _first_logits(bench: Workbench, split: str) -> tuple[Tensor, Tensor]:
+    """All logits where the answers begin, and the tokens they begin with."""
+    prompts = bench.prompts(split)  # type: ignore[arg-type]
+    model: LanguageModel = bench.model
+    trunk = Trunk.build(model, prompts)
+    with torch.no_grad():
+        logits = model.logits(trunk.states(model.n_layers - 1)[:, 0]).float().cpu()
+    return logits, torch.tensor([prompt.answer_ids[0] for prompt in prompts])
+
+
+def _learned_at_same_sites(bench: Workbench, chosen: Candidate, config: Learned) -> Candidate:
+    assert chosen.vector is not None
+    layers = tuple(layer_name(layer) for layer in chosen.vector.layers)
+    same = config.model_copy(update={"layers": layers, "positions": chosen.vector.positions})
+    return best_candidate(bench, learned(bench, same))
+
+
+def replace_task(bench: Workbench, task: Task) -> Workbench:
+    """The same bench for another task, in the same template."""
+    return Workbench(
+        model=bench.model,
+        task=task,
+        template=bench.template,
+        shots=bench.shots,
+        seed=bench.seed,
+        memory=bench.memory,
+        chat=bench.chat,
+    )
+
+
+CONTROLS: dict[str, Callable[[Workbench, Candidate, Learned], Candidate]] = {
+    "majority": majority,
+    "random": random_vector,
+    "other-task": other_task,
+    "shuffled-labels": shuffled_labels,
+    "logit-bias": logit_bias,
+    "icl-most-shots": icl_most_shots,
+    "learned-from-shots": learned_from_shots,
+}
+"""Controls by the name their row carries."""

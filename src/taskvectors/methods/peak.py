@@ -1,0 +1,51 @@
+"""Peak memory of a piece of work, on top of what was in use before."""
+
+import os
+import threading
+from types import TracebackType
+from typing import Self
+
+import torch
+
+_SAMPLE_SECONDS = 0.02
+
+
+class PeakMemory:
+    """A context that finds the peak: exact on a GPU, sampled from the process's memory on a CPU."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.bytes = 0
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._before = self._now()
+        if self.device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats(self.device)
+        else:
+            self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if self.device.type == "cuda":
+            self.bytes = int(torch.cuda.max_memory_allocated(self.device)) - self._before
+        else:
+            self._stop.set()
+            self._thread.join()
+
+    def _now(self) -> int:
+        if self.device.type == "cuda":
+            return int(torch.cuda.memory_allocated(self.device))
+        import psutil
+
+        return int(psutil.Process(os.getpid()).memory_info().rss)
+
+    def _watch(self) -> None:
+        while not self._stop.wait(_SAMPLE_SECONDS):
+            self.bytes = max(self.bytes, self._now() - self._before)

@@ -1,0 +1,75 @@
+"""`vanilla`: the difference that demonstrations make to the last token's state, added.
+
+The smallest method: read this file to learn what a method is. A frozen config, one function from a
+workbench to candidates, and a line in the registry.
+"""
+
+import time
+from typing import Literal
+
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from taskvectors.methods.candidate import Candidate, Cost
+from taskvectors.methods.workbench import LayerName, Workbench, layer_index
+from taskvectors.trunk import Position
+from taskvectors.vectors import Site, TaskVector
+
+
+class Vanilla(BaseModel, frozen=True):
+    """Mean over prompts of h(with demonstrations) - h(without), added at strength 1 and others."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    kind: Literal["vanilla"] = "vanilla"
+    layers: tuple[LayerName, ...] | None = None
+    """Layers the vector is added at, together; one vector per layer of the model by default."""
+    positions: tuple[Position, ...] = (-1,)
+    """Where it is added; it is always read at the last token."""
+    strengths: tuple[float, ...] = Field(default=(1.0, 0.5, 2.0), min_length=1)
+    """Factors to try; the best on validation is shown beside strength 1."""
+    n_prompts: int = Field(default=100, ge=1)
+    """Most training prompts to average over."""
+
+
+def vanilla(bench: Workbench, config: Vanilla) -> list[Candidate]:
+    """One candidate per layer and strength.
+
+    Source:
+        Yang et al. (2026), https://arxiv.org/abs/2509.24169: θ = h_ICL - h at the last token, added. We
+        differ: averaged over many prompts, each with its own demonstrations.
+    """
+    started = time.perf_counter()
+    shown = bench.last_states("train", bench.shots)[:, : config.n_prompts]
+    plain = bench.last_states("train", 0)[:, : config.n_prompts]
+    directions = mean_difference(shown, plain)
+    chosen = [layer_index(layer) for layer in config.layers or ()]
+    groups = [chosen] if chosen else [[layer] for layer in range(bench.model.n_layers)]
+    tokens = sum(
+        len(prompt.token_ids)
+        for shots in (0, bench.shots)
+        for prompt in bench.prompts("train", shots)[: config.n_prompts]
+    )
+    cost = Cost(
+        examples=len(bench.task.train),
+        seconds=time.perf_counter() - started,
+        forward_tokens=tokens,
+    )
+    candidates = []
+    for layers in groups:
+        sites = tuple(Site(layer=l, position=p) for l in layers for p in config.positions)
+        values = directions[[site.layer + 1 for site in sites]]
+        origin = bench.origin(config.kind, shots=bench.shots)
+        vector = TaskVector(values=values, sites=sites, operation="add", origin=origin)
+        candidates += [
+            Candidate(method=config.kind, vector=vector, strength=strength, cost=cost)
+            for strength in config.strengths
+        ]
+    return candidates
+
+
+def mean_difference(
+    shown: Float[Tensor, "layer prompt d_model"], plain: Float[Tensor, "layer prompt d_model"]
+) -> Float[Tensor, "layer d_model"]:
+    """Average change of the residual stream that demonstrations cause, per layer from `embed` up."""
+    return (shown - plain).mean(dim=1)

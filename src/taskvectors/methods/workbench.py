@@ -1,0 +1,141 @@
+"""What methods share: one model, one task, its prompts, and what was already computed for them.
+
+Every method of a comparison works on the same workbench, so it sees the same prompts, splits and
+demonstrations, and nothing is computed twice.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from taskvectors.evaluate import Scores, label_starts, label_tokens, score
+from taskvectors.models import EMBED, LanguageModel
+from taskvectors.prompts import Prompt, build_prompts
+from taskvectors.tasks import Example, Task
+from taskvectors.trunk import Branch, Trunk, prompts_that_fit, resolve_budget, shape_of
+from taskvectors.vectors import VectorOrigin
+
+Split = Literal["train", "validation", "test"]
+LayerName = int | Literal["embed"]
+
+
+@dataclass(kw_only=True, eq=False)
+class Workbench:
+    """A model and a task, ready for methods.
+
+    Attributes:
+        model: The model.
+        task: The task, split.
+        template: Name or text of the prompt template; the task's own by default.
+        shots: Demonstrations in a few-shot prompt.
+        seed: Seed of demonstrations and initialisations.
+        memory: Budget in bytes; a share of what is free by default.
+        chat: Whether prompts go through the tokenizer's chat template.
+    """
+
+    model: LanguageModel
+    task: Task
+    template: str = ""
+    shots: int = 8
+    seed: int = 0
+    memory: int | None = None
+    chat: bool = False
+    _prompts: dict[tuple[Split, int], tuple[Prompt, ...]] = field(default_factory=dict)
+    _states: dict[tuple[Split, int], Tensor] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """The task's own template is the default."""
+        self.template = self.template or self.task.template
+
+    def prompts(self, split: Split, shots: int = 0) -> tuple[Prompt, ...]:
+        """Prompts of a split with some demonstrations from the training split."""
+        key = (split, shots)
+        if key not in self._prompts:
+            self._prompts[key] = self.ask(getattr(self.task, split), shots)
+        return self._prompts[key]
+
+    def ask(self, queries: Sequence[Example], shots: int) -> tuple[Prompt, ...]:
+        """Prompts of some pairs, with demonstrations from the training split."""
+        return build_prompts(
+            self.model.tokenizer,
+            self.template,
+            queries,
+            demonstrations=self.task.train,
+            shots=shots,
+            seed=self.seed,
+            max_tokens=self.model.context_length,
+            chat=self.chat,
+        )
+
+    @cached_property
+    def labels(self) -> Any:
+        """The task's labels as tokens, or None where the training split does not show them all."""
+        return label_tokens(self.task, self.prompts("train"))
+
+    @cached_property
+    def label_starts(self) -> frozenset[int]:
+        """First tokens of all answers of the task."""
+        return label_starts(*(self.prompts(s) for s in ("train", "validation", "test")))
+
+    def score(
+        self,
+        split: Split,
+        shots: int,
+        branches: Sequence[Branch] = ((),),
+        *,
+        logit_bias: Float[Tensor, " d_vocab"] | None = None,
+    ) -> Scores:
+        """Score branches on a split's prompts."""
+        return score(
+            self.model,
+            self.prompts(split, shots),
+            branches,
+            labels=self.labels,
+            logit_bias=logit_bias,
+            memory=self.memory,
+        )
+
+    def last_states(self, split: Split, shots: int) -> Float[Tensor, "layer prompt d_model"]:
+        """`resid_post` of every layer, from `embed` up, at the last token; float32."""
+        key = (split, shots)
+        if key not in self._states:
+            prompts = self.prompts(split, shots)
+            budget = resolve_budget(self.memory, self.model.device)
+            step = prompts_that_fit(self.model, shape_of(prompts, (-1,), n_branches=0), budget)
+            parts = [
+                self._last_states(prompts[start : start + step])
+                for start in range(0, len(prompts), step)
+            ]
+            self._states[key] = torch.cat(parts, dim=1)
+        return self._states[key]
+
+    def _last_states(self, prompts: Sequence[Prompt]) -> Tensor:
+        trunk = Trunk.build(self.model, prompts)
+        layers = range(EMBED, self.model.n_layers)
+        return torch.stack([trunk.states(layer)[:, 0].float() for layer in layers])
+
+    def origin(self, method: str, **about: Any) -> VectorOrigin:
+        """Where a vector made here comes from."""
+        return VectorOrigin.of_model(
+            self.model,
+            method=method,
+            template=self.template,
+            task=self.task.name,
+            seed=self.seed,
+            **about,
+        )
+
+
+def layer_index(layer: LayerName) -> int:
+    """A layer's number; `embed` is the one below block 0."""
+    return EMBED if layer == "embed" else layer
+
+
+def layer_name(layer: int) -> LayerName:
+    """A layer as people write it."""
+    return "embed" if layer == EMBED else layer

@@ -1,0 +1,21 @@
+"""`zero-shot`: the query alone. The floor that every vector is measured from."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from taskvectors.methods.candidate import Candidate
+from taskvectors.methods.workbench import Workbench
+
+
+class ZeroShot(BaseModel, frozen=True):
+    """No demonstrations and no vector."""
+
+    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    kind: Literal["zero-shot"] = "zero-shot"
+
+
+def zero_shot(bench: Workbench, config: ZeroShot) -> list[Candidate]:
+    """The plain run of zero-shot prompts."""
+    del bench
+    return [Candidate(method=config.kind, configuration="0 shots")]

@@ -1,0 +1,118 @@
+"""Calls: what each forward pass of a model is given, seen while it happens.
+
+A hook at a site sees a bare `[row, column, width]` tensor. Which of its columns are a prompt's
+tokens, padding, or generated is known one level up, where token ids, mask and cache go in. This
+module shows that level and judges nothing; `taskvectors.vectors` turns it into positions.
+"""
+
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from jaxtyping import Bool, Int
+from torch import Tensor, nn
+
+from taskvectors.errors import TaskVectorsError
+from taskvectors.models.language_model import LanguageModel
+
+ONE_PROMPT_A_ROW = (
+    "Expected is one prompt per row, padded on the left or on the right, with a 2-D attention mask "
+    "[row, column] or none; static caches (cache_implementation='static') and packed rows have "
+    "others."
+)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Call:
+    """What one forward pass of a model's body was given."""
+
+    n_rows: int
+    n_columns: int
+    """New columns; those in the cache are not counted."""
+    n_cached: int
+    """Columns that the cache held before the call."""
+    token_ids: Int[Tensor, "row column"] | None
+    """None where embeddings were given."""
+    mask: Bool[Tensor, "row key"] | None
+    """True where a column, cached ones first, holds a token; None where all do."""
+    position_ids: Int[Tensor, "one_or_row column"] | None
+    forbids_cache: bool
+    """Whether it was said that nothing is to be cached, as `generate(use_cache=False)` does."""
+
+
+Watch = Callable[[Call | None], None]
+
+
+@contextmanager
+def watching_calls(model: LanguageModel, watch: Watch) -> Iterator[None]:
+    """Show every call of the model's body to `watch` before it runs, and None after it has run.
+
+    Models compiled by torch run as they are while inside: graphs made before have no hooks in them.
+
+    Args:
+        model: The model.
+        watch: Receives what the call was given; what it raises ends the call.
+    """
+    signature = inspect.signature(model.body.forward)
+
+    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        named = dict(signature.bind(*args, **kwargs).arguments)
+        for parameter in signature.parameters.values():
+            if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+                named |= named.pop(parameter.name, {})
+        call = _read(named)
+        if call is not None:
+            watch(call)
+
+    def after(*_: Any) -> None:
+        watch(None)
+
+    handles = [
+        model.body.register_forward_pre_hook(before, with_kwargs=True),
+        model.body.register_forward_hook(after),
+    ]
+    try:
+        with torch.compiler.set_stance("force_eager"):
+            yield
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def _read(given: Mapping[str, Any]) -> Call | None:
+    """The call with these arguments; None where there is no input, which the model refuses."""
+    token_ids, embeddings = given.get("input_ids"), given.get("inputs_embeds")
+    if embeddings is not None:
+        token_ids = None
+        rows, columns = embeddings.shape[:2]
+    elif token_ids is not None:
+        rows, columns = (1, *token_ids.shape)[-2:]
+        token_ids = token_ids.view(rows, columns)
+    else:
+        return None
+    if any(name.startswith("cu_seq_lens") and given[name] is not None for name in given):
+        raise TaskVectorsError(f"the rows of this call are packed. {ONE_PROMPT_A_ROW}")
+    cache, position_ids = given.get("past_key_values"), given.get("position_ids")
+    cached = 0 if cache is None else int(cache.get_seq_length())
+    return Call(
+        n_rows=rows,
+        n_columns=columns,
+        n_cached=cached,
+        token_ids=token_ids,
+        mask=_read_mask(given.get("attention_mask"), None if cached else (rows, columns)),
+        position_ids=None if position_ids is None else position_ids.view(-1, columns),
+        forbids_cache=given.get("use_cache") is False,
+    )
+
+
+def _read_mask(mask: Any, shape: tuple[int, int] | None) -> Tensor | None:
+    if mask is None:
+        return None
+    if not isinstance(mask, Tensor) or mask.dim() != 2 or (shape and mask.shape != shape):
+        found = list(mask.shape) if isinstance(mask, Tensor) else type(mask).__name__
+        of = f" for tokens {list(shape)}" if shape else ""
+        raise TaskVectorsError(f"cannot read the attention mask {found}{of}. {ONE_PROMPT_A_ROW}")
+    return mask != 0

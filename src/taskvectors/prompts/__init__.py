@@ -1,0 +1,24 @@
+"""How a task is shown: template, demonstrations and a query become token ids with named positions.
+
+A prompt ends at the answer cue, and its tokens are those of the cue alone, which is what generation
+sees; the blank before an answer belongs to the answer. Nothing here is ever padded or cut: padding
+is the business of `taskvectors.models`.
+"""
+
+from taskvectors.prompts.build import build_prompts, draw_demonstrations, most_shots
+from taskvectors.prompts.prompt import Prompt, resolve_positions, shared_first_tokens
+from taskvectors.prompts.templates import TEMPLATES, Template, load_template
+from taskvectors.prompts.tokens import Tokenizer
+
+__all__ = [
+    "TEMPLATES",
+    "Prompt",
+    "Template",
+    "Tokenizer",
+    "build_prompts",
+    "draw_demonstrations",
+    "load_template",
+    "most_shots",
+    "resolve_positions",
+    "shared_first_tokens",
+]

@@ -1,0 +1,106 @@
+"""The prompt as a value, and the names of places in it.
+
+Positions count the tokens of the prompt from 0, BOS included; negative ones count from its end.
+Padding is no part of a prompt, so they mean the same in every batch.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from taskvectors.errors import PositionError
+from taskvectors.tasks import Example
+
+PAST_THE_PROMPT = ("answer", "generated")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """One query as a model reads it, and the answer it should give.
+
+    Attributes:
+        token_ids: The prompt, from BOS (where the tokenizer adds one) to the end of the answer cue.
+        answer_ids: The answer as the model would emit it, leading blank included.
+        spans: Half-open token ranges. `query`: the query's input; a token that it shares with its
+            surroundings belongs to it. `cue`: from there to the end (in a chat: the generation
+            prompt); empty where a template has nothing there. `demonstrations`: all of them with
+            what stands between them; absent where there are none.
+        query: The pair that is asked.
+        demonstrations: The pairs that are shown, in order.
+        text: The prompt as text.
+    """
+
+    token_ids: tuple[int, ...]
+    answer_ids: tuple[int, ...]
+    spans: Mapping[str, tuple[int, int]] = field(hash=False)
+    query: Example
+    demonstrations: tuple[Example, ...]
+    text: str
+
+    def __str__(self) -> str:
+        asked = self.query.input if len(self.query.input) <= 40 else f"{self.query.input[:37]}..."
+        return f"the {len(self.demonstrations)}-shot prompt of {asked!r}"
+
+
+def resolve_positions(prompt: Prompt, positions: Sequence[int | str]) -> tuple[int, ...]:
+    """Token indices of positions given by number or by name.
+
+    Args:
+        prompt: The prompt.
+        positions: Numbers (negative from the prompt's end) and names: `last`, `query_first`,
+            `query_last`, `all`, or a span of the prompt (`query`, `cue`, `demonstrations`).
+
+    Returns:
+        0-based indices in the order given; a name that covers several tokens gives all of them.
+
+    Raises:
+        PositionError: The prompt is too short for a number, or does not have what a name means.
+    """
+    return tuple(index for position in positions for index in _indices(prompt, position))
+
+
+def shared_first_tokens(prompts: Iterable[Prompt]) -> tuple[tuple[str, ...], ...]:
+    """Groups of different answers that begin with the same token.
+
+    Judged by their first token alone, the answers of a group are one and the same.
+
+    Args:
+        prompts: The prompts of a task.
+
+    Returns:
+        The outputs of each group, in first-seen order; empty where first tokens tell all apart.
+    """
+    outputs: dict[int, dict[str, None]] = {}
+    for prompt in prompts:
+        outputs.setdefault(prompt.answer_ids[0], {})[prompt.query.output] = None
+    return tuple(tuple(group) for group in outputs.values() if len(group) > 1)
+
+
+def _indices(prompt: Prompt, position: int | str) -> Iterable[int]:
+    length = len(prompt.token_ids)
+    if isinstance(position, int):
+        if not -length <= position < length:
+            raise PositionError(
+                f"{prompt} has {length} tokens and no position {position}; give one from "
+                f"{-length} to {length - 1}"
+            )
+        return (position % length,)
+    if position in PAST_THE_PROMPT:
+        raise PositionError(
+            f"{position!r} lies past the prompt, so it has no index in one; it can only be named "
+            "where a vector is injected"
+        )
+    first, stop = prompt.spans["query"]
+    names = {
+        "last": (length - 1, length),
+        "query_first": (first, first + 1),
+        "query_last": (stop - 1, stop),
+        "all": (0, length),
+        **prompt.spans,
+    }
+    begin, end = names.get(position, (0, 0))
+    if begin == end:
+        known = ", ".join((*names, *PAST_THE_PROMPT))
+        raise PositionError(
+            f"{prompt} has no token at {position!r}; give a number or one of: {known}"
+        )
+    return range(begin, end)

@@ -1,0 +1,27 @@
+"""What a finished run looks like to a reader: one HTML file, and figures as files.
+
+A figure is described once and drawn by plotly or matplotlib. Nothing here runs a model, and the
+heavy libraries are imported only when something is drawn.
+"""
+
+from taskvectors.report.figures import Figure, ReferenceLine, Series
+from taskvectors.report.html_report import write_report
+from taskvectors.report.matplotlib_file import draw_matplotlib
+from taskvectors.report.plotly_chart import draw_plotly
+from taskvectors.report.run import Run, read_run
+from taskvectors.report.run_figures import run_figures
+from taskvectors.report.verdict import Headline, headline
+
+__all__ = [
+    "Figure",
+    "Headline",
+    "ReferenceLine",
+    "Run",
+    "Series",
+    "draw_matplotlib",
+    "draw_plotly",
+    "headline",
+    "read_run",
+    "run_figures",
+    "write_report",
+]

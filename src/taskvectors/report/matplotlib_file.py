@@ -1,0 +1,195 @@
+"""Figures as files for papers and pages: PNG, SVG, PDF.
+
+Uses matplotlib's objects and never its global state, so that a user's own plots are left alone.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from taskvectors.errors import TaskVectorsError
+from taskvectors.report.figures import Dash, Figure, Marker, Series, span
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure as Canvas
+
+_INK = "#22272e"
+_FAINT = "#d7dbe0"
+_DASHES: dict[Dash, str | tuple[float, tuple[float, ...]]] = {
+    "solid": "-",
+    "dash": (0, (5, 2)),
+    "dashdot": (0, (5, 2, 1, 2)),
+    "dot": (0, (1, 1.6)),
+    "longdash": (0, (9, 3)),
+}
+_MARKERS: dict[Marker, str] = {
+    "circle": "o",
+    "square": "s",
+    "diamond": "D",
+    "triangle-up": "^",
+    "cross": "P",
+}
+_LONGEST_FOR_TWO_COLUMNS = 54
+_SETTINGS: Any = {
+    "font.family": "sans-serif",
+    "font.size": 10,
+    "text.color": _INK,
+    "axes.labelcolor": _INK,
+    "axes.edgecolor": _FAINT,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "svg.hashsalt": "taskvectors",  # the same figure gives the same file
+}
+
+
+def draw_matplotlib(figure: Figure, path: Path) -> Path:
+    """The figure as a file, written whole or not at all.
+
+    Args:
+        figure: What to draw.
+        path: Where to; its ending (`.png`, `.svg`, `.pdf`) decides the form.
+
+    Returns:
+        The path.
+
+    Raises:
+        TaskVectorsError: matplotlib is not installed, or the ending is not known to it.
+    """
+    try:
+        import matplotlib as mpl
+        from matplotlib.figure import Figure as Canvas
+    except ImportError as error:
+        raise TaskVectorsError(
+            "figures as files need matplotlib, which is not installed; "
+            "pip install 'taskvectors[plots]'"
+        ) from error
+    form = path.suffix.removeprefix(".").lower()
+    with mpl.rc_context(_SETTINGS):
+        canvas = Canvas(figsize=(7.2, 4.6), layout="constrained")
+        if form not in canvas.canvas.get_supported_filetypes():
+            raise TaskVectorsError(
+                f"{path} ends in {path.suffix!r}, expected .png, .svg or .pdf; rename it"
+            )
+        axes = canvas.add_subplot()
+        _draw(figure, axes)
+        _place_legend(figure, axes, canvas)
+        part = path.with_name(f".{path.name}.part")
+        metadata = {"Date": None} if form == "svg" else None
+        try:
+            canvas.savefig(part, format=form, dpi=200, metadata=metadata)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
+    return path
+
+
+def _place_legend(figure: Figure, axes: "Axes", canvas: "Canvas") -> None:
+    """A legend below the chart, in the order of the description."""
+    handles, labels = axes.get_legend_handles_labels()
+    drawn = dict(zip(labels, handles, strict=True))
+    wanted = [_literal(series.label) for series in figure.series]
+    wanted += [_literal(line.label) for line in figure.references]
+    canvas.legend(
+        [drawn[label] for label in wanted],
+        wanted,
+        loc="outside lower center",
+        ncols=2 if max(map(len, wanted), default=0) <= _LONGEST_FOR_TWO_COLUMNS else 1,
+        frameon=False,
+        fontsize=8.5,
+        columnspacing=1.5,
+    )
+
+
+def _draw(figure: Figure, axes: "Axes") -> None:
+    for series in figure.series:
+        if series.kind == "point":
+            _draw_points(series, axes)
+        else:
+            _draw_line(series, axes)
+    for line in figure.references:
+        axes.axhline(
+            line.y,
+            color=line.style.light,
+            linestyle=_DASHES[line.style.dash],
+            linewidth=1.5,
+            zorder=1.5,
+            label=_literal(line.label),
+        )
+    axes.set_title(_literal(figure.title), loc="left", fontsize=12, fontweight="bold")
+    axes.set_xlabel(_literal(figure.x_label))
+    axes.set_ylabel(_literal(figure.y_label))
+    axes.set_xlim(*span(figure))
+    if figure.x_ticks:
+        axes.set_xticks(
+            [place for place, _ in figure.x_ticks], [_literal(text) for _, text in figure.x_ticks]
+        )
+    if figure.shares:
+        axes.set_ylim(-0.02, 1.02)
+        axes.yaxis.set_major_formatter(lambda share, _: f"{100 * share:.0f}%")
+    axes.grid(axis="y", color=_FAINT, linewidth=0.7)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _draw_line(series: Series, axes: "Axes") -> None:
+    color = series.style.light
+    values = [float("nan") if y is None else y for y in series.y]
+    if series.low:
+        lows = [float("nan") if y is None else y for y in series.low]
+        highs = [float("nan") if y is None else y for y in series.high]
+        axes.fill_between(series.x, lows, highs, color=color, alpha=0.15, linewidth=0)
+    axes.plot(
+        series.x,
+        values,
+        color=color,
+        linestyle=_DASHES[series.style.dash],
+        linewidth=1.8,
+        marker=_MARKERS[series.style.marker] if series.has_markers else None,
+        markersize=5,
+        label=_literal(series.label),
+    )
+    hollow = [(x, y) for x, y in zip(series.x, values, strict=True) if x in series.open_at]
+    if hollow:
+        axes.plot(
+            *zip(*hollow, strict=True),
+            linestyle="",
+            marker=_MARKERS[series.style.marker],
+            markersize=5,
+            markerfacecolor="white",
+            markeredgecolor=color,
+        )
+
+
+def _draw_points(series: Series, axes: "Axes") -> None:
+    known = [
+        (x, y, low, high)
+        for x, y, low, high in zip(
+            series.x,
+            series.y,
+            series.low or (None,) * len(series.x),
+            series.high or (None,) * len(series.x),
+            strict=True,
+        )
+        if y is not None
+    ]
+    below = [0.0 if low is None else y - low for _, y, low, _ in known]
+    above = [0.0 if high is None else high - y for _, y, _, high in known]
+    axes.errorbar(
+        [x for x, *_ in known],
+        [y for _, y, *_ in known],
+        yerr=[below, above],
+        linestyle="",
+        marker=_MARKERS[series.style.marker],
+        markersize=10,
+        markeredgecolor="white",
+        color=series.style.light,
+        capsize=4,
+        linewidth=1.8,
+        label=_literal(series.label),
+        zorder=5,
+    )
+
+
+def _literal(text: str) -> str:
+    """Text in which matplotlib sees no formula."""
+    return text.replace("$", r"\$")

@@ -1,0 +1,204 @@
+"""Figures as interactive charts.
+
+The chart carries no link, logo or address, so a page that holds it asks nothing of any server.
+"""
+
+import html
+from typing import TYPE_CHECKING, Any
+
+from taskvectors.errors import TaskVectorsError
+from taskvectors.report.figures import (
+    Figure,
+    ReferenceLine,
+    Series,
+    runs_without_gaps,
+    span,
+)
+
+if TYPE_CHECKING:
+    import plotly.graph_objects as go
+
+_FONT = "system-ui, -apple-system, 'Segoe UI', Roboto, 'Noto Sans', sans-serif"
+_INK = {"light": "#22272e", "dark": "#dfe3e8"}
+_FAINT = {"light": "#e3e6ea", "dark": "#333a43"}
+_GROUND = {"light": "#ffffff", "dark": "#1a1f26"}
+_HOLLOW_MARKERS = {
+    "circle": "circle-open",
+    "square": "square-open",
+    "diamond": "diamond-open",
+    "triangle-up": "triangle-up-open",
+    "cross": "cross-open",
+}
+
+
+def draw_plotly(figure: Figure, *, dark: bool = False) -> "go.Figure":
+    """The figure as a plotly chart.
+
+    Args:
+        figure: What to draw.
+        dark: Draw for a dark ground instead of a light one.
+
+    Returns:
+        A chart with a transparent ground and a legend below it.
+
+    Raises:
+        TaskVectorsError: plotly is not installed.
+    """
+    try:
+        import plotly.graph_objects as go
+    except ImportError as error:
+        raise TaskVectorsError(
+            "charts in HTML need plotly, which is not installed; pip install 'taskvectors[demo]'"
+        ) from error
+    theme = "dark" if dark else "light"
+    traces: list[dict[str, Any]] = [_reference(line, figure, theme) for line in figure.references]
+    traces += [_band(item, theme) for item in figure.series if item.kind == "line" and item.low]
+    traces += [_trace(series, figure, theme) for series in figure.series]
+    return go.Figure(data=traces, layout=_layout(figure, theme))
+
+
+def plotly_script() -> str:
+    """The source of plotly.js, to be embedded once in a page.
+
+    Raises:
+        TaskVectorsError: plotly is not installed.
+    """
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError as error:
+        raise TaskVectorsError(
+            "charts in HTML need plotly, which is not installed; pip install 'taskvectors[demo]'"
+        ) from error
+    return str(get_plotlyjs())
+
+
+def _reference(line: ReferenceLine, figure: Figure, theme: str) -> dict[str, Any]:
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "name": html.escape(line.label),
+        "x": list(span(figure)),
+        "y": [line.y, line.y],
+        "line": {"color": getattr(line.style, theme), "dash": line.style.dash, "width": 1.8},
+        "hoverinfo": "skip",
+    }
+
+
+def _band(series: Series, theme: str) -> dict[str, Any]:
+    """Intervals as closed shapes, one for each stretch without a gap."""
+    xs: list[float | None] = []
+    ys: list[float | None] = []
+    for places, lows, highs in runs_without_gaps(series):
+        xs += [*places, *reversed(places), None]
+        ys += [*highs, *reversed(lows), None]
+    return {
+        "type": "scatter",
+        "mode": "lines",
+        "x": xs,
+        "y": ys,
+        "fill": "toself",
+        "fillcolor": _faded(getattr(series.style, theme), 0.16 if theme == "light" else 0.22),
+        "line": {"width": 0},
+        "hoverinfo": "skip",
+        "showlegend": False,
+        "legendgroup": html.escape(series.label),
+    }
+
+
+def _trace(series: Series, figure: Figure, theme: str) -> dict[str, Any]:
+    color = getattr(series.style, theme)
+    is_point = series.kind == "point"
+    trace: dict[str, Any] = {
+        "type": "scatter",
+        "mode": "markers" if is_point else "lines+markers" if series.has_markers else "lines",
+        "name": html.escape(series.label),
+        "legendgroup": html.escape(series.label),
+        "x": list(series.x),
+        "y": list(series.y),
+        "line": {"color": color, "dash": series.style.dash, "width": 2.2},
+        "marker": {
+            "color": color,
+            "size": 13 if is_point else 7,
+            "symbol": _symbols(series),
+            "line": {"width": 1.6, "color": _GROUND[theme] if is_point else color},
+        },
+        "hovertemplate": _hover(series, figure),
+    }
+    if series.low:
+        trace["customdata"] = [list(ends) for ends in zip(series.low, series.high, strict=True)]
+    if is_point and series.low:
+        trace["error_y"] = _error_bars(series, color)
+    return trace
+
+
+def _symbols(series: Series) -> list[str]:
+    marker = series.style.marker
+    return [_HOLLOW_MARKERS[marker] if x in series.open_at else marker for x in series.x]
+
+
+def _error_bars(series: Series, color: str) -> dict[str, Any]:
+    lengths: list[tuple[float, float]] = []
+    for y, low, high in zip(series.y, series.low, series.high, strict=True):
+        if y is None or low is None or high is None:
+            lengths.append((0, 0))
+        else:
+            lengths.append((y - low, high - y))
+    return {
+        "type": "data",
+        "symmetric": False,
+        "array": [above for _, above in lengths],
+        "arrayminus": [below for below, _ in lengths],
+        "color": color,
+        "thickness": 2.2,
+        "width": 7,
+    }
+
+
+def _hover(series: Series, figure: Figure) -> str:
+    form = ":.1%" if figure.shares else ":.4g"
+    interval = f" [%{{customdata[0]{form}}}, %{{customdata[1]{form}}}]" if series.low else ""
+    value = f"%{{y{form}}}{interval}"
+    place = f"{html.escape(figure.x_label)}: %{{x}}"
+    return f"{html.escape(series.label)}<br>{place}<br>{value}<extra></extra>"
+
+
+def _layout(figure: Figure, theme: str) -> dict[str, Any]:
+    axis = {
+        "gridcolor": _FAINT[theme],
+        "linecolor": _FAINT[theme],
+        "zeroline": False,
+        "ticks": "outside",
+        "ticklen": 4,
+        "tickcolor": _FAINT[theme],
+        "automargin": True,
+        "tickangle": 0,
+        "fixedrange": True,  # a page scrolls over the chart instead of zooming it
+    }
+    x_axis = axis | {"title": _axis_title(figure.x_label), "showgrid": False}
+    x_axis["range"] = list(span(figure))
+    if figure.x_ticks:
+        x_axis["tickvals"] = [place for place, _ in figure.x_ticks]
+        x_axis["ticktext"] = [html.escape(text) for _, text in figure.x_ticks]
+    y_axis = axis | {"title": _axis_title(figure.y_label)}
+    if figure.shares:
+        y_axis |= {"range": [-0.02, 1.02], "tickformat": ".0%", "dtick": 0.2}
+    return {
+        "font": {"family": _FONT, "size": 13, "color": _INK[theme]},
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "margin": {"l": 8, "r": 12, "t": 12, "b": 8},
+        "xaxis": x_axis,
+        "yaxis": y_axis,
+        "hovermode": "closest",
+        "hoverlabel": {"bgcolor": _GROUND[theme], "font": {"color": _INK[theme]}},
+        "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"},
+    }
+
+
+def _axis_title(text: str) -> dict[str, Any]:
+    return {"text": html.escape(text), "standoff": 8, "font": {"size": 13}}
+
+
+def _faded(color: str, opacity: float) -> str:
+    red, green, blue = (int(color[start : start + 2], 16) for start in (1, 3, 5))
+    return f"rgba({red},{green},{blue},{opacity})"

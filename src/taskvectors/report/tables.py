@@ -1,0 +1,335 @@
+"""The tables of a report as rows of text, ready to be laid out.
+
+A cell that is sorted carries its value beside its text. Nothing is left out without being named:
+the full table lists the columns it does not show.
+"""
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from taskvectors.report.run import AnsweredItem, Measurement, Run, plain
+from taskvectors.report.standing import NULL_CONTROLS, Standing, chosen_rows, seeds_of, subject
+from taskvectors.report.wording import (
+    ABSENT,
+    after_layers,
+    at_positions,
+    duration,
+    memory,
+    method_name,
+    percent,
+    percent_range,
+    points,
+    points_range,
+    whole,
+)
+
+_PURPOSES = {
+    "majority": "Always the most frequent answer of the training items. Rules out that the score "
+    "comes from an uneven mix of answers.",
+    "random": "A random vector of the same norm at the same place. Rules out that any push of this "
+    "size does it.",
+    "other-task": "A vector made for another task. Rules out that any task's vector does it.",
+    "shuffled-labels": "The same learning on answers dealt out at random. Rules out that the "
+    "vector only carries what answers look like.",
+    "logit-bias": "One constant added to the logits, fitted on the same data and blind to the "
+    "query. Rules out that favouring some answers is enough.",
+    "icl-most-shots": "As many demonstrations as the context holds. Shows whether more of them "
+    "would have caught up.",
+    "learned-from-shots": "Learned from no more examples than the demonstrations show. Shows how "
+    "much is owed to the other examples.",
+}
+_SHARES = {
+    "accuracy",
+    "ci_low",
+    "ci_high",
+    "first_token_accuracy",
+    "label_accuracy",
+    "in_label_set",
+    "validation_accuracy",
+    "difference_to_icl",
+    "difference_low",
+    "difference_high",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bar:
+    """An interval on a scale from 0 to 100; `low` and `high` are equal where there is none."""
+
+    low: float
+    value: float
+    high: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodRow:
+    """A row of the main table or of the controls.
+
+    Attributes:
+        method: Short name.
+        name: Name for people.
+        where: Layers, positions and shots.
+        seed: Seed, where the run has several.
+        accuracy: With one decimal.
+        interval: 95 % interval, or nothing.
+        bar: The same as a picture, or nothing.
+        difference: From demonstrations, in points.
+        difference_interval: Its interval, or nothing.
+        examples: How many examples the method used.
+        parameters: How many numbers it has.
+        seconds: What it took.
+        n: How many test items.
+        is_subject: Whether the report is about this row.
+        converged: Whether learning had come to rest; nothing where there was no learning.
+        note: Remark of the run.
+        error: Why the row has no numbers.
+        purpose: What a control is, and what it rules out.
+        outcome: Where the control stands; `status` is `yes`, `no`, `open` or nothing.
+        status: See `outcome`.
+    """
+
+    method: str
+    name: str
+    where: str
+    seed: str
+    accuracy: str
+    interval: str
+    bar: Bar | None
+    difference: str
+    difference_interval: str
+    examples: str
+    parameters: str
+    seconds: str
+    n: str
+    is_subject: bool
+    converged: bool | None
+    note: str
+    error: str
+    purpose: str = ""
+    outcome: str = ""
+    status: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Column:
+    """A column of the full table."""
+
+    name: str
+    is_number: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cell:
+    """A cell of the full table: its text, and what it sorts by."""
+
+    text: str
+    sort: str
+    is_number: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class FullTable:
+    """Every row, and every column that holds a value.
+
+    Attributes:
+        columns: The columns shown.
+        cells: One list per row.
+        empty: Names of the columns that hold no value in any row.
+    """
+
+    columns: tuple[Column, ...]
+    cells: tuple[tuple[Cell, ...], ...]
+    empty: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """What one method said to one item."""
+
+    text: str
+    is_correct: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExampleRow:
+    """One test item, and what each method said, in the order of the columns."""
+
+    input: str
+    answer: str
+    said: tuple[Answer, ...]
+
+
+def main_rows(run: Run) -> list[MethodRow]:
+    """The selected row of every method, and the rows that failed."""
+    main = subject(run)
+    return [_method_row(run, row, main) for row in chosen_rows(run)]
+
+
+def control_rows(run: Run) -> list[MethodRow]:
+    """Every control, with what it rules out."""
+    main = subject(run)
+    rows = [row for row in run.measurements if row.is_control]
+    order = list(_PURPOSES)
+    rows.sort(key=lambda row: order.index(row.method) if row.method in order else len(order))
+    methods = [row.method for row in rows]
+    made = [_method_row(run, row, main) for row in rows]
+    return [
+        replace(row, purpose=row.purpose and "as above") if row.method in methods[:index] else row
+        for index, row in enumerate(made)
+    ]
+
+
+def full_table(run: Run) -> FullTable:
+    """All measurements of a run under their own names."""
+    filled: dict[str, list[Cell]] = {}
+    empty: list[str] = []
+    for name in run.rows.columns:
+        cells = [_cell(str(name), value) for value in run.rows[name]]
+        if any(cell.text != ABSENT for cell in cells):
+            filled[str(name)] = cells
+        else:
+            empty.append(str(name))
+    return FullTable(
+        columns=tuple(
+            Column(name=name, is_number=any(cell.is_number for cell in cells))
+            for name, cells in filled.items()
+        ),
+        cells=tuple(zip(*filled.values(), strict=True)),
+        empty=tuple(empty),
+    )
+
+
+def example_rows(run: Run) -> tuple[list[str], list[ExampleRow]]:
+    """The methods that answered, before and after first, and the items."""
+    methods = list(dict.fromkeys(name for item in run.examples for name in item.predictions))
+    methods.sort(key=lambda name: {"zero-shot": 0, "learned": 1}.get(name, 2))
+    return methods, [
+        ExampleRow(
+            input=item.input,
+            answer=item.answer,
+            said=tuple(_answer(item, method) for method in methods),
+        )
+        for item in run.examples
+    ]
+
+
+def example_summary(run: Run) -> str:
+    """How many items the vector turned right and wrong, or nothing where that is not known."""
+    both = [
+        (item.correct["zero-shot"], item.correct["learned"])
+        for item in run.examples
+        if {"zero-shot", "learned"} <= item.correct.keys()
+    ]
+    if not both:
+        return ""
+    counts = Counter(both)
+    return (
+        f"Of the {len(both)} items listed, the learned vector turns "
+        f"{counts[False, True]} from wrong to right and {counts[True, False]} from right to "
+        f"wrong; {counts[True, True]} right and {counts[False, False]} wrong ones stay so."
+    )
+
+
+def _method_row(run: Run, row: Measurement, main: Standing | None) -> MethodRow:
+    outcome, status = _outcome(row, main)
+    return MethodRow(
+        method=row.method,
+        name=method_name(row.method),
+        where=_where(row),
+        seed=f"{row.seed}" if len(seeds_of(run)) > 1 and row.seed is not None else "",
+        accuracy=percent(row.accuracy, 1),
+        interval=percent_range(row.ci_low, row.ci_high, 1),
+        bar=_bar(row),
+        difference=points(row.difference_to_icl, 1),
+        difference_interval=points_range(row.difference_low, row.difference_high, 1),
+        examples=whole(row.examples),
+        parameters=whole(row.parameters),
+        seconds=duration(row.seconds),
+        n=whole(row.n),
+        is_subject=main is not None and row in main.rows,
+        converged=row.converged,
+        note=row.note or "",
+        error=row.error or "",
+        purpose=_PURPOSES.get(row.method, "") if row.is_control else "",
+        outcome=outcome,
+        status=status,
+    )
+
+
+def _where(row: Measurement) -> str:
+    shots = f"{row.shots} shots" if row.shots and row.shots > 1 else "1 shot" if row.shots else ""
+    parts = [after_layers(row.layers), at_positions(row.positions) if row.layers else "", shots]
+    return ", ".join(part for part in parts if part)
+
+
+def _bar(row: Measurement) -> Bar | None:
+    if row.accuracy is None:
+        return None
+    low = row.accuracy if row.ci_low is None else row.ci_low
+    high = row.accuracy if row.ci_high is None else row.ci_high
+    return Bar(low=100 * low, value=100 * row.accuracy, high=100 * high)
+
+
+def _outcome(row: Measurement, main: Standing | None) -> tuple[str, str]:
+    """Where a control stands beside the vector, judged by their intervals."""
+    if not row.is_control or row.error or main is None:
+        return "", ""
+    rival = next((held for held in main.rows if held.seed == row.seed), main.first)
+    is_below = _lies_below(row, rival)
+    if row.method not in NULL_CONTROLS:
+        if is_below or _lies_below(rival, row):
+            return f"{'below' if is_below else 'above'} the vector", ""
+        return "about level with the vector", ""
+    if is_below:
+        return "ruled out", "yes"
+    if row.accuracy is not None and rival.accuracy is not None and row.accuracy < rival.accuracy:
+        return "not clearly ruled out: the intervals overlap", "open"
+    return "not ruled out: the control does as well", "no"
+
+
+def _lies_below(row: Measurement, other: Measurement) -> bool:
+    """Whether a row's whole interval is below another's."""
+    return row.ci_high is not None and other.ci_low is not None and row.ci_high < other.ci_low
+
+
+def _answer(item: AnsweredItem, method: str) -> Answer:
+    text = item.predictions.get(method)
+    if text is None:
+        return Answer(text=ABSENT, is_correct=None)
+    return Answer(text=text.strip() or "(nothing)", is_correct=item.correct.get(method))
+
+
+def _cell(column: str, raw: object) -> Cell:
+    value = plain(column, raw)
+    if value is None or value == ():
+        return Cell(text=ABSENT, sort="", is_number=False)
+    if isinstance(value, bool):
+        return Cell(text="yes" if value else "no", sort=str(int(value)), is_number=False)
+    if isinstance(value, tuple):
+        return _list_cell(value)
+    if isinstance(value, int | float):
+        return Cell(text=_number(column, value), sort=repr(value), is_number=True)
+    return Cell(text=str(value), sort=str(value), is_number=False)
+
+
+def _list_cell(values: Iterable[int | str]) -> Cell:
+    items = list(values)
+    alone = str(items[0]) if len(items) == 1 and isinstance(items[0], int) else ""
+    text = ", ".join(str(item) for item in items)
+    # one number sorts as a number; `embed` lies below layer 0
+    sort = alone or ("-1" if items == ["embed"] else text)
+    return Cell(text=text.replace("-", "\N{MINUS SIGN}"), sort=sort, is_number=False)
+
+
+def _number(column: str, value: float) -> str:
+    if column in _SHARES:
+        text = f"{value:.3f}"
+    elif column.endswith("_bytes"):
+        text = memory(value)
+    elif isinstance(value, int) or value.is_integer():
+        # a seed is a name, not an amount
+        text = f"{value:.0f}" if column == "seed" else f"{value:,.0f}"
+    else:
+        text = f"{value:.4g}"
+    return text.replace("-", "\N{MINUS SIGN}") if text.startswith("-") else text

@@ -1,0 +1,102 @@
+"""The two values everything else is about: a pair, and a task made of three lists of pairs.
+
+`TaskData` is what a source holds before it is split; only this folder sees it.
+"""
+
+import random
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+
+@dataclass(frozen=True, kw_only=True)
+class Example:
+    """One pair: what is asked, and the answer that counts as right."""
+
+    input: str
+    output: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Task:
+    """A named task, split into pairs to learn from, to choose on and to test on.
+
+    Attributes:
+        name: Short name, such as `capital`.
+        description: One sentence.
+        template: Name of the prompt template the pairs are meant for.
+        source: Where the pairs come from.
+        license: Licence of the pairs.
+        seed: Seed of the split.
+        train: Pairs that vectors are learned from and demonstrations are drawn from.
+        validation: Pairs that layers, strengths and steps are chosen on.
+        test: Pairs that results are reported on.
+        notes: What was dropped, left out or short, in sentences for people.
+    """
+
+    name: str
+    description: str
+    template: str
+    source: str
+    license: str
+    seed: int
+    train: tuple[Example, ...]
+    validation: tuple[Example, ...]
+    test: tuple[Example, ...]
+    notes: tuple[str, ...] = ()
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Distinct outputs over all splits, in the order in which they are first seen."""
+        pairs = (*self.train, *self.validation, *self.test)
+        return tuple(dict.fromkeys(pair.output for pair in pairs))
+
+    def shuffled(self, seed: int) -> "Task":
+        """The control task whose training and validation answers carry no information.
+
+        Outputs are permuted among the inputs of their own split, so that the share of each label
+        stays what it was; the test split is untouched.
+
+        Args:
+            seed: Seed of the two permutations.
+
+        Returns:
+            A task with the same inputs in the same order, and a note that says what was done.
+        """
+        return replace(
+            self,
+            train=_permuted(self.train, f"{seed} train"),
+            validation=_permuted(self.validation, f"{seed} validation"),
+            notes=(*self.notes, f"training and validation outputs were shuffled (seed {seed})"),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskData:
+    """What a source holds, before it is split.
+
+    Attributes:
+        name: Short name.
+        description: One sentence, or nothing.
+        template: Name of a prompt template.
+        source: Where the pairs come from.
+        license: Licence of the pairs.
+        splits: Pairs by name of the split: `train` alone where the source has no splits of its own.
+        notes: What the reader has to report.
+    """
+
+    name: str
+    description: str
+    template: str
+    source: str
+    license: str
+    splits: Mapping[str, tuple[Example, ...]]
+    notes: tuple[str, ...] = ()
+
+
+def _permuted(pairs: tuple[Example, ...], seed: str) -> tuple[Example, ...]:
+    outputs = [pair.output for pair in pairs]
+    random.Random(seed).shuffle(outputs)
+    return tuple(
+        Example(input=pair.input, output=output)
+        for pair, output in zip(pairs, outputs, strict=True)
+    )

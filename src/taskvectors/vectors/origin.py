@@ -1,0 +1,175 @@
+"""Where a vector comes from, and whether it belongs to a model.
+
+Everything here is plain data that goes to JSON as it is. A vector only means something in the
+residual stream it was made for, so its origin keeps a fingerprint of that model's weights.
+"""
+
+import hashlib
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from importlib.metadata import version
+from typing import Any, ClassVar
+from weakref import WeakKeyDictionary
+
+from pydantic import ConfigDict
+
+from taskvectors._version import __version__
+from taskvectors.models import LanguageModel
+
+RELATIVE_TOLERANCE = 1e-2
+"""How far sampled weights may differ: the same ones agree in float32 and in bfloat16's 8 bits."""
+_ROUNDING = 2e-6
+"""Samples are rounded to 6 decimals."""
+
+_HASHES: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
+
+
+def _versions() -> dict[str, str]:
+    return {"taskvectors": __version__} | {
+        name: version(name) for name in ("torch", "transformers")
+    }
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorOrigin:
+    """How a vector was made. What is not known is empty."""
+
+    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    method: str = ""
+    """Name of the method."""
+    model: str = ""
+    """What the model was loaded from."""
+    revision: str = ""
+    """Commit or hash of its weights."""
+    weights_note: str = ""
+    """What is special about them, e.g. that they were de-quantised."""
+    family: str = ""
+    """`model_type` of the model's config."""
+    n_layers: int | None = None
+    """Blocks of the model."""
+    fingerprint: dict[str, Any] = field(default_factory=dict)
+    """Of the model's weights: shapes and sampled values."""
+    tokenizer: str = ""
+    """Name or class of the tokenizer."""
+    tokenizer_hash: str = ""
+    """Of its vocabulary and chat template."""
+    dtype: str = ""
+    """Type of the residual stream in which the vector was made."""
+    template: str = ""
+    task: str = ""
+    seed: int | None = None
+    shots: int | None = None
+    """Demonstrations in the prompts."""
+    settings: dict[str, Any] = field(default_factory=dict)
+    """The method's further choices."""
+    versions: dict[str, str] = field(default_factory=_versions)
+    scores: dict[str, Any] = field(default_factory=dict)
+    """What it reached, by measure."""
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def of_model(cls, model: LanguageModel, **about: Any) -> "VectorOrigin":
+        """An origin with everything that a model says about itself.
+
+        Args:
+            model: The model that the vector is for.
+            about: The other fields.
+        """
+        tokenizer = model.tokenizer
+        name = getattr(tokenizer, "name_or_path", "") or type(tokenizer).__name__
+        return cls(
+            tokenizer="" if tokenizer is None else name,
+            tokenizer_hash="" if tokenizer is None else tokenizer_hash(tokenizer),
+            dtype=str(model.dtype).removeprefix("torch."),
+            **about,
+        ).moved_to(model)
+
+    def moved_to(self, model: LanguageModel) -> "VectorOrigin":
+        """The same origin with another model's weights in it."""
+        return replace(
+            self,
+            model=model.source,
+            revision=model.revision,
+            weights_note=model.weights_note,
+            family=model.family.model_type,
+            n_layers=model.n_layers,
+            fingerprint=model.fingerprint,
+        )
+
+    @property
+    def label(self) -> str:
+        """The vector in a few words."""
+        named = f"the {self.method} vector" if self.method else "the vector"
+        return f"{named} of {self.task}" if self.task else named
+
+    def changed(self, note: str) -> "VectorOrigin":
+        """The origin of a vector made out of this one; scores no longer hold."""
+        return replace(self, scores={}, notes=(*self.notes, note))
+
+    def combined(self, other: "VectorOrigin") -> "VectorOrigin":
+        """The origin of the sum of two vectors: what both say, and what either says joined by +."""
+
+        def joined(name: str) -> str:
+            either = (getattr(self, name), getattr(other, name))
+            return " + ".join(filter(None, dict.fromkeys(either)))
+
+        def shared(name: str, otherwise: Any) -> Any:
+            return getattr(self, name) if getattr(self, name) == getattr(other, name) else otherwise
+
+        home = self if self.fingerprint else other
+        return replace(
+            home,
+            method=joined("method"),
+            task=joined("task"),
+            template=joined("template"),
+            seed=shared("seed", None),
+            shots=shared("shots", None),
+            settings=shared("settings", {}),
+            versions=_versions(),
+            scores={},
+            notes=tuple(dict.fromkeys((*self.notes, *other.notes))),
+        )
+
+
+def tokenizer_hash(tokenizer: Any) -> str:
+    """A hash of a tokenizer's vocabulary and chat template; computed once per tokenizer."""
+    if tokenizer not in _HASHES:
+        digest = hashlib.sha256(repr(sorted(tokenizer.get_vocab().items())).encode())
+        digest.update(repr(getattr(tokenizer, "chat_template", None)).encode())
+        _HASHES[tokenizer] = digest.hexdigest()
+    return _HASHES[tokenizer]
+
+
+def model_differences(one: VectorOrigin, other: VectorOrigin) -> list[str]:
+    """How the models of two origins differ; what one of them does not know is not compared."""
+    differences = []
+    if None not in (one.n_layers, other.n_layers) and one.n_layers != other.n_layers:
+        differences.append(f"depth ({one.n_layers} against {other.n_layers} layers)")
+    if one.family and other.family and one.family != other.family:
+        differences.append(f"family ({one.family} against {other.family})")
+    if not differences and one.fingerprint and other.fingerprint:
+        found = weights_difference(one.fingerprint, other.fingerprint)
+        differences += [f"weights ({found})"] if found else []
+    return differences
+
+
+def weights_difference(one: Mapping[str, Any], other: Mapping[str, Any]) -> str:
+    """What tells two fingerprints apart, in words; empty where they are of the same weights."""
+    if one["is_quantized"] == other["is_quantized"] and one["shapes"] != other["shapes"]:
+        return "their shapes differ"
+    common = sorted(one["samples"].keys() & other["samples"].keys())
+    if not common:
+        return "one of the two is quantised, and no weight is left to compare"
+    for name in common:
+        if not _agree(one["samples"][name], other["samples"][name]):
+            return f"values of {name} differ"
+    return ""
+
+
+def _agree(one: Sequence[float], other: Sequence[float]) -> bool:
+    return len(one) == len(other) and all(
+        math.isclose(a, b, rel_tol=RELATIVE_TOLERANCE, abs_tol=_ROUNDING)
+        for a, b in zip(one, other, strict=True)
+    )

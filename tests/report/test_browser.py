@@ -1,0 +1,218 @@
+"""The report as a reader meets it, in headless Chromium.
+
+Needs Chromium and its driver (Debian: `apt-get install chromium chromium-driver`) and selenium;
+without them the tests are skipped and say so.
+"""
+
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taskvectors.report import write_report
+
+pytestmark = pytest.mark.slow
+
+ABSENT = "\N{EN DASH}"
+FLAGS = (
+    "--headless",
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--disable-dev-shm-usage",  # a container's shared memory may be too small for a tab
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+WIDTHS = {"desktop": 1280, "phone": 390}
+LONG = "averylongwordwithoutanyspace" * 8
+
+
+@pytest.fixture(scope="module")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """A headless Chromium that records its console."""
+    driver_path = shutil.which("chromedriver")
+    browser_path = shutil.which("chromium") or shutil.which("google-chrome")
+    if not (driver_path and browser_path):
+        pytest.skip("the report is not looked at: chromium or chromedriver is not installed")
+    webdriver = pytest.importorskip(
+        "selenium.webdriver", reason="the report is not looked at: selenium is not installed"
+    )
+    options = webdriver.ChromeOptions()
+    options.binary_location = browser_path
+    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
+        options.add_argument(flag)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_path))
+    yield driver
+    driver.quit()
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory, write_run: Callable[..., Path]) -> Path:
+    """A usual report, with words in it that are wider than a phone."""
+    folder = write_run(
+        tmp_path_factory.mktemp("run"),
+        config={"description": LONG, "notes": [LONG], "command": f"taskvectors compare {LONG}"},
+    )
+    return write_report(folder)
+
+
+def show(browser: Any, report: Path, width: int, scheme: str = "light") -> None:
+    """Open the page on a screen of a width, and forget what the console said before."""
+    media = {"features": [{"name": "prefers-color-scheme", "value": scheme}]}
+    screen = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 600}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+    browser.get_log("browser")
+    browser.get(report.as_uri())
+
+
+def column(browser: Any, name: str) -> list[str]:
+    """The texts of one column of the full table, from top to bottom."""
+    return browser.execute_script(
+        """
+        const table = document.querySelector("#rows-table");
+        const names = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
+        const index = names.indexOf(arguments[0]);
+        return [...table.tBodies[0].rows].map((row) => row.cells[index].textContent);
+        """,
+        name,
+    )
+
+
+def click_on(browser: Any, name: str) -> str:
+    """Click on a column's name; the order that the table then states."""
+    button = browser.find_element(
+        "xpath", f"//table[@id='rows-table']//button[normalize-space(.)='{name}']"
+    )
+    place = "{block: 'center', inline: 'center', behavior: 'instant'}"
+    browser.execute_script(f"arguments[0].scrollIntoView({place})", button)
+    button.click()
+    return button.find_element("xpath", "..").get_attribute("aria-sort")
+
+
+@pytest.mark.parametrize("screen", WIDTHS)
+def test_the_page_opens_without_a_word_on_the_console(
+    browser: Any, report: Path, screen: str
+) -> None:
+    show(browser, report, WIDTHS[screen])
+    assert browser.get_log("browser") == []
+
+
+@pytest.mark.parametrize("screen", WIDTHS)
+def test_nothing_is_wider_than_the_screen(browser: Any, report: Path, screen: str) -> None:
+    show(browser, report, WIDTHS[screen])
+    inner, wide = browser.execute_script(
+        "return [window.innerWidth, document.documentElement.scrollWidth]"
+    )
+    assert inner == WIDTHS[screen]
+    assert wide <= inner
+
+
+def test_the_table_can_be_read(browser: Any, report: Path) -> None:
+    show(browser, report, WIDTHS["desktop"])
+    row = browser.find_element("css selector", "#main-table tr[data-method=learned]")
+    text = row.text.replace("\N{NO-BREAK SPACE}", " ")
+    assert "Learned vector" in text
+    assert "75.0 %" in text
+    assert f"[64.3{ABSENT}85.7 %]" in text
+    assert row.is_displayed()
+
+
+def test_the_main_table_fits_a_desktop_without_scrolling(browser: Any, report: Path) -> None:
+    show(browser, report, WIDTHS["desktop"])
+    inside, box = browser.execute_script(
+        "const box = document.querySelector('#main-table').parentElement;"
+        "return [box.scrollWidth, box.clientWidth]"
+    )
+    assert inside <= box
+
+
+@pytest.mark.parametrize("screen", WIDTHS)
+def test_the_charts_are_drawn(browser: Any, report: Path, screen: str) -> None:
+    show(browser, report, WIDTHS[screen])
+    charts = browser.execute_script(
+        """
+        return [...document.querySelectorAll("[data-figure]")].map((chart) => ({
+          name: chart.dataset.figure,
+          lines: chart.querySelectorAll("svg .scatterlayer .trace path.js-line").length,
+          points: chart.querySelectorAll("svg .scatterlayer .trace .points path").length,
+          bars: chart.querySelectorAll("svg .scatterlayer .errorbar").length,
+          width: chart.querySelector("svg.main-svg").getBoundingClientRect().width,
+          room: chart.getBoundingClientRect().width,
+        }));
+        """
+    )
+    drawn = {chart["name"]: chart for chart in charts}
+    assert set(drawn) == {"accuracy-by-layer", "learning-curves", "validation-curves"}
+    layers = drawn["accuracy-by-layer"]
+    assert layers["lines"] >= 4  # two methods, two reference lines
+    assert layers["points"] == 2 * 18 + 2
+    assert layers["bars"] == 2
+    assert drawn["learning-curves"]["lines"] == 5
+    assert all(0 < chart["width"] <= chart["room"] for chart in charts)
+
+
+def test_charts_follow_the_colour_scheme(browser: Any, report: Path) -> None:
+    def stroke() -> str:
+        return browser.execute_script(
+            "return getComputedStyle(document.querySelector("
+            "'[data-figure=learning-curves] .scatterlayer path.js-line')).stroke"
+        )
+
+    show(browser, report, WIDTHS["desktop"], scheme="dark")
+    assert stroke() == "rgb(86, 180, 233)"
+    ground = browser.execute_script(
+        "return getComputedStyle(document.documentElement).backgroundColor"
+    )
+    assert ground == "rgb(18, 22, 27)"
+    media = {"features": [{"name": "prefers-color-scheme", "value": "light"}]}
+    browser.execute_cdp_cmd("Emulation.setEmulatedMedia", media)
+    for _ in range(100):  # the page hears of the change a moment later
+        if stroke() == "rgb(0, 114, 178)":
+            break
+        time.sleep(0.05)
+    assert stroke() == "rgb(0, 114, 178)"
+
+
+def test_a_click_sorts_the_full_table(browser: Any, report: Path) -> None:
+    show(browser, report, WIDTHS["desktop"])
+    before = column(browser, "accuracy")
+    numbers = sorted(float(text) for text in before if text != ABSENT)
+    missing = [ABSENT] * before.count(ABSENT)
+
+    assert click_on(browser, "accuracy") == "ascending"
+    assert column(browser, "accuracy") == [f"{number:.3f}" for number in numbers] + missing
+    assert click_on(browser, "accuracy") == "descending"
+    assert column(browser, "accuracy") == [f"{number:.3f}" for number in numbers[::-1]] + missing
+    assert click_on(browser, "accuracy") == "none"
+    assert column(browser, "accuracy") == before
+
+
+def test_layers_sort_as_numbers(browser: Any, report: Path) -> None:
+    show(browser, report, WIDTHS["desktop"])
+    click_on(browser, "layers")
+    layers = [int(text) for text in column(browser, "layers") if text != ABSENT]
+    assert layers == sorted(layers)
+    assert layers[-1] == 17
+    assert click_on(browser, "method") == "ascending"
+    states = browser.execute_script(
+        "return [...document.querySelectorAll('#rows-table th[aria-sort]')]"
+        ".map((cell) => cell.getAttribute('aria-sort')).filter((order) => order !== 'none')"
+    )
+    assert states == ["ascending"]
+
+
+def test_the_contents_lead_to_their_sections(browser: Any, report: Path) -> None:
+    show(browser, report, WIDTHS["desktop"])
+    targets = browser.execute_script(
+        "return [...document.querySelectorAll('nav a')]"
+        ".map((link) => document.querySelector(link.getAttribute('href'))?.tagName)"
+    )
+    assert len(targets) == 9
+    assert set(targets) == {"SECTION"}
