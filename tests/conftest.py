@@ -1,8 +1,8 @@
 """Small random models, a tokenizer and prompts that all tests share; nothing is downloaded.
 
-Models are built from their configs, once per process, and are never to be changed: a test that breaks one
-asks for a `fresh_model`. torch is imported when a fixture needs it, so that tests of data and reports stay
-quick.
+Models are built from their configs, once per process, and are never to be changed: a test that
+breaks one asks for a `fresh_model`. torch is imported when a fixture needs it, so that tests of
+data and reports stay quick.
 """
 
 import os
@@ -29,8 +29,7 @@ settings.register_profile(
 settings.load_profile("taskvectors")
 
 D_VOCAB = 397
-"""Prime, so that no slice of the vocabulary fits; a few tokens more than the tokenizer has, as in many
-real models."""
+"""Prime, so that no slice of the vocabulary fits; and more tokens than the tokenizer has."""
 N_LAYERS = 4
 
 _SHAPE = {
@@ -92,12 +91,13 @@ ONE_PER_KIND = ("llama", "gemma2", "gpt2", "gpt_neox")
 
 _CORPUS = (
     "Q: What is the capital of France?\nA: Paris\n\nQ: Germany\nA: Berlin\n\nThe word is here. "
-    "hot -> cold\nbig -> small\nred -> rouge\nhouse -> maison\n Sentiment: positive negative Answer:"
+    "hot -> cold\nbig -> small\nred -> rouge\nhouse -> maison\n"
+    " Sentiment: positive negative Answer: yes no"
 )
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run a test that takes `tiny_name` for every small model, one that takes `tiny_kind` for a few."""
+    """Run a test with `tiny_name` for every small model, one with `tiny_kind` for a few."""
     if "tiny_name" in metafunc.fixturenames:
         metafunc.parametrize("tiny_name", list(VARIANTS))
     if "tiny_kind" in metafunc.fixturenames:
@@ -142,11 +142,11 @@ def tokenizer() -> Any:
 
 
 def build_model(name: str, seed: int = 0, **changes: Any) -> Any:
-    """A frozen transformers model with random weights in float32, large enough for every part to act."""
+    """A transformers model with random weights, large enough for every part to act; float32."""
     import torch
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-    config = CONFIG_MAPPING[name.split("-")[0]](**(VARIANTS[name] | changes))
+    config = CONFIG_MAPPING[name.partition("-")[0]](**(VARIANTS[name] | changes))
     # soft-capped attention exists in eager only
     attention = "eager" if name == "gemma2" else "sdpa"
     hf = AutoModelForCausalLM.from_config(
@@ -187,9 +187,9 @@ def tiny_names() -> list[str]:
 
 @pytest.fixture(scope="session")
 def ragged_prompts() -> Callable[..., list[Any]]:
-    """`ragged_prompts(model, n, seed=0)`: prompts of random tokens; queries and answers vary in length.
+    """`ragged_prompts(model, n, seed=0)`: prompts of random tokens, of various lengths.
 
-    `lengths` and `answers` bound the numbers of tokens of prompt and answer.
+    `lengths` and `answers` bound how many tokens prompt and answer have; the query's vary, too.
     """
     from taskvectors.prompts import Prompt
     from taskvectors.tasks import Example

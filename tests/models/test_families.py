@@ -15,9 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from taskvectors.errors import UnsupportedModelError
-from taskvectors.models import COMPONENTS, EMBED, FAMILIES, Component, LanguageModel
-from taskvectors.models import reading as reading_site
-from taskvectors.models import rewriting
+from taskvectors.models import (
+    COMPONENTS,
+    EMBED,
+    FAMILIES,
+    Component,
+    LanguageModel,
+    reading,
+    rewriting,
+)
 from taskvectors.models.checks import check_adapter
 
 TOKENS = torch.tensor(
@@ -25,7 +31,7 @@ TOKENS = torch.tensor(
 )
 CLOSE = {"atol": 1e-5, "rtol": 1e-5}
 
-# the module that reads the residual stream between attention and MLP; OLMo 2's MLP reads it directly
+# the module that reads the residual stream between attention and MLP; in OLMo 2 the MLP itself
 READS_RESID_MID = {
     "gemma2": "pre_feedforward_layernorm",
     "gemma3_text": "pre_feedforward_layernorm",
@@ -38,12 +44,14 @@ READS_RESID_MID = {
 READS_FOR_ATTENTION = {"gpt2": "attn.c_attn", "gpt_neox": "attention.query_key_value"}
 
 
-def read(model: LanguageModel, *sites: tuple[int, Component]) -> dict[tuple[int, Component], Tensor]:
+def read(
+    model: LanguageModel, *sites: tuple[int, Component]
+) -> dict[tuple[int, Component], Tensor]:
     found: dict[tuple[int, Component], Tensor] = {}
     with torch.no_grad(), ExitStack() as stack:
         for layer, name in sites:
             keep = partial(found.__setitem__, (layer, name))
-            stack.enter_context(reading_site(model, layer, name, keep))
+            stack.enter_context(reading(model, layer, name, keep))
         model.hf(input_ids=TOKENS)
     return found
 
@@ -223,7 +231,7 @@ def test_no_hook_is_left_after_an_exception(
 
     with pytest.raises(ZeroDivisionError), rewriting(model, 1, component, fail):
         logits(model)
-    with pytest.raises(ZeroDivisionError), reading_site(model, 1, component, lambda _: None):
+    with pytest.raises(ZeroDivisionError), reading(model, 1, component, lambda _: None):
         raise ZeroDivisionError
     assert n_hooks(model) == before
     torch.testing.assert_close(logits(model), plain, atol=0, rtol=0)
@@ -285,7 +293,11 @@ def with_blocks_that_never_run(model: LanguageModel) -> LanguageModel:
 
 
 SABOTAGES: dict[str, tuple[str, Callable[[LanguageModel], LanguageModel], str]] = {
-    "no final norm": ("llama", lambda m: described(m, final_norm=None), "is not the model's logits"),
+    "no final norm": (
+        "llama",
+        lambda m: described(m, final_norm=None),
+        "is not the model's logits",
+    ),
     "no projection": ("opt-projected", lambda m: described(m, project_out=None), "final state"),
     "scaled logits": ("llama", with_scaled_logits, "is not the model's logits"),
     "no soft-cap": ("gemma2", without_softcap, "is not the model's logits"),

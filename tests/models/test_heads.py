@@ -128,13 +128,17 @@ def test_weights_of_a_module_without_a_matrix_are_read_by_what_it_does(fresh_mod
     attention.o_proj, attention.v_proj = packed_o, packed_v
     read_back = [output_weights(model, 1), value_weights(model, 1), output_bias(model, 1)]
     assert float(plain[2].abs().max()) > 0.1
-    for before, after, step in zip(plain, read_back, (packed_o.step, packed_v.step, 0), strict=True):
+    for before, after, step in zip(
+        plain, read_back, (packed_o.step, packed_v.step, 0), strict=True
+    ):
         assert float((before - after).abs().max()) <= step * 0.5 + 1e-6
     whole = output_weights(model, 1).flatten(0, 1)
     torch.testing.assert_close(whole, (packed_o.packed * packed_o.step).T, atol=1e-6, rtol=1e-5)
 
 
-def test_weights_and_results_are_float32_in_a_bfloat16_model(fresh_model: Any, tiny_kind: str) -> None:
+def test_weights_and_results_are_float32_in_a_bfloat16_model(
+    fresh_model: Any, tiny_kind: str
+) -> None:
     model = fresh_model(tiny_kind)
     model.hf.bfloat16()
     z, increment = read(model, 1, "z", "attn_out")

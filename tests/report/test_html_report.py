@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from taskvectors.report import write_report
+from taskvectors.report import read_run, run_figures, write_report
 from taskvectors.report.html_report import drawings
 
 ABSENT = "\N{EN DASH}"
@@ -243,8 +243,12 @@ def test_a_run_without_extras_has_no_section_for_them(make_run: MakeRun, row) ->
 
 
 def test_charts_as_json_hold_no_closing_tag(make_run: MakeRun) -> None:
-    assert "<" not in drawings(())
-    assert json.loads(drawings(())) == {}
+    figures = run_figures(read_run(make_run()))
+    text = drawings(figures)
+    assert not set("<>&") & set(text)
+    assert json.loads(text).keys() == {figure.name for figure in figures}
+    template = json.loads(text)["learning-curves"]["light"]["data"][0]["hovertemplate"]
+    assert template.endswith("<extra></extra>")
 
 
 def test_seeds_get_a_column_when_there_are_several(make_run: MakeRun, row) -> None:

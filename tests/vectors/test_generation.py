@@ -1,4 +1,4 @@
-"""Injection around `generate`: with and without cache, beams, samples, and what cannot be told apart.
+"""Injection around `generate`: with and without cache, beams, samples, and what is refused.
 
 Run with `pytest tests/vectors/test_generation.py`.
 """

@@ -396,12 +396,26 @@ def test_blocks_that_are_run_outside_a_call_are_left_alone(
 ) -> None:
     model = tiny_model("llama")
     prompts = ragged_prompts(model, 2, lengths=(8, 8))
-    vector = random_vector(model, [Site(1, -1)])
-    trunk = Trunk.build(model, prompts, positions=(-1,))
-    plain = trunk.run([[]])
-    with inject(model, vector):
+    branch = random_vector(model, [Site(0, -1)], seed=1).edits()
+    trunk = Trunk.build(model, prompts, positions=("all",))
+    plain = trunk.run([branch])
+    with inject(model, random_vector(model, [Site(1, -1)])):
         model.hf(torch.tensor([prompt.token_ids for prompt in prompts]))
-        assert torch.equal(trunk.run([[]]), plain)
+        assert torch.equal(trunk.run([branch]), plain)
+
+
+def test_what_is_written_after_attention_stays_when_the_embedding_is_written_too(
+    tiny_model: Made, random_vector: Made, by_hand: Made
+) -> None:
+    model = tiny_model("llama")
+    sites = [Site(0, -1, "resid_mid"), Site(-1, -1)]
+    vector = random_vector(model, sites, "replace")
+    upwards = TaskVector(
+        values=vector.values.flip(0), sites=tuple(sites[::-1]), operation="replace"
+    )
+    with torch.no_grad(), inject(model, vector):
+        logits = model.hf(input_ids=torch.tensor([[1, 5, 6]])).logits[0]
+    assert torch.allclose(logits, by_hand(model, [1, 5, 6], 3, upwards), atol=1e-5)
 
 
 @pytest.mark.parametrize(

@@ -65,7 +65,7 @@ def _run(verb: Verb) -> Result | int:
         return INTERRUPTED
     except Exception:  # the border of the program: everything else is a bug, shown whole
         traceback.print_exc()
-        print("error: this is a bug in taskvectors; please report it", file=sys.stderr)
+        print("error: this should not happen; please report the lines above", file=sys.stderr)
         return BUG
 
 

@@ -17,7 +17,7 @@ def folder_for(out: str, kind: Literal["runs", "vectors"], *words: str) -> Path:
         words: What a new folder is named after; the time is added.
     """
     if out:
-        return Path(out).expanduser()
+        return Path(out).expanduser().absolute()
     from platformdirs import user_data_path
 
     names = [re.sub(r"[^\w.]+", "-", Path(word).name or word).strip("-.") for word in words]

@@ -2,8 +2,9 @@
 
 import contextlib
 import io
-from collections.abc import Sequence
-from typing import Any, Protocol
+import re
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
 
 from taskvectors.cli.arguments import Output
 from taskvectors.cli.compare import Compare
@@ -25,7 +26,7 @@ DESCRIPTION = (
     "Begin with `taskvectors demo`."
 )
 
-VERBS: dict[str, type[Any]] = {
+VERBS: dict[str, Callable[..., Any]] = {
     "demo": Demo,
     "tasks": Tasks,
     "methods": Methods,
@@ -40,8 +41,10 @@ VERBS: dict[str, type[Any]] = {
 
 # what tyro adds below an error that is no part of what went wrong
 _ASIDES = ("Argument helptext", "For full helptext")
+_GUESSES = "Perhaps you meant:"
 
 
+@runtime_checkable
 class Verb(Protocol):
     """What every verb has."""
 
@@ -92,6 +95,14 @@ def _gist(box: str) -> str:
             sections[-1].append(text)
         else:  # a rule, or a blank line before further details
             sections.append([])
-    parts = [" ".join(lines) for lines in sections if lines]
-    kept = [part.rstrip(".") for part in parts if not part.startswith(_ASIDES)]
+    parts = [" ".join(lines).rstrip(".") for lines in sections if lines]
+    kept = [_short(part) for part in parts if not part.startswith(_ASIDES)]
     return "; ".join(kept) or box
+
+
+def _short(part: str) -> str:
+    """A list of similar flags without what help says of each."""
+    if not part.startswith(_GUESSES):
+        return part
+    flags = dict.fromkeys(re.findall(r"--[a-z][a-z-]*", part))
+    return f"{_GUESSES} {', '.join(flag for flag in flags if flag != '--help')}"

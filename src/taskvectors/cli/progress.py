@@ -1,4 +1,4 @@
-"""What is said while a verb runs: on standard error, a line at a time, with the time that passed."""
+"""What is said while a verb runs: on standard error, line by line, with the time that passed."""
 
 import logging
 import os

@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-_WIDTH_OF_A_FILE = 240
-"""Columns where standard output is no terminal: wide enough that tables are not folded."""
+_WIDTH_OF_A_FILE = 1000
+"""Columns where standard output is no terminal: more than any table has, so that none is folded."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +42,14 @@ def print_result(result: Result, *, as_json: bool) -> None:
     from rich.text import Text
 
     width = None if sys.stdout.isatty() else _WIDTH_OF_A_FILE
-    console = Console(file=sys.stdout, width=width, highlight=False, soft_wrap=False)
-    for part in result.shown:
-        if isinstance(part, Table):
-            console.print(_drawn(part))
-        else:
-            console.print(Text(part), soft_wrap=True)  # a path can be copied whole
+    console = Console(file=sys.stdout, width=width, highlight=False)
+    with console.capture() as drawn:  # rich itself would end the program where a reader has left
+        for part in result.shown:
+            if isinstance(part, Table):
+                console.print(_drawn(part))
+            else:
+                console.print(Text(part), soft_wrap=True)  # a path can be copied whole
+    sys.stdout.write(drawn.get())
 
 
 def _drawn(table: Table) -> Any:
@@ -56,9 +58,10 @@ def _drawn(table: Table) -> Any:
     from rich.text import Text
 
     drawn = RichTable(box=SIMPLE_HEAD, pad_edge=False)
-    for heading in table.headings:
+    for number, heading in enumerate(table.headings):
         justify: Any = "right" if heading in table.numbers else "left"
-        drawn.add_column(Text(heading), justify=justify, overflow="fold")
+        is_name = number == 0  # a name that is folded cannot be copied
+        drawn.add_column(Text(heading), justify=justify, overflow="fold", no_wrap=is_name)
     for row in table.rows:
         drawn.add_row(*(Text(cell) for cell in row))  # as text: brackets are no markup
     return drawn

@@ -1,7 +1,7 @@
 """From scores to the numbers that are reported.
 
-The definitions are those of the page `docs/measures.md`: `accuracy` is on whole answers over the full
-vocabulary.
+The definitions are those of the page `docs/measures.md`: `accuracy` is on whole answers over the
+full vocabulary.
 """
 
 from collections.abc import Sequence
@@ -28,8 +28,8 @@ class Measures:
     """Number of prompts."""
     first_token_accuracy: float
     label_accuracy: float | None
-    """Share in which the right label has the largest summed log-probability among the task's labels;
-    None unless every label occurs in the training split."""
+    """Share in which the right label has the largest summed log-probability among the task's
+    labels; None unless every label occurs in the training split."""
     in_label_set: float
     """Share in which the predicted first token begins some label of the task."""
     answer_logprob: float
@@ -73,4 +73,4 @@ def label_starts(*prompts: Sequence[Prompt]) -> frozenset[int]:
 
 
 def _mean(values: torch.Tensor) -> float:
-    return float(values.float().mean())
+    return float(values.double().mean())

@@ -7,6 +7,7 @@ from taskvectors.evaluate.scoring import Labels, Scores, score
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt, build_prompts
 from taskvectors.tasks import Example
+from taskvectors.trunk import Branch
 from taskvectors.vectors import TaskVector
 
 
@@ -62,7 +63,7 @@ def dose_response(
     labels: Labels | None = None,
     memory: int | None = None,
 ) -> list[tuple[float, Measures]]:
-    """Measures at several signed strengths, all in one pass; the plain run comes first, as strength 0.
+    """Measures at several signed strengths in one pass; the plain run comes first.
 
     Args:
         model: The model.
@@ -73,11 +74,13 @@ def dose_response(
         memory: Budget in bytes.
     """
     doses = [0.0, *(s for s in strengths if s != 0)]
-    branches = [()]
+    branches: list[Branch] = [()]
     if vector is not None:
         vector.check_model(model)
         branches = [vector.edits(dose) if dose else () for dose in doses]
     scores: Scores = score(model, prompts, branches, labels=labels, memory=memory)
     starts = label_starts(prompts)
-    found = {dose: measure(scores.branch(i), starts) for i, dose in enumerate(doses[: len(branches)])}
+    found = {
+        dose: measure(scores.branch(i), starts) for i, dose in enumerate(doses[: len(branches)])
+    }
     return [(0.0, found[0.0])] + [(s, found[s]) for s in strengths if s in found and s != 0]

@@ -1,7 +1,7 @@
 """Scoring branches on prompts: one trunk per chunk of prompts, all branches in one pass.
 
-Teacher-forced: the answer's tokens are given, and each is compared with the full vocabulary. What comes
-out is one row per branch and one column per prompt; `measures.py` reduces it.
+Teacher-forced: the answer's tokens are given, and each is compared with the full vocabulary. What
+comes out is one row per branch and one column per prompt; `measures.py` reduces it.
 """
 
 import time
@@ -124,11 +124,12 @@ def _score_trunk(
     with torch.no_grad():
         batch = trunk.batch()
         states = trunk.run(branches, batch)
-        found = trunk.answer_scores(states, batch, first_bias=logit_bias)
+        bias = None if logit_bias is None else logit_bias.to(states.device)
+        found = trunk.answer_scores(states, batch, first_bias=bias)
         lengths = found.present.sum(dim=1)
         label_is_correct = None
         if labels is not None:
-            best = _best_labels(trunk, branches, states, labels)
+            best = _best_labels(trunk, branches, states, labels, bias)
             right = [list(labels).index(p.query.output) for p in trunk.cut.prompts]
             label_is_correct = best == torch.tensor(right)
     return Scores(
@@ -143,7 +144,7 @@ def _score_trunk(
 
 
 def _best_labels(
-    trunk: Trunk, branches: Sequence[Branch], states: Tensor, labels: Labels
+    trunk: Trunk, branches: Sequence[Branch], states: Tensor, labels: Labels, bias: Tensor | None
 ) -> Int[Tensor, "branch prompt"]:
     """Index of the label with the largest summed log-probability."""
     if all(len(tokens) == 1 for tokens in labels.values()):
@@ -154,12 +155,14 @@ def _best_labels(
         logits = trunk.model.unembedding.columns(
             final.flatten(0, 1), tokens.expand(final.shape[0] * final.shape[1], -1)
         )
+        if bias is not None:
+            logits = logits + bias[tokens]
         return logits.view(*final.shape[:2], -1).argmax(dim=2).T.cpu()
     sums = []
-    for tokens in labels.values():
-        asked = [replace(prompt, answer_ids=tokens) for prompt in trunk.cut.prompts]
+    for answer in labels.values():
+        asked = [replace(prompt, answer_ids=answer) for prompt in trunk.cut.prompts]
         again = Trunk.build(trunk.model, asked, positions=positions_of(branches))
         batch = again.batch()
-        found = again.answer_scores(again.run(branches, batch), batch)
+        found = again.answer_scores(again.run(branches, batch), batch, first_bias=bias)
         sums.append(found.log_probability.sum(dim=2).T)
     return torch.stack(sums).argmax(dim=0).cpu()

@@ -1,7 +1,7 @@
 """What a vector does where it has no business: unrelated text.
 
-The vector is added at the last token of the first half of each passage, as it would be to a prompt, and
-the second half is read as if it were the answer.
+The vector is added at the last token of the first half of each passage, as it would be to a prompt,
+and the second half is read as if it were the answer.
 """
 
 from collections.abc import Sequence
@@ -17,16 +17,24 @@ from taskvectors.trunk import Trunk
 from taskvectors.vectors import TaskVector
 
 PASSAGES: tuple[str, ...] = (
-    "The ferry left the harbour at dawn, and by noon the island had shrunk to a grey line behind us.",
-    "To repot a fern, water it the day before, loosen the roots gently and use a slightly larger pot.",
-    "Most of the bridge was built in winter, when the river froze and carts could carry stone across.",
+    "The ferry left the harbour at dawn, and by noon the island had shrunk to a grey line behind "
+    "us.",
+    "To repot a fern, water it the day before, loosen the roots gently and use a slightly larger "
+    "pot.",
+    "Most of the bridge was built in winter, when the river froze and carts could carry stone "
+    "across.",
     "She counted the chairs twice, wrote the number on her palm and went to find the caretaker.",
-    "A violin's sound post is a small dowel that carries vibrations from the front to the back plate.",
+    "A violin's sound post is a small dowel that carries vibrations from the front to the back "
+    "plate.",
     "The council postponed the vote until spring because three members were stuck behind the snow.",
-    "If the dough feels sticky, dust the board lightly with flour rather than adding more to the bowl.",
-    "Glaciers move slowly downhill under their own weight, grinding the rock beneath them into powder.",
-    "He had never liked the painting, but when it was gone the wall looked bare and somehow colder.",
-    "The library closes early on Fridays, although the reading room stays open for members until nine.",
+    "If the dough feels sticky, dust the board lightly with flour rather than adding more to the "
+    "bowl.",
+    "Glaciers move slowly downhill under their own weight, grinding the rock beneath them into "
+    "powder.",
+    "He had never liked the painting, but when it was gone the wall looked bare and somehow "
+    "colder.",
+    "The library closes early on Fridays, although the reading room stays open for members until "
+    "nine.",
     "Bats find insects by listening to the echoes of short calls that are too high for us to hear.",
     "After the storm the farmers met in the old barn to decide which of the fences to mend first.",
 )

@@ -55,8 +55,8 @@ def paired_difference(
 ) -> Difference:
     """Mean over seeds of the difference in accuracy on the same prompts.
 
-    The interval is a bootstrap in two stages: seeds are drawn, then prompts within each drawn seed. With
-    one seed it speaks of the prompts alone.
+    The interval is a bootstrap in two stages: seeds are drawn, then prompts within each drawn seed.
+    With one seed it speaks of the prompts alone.
 
     Args:
         ours: Per seed, whether each prompt is answered rightly.
@@ -75,9 +75,11 @@ def paired_difference(
         raise ValueError("a paired difference needs the same prompts on both sides, seed by seed")
     differences = [x.float() - y.float() for x, y in zip(ours, theirs, strict=True)]
     generator = torch.Generator().manual_seed(seed)
-    within = torch.stack([_resampled_means(d, n_draws, generator) for d in differences])
-    picked = torch.randint(len(ours), (len(ours), n_draws), generator=generator)
-    drawn = within.gather(0, picked).mean(dim=0)
+    drawn = torch.zeros(n_draws)
+    for _ in differences:  # a seed that is drawn twice has its prompts drawn twice
+        within = torch.stack([_resampled_means(d, n_draws, generator) for d in differences])
+        picked = torch.randint(len(ours), (1, n_draws), generator=generator)
+        drawn += within.gather(0, picked)[0] / len(differences)
     low, high = drawn.quantile(torch.tensor([0.025, 0.975])).tolist()
     mean = sum(float(d.mean()) for d in differences) / len(differences)
     return Difference(mean=mean, low=low, high=high)

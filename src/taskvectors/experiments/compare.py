@@ -1,4 +1,4 @@
-"""Methods side by side on one task: found, chosen on validation, tested once, written to a folder."""
+"""Methods side by side: found, chosen on validation, tested once, written to a folder."""
 
 import logging
 import time
@@ -169,15 +169,10 @@ class _Seed:
         for number, config in enumerate(self.config.methods):
             key = f"seed{self.bench.seed}-{number}-{config.kind}"
             rows += self._cell(key, lambda config=config: self._method(config), config.kind)  # type: ignore[misc]
-        if self._needs_vector():
-            for name in self.config.controls:
-                key = f"seed{self.bench.seed}-control-{name}"
-                rows += self._cell(key, lambda name=name: self._control(name), name, True)  # type: ignore[misc]
+        for name in self.config.controls:
+            key = f"seed{self.bench.seed}-control-{name}"
+            rows += self._cell(key, lambda name=name: self._control(name), name, True)  # type: ignore[misc]
         return rows
-
-    def _needs_vector(self) -> bool:
-        """Controls are made for the learned vector, else for the last method with one."""
-        return bool(self.config.controls)
 
     def _cell(
         self,
@@ -191,6 +186,9 @@ class _Seed:
         if done is not None:
             self.say(f"{method}: finished before (seed {self.bench.seed})")
             self.metrics += done["metrics"]
+            chosen = self.store.chosen(key)
+            if chosen is not None:
+                self.chosen[method] = chosen
             return [Row(**row) for row in done["rows"]]
         started = time.perf_counter()
         try:
@@ -198,7 +196,7 @@ class _Seed:
         except TaskVectorsError as error:
             logger.warning("%s could not be run: %s", method, error)
             return [failed_row(method, self.bench.seed, error, is_control=is_control)]
-        self.store.write_cell(key, rows, metrics)
+        self.store.write_cell(key, rows, metrics, None if is_control else self.chosen[method])
         self.metrics += metrics
         best = next((row for row in rows if row.selected), rows[0])
         where = f" at layer {best.layers[0]}" if len(best.layers) == 1 else ""
@@ -228,7 +226,7 @@ class _Seed:
             )
             for index, scores in zip(tested, test, strict=True)
         ]
-        metrics = [
+        metrics: list[Mapping[str, Any]] = [
             {
                 "method": one.method,
                 "seed": self.bench.seed,
@@ -249,14 +247,10 @@ class _Seed:
         return [row_of(self.bench, candidate, scores, None, selected=True, is_control=True)], []
 
     def _subject(self) -> Candidate:
-        """The candidate that controls are made for; found again where its cell was finished before."""
-        with_vector = [c for c in self.config.methods if c.kind in ("learned", "vanilla")]
-        if not with_vector:
-            return Candidate(method="zero-shot")
-        config = max(with_vector, key=lambda c: c.kind == "learned")
-        if config.kind not in self.chosen:
-            self._method(config)
-        return self.chosen[config.kind]
+        """What controls are made for: the learned vector, else another one, else no vector."""
+        found = [one for one in self.chosen.values() if one.vector is not None]
+        found.sort(key=lambda one: one.method != "learned")
+        return found[0] if found else Candidate(method="a comparison without vectors")
 
     def shown(self) -> list[Mapping[str, Any]]:
         """Test items with the answers each method's choice generates."""

@@ -13,10 +13,10 @@ Control = Literal[
 ]  # fmt: skip
 
 
-class ModelConfig(BaseModel, frozen=True):
+class ModelConfig(BaseModel):
     """Which model, and how it is loaded; see `load_model`."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     source: str = "embedded"
     """`embedded`, a hub id, a local folder, or a .gguf file."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
@@ -37,10 +37,10 @@ class ModelConfig(BaseModel, frozen=True):
         return load_model(**self.model_dump())
 
 
-class CompareConfig(BaseModel, frozen=True):
+class CompareConfig(BaseModel):
     """Methods side by side on one task."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     model: ModelConfig = ModelConfig()
     """The model."""
     task: str = "capital"

@@ -1,7 +1,7 @@
 """Rows: what a comparison reports, one line per measurement, plain names and no nesting."""
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -48,7 +48,8 @@ class Row:
     note: str | None = None
     error: str | None = None
     correct: str = ""
-    """One character per test prompt, 1 where it is answered rightly: what paired figures are made of."""
+    """One character per test prompt, 1 where it is answered rightly: what paired figures are made
+    of."""
 
     def as_dict(self) -> dict[str, Any]:
         """The row for machines, without the per-prompt column."""
@@ -66,7 +67,7 @@ def row_of(
     found = measure(test, bench.label_starts)
     vector = candidate.vector
     has_probabilities = found.answer_logprob == found.answer_logprob
-    validated = None if validation is None else float(validation.is_correct.float().mean())
+    validated = None if validation is None else float(validation.is_correct.double().mean())
     cost = candidate.cost
     return Row(
         method=candidate.method,
@@ -152,7 +153,7 @@ def _compared(row: Row, ours: list[Row], icl: list[Row]) -> Row:
 
 
 def _pooled(chosen: list[Row], icl: list[Row]) -> Row:
-    """One row for several seeds: means, and an interval that counts every test prompt once per seed."""
+    """One row for several seeds; its interval counts every test prompt once per seed."""
     from taskvectors.evaluate import wilson_interval
 
     hits = "".join(row.correct for row in chosen)
@@ -198,9 +199,3 @@ def to_table(row: Row) -> dict[str, Any]:
     """A row for Parquet, which has no column of mixed types: lists as JSON text."""
     values = asdict(row)
     return values | {name: json.dumps(values[name]) for name in ("layers", "positions")}
-
-
-def from_table(values: Mapping[str, Any]) -> Row:
-    """A row that `to_table` wrote."""
-    known = {name: values.get(name) for name in Row.__dataclass_fields__}
-    return Row(**known | {name: json.loads(known[name]) for name in ("layers", "positions")})

@@ -1,11 +1,10 @@
 """A run's folder: written file by file, each whole or not at all.
 
-A run that was cut off has the cells it finished; the same command finds them and goes on. A cell is one
-method on one seed.
+A run that was cut off has the cells it finished; the same command finds them and goes on. A cell is
+one method on one seed.
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -13,10 +12,15 @@ from typing import Any
 
 from taskvectors.errors import DataError
 from taskvectors.experiments.rows import Row, to_table
+from taskvectors.methods import Candidate
+from taskvectors.vectors import TaskVector
+
+_KEPT = ("method", "shots", "strength", "configuration")
+"""What a candidate is, beside its vector."""
 
 
 class RunFolder:
-    """`config.json`, `results.parquet`, `metrics.jsonl`, `examples.jsonl`, and `cells/` while it runs."""
+    """A run's config, results, metrics and examples, and the cells they are made of."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -35,6 +39,8 @@ class RunFolder:
             self.write_json("config.json", {"asked": dict(asked)})
             return
         before = json.loads(config.read_text()).get("asked")
+        if before is None:
+            raise DataError(f"{self.path} holds something other than a run; name another folder")
         if before != dict(asked):
             changed = sorted(
                 key for key in {*before, *asked} if before.get(key) != dict(asked).get(key)
@@ -50,11 +56,31 @@ class RunFolder:
         path = self.path / "cells" / f"{key}.json"
         return json.loads(path.read_text()) if path.exists() else None
 
-    def write_cell(self, key: str, rows: Sequence[Row], metrics: Sequence[Mapping[str, Any]]) -> None:
-        """Keep a cell's rows and what was logged."""
+    def write_cell(
+        self,
+        key: str,
+        rows: Sequence[Row],
+        metrics: Sequence[Mapping[str, Any]],
+        chosen: Candidate | None = None,
+    ) -> None:
+        """Keep a cell's rows, what was logged, and what was chosen: controls are made for it."""
+        kept = None
+        if chosen is not None:
+            kept = {name: getattr(chosen, name) for name in _KEPT}
+            if chosen.vector is not None:
+                chosen.vector.save(self.path / "cells" / key)
         self.write_json(
-            f"cells/{key}.json", {"rows": [asdict(row) for row in rows], "metrics": list(metrics)}
+            f"cells/{key}.json",
+            {"rows": [asdict(row) for row in rows], "metrics": list(metrics), "chosen": kept},
         )
+
+    def chosen(self, key: str) -> Candidate | None:
+        """What a finished cell's method had chosen."""
+        kept = (self.cell(key) or {}).get("chosen")
+        if kept is None:
+            return None
+        folder = self.path / "cells" / key
+        return Candidate(vector=TaskVector.load(folder) if folder.exists() else None, **kept)
 
     def write_results(self, rows: Sequence[Row]) -> None:
         """All rows so far."""
@@ -63,7 +89,7 @@ class RunFolder:
         frame = pd.DataFrame([to_table(row) for row in rows])
         partial = self.path / "results.parquet.partial"
         frame.to_parquet(partial, index=False)
-        os.replace(partial, self.path / "results.parquet")
+        Path(partial).replace(self.path / "results.parquet")
 
     def write_lines(self, name: str, lines: Iterable[Mapping[str, Any]]) -> None:
         """A file of one JSON object per line."""
@@ -76,4 +102,4 @@ class RunFolder:
     def _write(self, name: str, text: str) -> None:
         partial = self.path / (name + ".partial")
         partial.write_text(text, encoding="utf-8")
-        os.replace(partial, self.path / name)
+        Path(partial).replace(self.path / name)

@@ -15,7 +15,7 @@ from taskvectors.trunk import Position
 from taskvectors.vectors import TaskVector
 
 
-def learn(
+def learn(  # noqa: PLR0913  (sites, data and settings)
     model: LanguageModel,
     task: Task,
     *,
@@ -32,8 +32,8 @@ def learn(
     Args:
         model: The model.
         task: The task; trained on its training split, checked on its validation split.
-        layers: Layers of the vector, trained together; by default one is trained at every layer and the
-            best on validation is returned.
+        layers: Layers of the vector, trained together; by default one is trained at every layer
+            and the best on validation is returned.
         positions: Token positions, each with its own part of the vector.
         shots: Demonstrations in the prompts it is trained on.
         n_examples: Training pairs to use; all by default.

@@ -1,4 +1,4 @@
-"""What a method gives: candidates, each a vector (or none) on prompts with or without demonstrations.
+"""What a method gives: candidates, each a vector (or none) on some kind of prompts.
 
 Which candidate of a method is shown as its result is chosen on the validation split, never here.
 """

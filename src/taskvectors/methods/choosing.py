@@ -10,7 +10,9 @@ from taskvectors.methods.candidate import Candidate
 from taskvectors.methods.workbench import Split, Workbench
 
 
-def score_candidates(bench: Workbench, split: Split, candidates: Sequence[Candidate]) -> list[Scores]:
+def score_candidates(
+    bench: Workbench, split: Split, candidates: Sequence[Candidate]
+) -> list[Scores]:
     """Scores of each candidate on a split; those on the same prompts share one trunk."""
     found: dict[int, Scores] = {}
     for index, candidate in enumerate(candidates):
@@ -56,7 +58,7 @@ def choose(scores: Sequence[Scores]) -> int:
 
     def merit(index: int) -> tuple[float, float]:
         one = scores[index]
-        return float(one.is_correct.float().mean()), float(one.log_probability.mean())
+        return float(one.is_correct.double().mean()), float(one.log_probability.mean())
 
     return max(range(len(scores)), key=lambda index: (merit(index), -index))
 

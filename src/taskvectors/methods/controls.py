@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from taskvectors.errors import TaskVectorsError
 from taskvectors.methods.candidate import Candidate, Cost
 from taskvectors.methods.choosing import best_candidate
 from taskvectors.methods.learned import Learned, learned
@@ -20,11 +21,12 @@ from taskvectors.models import LanguageModel
 from taskvectors.prompts import most_shots
 from taskvectors.tasks import Task
 from taskvectors.trunk import Trunk
+from taskvectors.vectors import TaskVector
 
 OTHER_TASKS = ("antonym", "capital")
 """Whose vector stands in for another task's: the first that is not the task itself."""
 
-_BIAS_STEPS, _BIAS_RATE, _BIAS_PATIENCE, _BIAS_CHECK = 200, 0.1, 5, 10
+_BIAS_STEPS, _BIAS_RATE, _BIAS_PATIENCE, _BIAS_CHECK = 100, 0.3, 3, 10
 
 
 def majority(bench: Workbench, chosen: Candidate, config: Learned) -> Candidate:
@@ -42,11 +44,10 @@ def majority(bench: Workbench, chosen: Candidate, config: Learned) -> Candidate:
 def random_vector(bench: Workbench, chosen: Candidate, config: Learned) -> Candidate:
     """A random direction of the same norm at the same sites."""
     del config
-    assert chosen.vector is not None
     generator = torch.Generator().manual_seed(bench.seed)
     return Candidate(
         method="random",
-        vector=chosen.vector.random_like(generator),
+        vector=_vector_of(chosen).random_like(generator),
         shots=chosen.shots,
         strength=chosen.strength,
         configuration="same norm, same sites",
@@ -108,7 +109,8 @@ def icl_most_shots(bench: Workbench, chosen: Candidate, config: Learned) -> Cand
 def logit_bias(bench: Workbench, chosen: Candidate, config: Learned) -> Candidate:
     """A constant added to the logits where an answer begins, fitted on the same data.
 
-    It cannot depend on the query: what a vector at a late layer does beyond it depends on the query.
+    It cannot depend on the query: what a vector at a late layer does beyond it depends on the
+    query.
     """
     del chosen, config
     started = time.perf_counter()
@@ -140,7 +142,8 @@ def fit_logit_bias(
     for step in range(1, _BIAS_STEPS + 1):
         optimizer.zero_grad()
         with torch.enable_grad():
-            torch.nn.functional.cross_entropy(logits + bias, targets).backward()
+            loss = torch.nn.functional.cross_entropy(logits + bias, targets)
+            loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if step % _BIAS_CHECK == 0:
             with torch.no_grad():
@@ -166,10 +169,19 @@ def _first_logits(bench: Workbench, split: str) -> tuple[Tensor, Tensor]:
 
 
 def _learned_at_same_sites(bench: Workbench, chosen: Candidate, config: Learned) -> Candidate:
-    assert chosen.vector is not None
-    layers = tuple(layer_name(layer) for layer in chosen.vector.layers)
-    same = config.model_copy(update={"layers": layers, "positions": chosen.vector.positions})
-    return best_candidate(bench, learned(bench, same))
+    vector = _vector_of(chosen)
+    layers = tuple(layer_name(layer) for layer in vector.layers)
+    sites = {"layers": layers, "each_layer": False, "positions": vector.positions}
+    return best_candidate(bench, learned(bench, config.model_copy(update=sites)))
+
+
+def _vector_of(chosen: Candidate) -> TaskVector:
+    if chosen.vector is None:
+        raise TaskVectorsError(
+            f"this control is made for a vector, and {chosen.method} has none; add vanilla or "
+            "learned to the methods, or leave the control out"
+        )
+    return chosen.vector
 
 
 def replace_task(bench: Workbench, task: Task) -> Workbench:

@@ -8,10 +8,10 @@ from taskvectors.methods.candidate import Candidate, Cost
 from taskvectors.methods.workbench import Workbench
 
 
-class InContext(BaseModel, frozen=True):
+class InContext(BaseModel):
     """Demonstrations drawn per query from the training split, and no vector."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     kind: Literal["icl"] = "icl"
     shots: int | None = Field(default=None, ge=1)
     """Demonstrations per prompt; those of the comparison by default."""

@@ -1,21 +1,22 @@
 """`learned`: the injected vector itself is trained, the model stays frozen.
 
-The loss is the paper's: the mean negative log-probability of the answer's tokens, with θ added at the
-chosen sites of prompts without demonstrations (or with, by option). All candidates of a run are trained
-side by side: one branch per layer, all in one pass over one trunk.
+The loss is the paper's: the mean negative log-probability of the answer's tokens, with θ added at
+the chosen sites of prompts without demonstrations (or with, by option). All candidates of a run are
+trained side by side: one branch per layer, all in one pass over one trunk.
 
 θ = s·u, with s the root mean square of the residual stream at the site: AdamW, its decay and the
 initialisation act on u, so one learning rate fits all layers and models.
 """
 
 import logging
-from typing import Literal, Self
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from taskvectors.methods.candidate import Candidate
 from taskvectors.methods.training import Recipe, train_vectors
-from taskvectors.methods.workbench import LayerName, Workbench, layer_index
+from taskvectors.methods.workbench import LayerName, Workbench, layer_groups
+from taskvectors.prompts import resolve_positions
 from taskvectors.trunk import Position
 from taskvectors.vectors import Site, TaskVector
 
@@ -24,9 +25,11 @@ logger = logging.getLogger(__name__)
 _RECIPES: dict[str, Recipe] = {
     "ours": Recipe(),
     # the text of arXiv 2509.24169; what it does not say is ours
-    "paper": Recipe(rate="absolute", learning_rate=1e-3, weight_decay=0.01, steps=1000, patience=10),
-    # the released code, as `reference` reimplementations report it: batch 1, at most 10 rounds of 100
-    # sampled queries, linear decay over 6,000 steps of which 1,000 run, first answer token only
+    "paper": Recipe(
+        rate="absolute", learning_rate=1e-3, weight_decay=0.01, steps=1000, patience=10
+    ),
+    # the released code, as reimplementations report it: batch 1, at most 10 rounds of 100 sampled
+    # queries, linear decay over 6,000 steps of which 1,000 run, first answer token only
     "released-code": Recipe(
         rate="absolute",
         learning_rate=5e-3,
@@ -44,13 +47,15 @@ _RECIPES: dict[str, Recipe] = {
 }
 
 
-class Learned(BaseModel, frozen=True):
+class Learned(BaseModel):
     """A vector trained by gradient descent at any layers and positions."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     kind: Literal["learned"] = "learned"
-    layers: tuple[LayerName, ...] | None = None
+    layers: tuple[LayerName, ...] | None = Field(default=None, min_length=1)
     """Layers of one vector, trained together; one vector per layer of the model by default."""
+    each_layer: bool = False
+    """One vector for each of `layers`, in place of one at all of them."""
     positions: tuple[Position, ...] = (-1,)
     """Token positions, each with its own part of the vector."""
     shots: int = Field(default=0, ge=0)
@@ -63,7 +68,7 @@ class Learned(BaseModel, frozen=True):
     """Settings in place of a named recipe."""
 
     @model_validator(mode="after")
-    def _one_source_of_settings(self) -> Self:
+    def _one_source_of_settings(self) -> "Learned":
         if self.settings is not None and self.recipe != "ours":
             raise ValueError("give a recipe by name, or settings, not both")
         return self
@@ -86,15 +91,20 @@ def learned(bench: Workbench, config: Learned) -> list[Candidate]:
         TaskVectorsError: The gradient of a vector is zero or not finite on the first step.
         MemoryBudgetError: A training step does not fit the budget.
 
-    Source:
-        Yang et al. (2026), https://arxiv.org/abs/2509.24169, AdamW on −log p(y|x, θ). We differ by
-        default: the learning rate is relative to the residual stream, batches of 32, and the vector of
-        the best validation check is kept.
+    Source: Yang et al. (2026), https://arxiv.org/abs/2509.24169, AdamW on -log p(y|x, θ). We differ
+        by default: the learning rate is relative to the residual stream, batches of 32, and the
+        vector of the best validation check is kept.
     """
-    layers = [layer_index(layer) for layer in config.layers or ()]
-    groups = [layers] if layers else [[layer] for layer in range(bench.model.n_layers)]
+    groups = layer_groups(bench.model, config.layers, each_layer=config.each_layer)
+    if config.layers is None and not _reach_the_answer(bench, config):
+        logger.warning(
+            "no vector is learned at the last layer (%d): nothing above it could carry what is "
+            "added at %s to the answer",
+            groups.pop()[0],
+            ", ".join(map(str, config.positions)),
+        )
     sites = [
-        tuple(Site(layer=l, position=p) for l in group for p in config.positions)
+        tuple(Site(layer=layer, position=place) for layer in group for place in config.positions)
         for group in groups
     ]
     trained = train_vectors(bench, sites, config.training, config.shots, config.n_examples)
@@ -108,6 +118,7 @@ def learned(bench: Workbench, config: Learned) -> list[Candidate]:
                 origin=bench.origin(
                     config.kind,
                     shots=config.shots,
+                    settings=config.training.model_dump() | {"s": list(result.scale)},
                     scores={"validation_accuracy": result.validation_accuracy},
                 ),
             ),
@@ -118,3 +129,12 @@ def learned(bench: Workbench, config: Learned) -> list[Candidate]:
         )
         for group, result in zip(sites, trained, strict=True)
     ]
+
+
+def _reach_the_answer(bench: Workbench, config: Learned) -> bool:
+    """Whether each position is the last token, where even the last layer acts on the answer."""
+    prompts = bench.prompts("train", config.shots)
+    return all(
+        any(len(prompt.token_ids) - 1 in resolve_positions(prompt, (place,)) for prompt in prompts)
+        for place in config.positions
+    )

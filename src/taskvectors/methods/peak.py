@@ -3,7 +3,6 @@
 import os
 import threading
 from types import TracebackType
-from typing import Self
 
 import torch
 
@@ -19,7 +18,7 @@ class PeakMemory:
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> Self:
+    def __enter__(self) -> "PeakMemory":
         self._before = self._now()
         if self.device.type == "cuda":
             torch.cuda.reset_peak_memory_stats(self.device)

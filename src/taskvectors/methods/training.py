@@ -33,10 +33,10 @@ from taskvectors.trunk.memory import readable, trunk_bytes, work_bytes
 from taskvectors.vectors import Site
 
 
-class Recipe(BaseModel, frozen=True):
+class Recipe(BaseModel):
     """Everything about the training but the sites."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     steps: int = Field(default=200, ge=1)
     """Most gradient steps."""
     batch_size: int = Field(default=32, ge=1)
@@ -69,6 +69,8 @@ class Trained:
 
     values: Float[Tensor, "site d_model"]
     """As it was at its best validation check."""
+    scale: Sequence[float]
+    """s of θ = s·u, site by site; 1 for an absolute learning rate."""
     validation_accuracy: float
     converged: bool
     """Whether training stopped because validation no longer improved."""
@@ -137,6 +139,7 @@ def train_vectors(
     return [
         Trained(
             values=vector.values,
+            scale=run.scale[vector.offset : vector.offset + len(vector.sites), 0].tolist(),
             validation_accuracy=vector.best[0],
             converged=vector.is_done,
             curve=vector.curve,
@@ -255,7 +258,8 @@ class _Run:
             for site, norm in zip(vector.sites, part.norm(dim=1).tolist(), strict=True):
                 if not 0 < norm < float("inf"):
                     raise TaskVectorsError(
-                        f"the gradient at layer {layer_name(site.layer)}, position {site.position} is "
+                        f"the gradient at layer {layer_name(site.layer)}, position "
+                        f"{site.position} is "
                         f"{norm} on the first step: nothing can be learned there. A position "
                         "that no answer token can see has none; choose another site."
                     )
@@ -267,7 +271,7 @@ class _Run:
         with torch.no_grad():
             states = self.validation.run([vector.edits(theta) for vector in active], batch)
             found = self.validation.answer_scores(states, batch)
-        accuracy = found.is_best.all(dim=2).float().mean(dim=0).tolist()
+        accuracy = found.is_best.all(dim=2).double().mean(dim=0).tolist()
         lengths = found.present.sum(dim=1, keepdim=True)
         log_probability = (found.log_probability.sum(dim=2) / lengths).mean(dim=0).tolist()
         for index, vector in enumerate(active):
@@ -293,7 +297,9 @@ class _Run:
         """Forward tokens of one vector's training, its share of the trunks included."""
         branch = [vector.edits(self.theta().detach())]
         plain = self.trunk.tokens_run(()) + self.validation.tokens_run(())
-        per_prompt = (self.trunk.tokens_run(branch) - self.trunk.tokens_run(())) / self.trunk.n_prompts
+        per_prompt = (
+            self.trunk.tokens_run(branch) - self.trunk.tokens_run(())
+        ) / self.trunk.n_prompts
         batch = min(self.recipe.batch_size, self.trunk.n_prompts)
         checks = len(vector.curve) * self.validation.n_prompts
         return round(plain / len(self.vectors) + per_prompt * (vector.steps * batch + checks))
@@ -325,9 +331,12 @@ class _Batches:
 
 
 def residual_rms(trunk: Trunk, site: Site) -> Float[Tensor, ""]:
-    """s of θ = s·u: the median norm of the residual stream at a site, over √d_model."""
+    """S of θ = s·u: the median norm of the residual stream at a site, over √d_model."""
     states = trunk.states(site.layer, (site.position,)).float()
-    return states.norm(dim=-1).median() / states.shape[-1] ** 0.5
+    norms = states.norm(dim=-1)
+    present = trunk.columns((site.position,)).present  # a name can mean several tokens
+    rms: Tensor = (norms if present is None else norms[present]).median() / states.shape[-1] ** 0.5
+    return rms
 
 
 def _initial(recipe: Recipe, n_sites: int, width: int, seed: int) -> Tensor:
@@ -361,10 +370,13 @@ def _check_budget(
     step = work_bytes(model, shape) * batch
     if held + step > budget:
         raise MemoryBudgetError(
-            f"learning {n_vectors} vectors on {len(prompts)} prompts of {shape.prefix + shape.suffix} "
+            f"learning {n_vectors} vectors on {len(prompts)} prompts of "
+            f"{shape.prefix + shape.suffix} "
             f"tokens needs about {readable(held + step)} ({readable(held)} for the trunk, "
-            f"{readable(step)} for a step of {batch}), and {readable(budget)} are granted. Use fewer "
-            "layers at once, a smaller batch, fewer training pairs or shots, or grant more --memory."
+            f"{readable(step)} for a step of {batch}), and {readable(budget)} are granted. Use "
+            "fewer "
+            "layers at once, a smaller batch, fewer training pairs or shots, or grant more "
+            "--memory."
         )
     plain = shape_of(prompts, positions, n_branches=0)
     return prompts_that_fit(model, plain, budget - held)

@@ -12,18 +12,20 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from taskvectors.methods.candidate import Candidate, Cost
-from taskvectors.methods.workbench import LayerName, Workbench, layer_index
+from taskvectors.methods.workbench import LayerName, Workbench, layer_groups
 from taskvectors.trunk import Position
 from taskvectors.vectors import Site, TaskVector
 
 
-class Vanilla(BaseModel, frozen=True):
+class Vanilla(BaseModel):
     """Mean over prompts of h(with demonstrations) - h(without), added at strength 1 and others."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     kind: Literal["vanilla"] = "vanilla"
-    layers: tuple[LayerName, ...] | None = None
+    layers: tuple[LayerName, ...] | None = Field(default=None, min_length=1)
     """Layers the vector is added at, together; one vector per layer of the model by default."""
+    each_layer: bool = False
+    """One vector for each of `layers`, in place of one at all of them."""
     positions: tuple[Position, ...] = (-1,)
     """Where it is added; it is always read at the last token."""
     strengths: tuple[float, ...] = Field(default=(1.0, 0.5, 2.0), min_length=1)
@@ -35,16 +37,14 @@ class Vanilla(BaseModel, frozen=True):
 def vanilla(bench: Workbench, config: Vanilla) -> list[Candidate]:
     """One candidate per layer and strength.
 
-    Source:
-        Yang et al. (2026), https://arxiv.org/abs/2509.24169: θ = h_ICL - h at the last token, added. We
-        differ: averaged over many prompts, each with its own demonstrations.
+    Source: Yang et al. (2026), https://arxiv.org/abs/2509.24169: θ = h_ICL - h at the last token,
+        added. We differ: averaged over many prompts, each with its own demonstrations.
     """
     started = time.perf_counter()
-    shown = bench.last_states("train", bench.shots)[:, : config.n_prompts]
-    plain = bench.last_states("train", 0)[:, : config.n_prompts]
+    groups = layer_groups(bench.model, config.layers, each_layer=config.each_layer)
+    shown = bench.last_states("train", bench.shots, config.n_prompts)
+    plain = bench.last_states("train", 0, config.n_prompts)
     directions = mean_difference(shown, plain)
-    chosen = [layer_index(layer) for layer in config.layers or ()]
-    groups = [chosen] if chosen else [[layer] for layer in range(bench.model.n_layers)]
     tokens = sum(
         len(prompt.token_ids)
         for shots in (0, bench.shots)
@@ -57,9 +57,13 @@ def vanilla(bench: Workbench, config: Vanilla) -> list[Candidate]:
     )
     candidates = []
     for layers in groups:
-        sites = tuple(Site(layer=l, position=p) for l in layers for p in config.positions)
+        sites = tuple(
+            Site(layer=layer, position=place) for layer in layers for place in config.positions
+        )
         values = directions[[site.layer + 1 for site in sites]]
-        origin = bench.origin(config.kind, shots=bench.shots)
+        origin = bench.origin(
+            config.kind, shots=bench.shots, settings={"n_prompts": shown.shape[1]}
+        )
         vector = TaskVector(values=values, sites=sites, operation="add", origin=origin)
         candidates += [
             Candidate(method=config.kind, vector=vector, strength=strength, cost=cost)
@@ -71,5 +75,5 @@ def vanilla(bench: Workbench, config: Vanilla) -> list[Candidate]:
 def mean_difference(
     shown: Float[Tensor, "layer prompt d_model"], plain: Float[Tensor, "layer prompt d_model"]
 ) -> Float[Tensor, "layer d_model"]:
-    """Average change of the residual stream that demonstrations cause, per layer from `embed` up."""
+    """Average change of the residual stream that demonstrations cause, from `embed` up."""
     return (shown - plain).mean(dim=1)

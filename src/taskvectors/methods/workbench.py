@@ -15,6 +15,7 @@ from torch import Tensor
 
 from taskvectors.evaluate import Scores, label_starts, label_tokens, score
 from taskvectors.models import EMBED, LanguageModel
+from taskvectors.models.sites import check_site
 from taskvectors.prompts import Prompt, build_prompts
 from taskvectors.tasks import Example, Task
 from taskvectors.trunk import Branch, Trunk, prompts_that_fit, resolve_budget, shape_of
@@ -46,7 +47,7 @@ class Workbench:
     memory: int | None = None
     chat: bool = False
     _prompts: dict[tuple[Split, int], tuple[Prompt, ...]] = field(default_factory=dict)
-    _states: dict[tuple[Split, int], Tensor] = field(default_factory=dict)
+    _states: dict[tuple[Split, int, int | None], Tensor] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """The task's own template is the default."""
@@ -100,11 +101,19 @@ class Workbench:
             memory=self.memory,
         )
 
-    def last_states(self, split: Split, shots: int) -> Float[Tensor, "layer prompt d_model"]:
-        """`resid_post` of every layer, from `embed` up, at the last token; float32."""
-        key = (split, shots)
+    def last_states(
+        self, split: Split, shots: int, most: int | None = None
+    ) -> Float[Tensor, "layer prompt d_model"]:
+        """`resid_post` of every layer, from `embed` up, at the last token; float32.
+
+        Args:
+            split: Whose prompts.
+            shots: Demonstrations in them.
+            most: Only this many prompts, the first ones.
+        """
+        key = (split, shots, most)
         if key not in self._states:
-            prompts = self.prompts(split, shots)
+            prompts = self.prompts(split, shots)[:most]
             budget = resolve_budget(self.memory, self.model.device)
             step = prompts_that_fit(self.model, shape_of(prompts, (-1,), n_branches=0), budget)
             parts = [
@@ -131,9 +140,25 @@ class Workbench:
         )
 
 
-def layer_index(layer: LayerName) -> int:
-    """A layer's number; `embed` is the one below block 0."""
-    return EMBED if layer == "embed" else layer
+def layer_groups(
+    model: LanguageModel, layers: Sequence[LayerName] | None, *, each_layer: bool
+) -> list[list[int]]:
+    """The layers of each vector that is asked for, as numbers.
+
+    Args:
+        model: The model.
+        layers: Layers; all blocks of the model, one vector for each, by default.
+        each_layer: One vector for each of the layers, in place of one at all of them.
+
+    Raises:
+        UnsupportedModelError: The model has no such layer.
+    """
+    if layers is None:
+        return [[layer] for layer in range(model.n_layers)]
+    chosen = [EMBED if layer == "embed" else layer for layer in layers]
+    for layer in chosen:
+        check_site(model, layer, "resid_post")
+    return [[layer] for layer in chosen] if each_layer else [chosen]
 
 
 def layer_name(layer: int) -> LayerName:

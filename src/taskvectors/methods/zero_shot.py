@@ -8,10 +8,10 @@ from taskvectors.methods.candidate import Candidate
 from taskvectors.methods.workbench import Workbench
 
 
-class ZeroShot(BaseModel, frozen=True):
+class ZeroShot(BaseModel):
     """No demonstrations and no vector."""
 
-    model_config = ConfigDict(extra="forbid", use_attribute_docstrings=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     kind: Literal["zero-shot"] = "zero-shot"
 
 

@@ -1,9 +1,9 @@
 """Attention of branches: shared keys and values of the trunk, and each branch's own.
 
-Registered once with transformers' attention interface under a name of ours; a model uses it only while
-blocks are replayed. The queries of all branches and of all heads in a group meet the trunk's keys in one
-matrix product, so no key is copied per branch and none is repeated per head. The trunk's keys and values
-need no gradient, so the backward pass has no product with them either.
+Registered once with transformers' attention interface under a name of ours; a model uses it only
+while blocks are replayed. The queries of all branches and of all heads in a group meet the trunk's
+keys in one matrix product, so no key is copied per branch and none is repeated per head. The
+trunk's keys and values need no gradient, so the backward pass has no product with them either.
 """
 
 from collections.abc import Iterator
@@ -43,7 +43,7 @@ def sharing(context: SharedContext) -> Iterator[None]:
         _SHARED.reset(token)
 
 
-def branch_attention(
+def branch_attention(  # noqa: PLR0913, PLR0917  (what transformers passes to attention)
     module: nn.Module,
     query: Float[Tensor, "batch head token d_head"],
     key: Float[Tensor, "batch kv_head token d_head"],
@@ -56,7 +56,9 @@ def branch_attention(
     """Attention in which token (branch r, suffix s) sees the prefix and its own branch up to s."""
     shared = _SHARED.get()
     if shared is None:
-        raise RuntimeError(f"attention {NAME!r} was called outside a replay of {type(module).__name__}")
+        raise RuntimeError(
+            f"attention {NAME!r} was called outside a replay of {type(module).__name__}"
+        )
     batch, kv_heads, tokens, d_head = key.shape
     group, branches = query.shape[1] // kv_heads, shared.n_branches
     suffix = tokens // branches
@@ -81,7 +83,9 @@ def branch_attention(
     if shared.mask is not None:
         scores = scores + shared.mask[:, None, None, None]
     pattern = scores.softmax(dim=-1).to(value.dtype)
-    mixed = (pattern[..., prefix:].reshape(*by_branch.shape[:-1], suffix) @ own_values).view(rows.shape)
+    mixed = (pattern[..., prefix:].reshape(*by_branch.shape[:-1], suffix) @ own_values).view(
+        rows.shape
+    )
     if shared.values is not None and prefix:
         from_prefix = pattern[..., :prefix].reshape(batch, kv_heads, -1, prefix) @ shared.values
         mixed = mixed + from_prefix.view(rows.shape)
@@ -92,7 +96,7 @@ def branch_attention(
 
 @contextmanager
 def branching(config: Any) -> Iterator[None]:
-    """Let a model's blocks use the branches' attention while inside, and what they used before after."""
+    """Let a model's blocks use the branches' attention while inside."""
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, branch_attention)

@@ -1,7 +1,7 @@
 """Does the adapter read what it claims? Asked of every model when it is loaded.
 
-Renamed or rewritten modules in a new version of transformers would otherwise show up as quietly wrong
-results. The checks are two short forward passes.
+Renamed or rewritten modules in a new version of transformers would otherwise show up as quietly
+wrong results. The checks are two short forward passes.
 """
 
 from contextlib import ExitStack
@@ -19,7 +19,7 @@ _PARTS: tuple[Component, ...] = ("resid_pre", "attn_out", "mlp_out", "z", "resid
 
 
 def check_adapter(model: LanguageModel) -> None:
-    """Check shapes, that a block's parts add up, that the last state gives the logits, that edits act.
+    """Check shapes, that parts add up, that the last state gives the logits, that edits act.
 
     Raises:
         UnsupportedModelError: One of these does not hold; the message says which.
@@ -58,7 +58,9 @@ def _check_block(model: LanguageModel, layer: int, read: dict[str, Tensor]) -> N
         return
     total = read["resid_pre"] + read["attn_out"] + read["mlp_out"]
     if not _is_close(model, total, read["resid_post"]):
-        _fail(model, f"resid_pre, attn_out and mlp_out of block {layer} do not add up to resid_post")
+        _fail(
+            model, f"resid_pre, attn_out and mlp_out of block {layer} do not add up to resid_post"
+        )
 
 
 def _check_logits(model: LanguageModel, final: Tensor, plain: Tensor) -> None:
@@ -69,7 +71,9 @@ def _check_logits(model: LanguageModel, final: Tensor, plain: Tensor) -> None:
             _fail(model, f"the final state is not {width} wide, as the unembedding expects")
         again = model.unembedding.logits(state)
     if not _is_close(model, again, plain):
-        _fail(model, "resid_post of the last block, normed and unembedded, is not the model's logits")
+        _fail(
+            model, "resid_post of the last block, normed and unembedded, is not the model's logits"
+        )
 
 
 def _is_close(model: LanguageModel, found: Tensor, expected: Tensor) -> bool:
@@ -81,6 +85,7 @@ def _is_close(model: LanguageModel, found: Tensor, expected: Tensor) -> bool:
 
 def _fail(model: LanguageModel, what: str) -> None:
     raise UnsupportedModelError(
-        f"the adapter for {model.family.name} does not fit {model.source}: {what}. {ADD_A_FAMILY} says how "
+        f"the adapter for {model.family.name} does not fit {model.source}: {what}. {ADD_A_FAMILY} "
+        "says how "
         "a family is described."
     )

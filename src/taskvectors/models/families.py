@@ -1,8 +1,8 @@
 """Which model families can be read and edited, and where each keeps its parts.
 
-A family is data: the paths of a few modules. Everything else (masks, rotary tables, caches, windows) is
-taken from what the model itself passes to its blocks, so a family needs no code. How to add one is on
-the page `docs/adding-a-family.md`.
+A family is data: the paths of a few modules. Everything else (masks, rotary tables, caches,
+windows) is taken from what the model itself passes to its blocks, so a family needs no code. How to
+add one is on the page `docs/adding-a-family.md`.
 """
 
 from dataclasses import dataclass
@@ -27,7 +27,8 @@ class Family:
     final_norm: str | None = "norm"
     """The norm before the unembedding, inside the body."""
     project_out: str | None = None
-    """A linear map between the final norm and the unembedding, inside the body, where there is one."""
+    """A linear map between the final norm and the unembedding, inside the body, where there is
+    one."""
     attention: str = "self_attn"
     """The attention module of a block; it knows its layer as `layer_idx`."""
     output_projection: str = "self_attn.o_proj"
@@ -46,10 +47,11 @@ class Family:
     post_attention_norm: str | None = None
     """The norm on attention's output, where there is one."""
     pre_norm_flag: str | None = None
-    """Config field that says whether norms come before attention and MLP. Where it is false, attention
-    reads the residual stream itself, and each sum goes through a norm on its way on."""
+    """Config field that says whether norms come before attention and MLP. Where it is false,
+    attention reads the residual stream itself, and each sum goes through a norm on its way on."""
     parallel_flag: str | None = None
-    """Config field that says whether attention and MLP read the same state (no site between them)."""
+    """Config field that says whether attention and MLP read the same state (no site between
+    them)."""
     linear_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
     """Names of the attention's linear maps, as adapters ask for them."""
 

@@ -1,9 +1,9 @@
 """Attention head by head: each head's W_O and W_V, and what it adds to the residual stream.
 
-W_O and W_V are found as linear maps, by what their module does to the unit vectors, unless the module
-holds them as a plain matrix; quantised weights are read that way too. Where a family normalises attention's
-output before it is added (Gemma 2 and 3, OLMo 2), a head's result is taken through that norm with the scale
-of the run in question held fixed, so that the results of all heads still add up.
+W_O and W_V are read from the module's matrix, or, where it keeps none (quantised weights), from
+what it does to the unit vectors. Where a family normalises attention's output before it is added
+(Gemma 2 and 3, OLMo 2), a head's result is taken through that norm with the scale of the run in
+question held fixed, so that the results of all heads still add up.
 """
 
 import torch
@@ -15,14 +15,14 @@ from taskvectors.models.language_model import LanguageModel
 
 
 def output_weights(model: LanguageModel, layer: int) -> Float[Tensor, "head d_head d_model"]:
-    """W_O of every head of a block, in float32: what maps its slice of `z` to the residual stream."""
+    """W_O of every head of a block, in float32: from its part of `z` to the residual stream."""
     projection = model.module(layer, model.family.output_projection)
     matrix = _matrix(model, projection, model.n_heads * model.d_head)
     return rearrange(matrix, "(head d_head) d_model -> head d_head d_model", head=model.n_heads)
 
 
 def output_bias(model: LanguageModel, layer: int) -> Float[Tensor, " d_model"]:
-    """What a block's attention adds with all heads silent, before any norm; zeros where it has no bias."""
+    """What W_O's module adds when all heads are silent; zeros where it has no bias."""
     projection = model.module(layer, model.family.output_projection)
     return _offset(model, projection, model.n_heads * model.d_head)
 
@@ -30,19 +30,21 @@ def output_bias(model: LanguageModel, layer: int) -> Float[Tensor, " d_model"]:
 def value_weights(model: LanguageModel, layer: int) -> Float[Tensor, "kv_head d_model d_head"]:
     """W_V of every key-value head of a block, in float32.
 
-    Query head h reads key-value head h // (n_heads / n_key_value_heads). What W_V is applied to is the
-    state that attention reads: after the norm of its input where the family has one.
+    Query head h reads key-value head h // (n_heads / n_key_value_heads). W_V applies to what
+    attention reads: the state after `LanguageModel.attention_norm`, where there is one.
     """
     projection = model.module(layer, model.family.value_projection)
     matrix = _matrix(model, projection, model.d_model)
     if model.family.value_layout == "interleaved":
         return rearrange(
-            matrix, "d_model (head qkv d_head) -> qkv head d_model d_head", qkv=3, d_head=model.d_head
+            matrix,
+            "d_model (kv_head qkv d_head) -> qkv kv_head d_model d_head",
+            qkv=3,
+            d_head=model.d_head,
         )[2]
     # a matrix of its own, or the last part of a fused one
-    width = model.n_key_value_heads * model.d_head
     return rearrange(
-        matrix[:, -width:],
+        matrix[:, -model.n_key_value_heads * model.d_head :],
         "d_model (kv_head d_head) -> kv_head d_model d_head",
         d_head=model.d_head,
     )
@@ -51,31 +53,27 @@ def value_weights(model: LanguageModel, layer: int) -> Float[Tensor, "kv_head d_
 def attention_scale(
     model: LanguageModel, layer: int, attention_before_norm: Float[Tensor, "... d_model"]
 ) -> Float[Tensor, "... d_model"]:
-    """What each coordinate of attention's output is multiplied by on its way to the residual stream.
+    """What multiplies each coordinate of attention's output on its way to the residual stream.
 
     Args:
         model: The model.
         layer: The block.
-        attention_before_norm: W_O z plus bias in the run whose scale is to be held fixed.
+        attention_before_norm: W_O z plus bias in the run whose scale is held fixed.
 
     Returns:
-        The norm's scale in that run times its weight, in float32; ones where the family has no such norm.
-
-    Source:
-        Holding the scale of a norm fixed so that contributions add up: Elhage et al. (2021), "A
-        Mathematical Framework for Transformer Circuits". We differ: the norm is the one after attention.
+        The norm's scale in that run times its weight, in float32; ones without such a norm.
     """
     before = attention_before_norm.float()
     path = model.family.post_attention_norm
     if path is None:
         return torch.ones_like(before)
     norm = model.module(layer, path)
-    epsilon = float(getattr(norm, "eps", None) or norm.variance_epsilon)
-    # RMS norms store their weight as w or as w - 1; what they make of ones tells it either way
-    ones = torch.ones(model.d_model, device=before.device)
-    weight = norm(ones) * (1 + epsilon) ** 0.5
-    scale = torch.rsqrt(before.pow(2).mean(dim=-1, keepdim=True) + epsilon)
-    return scale * weight.float()
+    (epsilon,) = (getattr(norm, n) for n in ("eps", "variance_epsilon") if hasattr(norm, n))
+    # RMS norms store their weight as w or as w - 1; what they make of ones tells either way
+    weight = norm(torch.ones(model.d_model, device=before.device)) * (1 + epsilon) ** 0.5
+    scale = torch.rsqrt(before.square().mean(dim=-1, keepdim=True) + epsilon)
+    scaled: Tensor = scale * weight.float()
+    return scaled
 
 
 def head_results(
@@ -86,14 +84,14 @@ def head_results(
 ) -> Float[Tensor, "... head d_model"]:
     """What each head adds to the residual stream, in float32.
 
-    The results of all heads, plus the bias times `attention_scale`, are the block's attention increment.
+    The results of all heads plus the bias times `attention_scale` are what attention adds.
 
     Args:
         model: The model.
         layer: The block.
         z: The heads' outputs before W_O, side by side.
-        attention_before_norm: W_O z plus bias of the run whose norm scale holds; that of `z` itself by
-            default. Give it when `z` is a difference or a part of a run.
+        attention_before_norm: W_O z plus bias of the run whose norm scale holds; by default that
+            of `z` itself. Give it when `z` is a difference or a part of a run.
     """
     by_head = rearrange(z.float(), "... (head d_head) -> ... head d_head", head=model.n_heads)
     weights = output_weights(model, layer)
@@ -105,26 +103,28 @@ def head_results(
     return results * attention_scale(model, layer, attention_before_norm).unsqueeze(-2)
 
 
-def _matrix(
-    model: LanguageModel, module: nn.Module, width: int
-) -> Float[Tensor, "d_in d_out"]:
+def _matrix(model: LanguageModel, module: nn.Module, width: int) -> Float[Tensor, "d_in d_out"]:
     """A linear module as a matrix that rows are multiplied with."""
     from transformers.pytorch_utils import Conv1D
 
+    weight: Tensor
     if type(module) is nn.Linear:
-        return module.weight.T.float()
-    if type(module) is Conv1D:
-        return module.weight.float()
-    with torch.no_grad():
-        unit = torch.eye(width, device=_device(model, module), dtype=model.dtype)
-        return module(unit).float() - _offset(model, module, width)
+        weight = module.weight.T
+    elif type(module) is Conv1D:
+        weight = module.weight
+    else:  # a subclass can do anything with its weight
+        with torch.no_grad():
+            unit = torch.eye(width, device=_device(model, module), dtype=model.dtype)
+            weight = module(unit).float() - _offset(model, module, width)
+    return weight.float()
 
 
 def _offset(model: LanguageModel, module: nn.Module, width: int) -> Float[Tensor, " d_out"]:
     """What a linear module makes of zeros."""
     with torch.no_grad():
         nothing = torch.zeros(1, width, device=_device(model, module), dtype=model.dtype)
-        return module(nothing)[0].float()
+        offset: Tensor = module(nothing)[0].float()
+    return offset
 
 
 def _device(model: LanguageModel, module: nn.Module) -> torch.device:

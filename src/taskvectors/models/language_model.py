@@ -1,7 +1,7 @@
 """`LanguageModel`: a frozen transformers model with the field's names for its parts.
 
-The one place that follows a family's module paths. It changes nothing in the model: weights stay as they
-are, no hook is left behind.
+The one place that follows a family's module paths. It changes nothing in the model: weights stay as
+they are, no hook is left behind.
 """
 
 import hashlib
@@ -24,7 +24,8 @@ ADD_A_FAMILY = "docs/adding-a-family.md"
 class LanguageModel:
     """A frozen causal language model, its tokenizer and its family.
 
-    Made by `load_model`, or from a model and tokenizer that are already loaded with `LanguageModel.wrap`.
+    Made by `load_model`, or from a model and tokenizer that are already loaded with
+    `LanguageModel.wrap`.
     """
 
     hf: Any
@@ -41,8 +42,10 @@ class LanguageModel:
     _memo: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @classmethod
-    def wrap(cls, hf: Any, tokenizer: Any = None, *, source: str = "", **about: str) -> "LanguageModel":
-        """A `LanguageModel` around a loaded transformers model; it is frozen and put in evaluation mode.
+    def wrap(
+        cls, hf: Any, tokenizer: Any = None, *, source: str = "", **about: Any
+    ) -> "LanguageModel":
+        """A loaded transformers model as a `LanguageModel`: frozen, in evaluation mode.
 
         Raises:
             UnsupportedModelError: Its family is not in `FAMILIES`, or a module of it is missing.
@@ -111,7 +114,8 @@ class LanguageModel:
     @property
     def dtype(self) -> torch.dtype:
         """Type of the residual stream."""
-        return next(self.hf.parameters()).dtype if not self._is_quantized else self.hf.dtype
+        found: torch.dtype = self.hf.dtype
+        return found
 
     @property
     def device(self) -> torch.device:
@@ -130,12 +134,12 @@ class LanguageModel:
 
     @cached_property
     def is_post_norm(self) -> bool:
-        """Whether a norm follows each sum, so that a block's parts do not add up to what it gives."""
+        """Whether a norm follows each sum, so that a block's parts do not add up."""
         flag = self.family.pre_norm_flag
         return flag is not None and not getattr(self.config, flag)
 
     def attention_norm(self, layer: int) -> nn.Module | None:
-        """The norm through which a block's attention reads the residual stream; None where there is none."""
+        """The norm through which a block's attention reads the residual stream, if any."""
         path = self.family.attention_norm
         return None if self.is_post_norm or not path else self.module(layer, path)
 
@@ -150,7 +154,7 @@ class LanguageModel:
         )
 
     def final_state(self, resid: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_state"]:
-        """What the unembedding reads: the residual stream after the final norm (and OPT's projection)."""
+        """What the unembedding reads: after the final norm (and OPT's projection)."""
         state = resid
         for path in (self.family.final_norm, self.family.project_out):
             module = None if path is None else getattr(self.body, path, None)
@@ -168,10 +172,10 @@ class LanguageModel:
 
     @property
     def fingerprint(self) -> dict[str, Any]:
-        """What tells this model's weights from another's: shapes, and sampled values of a few tensors.
+        """What tells this model's weights from another's: shapes, and sampled values.
 
-        The samples survive a change of dtype to a relative 1e-2; for quantised weights they are taken
-        from the norms, which stay as they were.
+        The samples survive a change of dtype to a relative 1e-2; for quantised weights they are
+        taken from the norms, which stay as they were.
         """
         if "fingerprint" not in self._memo:
             self._memo["fingerprint"] = _fingerprint(self)

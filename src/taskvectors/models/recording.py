@@ -1,9 +1,10 @@
 """One plain run of the model, kept: what the branches share.
 
-Each prompt is cut in two. Its prefix runs once and leaves keys and values; its suffix runs over them with
-a cache that reads without storing, and leaves the residual stream before every block and the arguments
-that the model itself passed to each block (rotary tables, position ids, masks). Prefixes are padded on
-the left and suffixes on the right, so that all prompts are cut at the same column.
+Each prompt is cut in two. Its prefix runs once and leaves keys and values; its suffix runs over
+them with a cache that reads without storing, and leaves the residual stream before every block and
+the arguments that the model itself passed to each block (rotary tables, position ids, masks).
+Prefixes are padded on the left and suffixes on the right, so that all prompts are cut at the same
+column.
 """
 
 import inspect
@@ -103,8 +104,8 @@ def record(
     entered: list[Tensor] = []
     calls: list[dict[str, Any]] = []
     read: dict[tuple[int, Component], Tensor] = {}
+    cache: Any = None
     with torch.no_grad(), ExitStack() as stack:
-        cache = None
         if width:
             cache = DynamicCache()  # without a config: every layer keeps every position
             model.body(
@@ -158,7 +159,7 @@ def make_read_only(cache: Any) -> None:
 
 
 def _recording_call(block: Any, entered: list[Tensor], calls: list[dict[str, Any]]) -> Any:
-    """A hook that notes a block's input and its arguments by name (GPT-2 passes some by position)."""
+    """A hook that notes a block's input and its arguments, by name in every family."""
     signature = inspect.signature(block.forward)
 
     def hook(_: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

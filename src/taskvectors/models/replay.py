@@ -1,7 +1,7 @@
 """Run one block again for the branches, with the arguments that the model passed to it.
 
-The only difference to the model's own call: the suffix is there once per branch, so whatever is aligned
-with its tokens is tiled, and attention is the branches' own (`attention.py`).
+The only difference to the model's own call: the suffix is there once per branch, so whatever is
+aligned with its tokens is tiled, and attention is the branches' own (`attention.py`).
 """
 
 from collections.abc import Sequence
@@ -87,7 +87,8 @@ def replay_block(
         for component, rewrite in rewrites:
             stack.enter_context(rewriting(model, layer, component, rewrite))
         output = model.blocks[layer](state, **arguments)
-    return output[0] if isinstance(output, tuple) else output
+    result: Tensor = output[0] if isinstance(output, tuple) else output
+    return result
 
 
 def _tile(value: Any, suffix: int, n_branches: int) -> Any:

@@ -1,9 +1,9 @@
 """Sites: where a forward pass is read and edited, and the hooks that do it.
 
-A site is a component of one block. The names are the field's: `resid_pre` and `resid_post` (the residual
-stream before and after a block), `resid_mid` (after attention), `attn_out` and `mlp_out` (what attention
-and the MLP add to it), `z` (the heads' outputs before W_O, side by side). `EMBED` is the layer below
-block 0: its `resid_post` is what block 0 reads.
+A site is a component of one block. The names are the field's: `resid_pre` and `resid_post` (the
+residual stream before and after a block), `resid_mid` (after attention), `attn_out` and `mlp_out`
+(what attention and the MLP add to it), `z` (the heads' outputs before W_O, side by side). `EMBED`
+is the layer below block 0: its `resid_post` is what block 0 reads.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,14 @@ from taskvectors.errors import UnsupportedModelError
 from taskvectors.models.language_model import LanguageModel
 
 Component = Literal["resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "z"]
-COMPONENTS: tuple[Component, ...] = ("resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "z")
+COMPONENTS: tuple[Component, ...] = (
+    "resid_pre",
+    "resid_mid",
+    "resid_post",
+    "attn_out",
+    "mlp_out",
+    "z",
+)
 EMBED = -1
 """The layer below block 0."""
 
@@ -28,8 +35,8 @@ Rewrite = Callable[[Float[Tensor, "batch pos width"]], Float[Tensor, "batch pos 
 def check_site(model: LanguageModel, layer: int, component: Component) -> None:
     """Raise if a model has no such site.
 
-    Raises:
-        UnsupportedModelError: No such layer, or nothing between attention and MLP in parallel blocks.
+    Raises: UnsupportedModelError: No such layer, or nothing between attention and MLP in parallel
+        blocks.
     """
     lowest = EMBED if component == "resid_post" else 0
     if not lowest <= layer < model.n_layers:

@@ -1,9 +1,10 @@
 """From the last state to the vocabulary, a slice of the vocabulary at a time.
 
-Once the blocks are cheap, the unembedding is most of a step: a Gemma 3 row has 262,144 logits. The logits
-are therefore never held whole. One walk over slices of the vocabulary keeps a running maximum, sum and
-arg-max, and, when a gradient is wanted, the running sum of p·W_U, rescaled as the maximum grows: the
-gradient is formed in the forward pass and the backward pass only scales it. The weights are frozen.
+Once the blocks are cheap, the unembedding is most of a step: a Gemma 3 row has 262,144 logits. The
+logits are therefore never held whole. One walk over slices of the vocabulary keeps a running
+maximum, sum and arg-max, and, when a gradient is wanted, the running sum of p·W_U, rescaled as the
+maximum grows: the gradient is formed in the forward pass and the backward pass only scales it. The
+weights are frozen.
 """
 
 from dataclasses import dataclass
@@ -13,8 +14,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 VOCABULARY_SLICE = 4096
-"""Tokens per slice: on 2 CPU cores 4,096 x 1,000 rows of bfloat16 logits stay in cache, and the matrix
-products run as fast as with larger slices."""
+"""Tokens per slice: on 2 CPU cores 4,096 x 1,000 rows of bfloat16 logits stay in cache, and the
+matrix products run as fast as with larger slices."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,7 +61,7 @@ def score_tokens(
     bias: Float[Tensor, " d_vocab"] | None = None,
     has_bias: Bool[Tensor, " row"] | None = None,
 ) -> TokenScores:
-    """Log-probability of one target per row and the arg-max over the full vocabulary, without gradient.
+    """One target's log-probability and the full vocabulary's arg-max, row by row.
 
     Args:
         unembedding: The model's last linear map.
@@ -73,7 +74,9 @@ def score_tokens(
         added = None
         if bias is not None:
             added = bias.unsqueeze(0) if has_bias is None else has_bias.unsqueeze(1) * bias
-        walk = _walk(unembedding, state.detach().contiguous(), targets, with_gradient=False, bias=added)
+        walk = _walk(
+            unembedding, state.detach().contiguous(), targets, with_gradient=False, bias=added
+        )
     return TokenScores(
         log_probability=walk.target - walk.normalizer, best=walk.best, normalizer=walk.normalizer
     )
@@ -83,7 +86,9 @@ def token_losses(
     unembedding: Unembedding, state: Float[Tensor, "row d_state"], targets: Int[Tensor, " row"]
 ) -> Float[Tensor, " row"]:
     """Cross-entropy of one target per row, in float32, differentiable in the state only."""
-    losses: Tensor = _SlicedCrossEntropy.apply(state.contiguous(), unembedding, targets)
+    losses: Tensor = _SlicedCrossEntropy.apply(  # type: ignore[no-untyped-call]
+        state.contiguous(), unembedding, targets
+    )
     return losses
 
 
@@ -91,8 +96,11 @@ class _SlicedCrossEntropy(torch.autograd.Function):
     """Cross-entropy whose gradient with respect to the state is made in the forward pass."""
 
     @staticmethod
-    def forward(  # type: ignore[override]
-        ctx: torch.autograd.function.FunctionCtx, state: Tensor, unembedding: Unembedding, targets: Tensor
+    def forward(
+        ctx: torch.autograd.function.FunctionCtx,
+        state: Tensor,
+        unembedding: Unembedding,
+        targets: Tensor,
     ) -> Tensor:
         wanted = ctx.needs_input_grad[0]  # type: ignore[attr-defined]
         walk = _walk(unembedding, state, targets, with_gradient=wanted, bias=None)
@@ -101,7 +109,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         return walk.normalizer - walk.target
 
     @staticmethod
-    def backward(  # type: ignore[override]
+    def backward(
         ctx: torch.autograd.function.FunctionCtx, upstream: Tensor
     ) -> tuple[Tensor, None, None]:
         (gradient,) = ctx.saved_tensors  # type: ignore[attr-defined]
@@ -117,7 +125,12 @@ class _Walk:
 
 
 def _walk(
-    unembedding: Unembedding, state: Tensor, targets: Tensor, *, with_gradient: bool, bias: Tensor | None
+    unembedding: Unembedding,
+    state: Tensor,
+    targets: Tensor,
+    *,
+    with_gradient: bool,
+    bias: Tensor | None,
 ) -> _Walk:
     """One pass over the vocabulary; all running values are float32, one per row."""
     rows, cap = state.shape[0], unembedding.softcap
@@ -130,7 +143,9 @@ def _walk(
         logits = _slice_logits(unembedding, state, weight, start, bias)
         top, index = logits.max(dim=1)
         inside = (targets >= start) & (targets < start + weight.shape[0])
-        chosen = logits.gather(1, (targets - start).clamp(0, weight.shape[0] - 1).unsqueeze(1)).squeeze(1)
+        chosen = logits.gather(
+            1, (targets - start).clamp(0, weight.shape[0] - 1).unsqueeze(1)
+        ).squeeze(1)
         target = torch.where(inside, chosen.float(), target)
         top = top.float()
         best = torch.where(top > maximum, index + start, best)

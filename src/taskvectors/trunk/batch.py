@@ -1,8 +1,8 @@
 """Mini-batches of a trunk: which prompts run, and where their answers are read.
 
-The suffix of a prompt goes on to the last token of its answer but one, so one long answer would make all
-rows long. Rows are therefore run in up to three groups of similar length, unless every step must have
-the same shapes.
+The suffix of a prompt goes on to the last token of its answer but one, so one long answer would
+make all rows long. Rows are therefore run in up to three groups of similar length, unless every
+step must have the same shapes.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,8 @@ from taskvectors.trunk.cut import Cut
 
 _MOST_GROUPS = 3
 _WORTH_SPLITTING = 0.8
-"""A further group must leave at most this share of the tokens; each group costs a walk over the blocks."""
+"""A further group must leave at most this share of the tokens; each group costs a walk over the
+blocks."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,7 +74,13 @@ def make_batch(cut: Cut, rows: Sequence[int] | None, n_reads: int | None) -> Bat
         for part in parts
     )
     reads = [
-        (row, slot, row * suffix + cut.first_reads[prompt] + slot, token, 1 / len(cut.answers[prompt]))
+        (
+            row,
+            slot,
+            row * suffix + cut.first_reads[prompt] + slot,
+            token,
+            1 / len(cut.answers[prompt]),
+        )
         for row, prompt in enumerate(chosen)
         for slot, token in enumerate(cut.answers[prompt])
     ]
@@ -97,7 +104,7 @@ def make_batch(cut: Cut, rows: Sequence[int] | None, n_reads: int | None) -> Bat
 
 
 def split_by_length(lengths: Sequence[int]) -> list[list[int]]:
-    """Indices in up to three groups of similar length, short ones first, where that saves tokens."""
+    """Indices in up to three groups of similar length, where that saves tokens."""
     groups = [sorted(range(len(lengths)), key=lengths.__getitem__)]
     while len(groups) < _MOST_GROUPS:
         tokens = sum(len(group) * lengths[group[-1]] for group in groups)

@@ -1,7 +1,7 @@
 """Cutting prompts where the first edit is: tokens before it, and tokens from it on.
 
-Everything here is integers. A prompt's suffix runs from its earliest edited position to the token that
-predicts the last token of its answer.
+Everything here is integers. A prompt's suffix runs from its earliest edited position to the token
+that predicts the last token of its answer.
 """
 
 from collections.abc import Sequence
@@ -42,7 +42,8 @@ class Cut:
     starts: tuple[int, ...]
     """The position in each prompt at which its suffix begins."""
     first_reads: tuple[int, ...]
-    """The suffix column of each prompt's last token, which predicts the first token of its answer."""
+    """The suffix column of each prompt's last token, which predicts the first token of its
+    answer."""
     answers: tuple[tuple[int, ...], ...]
 
     @property

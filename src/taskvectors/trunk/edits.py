@@ -1,7 +1,8 @@
 """Edits: what a branch changes, and where.
 
-An edit is a site of the model, some positions of the prompt, an operation and a value. A branch is a few
-edits that hold together. Edits say nothing about prompts: positions are resolved against each prompt.
+An edit is a site of the model, some positions of the prompt, an operation and a value. A branch is
+a few edits that hold together. Edits say nothing about prompts: positions are resolved against each
+prompt.
 """
 
 from collections.abc import Sequence
@@ -22,9 +23,9 @@ Position = int | str
 class Edit:
     """One change at one site.
 
-    `value` is `[width]` (the same at all positions), `[position, width]`, or `[prompt, position, width]`
-    (its own for each prompt of the trunk). Its width is d_model; for `z` it is n_heads * d_head, or d_head
-    when one `head` is named.
+    `value` is `[width]` (the same at all positions), `[position, width]`, or `[prompt, position,
+    width]` (its own for each prompt of the trunk). Its width is d_model; for `z` it is n_heads *
+    d_head, or d_head when one `head` is named.
     """
 
     layer: int
@@ -36,14 +37,14 @@ class Edit:
 
     @property
     def site(self) -> tuple[int, Component]:
-        """Layer and component, with `resid_pre` of a block named as `resid_post` of the one below."""
+        """Layer and component; `resid_pre` of a block is `resid_post` of the one below."""
         if self.component == "resid_pre":
             return self.layer - 1, "resid_post"
         return self.layer, self.component
 
     @property
     def joins_after(self) -> int:
-        """The last block whose output this edit does not change; the branch is plain up to there."""
+        """The last block whose output this edit does not change."""
         layer, component = self.site
         return layer if component == "resid_post" else layer - 1
 
@@ -59,4 +60,6 @@ def joins_after(branch: Branch, n_layers: int) -> int:
 
 def earliest_layer(branches: Sequence[Branch], n_layers: int) -> int:
     """The layer after which the first of several branches differs; `EMBED` at the lowest."""
-    return max(EMBED, min((joins_after(branch, n_layers) for branch in branches), default=n_layers - 1))
+    return max(
+        EMBED, min((joins_after(branch, n_layers) for branch in branches), default=n_layers - 1)
+    )

@@ -1,9 +1,10 @@
 """The trunk of some prompts, and branches of it.
 
-An edit at (layer l, position p) changes nothing before position p and nothing up to layer l. That part,
-the trunk, is computed once: the keys and values of the earlier positions, and the residual stream of the
-later ones below every block. A branch runs the blocks above its first edit for the later positions only.
-Branches of one prompt run side by side and do not see each other; each joins where it first differs.
+An edit at (layer l, position p) changes nothing before position p and nothing up to layer l. That
+part, the trunk, is computed once: the keys and values of the earlier positions, and the residual
+stream of the later ones below every block. A branch runs the blocks above its first edit for the
+later positions only. Branches of one prompt run side by side and do not see each other; each joins
+where it first differs.
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from torch import Tensor
 
 from taskvectors.models.attention import branching
 from taskvectors.models.language_model import LanguageModel
-from taskvectors.models.recording import CutTokens, LayerRecord, Recording, record
+from taskvectors.models.recording import LayerRecord, Recording, record
 from taskvectors.models.replay import replay_block, select
 from taskvectors.models.sites import Component, Rewrite
 from taskvectors.models.unembedding import TokenScores, score_tokens, token_losses
@@ -190,7 +191,7 @@ class Trunk:
     def answer_losses(
         self, states: Float[Tensor, "row branch suffix d_model"], batch: Batch
     ) -> Float[Tensor, " branch"]:
-        """Mean over prompts of the mean negative log-probability of the answer's tokens, per branch."""
+        """Negative log-probability, averaged over an answer's tokens and over prompts."""
         read = self.answer_states(states, batch)
         n_branches = read.shape[1]
         final = self.model.final_state(read).flatten(0, 1)
@@ -226,10 +227,12 @@ class Trunk:
             return self._spread(scores, targets, batch, n_branches)
 
     def tokens_run(self, branches: Sequence[Branch]) -> int:
-        """Tokens the trunk and these branches cost, one that runs through half of the blocks as half."""
+        """Tokens that trunk and branches cost; through half of the blocks counts as half."""
         lengths = self.cut.tokens.prefix_lengths.sum() + self.cut.tokens.suffix_lengths.sum()
         reads = sum(len(a) + f for a, f in zip(self.cut.answers, self.cut.first_reads, strict=True))
-        share = sum(1 - (joins_after(b, self.model.n_layers) + 1) / self.model.n_layers for b in branches)
+        share = sum(
+            1 - (joins_after(b, self.model.n_layers) + 1) / self.model.n_layers for b in branches
+        )
         return int(lengths) + round(reads * share)
 
     def _spread(
@@ -306,7 +309,9 @@ class _Plan:
             source.append(self._source(edit, columns, state))
         at = torch.cat(index, dim=1).unsqueeze(-1).expand(-1, -1, flat.shape[2])
         values = torch.cat(source, dim=1)
-        edited = flat.scatter_add(1, at, values) if operation == "add" else flat.scatter(1, at, values)
+        edited = (
+            flat.scatter_add(1, at, values) if operation == "add" else flat.scatter(1, at, values)
+        )
         return edited.view(state.shape)
 
     def _source(self, edit: Edit, columns: Columns, state: Tensor) -> Tensor:
@@ -332,4 +337,3 @@ def _tensors(layer: LayerRecord) -> list[Tensor]:
     values = [layer.entered, layer.keys, layer.values, layer.mask, *layer.arguments.values()]
     flat = [part for value in values for part in (value if isinstance(value, tuple) else (value,))]
     return [part for part in flat if isinstance(part, Tensor)]
-

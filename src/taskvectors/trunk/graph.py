@@ -1,8 +1,9 @@
 """One training step as a CUDA graph.
 
-A step through the trunk is many small kernels, so on a GPU most of it is launching them. Its shapes are
-static and nothing in it waits for the host, so it is captured once and replayed with each batch copied
-into place. On a CPU, or where capture fails (some mixtures of experts), the step simply runs.
+A step through the trunk is many small kernels, so on a GPU most of it is launching them. Its shapes
+are static and nothing in it waits for the host, so it is captured once and replayed with each batch
+copied into place. On a CPU, or where capture fails (some mixtures of experts), the step simply
+runs.
 """
 
 import logging
@@ -46,7 +47,7 @@ class GraphedLosses:
         self._out: Tensor | None = None
 
     def __call__(self, batch: Batch, active: Sequence[Any]) -> Float[Tensor, " branch"]:
-        """The losses of some branches on a batch, after setting the parameters' gradients to theirs."""
+        """The losses of some branches on a batch; the parameters' gradients are set."""
         if not self._is_cuda:
             return self._eager(batch, active)
         key = tuple(id(one) for one in active)
@@ -63,13 +64,13 @@ class GraphedLosses:
         for parameter in self._parameters:
             parameter.grad = None
         losses = self._losses(batch, active)
-        losses.sum().backward()
+        losses.sum().backward()  # type: ignore[no-untyped-call]
         return losses.detach()
 
     def _captured(self, batch: Batch, active: Sequence[Any]) -> torch.cuda.CUDAGraph | None:
         try:
             self._batch = _copy_of(batch)
-            side = torch.cuda.Stream()
+            side = torch.cuda.Stream()  # type: ignore[no-untyped-call]
             side.wait_stream(torch.cuda.current_stream())
             with torch.cuda.stream(side):
                 for _ in range(_WARM_UPS):
@@ -83,19 +84,22 @@ class GraphedLosses:
                     assert parameter.grad is not None
                     parameter.grad.zero_()
                 losses = self._losses(self._batch, active)
-                losses.sum().backward()
+                losses.sum().backward()  # type: ignore[no-untyped-call]
                 self._out = losses.detach()
         except RuntimeError as error:
-            logger.warning("this step cannot be captured as a CUDA graph and runs eagerly: %s", error)
+            logger.warning(
+                "this step cannot be captured as a CUDA graph and runs eagerly: %s", error
+            )
             return None
         return graph
 
 
 def _copy_of(batch: Batch) -> Batch:
     groups = tuple(
-        replace(group, rows=None if group.rows is None else group.rows.clone()) for group in batch.groups
+        replace(group, rows=None if group.rows is None else group.rows.clone())
+        for group in batch.groups
     )
-    held = {
+    held: dict[str, Any] = {
         f.name: value.clone()
         for f in fields(batch)
         if isinstance(value := getattr(batch, f.name), Tensor)

@@ -1,7 +1,8 @@
 """How much a piece of work will take, before it is taken.
 
-The estimate counts what the trunk keeps and what a pass or a training step holds at its peak, from the
-model's shape alone. It errs on the large side: attention scores are counted as if held in float32.
+The estimate counts what the trunk keeps and what a pass or a training step holds at its peak, from
+the model's shape alone. It errs on the large side: attention scores are counted as if held in
+float32.
 """
 
 import re
@@ -85,12 +86,11 @@ def prompts_that_fit(model: LanguageModel, shape: Shape, budget: int) -> int:
     """
     each = trunk_bytes(model, shape) + work_bytes(model, shape)
     if each > budget:
-        fewer = (
-            f", fewer branches at once than {shape.n_branches}" if shape.n_branches > 1 else ""
-        )
+        fewer = f", fewer branches at once than {shape.n_branches}" if shape.n_branches > 1 else ""
         raise MemoryBudgetError(
             f"one prompt of {shape.prefix + shape.suffix} tokens needs about {readable(each)}, and "
-            f"{readable(budget)} are granted. Grant --memory {readable(each)} or more, or use shorter "
+            f"{readable(budget)} are granted. Grant --memory {readable(each)} or more, or use "
+            "shorter "
             f"prompts, fewer shots{fewer}."
         )
     return max(1, budget // each)

@@ -56,14 +56,15 @@ class Placed:
 
 
 def group_edits(edits_of: Sequence[Sequence[Edit]]) -> tuple[Group, ...]:
-    """The edits of some vectors, by place and operation, from the lowest layer up."""
+    """The edits of some vectors, by place and operation.
+
+    From the lowest layer up: `resid_mid` remembers what its block was given, so that has to be
+    edited already.
+    """
     entries: dict[tuple[int, Component, Operation], list[tuple[int, Site, Tensor]]] = {}
     for owner, edits in enumerate(edits_of):
         for edit in edits:
-            layer, component = edit.site
-            if component == "resid_mid" and edit.operation == "add":
-                component = "attn_out"  # the same sum; untouched tokens keep their last bit
-            group = entries.setdefault((layer, component, edit.operation), [])
+            group = entries.setdefault((*edit.site, edit.operation), [])
             for position, value in zip(edit.positions, edit.value, strict=True):
                 group.append((owner, Site(edit.layer, position, edit.component), value))
     return tuple(

@@ -1,0 +1,239 @@
+"""Flags that several verbs share, in groups that stay flat on the command line.
+
+A group knows how its words become what the library takes, and nothing else. Words are strings and
+numbers here, since help must not wait for torch; what they may be is repeated from the library's
+configs, and a test compares the two.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from tyro.conf import arg
+
+from taskvectors.cli.progress import hush_transformers
+from taskvectors.errors import TaskVectorsError
+
+if TYPE_CHECKING:
+    from taskvectors.experiments import ModelConfig
+    from taskvectors.methods import Learned
+    from taskvectors.models import LanguageModel
+    from taskvectors.tasks import Task
+
+Layer = int | Literal["embed"]
+Position = int | str
+Config = TypeVar("Config")
+
+_FLAGS = {"source": "model", "strengths": "strengths", "kind": "methods"}
+"""Fields of configs whose flag has another name."""
+
+
+def default(text: str) -> Any:
+    """What help says of a flag whose default is none of the values it takes."""
+    return arg(help_behavior_hint=f"(default: {text})")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Output:
+    """How it speaks."""
+
+    json: bool = False
+    """Print one JSON object instead of a table."""
+    verbose: bool = False
+    """Say more on standard error."""
+    debug: bool = False
+    """Show where an error came from."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelChoice:
+    """Which model, and how it is loaded."""
+
+    model: str = "embedded"
+    """`embedded`, a hub id, a local folder, or a .gguf file."""
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    """Type to compute in; `auto` is bfloat16 where the processor has it, else float32."""
+    device: Annotated[str | None, default("the first GPU, else the CPU")] = None
+    """Where the model goes, such as cpu or cuda:1."""
+    device_map: Annotated[str | None, default("none")] = None
+    """Spread over devices as accelerate does, such as auto; instead of --device."""
+    attention: Annotated[str | None, default("the model's own")] = None
+    """transformers' attention implementation, such as sdpa or eager."""
+    quantization: Annotated[Literal["4bit", "8bit"] | None, default("none")] = None
+    """Load in fewer bits, through bitsandbytes."""
+    revision: Annotated[str | None, default("the main branch")] = None
+    """Commit or branch of a hub model."""
+    memory: Annotated[str | None, default("half of what is free")] = None
+    """Memory to work in, such as 4GB."""
+
+    def config(self) -> "ModelConfig":
+        """The same for the library."""
+        hush_transformers(self.model)
+        from taskvectors.experiments import ModelConfig
+
+        return checked(
+            ModelConfig,
+            source=self.model,
+            dtype=self.dtype,
+            device=self.device,
+            device_map=self.device_map,
+            attention=self.attention,
+            quantization=self.quantization,
+            revision=self.revision,
+        )
+
+    def budget(self, model: "LanguageModel") -> int | None:
+        """The memory in bytes, where it was stated."""
+        from taskvectors.trunk import resolve_budget
+
+        return None if self.memory is None else resolve_budget(self.memory, model.device)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskChoice:
+    """What is shown to the model, and how."""
+
+    task: str
+    """A built-in task (`taskvectors tasks`), a file of input/output pairs, or hub:OWNER/NAME."""
+    template: Annotated[str | None, default("the task's own")] = None
+    """Name of a prompt template, or a text with {input} and {output}."""
+    chat: bool = False
+    """Write prompts with the tokenizer's chat template."""
+    n_train: int = 300
+    """Pairs to learn from."""
+    n_validation: int = 100
+    """Pairs to choose on."""
+    n_test: int = 200
+    """Pairs to report on."""
+
+    def load(self, seed: int) -> "Task":
+        """The task, split by a seed."""
+        from taskvectors.tasks import load_task
+
+        return load_task(
+            self.task,
+            seed=seed,
+            n_train=self.n_train,
+            n_validation=self.n_validation,
+            n_test=self.n_test,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteChoice:
+    """Where vectors go."""
+
+    layers: Annotated[
+        tuple[str, ...], arg(metavar="LAYER ...", help_behavior_hint="(default: every layer)")
+    ] = ()
+    """Layers of one vector, counted from 0; `embed` is the one below block 0."""
+    each_layer: bool = False
+    """One vector for each of --layers; without --layers that is so anyway."""
+    positions: Annotated[tuple[str, ...], arg(metavar="POSITION ...")] = ("-1",)
+    """Tokens of the prompt: numbers, negative ones from its end, or names such as last."""
+
+    def groups(self) -> list[tuple[Layer, ...] | None]:
+        """The layers of each vector; None for one vector at every layer of the model."""
+        layers = tuple(map(_layer, self.layers))
+        if not layers:
+            return [None]
+        return [(layer,) for layer in layers] if self.each_layer else [layers]
+
+    def places(self) -> tuple[Position, ...]:
+        """The positions."""
+        return tuple(int(word) if _is_number(word) else word for word in self.positions)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingChoice:
+    """How a vector is learned. What is not given is as --recipe has it."""
+
+    recipe: Literal["ours", "paper", "released-code"] = "ours"
+    """Named settings to start from."""
+    train_shots: int = 0
+    """Demonstrations in the prompts that it is trained and used on."""
+    n_examples: Annotated[int | None, default("all")] = None
+    """Training pairs to learn from."""
+    steps: Annotated[int | None, default("the recipe's")] = None
+    """Most gradient steps."""
+    batch_size: Annotated[int | None, default("the recipe's")] = None
+    """Prompts per step."""
+    learning_rate: Annotated[float | None, default("the recipe's")] = None
+    """Of AdamW."""
+    rate: Annotated[Literal["relative", "absolute"] | None, default("the recipe's")] = None
+    """Whether the learning rate is in units of the residual stream at the site."""
+    initialisation: Annotated[
+        Literal["zero", "uniform", "normal"] | None, default("the recipe's")
+    ] = None
+    """Where the vector starts."""
+    scale: Annotated[float | None, default("the recipe's")] = None
+    """Half-width of a uniform start, standard deviation of a normal one."""
+    weight_decay: Annotated[float | None, default("the recipe's")] = None
+    """Of AdamW."""
+    schedule: Annotated[Literal["constant", "linear", "cosine"] | None, default("the recipe's")] = (
+        None
+    )
+    """How the learning rate falls."""
+    schedule_steps: Annotated[int | None, default("the recipe's")] = None
+    """Steps over which it falls to zero."""
+    answer: Annotated[Literal["all-tokens", "first-token"] | None, default("the recipe's")] = None
+    """Which tokens of the answer the loss is over."""
+    check_every: Annotated[int | None, default("the recipe's")] = None
+    """Steps between looks at the validation split."""
+    patience: Annotated[
+        int | Literal["never"] | None,
+        arg(metavar="INT|never", help_behavior_hint="(default: the recipe's)"),
+    ] = None
+    """Looks without improvement after which it stops."""
+
+    def learned(self, layers: tuple[Layer, ...] | None, positions: Sequence[Position]) -> "Learned":
+        """The config of `learned` at some layers and positions."""
+        from taskvectors.methods import Learned, Recipe, named_recipe
+
+        own = {"recipe", "train_shots", "n_examples"}
+        names = [field.name for field in fields(self) if field.name not in own]
+        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
+        about: dict[str, Any] = {"recipe": self.recipe}
+        if given:
+            if given.get("patience") == "never":
+                given["patience"] = None
+            about = {"settings": checked(Recipe, **named_recipe(self.recipe).model_dump() | given)}
+        return checked(
+            Learned,
+            layers=layers,
+            positions=tuple(positions),
+            shots=self.train_shots,
+            n_examples=self.n_examples,
+            **about,
+        )
+
+
+def checked(kind: Callable[..., Config], **values: Any) -> Config:
+    """A config of the library made of flags.
+
+    Raises:
+        TaskVectorsError: A value is not one that it takes; the message names the flag.
+    """
+    from pydantic import ValidationError
+
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = next((str(part) for part in first["loc"] if isinstance(part, str)), "")
+        flag = f"--{_FLAGS.get(name, name).replace('_', '-')}: " if name else ""
+        raise TaskVectorsError(f"{flag}{first['msg']}, not {first['input']!r}") from error
+
+
+def _layer(word: str) -> Layer:
+    if word == "embed":
+        return "embed"
+    if not word.isdecimal():
+        raise TaskVectorsError(
+            f"--layers: {word!r} is no layer; give numbers from 0, or embed for the one below"
+        )
+    return int(word)
+
+
+def _is_number(word: str) -> bool:
+    return word.removeprefix("-").isdecimal()

@@ -1,0 +1,107 @@
+"""`taskvectors compare`: methods side by side on one task."""
+
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal
+
+from tyro.conf import arg
+
+from taskvectors.cli.arguments import (
+    ModelChoice,
+    Output,
+    SiteChoice,
+    TaskChoice,
+    TrainingChoice,
+    checked,
+    default,
+)
+from taskvectors.cli.comparison import shown_comparison
+from taskvectors.cli.folders import folder_for
+from taskvectors.cli.progress import teller
+from taskvectors.cli.results import Result
+from taskvectors.errors import TaskVectorsError
+
+MethodName = Literal["zero-shot", "icl", "vanilla", "learned"]
+ControlName = Literal[
+    "majority",
+    "random",
+    "other-task",
+    "shuffled-labels",
+    "logit-bias",
+    "icl-most-shots",
+    "learned-from-shots",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compare:
+    """Zero-shot, few-shot and any methods side by side, by layer, on one task.
+
+    Layers and strengths are chosen on the validation split, each choice is tested once. The run is
+    kept in a folder; the same command on the same folder goes on where it stopped.
+    """
+
+    methods: tuple[MethodName, ...] = ("zero-shot", "icl", "vanilla", "learned")
+    """What is compared."""
+    controls: tuple[ControlName, ...] = ("majority", "random")
+    """What must do worse if the result means what it seems to."""
+    shots: int = 8
+    """Demonstrations in a few-shot prompt."""
+    seeds: Annotated[tuple[int, ...], arg(aliases=["--seed"])] = (0,)
+    """Seeds of split, demonstrations and initialisation."""
+    strengths: Annotated[
+        tuple[float, ...],
+        arg(aliases=["--strength"], help_behavior_hint="(default: those of the method)"),
+    ] = ()
+    """Factors that vanilla tries."""
+    out: Annotated[str, default("a new folder among the user's data")] = ""
+    """Folder of the run."""
+    no_report: bool = False
+    """Write no HTML report."""
+    task: TaskChoice
+    sites: SiteChoice
+    training: TrainingChoice
+    model: ModelChoice
+    output: Output
+
+    def run(self) -> Result:
+        """Compare, and write the report."""
+        if not self.methods:
+            raise TaskVectorsError("--methods: give at least one; see taskvectors methods")
+        model = self.model.config()
+        from taskvectors.experiments import CompareConfig, compare
+
+        config = checked(
+            CompareConfig,
+            model=model,
+            task=self.task.task,
+            template=self.task.template,
+            shots=self.shots,
+            n_train=self.task.n_train,
+            n_validation=self.task.n_validation,
+            n_test=self.task.n_test,
+            seeds=self.seeds,
+            methods=tuple(one for name in self.methods for one in self._configs(name)),
+            controls=self.controls,
+            memory=self.model.memory,
+            chat=self.task.chat,
+        )
+        folder = folder_for(self.out, "runs", "compare", self.task.task, self.model.model)
+        say = teller()
+        say(f"The run is in {folder}; with --out and that folder it goes on if it is cut off")
+        found = compare(config, folder, say=say)
+        return shown_comparison(found, with_report=not self.no_report)
+
+    def _configs(self, name: MethodName) -> list[Any]:
+        from taskvectors.methods import METHODS
+
+        kind = METHODS[name].config
+        positions = self.sites.places()
+        if name == "learned":
+            return [self.training.learned(group, positions) for group in self.sites.groups()]
+        if name == "vanilla":
+            about = {"strengths": self.strengths} if self.strengths else {}
+            return [
+                checked(kind, layers=group, positions=positions, **about)
+                for group in self.sites.groups()
+            ]
+        return [kind()]

@@ -1,0 +1,144 @@
+"""`taskvectors evaluate`: what a saved vector does on a task."""
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import arg
+
+from taskvectors.cli.arguments import ModelChoice, Output, TaskChoice, default
+from taskvectors.cli.results import Result, Table
+
+if TYPE_CHECKING:
+    from taskvectors.vectors import TaskVector
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Measure a saved vector on a task, beside the same prompts without it."""
+
+    vector: str
+    """Folder of the vector."""
+    split: Literal["train", "validation", "test"] = "test"
+    """The pairs to measure on."""
+    strengths: Annotated[tuple[float, ...], arg(aliases=["--strength"])] = (1.0,)
+    """Factors of the vector; negative ones push away from the task."""
+    shots: int = 0
+    """Demonstrations in the prompts."""
+    side_effects: bool = False
+    """Measure what each strength does to unrelated text, too."""
+    seed: Annotated[int | None, default("the vector's")] = None
+    """Seed of split and demonstrations."""
+    task: TaskChoice
+    model: ModelChoice
+    output: Output
+
+    def run(self) -> Result:
+        """Measure it."""
+        loading = self.model.config()
+        from taskvectors.evaluate import dose_response
+        from taskvectors.methods import Workbench
+        from taskvectors.vectors import TaskVector
+
+        vector = TaskVector.load(self.vector)
+        own_seed = vector.origin.seed or 0
+        seed = own_seed if self.seed is None else self.seed
+        task = self.task.load(seed)
+        if seed != own_seed and task.name == vector.origin.task:
+            logger.warning(
+                "the vector was made with seed %d: under seed %d it may have seen the %s pairs",
+                own_seed,
+                seed,
+                self.split,
+            )
+        model = loading.load()
+        bench = Workbench(
+            model=model,
+            task=task,
+            template=self.task.template or vector.origin.template,
+            shots=self.shots,
+            seed=seed,
+            memory=self.model.budget(model),
+            chat=self.task.chat,
+        )
+        found = dose_response(
+            model,
+            bench.prompts(self.split, self.shots),
+            vector,
+            self.strengths,
+            labels=bench.labels,
+            memory=bench.memory,
+        )
+        effects = self._side_effects(model, vector) if self.side_effects else {}
+        rows = [
+            _row(vector, strength, self.shots) | asdict(measures) | effects.get(strength, {})
+            for strength, measures in found
+        ]
+        data = {
+            "vector": self.vector,
+            "method": vector.origin.method,
+            "model": model.source,
+            "family": model.family.model_type,
+            "task": task.name,
+            "template": bench.template,
+            "split": self.split,
+            "seed": seed,
+            "rows": rows,
+        }
+        return Result(data=data, shown=[_table(rows)])
+
+    def _side_effects(self, model: Any, vector: "TaskVector") -> dict[float, dict[str, Any]]:
+        from taskvectors.evaluate import side_effects
+
+        return {
+            strength: asdict(side_effects(model, vector, strength=strength))
+            for strength in self.strengths
+            if strength != 0
+        }
+
+
+def _row(vector: "TaskVector", strength: float, shots: int) -> dict[str, Any]:
+    from taskvectors.methods.workbench import layer_name
+
+    if strength == 0:
+        method = "icl" if shots else "zero-shot"
+        return {"method": method, "layers": [], "positions": [], "shots": shots, "strength": 0.0}
+    return {
+        "method": vector.origin.method,
+        "layers": [layer_name(layer) for layer in vector.layers],
+        "positions": list(vector.positions),
+        "shots": shots,
+        "strength": strength,
+    }
+
+
+def _table(rows: Sequence[dict[str, Any]]) -> Table:
+    from taskvectors.report.wording import percent, percent_range, whole
+
+    texts: dict[str, Callable[[dict[str, Any]], str]] = {
+        "method": lambda row: row["method"] or "vector",
+        "strength": lambda row: f"{row['strength']:g}",
+        "accuracy": lambda row: percent(row["accuracy"], 1),
+        "95 % interval": lambda row: percent_range(row["ci_low"], row["ci_high"], 1),
+        "first token": lambda row: percent(row["first_token_accuracy"], 1),
+        "among labels": lambda row: percent(row["label_accuracy"], 1),
+        "log p": lambda row: f"{row['answer_logprob']:.2f}",
+        "n": lambda row: whole(row["n"]),
+    }
+    if any("kl" in row for row in rows):
+        texts["KL elsewhere"] = lambda row: f"{row['kl']:.3f}" if "kl" in row else ""
+        texts["perplexity elsewhere"] = _perplexity
+    return Table(
+        headings=tuple(texts),
+        rows=[[text(row) for text in texts.values()] for row in rows],
+        numbers=frozenset(texts) - {"method"},
+    )
+
+
+def _perplexity(row: dict[str, Any]) -> str:
+    if "perplexity" not in row:
+        return ""
+    return f"{row['perplexity']:.1f} (plain {row['perplexity_plain']:.1f})"

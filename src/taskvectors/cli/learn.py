@@ -1,0 +1,47 @@
+"""`taskvectors learn`: one vector by gradient descent, saved."""
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from taskvectors.cli.arguments import (
+    ModelChoice,
+    Output,
+    SiteChoice,
+    TaskChoice,
+    TrainingChoice,
+    default,
+)
+from taskvectors.cli.results import Result
+from taskvectors.cli.vectors import make_vector
+
+
+@dataclass(frozen=True, kw_only=True)
+class Learn:
+    """Train one vector for a task, the model frozen, and save it.
+
+    Without --layers one is trained at every layer, all in one pass, and the best on the validation
+    split is saved.
+    """
+
+    seed: int = 0
+    """Seed of split, demonstrations and initialisation."""
+    out: Annotated[str, default("a new folder among the user's data")] = ""
+    """Folder of the vector; a vector that is there is replaced."""
+    task: TaskChoice
+    sites: SiteChoice
+    training: TrainingChoice
+    model: ModelChoice
+    output: Output
+
+    def run(self) -> Result:
+        """Train it and save it."""
+        return make_vector(
+            lambda: [
+                self.training.learned(layers, self.sites.places()) for layers in self.sites.groups()
+            ],
+            model=self.model,
+            task=self.task,
+            shots=self.training.train_shots,
+            seed=self.seed,
+            out=self.out,
+        )

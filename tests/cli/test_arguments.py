@@ -1,0 +1,174 @@
+"""Flags: what they become, and that they say what the library's configs say.
+
+Run with `pytest tests/cli/test_arguments.py`.
+"""
+
+from dataclasses import fields
+from types import UnionType
+from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
+
+import pytest
+
+from taskvectors.cli.arguments import ModelChoice, SiteChoice, TaskChoice, TrainingChoice
+from taskvectors.cli.compare import Compare, ControlName, MethodName
+from taskvectors.cli.extract import Extract
+from taskvectors.cli.learn import Learn
+from taskvectors.cli.parsing import VERBS, parse
+from taskvectors.errors import TaskVectorsError
+from taskvectors.experiments import CompareConfig, ModelConfig
+from taskvectors.methods import METHODS, Learned, Recipe, named_recipe
+from taskvectors.methods.controls import CONTROLS
+
+
+def words_of(hint: Any) -> set[str]:
+    """The words that an annotation lets through."""
+    if get_origin(hint) is Literal:
+        return {word for word in get_args(hint) if isinstance(word, str)}
+    if get_origin(hint) is Annotated:
+        return words_of(get_args(hint)[0])
+    is_union = isinstance(hint, UnionType) or "Union" in str(get_origin(hint))
+    return set().union(*map(words_of, get_args(hint))) if is_union else set()
+
+
+def choices(kind: type[Any]) -> dict[str, set[str]]:
+    hints = get_type_hints(kind, include_extras=True)
+    return {name: words_of(hint) for name, hint in hints.items() if name != "model_config"}
+
+
+def defaults(kind: type[Any]) -> dict[str, Any]:
+    return {field.name: field.default for field in fields(kind)}
+
+
+# --- the same as in the library
+
+
+def test_the_flags_of_a_model_are_those_of_its_config() -> None:
+    flags = choices(ModelChoice)
+    assert flags.pop("memory") == set()
+    flags["source"] = flags.pop("model")
+    assert flags == choices(ModelConfig)
+    given = {"source" if name == "model" else name: v for name, v in defaults(ModelChoice).items()}
+    for name, field in ModelConfig.model_fields.items():
+        assert given[name] == field.default, name
+
+
+def test_the_flags_of_training_are_those_of_a_recipe() -> None:
+    flags = choices(TrainingChoice)
+    assert flags.pop("recipe") == words_of(Learned.model_fields["recipe"].annotation)
+    assert flags.pop("train_shots") == flags.pop("n_examples") == set()
+    assert flags.pop("patience") == {"never"}
+    recipe = choices(Recipe)
+    recipe.pop("patience")
+    assert flags == recipe
+    assert {name: v for name, v in defaults(TrainingChoice).items() if v} == {"recipe": "ours"}
+
+
+def test_methods_and_controls_are_those_of_the_registries() -> None:
+    assert set(get_args(MethodName)) == set(METHODS)
+    assert set(get_args(ControlName)) == set(CONTROLS)
+
+
+@pytest.mark.parametrize("name", ["shots", "seeds", "n_train", "n_validation", "n_test", "chat"])
+def test_defaults_of_a_comparison_are_those_of_its_config(name: str) -> None:
+    flags = defaults(Compare) | {k: v for k, v in defaults(TaskChoice).items() if k != "task"}
+    assert flags[name] == CompareConfig.model_fields[name].default
+
+
+def test_a_comparison_without_flags_compares_what_its_config_compares() -> None:
+    flags, config = defaults(Compare), CompareConfig()
+    assert flags["methods"] == tuple(one.kind for one in config.methods)
+    assert flags["controls"] == config.controls
+
+
+# --- lists
+
+
+def parsed(*words: str) -> Any:
+    return parse(list(words))
+
+
+def test_lists_are_words_separated_by_blanks() -> None:
+    verb = parsed(
+        *("compare", "--task", "t", "--methods", "zero-shot", "icl", "learned"),
+        *("--layers", "4", "9", "--positions", "-1", "4", "last", "--seeds", "0", "1"),
+        *("--strengths", "-1", "0", "0.5", "--controls", "--json"),
+    )
+    assert verb.methods == ("zero-shot", "icl", "learned")
+    assert verb.sites.groups() == [(4, 9)]
+    assert verb.sites.places() == (-1, 4, "last")
+    assert verb.seeds == (0, 1)
+    assert verb.strengths == (-1.0, 0.0, 0.5)
+    assert verb.controls == ()
+    assert verb.output.json
+
+
+def test_one_seed_and_one_strength_have_names_of_their_own() -> None:
+    verb = parsed("compare", "--task", "t", "--seed", "3", "--strength", "2")
+    assert (verb.seeds, verb.strengths) == ((3,), (2.0,))
+
+
+@pytest.mark.parametrize(
+    ("words", "groups"),
+    [
+        ([], [None]),
+        (["--each-layer"], [None]),
+        (["--layers", "embed", "4"], [("embed", 4)]),
+        (["--each-layer", "--layers", "4", "9"], [(4,), (9,)]),
+    ],
+)
+def test_layers_are_of_one_vector_unless_each_has_its_own(words: list[str], groups: Any) -> None:
+    assert parsed("learn", "--task", "t", *words).sites.groups() == groups
+
+
+@pytest.mark.parametrize("word", ["-1", "last", "4.0", ""])
+def test_what_is_no_layer_is_an_error(word: str) -> None:
+    with pytest.raises(TaskVectorsError, match="--layers: .* is no layer; give numbers from 0"):
+        SiteChoice(layers=(word,)).groups()
+
+
+def test_help_gives_no_verb(capsys: pytest.CaptureFixture[str]) -> None:
+    assert parse(["learn", "--help"]) is None
+    assert "--learning-rate" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("verb", VERBS.values())
+def test_the_first_line_about_a_verb_is_a_sentence(verb: type[Any]) -> None:
+    assert (verb.__doc__ or "").split("\n")[0].endswith(".")
+
+
+# --- what is learned
+
+
+def test_training_without_flags_is_the_recipe() -> None:
+    config = TrainingChoice(recipe="paper", n_examples=8, train_shots=2).learned((4,), (-1, "last"))
+    assert config == Learned(
+        recipe="paper", n_examples=8, shots=2, layers=(4,), positions=(-1, "last")
+    )
+
+
+def test_flags_change_a_named_recipe_and_nothing_else_of_it() -> None:
+    choice = TrainingChoice(recipe="released-code", steps=7, patience="never", scale=0.0)
+    changed = {"steps": 7, "patience": None, "scale": 0.0}
+    assert choice.learned(None, (-1,)).training == named_recipe("released-code").model_copy(
+        update=changed
+    )
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        ({"steps": 0}, "--steps: .*greater than or equal to 1, not 0"),
+        ({"learning_rate": -1.0}, "--learning-rate: .*greater than 0, not -1.0"),
+        ({"n_examples": 0}, "--n-examples: "),
+    ],
+)
+def test_a_value_out_of_range_is_an_error_that_names_the_flag(
+    flags: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(TaskVectorsError, match=message):
+        TrainingChoice(**flags).learned(None, (-1,))
+
+
+@pytest.mark.parametrize("verb", [Learn, Extract])
+def test_verbs_that_save_say_what_happens_to_an_old_vector(verb: type[Any]) -> None:
+    assert "out" in defaults(verb)

@@ -1,0 +1,178 @@
+"""Exit codes, one-line errors, what goes to which stream, and what help costs.
+
+Run with `pytest tests/cli/test_main.py`.
+"""
+
+import logging
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taskvectors import __version__
+from taskvectors.cli import progress
+from taskvectors.cli.parsing import VERBS
+from taskvectors.cli.results import Result
+from taskvectors.cli.tasks import Tasks
+from taskvectors.errors import TaskVectorsError
+
+ROOT = Path(__file__).parents[2]
+Tv = Callable[..., Any]
+
+
+def in_fresh_process(code: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        env={"PYTHONPATH": str(ROOT / "src"), "PATH": ""},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def raising(error: BaseException) -> Callable[[Tasks], Result]:
+    def run(self: Tasks) -> Result:
+        raise error
+
+    return run
+
+
+def test_no_help_loads_torch_or_transformers() -> None:
+    code = (
+        "import sys\nfrom taskvectors.cli import main\nfrom taskvectors.cli.parsing import VERBS\n"
+        "codes = [main([*verb, '--help']) for verb in [[], *([name] for name in VERBS)]]\n"
+        "assert codes == [0] * 11, codes\n"
+        "assert main(['tasks']) == 0\n"
+        "heavy = {'torch', 'transformers', 'pandas'} & set(sys.modules)\n"
+        "assert not heavy, heavy\n"
+    )
+    done = in_fresh_process(code)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_every_verb_has_a_help_that_explains_each_flag(tv: Tv, verb: str) -> None:
+    said = tv(verb, "--help")
+    assert said.code == 0
+    assert said.err == ""
+    flags = [line.strip("│ ") for line in said.out.splitlines() if line.startswith("│ -")]
+    assert {"--json", "--debug"} <= {flag.split()[0] for flag in flags}
+    text = " ".join(line.strip("│ ") for line in said.out.splitlines())
+    for flag in flags:
+        name = flag.split()[0]
+        after = text.partition(f"{name} ")[2].partition("(default")[0].partition("(required")[0]
+        assert any(word[0].isalpha() and word.islower() for word in after.split()), flag
+
+
+def test_the_help_names_every_verb(tv: Tv) -> None:
+    out = tv("--help").out
+    assert [name for name in VERBS if f"• {name} " not in out] == []
+
+
+def test_the_version_is_printed(tv: Tv) -> None:
+    assert tv("--version").out == f"{__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "Expected one of {demo, tasks"),
+        (["lern"], "Unrecognized options: lern"),
+        (["learn"], "Missing from taskvectors learn: --task"),
+        (["compare", "--task", "capital", "--methods", "magic"], "invalid choice 'magic'"),
+        (["tasks", "--jason"], "Unrecognized options: --jason; Perhaps you meant: --json"),
+        (["learn", "--task", "capital", "--steps", "many"], "Error parsing --steps"),
+        (["learn", "--task", "capital", "--patience", "soon"], "Error parsing --patience"),
+    ],
+)
+def test_bad_words_are_one_line_and_exit_code_2(tv: Tv, words: list[str], message: str) -> None:
+    said = tv(*words)
+    assert said.code == 2
+    assert said.out == ""
+    assert said.err.count("\n") == 1
+    assert said.err.startswith(f"error: {message}")
+    place = f"taskvectors {words[0]}" if words and words[0] in VERBS else "taskvectors"
+    assert said.err.endswith(f"; see {place} --help\n")
+
+
+def test_an_error_of_the_user_is_one_line_and_exit_code_2(
+    tv: Tv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tasks, "run", raising(TaskVectorsError("a file\nis [broken]")))
+    said = tv("tasks", "--json")
+    assert (said.code, said.out, said.err) == (2, "", "error: a file is [broken]\n")
+
+
+def test_debug_shows_where_an_error_came_from(tv: Tv, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tasks, "run", raising(TaskVectorsError("a file is broken")))
+    said = tv("tasks", "--debug")
+    assert said.code == 2
+    assert said.err.startswith("Traceback")
+    assert "test_main.py" in said.err
+    assert "a file is broken" in said.err
+
+
+def test_a_bug_shows_its_traceback_and_is_exit_code_1(
+    tv: Tv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Tasks, "run", raising(KeyError("lost")))
+    said = tv("tasks")
+    assert said.code == 1
+    assert said.out == ""
+    assert "Traceback" in said.err
+    assert "KeyError: 'lost'" in said.err
+
+
+def test_control_c_is_one_line_and_exit_code_130(tv: Tv, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Tasks, "run", raising(KeyboardInterrupt()))
+    said = tv("tasks")
+    assert (said.code, said.out, said.err) == (130, "", "interrupted\n")
+
+
+def test_what_a_library_prints_does_not_reach_standard_output(
+    tv: Tv, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def run(self: Tasks) -> Result:
+        print("a library says hello")
+        return Result(data={"rows": []}, shown=["nothing"])
+
+    monkeypatch.setattr(Tasks, "run", run)
+    said = tv("tasks", "--json")
+    assert said.json == {"rows": []}
+    assert said.err == "a library says hello\n"
+
+
+def test_warnings_are_said_and_more_with_verbose(tv: Tv, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(self: Tasks) -> Result:
+        logger = logging.getLogger("taskvectors.somewhere")
+        logger.info("a detail")
+        logger.warning("take\ncare")
+        return Result(data={}, shown=[])
+
+    monkeypatch.setattr(Tasks, "run", run)
+    assert tv("tasks").err == "warning: take care\n"
+    assert tv("tasks", "--verbose").err == "a detail\nwarning: take care\n"
+    assert tv("tasks").err == "warning: take care\n"
+
+
+def test_what_is_being_done_stands_beside_the_seconds(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    times = iter([100.0, 112.4])
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: next(times))
+    progress.teller()("Writing")
+    assert capsys.readouterr() == ("", "[   12 s] Writing\n")
+
+
+@pytest.mark.parametrize("flag", ["", "--json"])
+def test_a_reader_that_leaves_early_is_no_error(flag: str) -> None:
+    code = (
+        "import os, sys\nread, write = os.pipe()\nos.dup2(write, 1)\nos.close(read)\nos.close(write)\n"
+        f"from taskvectors.cli import main\nsys.exit(main(['tasks', *{flag.split()!r}]))\n"
+    )
+    done = in_fresh_process(code)
+    assert (done.returncode, done.stderr) == (0, "")
