@@ -1,12 +1,12 @@
-"""One learning step through the trunk against the same step with plain hooks and a full forward pass.
+"""One learning step through the trunk against the same step with plain hooks.
 
     python benchmarks/learn_step.py [--json] [--rounds 5] [--models embedded smollm2-135m]
 
-Both sides train one vector at the last token of the middle layer: same prompts, same type, forward and
-backward, optimizer apart. The baseline is written as well as it can be: one padded batch, sdpa, no
-gradient below the edited layer, and logits only where an answer token is predicted, from a contiguous
-matrix of those states. Rounds of the two are interleaved; the figure is the median. The SmolLM2-135M
-shape has random weights: the time of a step does not depend on them.
+Both sides train one vector at the last token of the middle layer: same prompts, same type, forward
+and backward, optimizer apart. The baseline is written as well as it can be: one padded batch, sdpa,
+no gradient below the edited layer, and logits only where an answer token is predicted, from a
+contiguous matrix of those states. Rounds of the two are interleaved; the figure is the median. The
+SmolLM2-135M shape has random weights: the time of a step does not depend on them.
 """
 
 import argparse
@@ -129,7 +129,9 @@ def hooks_step(model: LanguageModel, prompts: Sequence[Prompt], layer: int) -> C
     return step
 
 
-def interleaved(first: Callable[[], Tensor], second: Callable[[], Tensor], rounds: int) -> list[float]:
+def interleaved(
+    first: Callable[[], Tensor], second: Callable[[], Tensor], rounds: int
+) -> list[float]:
     """Median seconds of two steps, run in turns after one warm-up each."""
     times: tuple[list[float], list[float]] = ([], [])
     for number in range(rounds + 1):

@@ -1,7 +1,7 @@
 """A tiny model and a tiny task on disk, and a way to run a command on them."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -11,10 +11,7 @@ import pytest
 
 from taskvectors.cli import main
 
-PAIRS = [
-    {"input": "".join(word), "output": "".join(word[::-1])}
-    for word in product("bcdf", "aei", "klmn")
-]
+WORDS = ["".join(letters) for letters in product("bcdf", "aei", "klmn")]
 
 
 @dataclass(frozen=True)
@@ -34,11 +31,20 @@ class Said:
 def own_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Nothing is written to the user's own data; nothing is hushed for other tests."""
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "data"))
-    for name in (
-        "TRANSFORMERS_VERBOSITY", "TRANSFORMERS_NO_ADVISORY_WARNINGS", "HF_HUB_DISABLE_PROGRESS_BARS"
-    ):  # fmt: skip
-        monkeypatch.setenv(name, "1" if name != "TRANSFORMERS_VERBOSITY" else "error")
+    monkeypatch.setenv("TRANSFORMERS_VERBOSITY", "error")
+    monkeypatch.setenv("TRANSFORMERS_NO_ADVISORY_WARNINGS", "1")
+    monkeypatch.setenv("HF_HUB_DISABLE_PROGRESS_BARS", "1")
     return tmp_path / "data"
+
+
+@pytest.fixture(scope="session")
+def without_bars() -> Iterator[None]:
+    """The command line switches bars off before transformers is imported; here it has been."""
+    from transformers.utils import logging
+
+    logging.disable_progress_bar()
+    yield
+    logging.enable_progress_bar()
 
 
 @pytest.fixture
@@ -56,7 +62,10 @@ def tv(capsys: pytest.CaptureFixture[str]) -> Callable[..., Said]:
 
 @pytest.fixture(scope="session")
 def model_folder(
-    tmp_path_factory: pytest.TempPathFactory, tiny_model: Callable[..., Any], tokenizer: Any
+    without_bars: None,
+    tmp_path_factory: pytest.TempPathFactory,
+    tiny_model: Callable[..., Any],
+    tokenizer: Any,
 ) -> Callable[[str], Path]:
     """`model_folder(name)`: a small model as `save_pretrained` writes it."""
     folders: dict[str, Path] = {}
@@ -76,7 +85,7 @@ def model_folder(
 def task_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """48 words and the same words backwards."""
     path = tmp_path_factory.mktemp("tasks") / "backwards.json"
-    path.write_text(json.dumps(PAIRS))
+    path.write_text(json.dumps([{"input": word, "output": word[::-1]} for word in WORDS]))
     return path
 
 

@@ -122,7 +122,7 @@ def test_layers_are_of_one_vector_unless_each_has_its_own(words: list[str], grou
 
 @pytest.mark.parametrize("word", ["-1", "last", "4.0", ""])
 def test_what_is_no_layer_is_an_error(word: str) -> None:
-    with pytest.raises(TaskVectorsError, match="--layers: .* is no layer; give numbers from 0"):
+    with pytest.raises(TaskVectorsError, match=r"--layers: .* is no layer; give numbers from 0"):
         SiteChoice(layers=(word,)).groups()
 
 

@@ -43,8 +43,11 @@ def test_what_is_there_is_seen_before_the_work_is_done(tmp_path: Path, kind: str
 
 
 def test_an_empty_folder_and_an_old_vector_have_room(tmp_path: Path) -> None:
-    check_room_for_vector(tmp_path / "new" / "vector")
-    check_room_for_vector(tmp_path)
-    (tmp_path / "vector.safetensors").touch()
-    (tmp_path / "config.json").touch()
-    check_room_for_vector(tmp_path)
+    folder = tmp_path / "new" / "vector"
+    check_room_for_vector(folder)
+    assert not folder.exists()
+    folder.mkdir()
+    check_room_for_vector(folder)
+    (folder / "vector.safetensors").touch()
+    (folder / "config.json").touch()
+    check_room_for_vector(folder)

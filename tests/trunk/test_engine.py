@@ -43,8 +43,7 @@ def n_hooks(model: LanguageModel) -> int:
 # --- answers
 
 
-@pytest.mark.parametrize("rows", [None, [4, 1, 1]])
-@pytest.mark.parametrize("is_biased", [False, True])
+@pytest.mark.parametrize(("rows", "is_biased"), [(None, False), ([4, 1, 1], True)])
 def test_answers_are_scored_as_a_loop_over_prompts_does(
     tiny_model: Any, ragged_prompts: Any, tiny_name: str, rows: list[int] | None, is_biased: bool
 ) -> None:

@@ -9,7 +9,6 @@ from typing import Any
 import pytest
 import torch
 
-from taskvectors.errors import TaskVectorsError
 from taskvectors.models import reading
 from taskvectors.vectors import Site, inject, sites_at
 
@@ -273,60 +272,3 @@ def test_embeddings_can_be_the_prompt(tiny_model: Made, random_vector: Made, by_
         made = model.hf.generate(inputs_embeds=entered, **GREEDY)
     tokens, _ = greedy_by_hand(by_hand, model, prompt, vector)
     assert made.sequences[0].tolist() == tokens
-
-
-# --- what is refused
-
-
-def test_prompts_in_pieces_are_refused(tiny_model: Made, random_vector: Made) -> None:
-    model = tiny_model("llama")
-    vector = random_vector(model, [Site(1, -1)])
-    tokens = torch.tensor([[1, 5, 6, 7, 8, 9]])
-    with (
-        pytest.raises(TaskVectorsError, match="3 tokens per row to 3 cached"),
-        inject(model, vector),
-    ):
-        model.hf.generate(tokens, **GREEDY, prefill_chunk_size=3)
-    with torch.no_grad():
-        cache = model.hf(tokens[:, :2]).past_key_values
-    with (
-        pytest.raises(TaskVectorsError, match="4 tokens per row to 2 cached"),
-        inject(model, vector),
-    ):
-        model.hf.generate(tokens, **GREEDY, past_key_values=cache)
-
-
-def test_pieces_of_known_prompts_are_refused_at_once(
-    tiny_model: Made, ragged_prompts: Made, random_vector: Made
-) -> None:
-    model = tiny_model("llama")
-    (prompt,) = ragged_prompts(model, 1, lengths=(6, 6))
-    vector = random_vector(model, [Site(1, -1)])
-    with (
-        pytest.raises(TaskVectorsError, match="row 0 has 5 tokens"),
-        inject(model, vector, prompts=[prompt]),
-    ):
-        model.hf.generate(torch.tensor([prompt.token_ids]), **GREEDY, prefill_chunk_size=5)
-
-
-def test_assisted_decoding_is_refused(tiny_model: Made, random_vector: Made) -> None:
-    model = tiny_model("llama")
-    vector = random_vector(model, [Site(1, -1)])
-    tokens = torch.tensor([[1, 5, 6, 5, 6, 5, 6]])
-    options = {"max_new_tokens": 12, "do_sample": False, "pad_token_id": 0}
-    with pytest.raises(TaskVectorsError, match="without an assistant"), inject(model, vector):
-        model.hf.generate(tokens, **options, prompt_lookup_num_tokens=3)
-
-
-def test_static_caches_are_refused(tiny_model: Made, random_vector: Made) -> None:
-    model = tiny_model("llama")
-    vector = random_vector(model, [Site(1, -1)])
-    with pytest.raises(TaskVectorsError, match="static caches"), inject(model, vector):
-        model.hf.generate(torch.tensor([[1, 5]]), **GREEDY, cache_implementation="static")
-
-
-def test_one_new_token_reaches_no_generated_token(tiny_model: Made, random_vector: Made) -> None:
-    model = tiny_model("llama")
-    vector = random_vector(model, [Site(1, "generated")])
-    with pytest.raises(TaskVectorsError, match="at position generated"), inject(model, vector):
-        model.hf.generate(torch.tensor([[1, 5]]), max_new_tokens=1, pad_token_id=0)

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from taskvectors.errors import PositionError, TaskVectorsError, UnsupportedModelError
+from taskvectors.errors import PositionError, TaskVectorsError
 from taskvectors.trunk import Trunk
 from taskvectors.vectors import Site, TaskVector, inject, sites_at
 
@@ -231,6 +231,33 @@ def test_the_body_alone_may_be_called(
     assert not torch.allclose(state[:, 2], plain[:, 2])
 
 
+def test_blocks_that_are_run_outside_a_call_are_left_alone(
+    tiny_model: Made, ragged_prompts: Made, random_vector: Made
+) -> None:
+    model = tiny_model("llama")
+    prompts = ragged_prompts(model, 2, lengths=(8, 8))
+    branch = random_vector(model, [Site(0, -1)], seed=1).edits()
+    trunk = Trunk.build(model, prompts, positions=("all",))
+    plain = trunk.run([branch])
+    with inject(model, random_vector(model, [Site(1, -1)])):
+        model.hf(torch.tensor([prompt.token_ids for prompt in prompts]))
+        assert torch.equal(trunk.run([branch]), plain)
+
+
+def test_what_is_written_after_attention_stays_when_the_embedding_is_written_too(
+    tiny_model: Made, random_vector: Made, by_hand: Made
+) -> None:
+    model = tiny_model("llama")
+    sites = [Site(0, -1, "resid_mid"), Site(-1, -1)]
+    vector = random_vector(model, sites, "replace")
+    upwards = TaskVector(
+        values=vector.values.flip(0), sites=tuple(sites[::-1]), operation="replace"
+    )
+    with torch.no_grad(), inject(model, vector):
+        logits = model.hf(input_ids=torch.tensor([[1, 5, 6]])).logits[0]
+    assert torch.allclose(logits, by_hand(model, [1, 5, 6], 3, upwards), atol=1e-5)
+
+
 # --- several vectors
 
 
@@ -306,151 +333,3 @@ def test_rows_without_any_vector_are_left_alone(tiny_model: Made) -> None:
     tokens = torch.tensor([[1, 5], [1, 6]])
     with inject(model, [None, None]):
         assert torch.equal(model.hf(tokens).logits, model.hf(tokens).logits)
-
-
-# --- what is refused
-
-
-def test_a_prompt_too_short_for_a_position_is_named(
-    tiny_model: Made, random_vector: Made, padded: Made
-) -> None:
-    model = tiny_model("llama")
-    inputs = padded([[1, 5, 6, 7, 8], [1, 5, 6]], "left")
-    for position in (3, -4):
-        vector = random_vector(model, [Site(1, position)])
-        message = rf"row 1 has 3 tokens and no position {position}; give one from -3 to 2"
-        with pytest.raises(PositionError, match=message), inject(model, vector):
-            model.hf(**inputs)
-        with torch.no_grad(), inject(model, [vector, None]):
-            model.hf(**inputs)
-
-
-def test_names_that_depend_on_the_prompt_need_prompts(
-    tiny_model: Made, ragged_prompts: Made, random_vector: Made
-) -> None:
-    model = tiny_model("llama")
-    for name in ("query_last", "cue", "answer"):
-        vector = random_vector(model, [Site(1, name)])
-        with (
-            pytest.raises(PositionError, match=rf"'{name}' is depends.*prompts="),
-            inject(model, vector),
-        ):
-            pass
-    prompts = ragged_prompts(model, 2)
-    for position, message in (
-        ("demonstrations", "row 0: .*no token at"),
-        (40, "row 0: .*position 40"),
-    ):
-        vector = random_vector(model, [Site(1, position)])
-        with pytest.raises(PositionError, match=message), inject(model, vector, prompts=prompts):
-            pass
-
-
-def test_prompts_have_to_be_those_of_the_rows(
-    tiny_model: Made, ragged_prompts: Made, random_vector: Made, padded: Made
-) -> None:
-    model = tiny_model("llama")
-    prompts = ragged_prompts(model, 2, lengths=(8, 8))
-    vector = random_vector(model, [Site(1, "cue")])
-    rows = [prompt.token_ids for prompt in prompts]
-    for given, message in (
-        (rows[::-1], "tokens of row 0 are not those of"),
-        ([rows[0], rows[1][:-1]], "row 1 has 7 tokens"),
-        ([rows[0]] * 3, "3 rows, and inject was given vectors or prompts for 2"),
-    ):
-        with pytest.raises(TaskVectorsError, match=message), inject(model, vector, prompts=prompts):
-            model.hf(**padded(given))
-    with (
-        pytest.raises(TaskVectorsError, match="3 vectors and 2 prompts"),
-        inject(model, [vector] * 3, prompts=prompts),
-    ):
-        pass
-
-
-def test_vectors_by_row_have_to_fit_the_rows(tiny_model: Made, random_vector: Made) -> None:
-    model = tiny_model("llama")
-    vector = random_vector(model, [Site(1, -1)])
-    for rows, message in (
-        ([[1, 5], [1, 6], [1, 7]], "3 rows, and inject was given vectors or prompts for 2"),
-        ([[1, 5], [1, 5], [1, 6], [1, 7]], "rows of vector 1 are different prompts"),
-        ([[1, 5]], "1 rows"),
-    ):
-        with pytest.raises(TaskVectorsError, match=message), inject(model, [vector, None]):
-            model.hf(torch.tensor(rows))
-
-
-def test_a_site_that_was_never_reached_is_an_error_at_exit(
-    tiny_model: Made, random_vector: Made
-) -> None:
-    model = tiny_model("llama")
-    vector = random_vector(model, [Site(1, -1), Site(2, "generated")])
-    with pytest.raises(TaskVectorsError, match="was not called"), inject(model, vector):
-        pass
-    message = "reached resid_post of layer 2 at position generated"
-    with pytest.raises(TaskVectorsError, match=message), inject(model, vector):
-        model.hf(torch.tensor([[1, 5]]))
-
-
-def test_blocks_that_are_run_outside_a_call_are_left_alone(
-    tiny_model: Made, ragged_prompts: Made, random_vector: Made
-) -> None:
-    model = tiny_model("llama")
-    prompts = ragged_prompts(model, 2, lengths=(8, 8))
-    branch = random_vector(model, [Site(0, -1)], seed=1).edits()
-    trunk = Trunk.build(model, prompts, positions=("all",))
-    plain = trunk.run([branch])
-    with inject(model, random_vector(model, [Site(1, -1)])):
-        model.hf(torch.tensor([prompt.token_ids for prompt in prompts]))
-        assert torch.equal(trunk.run([branch]), plain)
-
-
-def test_what_is_written_after_attention_stays_when_the_embedding_is_written_too(
-    tiny_model: Made, random_vector: Made, by_hand: Made
-) -> None:
-    model = tiny_model("llama")
-    sites = [Site(0, -1, "resid_mid"), Site(-1, -1)]
-    vector = random_vector(model, sites, "replace")
-    upwards = TaskVector(
-        values=vector.values.flip(0), sites=tuple(sites[::-1]), operation="replace"
-    )
-    with torch.no_grad(), inject(model, vector):
-        logits = model.hf(input_ids=torch.tensor([[1, 5, 6]])).logits[0]
-    assert torch.allclose(logits, by_hand(model, [1, 5, 6], 3, upwards), atol=1e-5)
-
-
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"attention_mask": torch.ones(1, 1, 4, 4).tril().bool()}, r"mask \[1, 1, 4, 4\]"),
-        ({"attention_mask": torch.tensor([[1, 0, 1, 1]])}, "row 0 is not one run"),
-        ({"attention_mask": torch.tensor([[0, 0, 0, 0]])}, "row 0 is not one run"),
-        ({"attention_mask": torch.ones(1, 5)}, r"mask \[1, 5\] for tokens \[1, 4\]"),
-        ({"position_ids": torch.tensor([[0, 1, 0, 1]])}, "position ids of row 0"),
-    ],
-)
-def test_rows_that_are_not_one_padded_prompt_are_refused(
-    changed: dict[str, Any], message: str, tiny_model: Made, random_vector: Made
-) -> None:
-    model = tiny_model("llama")
-    vector = random_vector(model, [Site(1, -1)])
-    with pytest.raises(TaskVectorsError, match=message) as caught, inject(model, vector):
-        model.hf(**{"input_ids": torch.tensor([[1, 5, 6, 7]]), **changed})
-    assert "one prompt per row" in str(caught.value)
-
-
-def test_one_token_is_not_replaced_twice(tiny_model: Made, random_vector: Made) -> None:
-    model = tiny_model("llama")
-    vector = random_vector(model, sites_at([1], [-1, 3]), "replace")
-    with pytest.raises(PositionError, match="are one token in row 0"), inject(model, vector):
-        model.hf(torch.tensor([[1, 5, 6, 7]]))
-    with inject(model, vector):
-        model.hf(torch.tensor([[1, 5, 6, 7, 8]]))
-
-
-def test_sites_that_the_model_does_not_have_are_refused_at_entry(
-    tiny_model: Made, random_vector: Made
-) -> None:
-    model = tiny_model("gpt_neox")
-    vector = random_vector(model, [Site(1, -1, "resid_mid")])
-    with pytest.raises(UnsupportedModelError, match="in parallel"), inject(model, vector):
-        pass

@@ -159,7 +159,7 @@ class TrainingChoice:
     batch_size: Annotated[int | None, default("the recipe's")] = None
     """Prompts per step."""
     learning_rate: Annotated[float | None, default("the recipe's")] = None
-    """Of AdamW."""
+    """Learning rate of AdamW."""
     rate: Annotated[Literal["relative", "absolute"] | None, default("the recipe's")] = None
     """Whether the learning rate is in units of the residual stream at the site."""
     initialisation: Annotated[
@@ -169,7 +169,7 @@ class TrainingChoice:
     scale: Annotated[float | None, default("the recipe's")] = None
     """Half-width of a uniform start, standard deviation of a normal one."""
     weight_decay: Annotated[float | None, default("the recipe's")] = None
-    """Of AdamW."""
+    """Weight decay of AdamW."""
     schedule: Annotated[Literal["constant", "linear", "cosine"] | None, default("the recipe's")] = (
         None
     )

@@ -18,7 +18,7 @@ class Extract:
     """
 
     method: Literal["vanilla"] = "vanilla"
-    """How."""
+    """How it is read; see `taskvectors methods`."""
     shots: int = 8
     """Demonstrations in the prompts that it is read from."""
     strengths: Annotated[

@@ -39,9 +39,9 @@ class Generate:
     sample: bool = False
     """Draw each token, in place of the most probable one."""
     temperature: float = 1.0
-    """Of --sample."""
+    """How evenly --sample draws; towards 0 only the most probable token is left."""
     seed: int = 0
-    """Of --sample."""
+    """Seed of what --sample draws."""
     model: ModelChoice
     output: Output
 

@@ -87,11 +87,11 @@ def parse(words: Sequence[str]) -> Verb | None:
 
 
 def _gist(box: str) -> str:
-    """What went wrong, out of the frame that tyro draws around it."""
+    """What went wrong, out of the frame that tyro draws around it, in ASCII or not."""
     sections: list[list[str]] = [[]]
-    for line in box.splitlines()[1:-1]:  # without the upper and lower edge
-        text = line.strip("│ ")
-        if text.strip("─"):
+    for line in box.splitlines()[1:]:  # the first one is a title
+        text = line.strip("│╰╯ ")
+        if text.strip("─-"):
             sections[-1].append(text)
         else:  # a rule, or a blank line before further details
             sections.append([])

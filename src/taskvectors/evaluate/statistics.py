@@ -47,8 +47,8 @@ class Difference:
 
 
 def paired_difference(
-    ours: Sequence[Bool[Tensor, " prompt"]],
-    theirs: Sequence[Bool[Tensor, " prompt"]],
+    ours: Sequence[Bool[Tensor, " _"]],
+    theirs: Sequence[Bool[Tensor, " _"]],
     *,
     n_draws: int = 2000,
     seed: int = 0,

@@ -19,7 +19,7 @@ def shown_answers(
 ) -> list[Mapping[str, Any]]:
     """The first test items with what each candidate generates, cut at the end of the line."""
     items = bench.task.test[:n_items]
-    predictions = {
+    found = {
         name: _generate(bench, candidate, bench.ask(items, candidate.shots))
         for name, candidate in candidates.items()
     }
@@ -27,17 +27,17 @@ def shown_answers(
         {
             "input": item.input,
             "answer": item.output,
-            "predictions": {name: texts[index] for name, texts in predictions.items()},
-            "correct": {
-                name: texts[index].strip() == item.output for name, texts in predictions.items()
-            },
+            "predictions": {name: answers[index][0] for name, answers in found.items()},
+            "correct": {name: answers[index][1] for name, answers in found.items()},
         }
         for index, item in enumerate(items)
     ]
 
 
-def _generate(bench: Workbench, candidate: Candidate, prompts: tuple[Prompt, ...]) -> list[str]:
-    """Greedy continuations, up to a line's end."""
+def _generate(
+    bench: Workbench, candidate: Candidate, prompts: tuple[Prompt, ...]
+) -> list[tuple[str, bool]]:
+    """Greedy continuations up to a line's end, and whether they begin with the right answer."""
     model, tokenizer = bench.model, bench.model.tokenizer
     width = max(len(prompt.token_ids) for prompt in prompts)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
@@ -55,5 +55,9 @@ def _generate(bench: Workbench, candidate: Candidate, prompts: tuple[Prompt, ...
             do_sample=False,
             pad_token_id=pad,
         )
-    texts = tokenizer.batch_decode(out[:, width:], skip_special_tokens=True)
-    return [text.split("\n")[0].strip() for text in texts]
+    new = out[:, width:].tolist()
+    texts = tokenizer.batch_decode(new, skip_special_tokens=True)
+    return [
+        (text.strip().split("\n")[0].strip(), tuple(ids[: len(p.answer_ids)]) == p.answer_ids)
+        for text, ids, p in zip(texts, new, prompts, strict=True)
+    ]

@@ -3,7 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,13 @@ from taskvectors._version import __version__
 from taskvectors.errors import TaskVectorsError
 from taskvectors.experiments.answers import shown_answers
 from taskvectors.experiments.config import CompareConfig
-from taskvectors.experiments.rows import Row, failed_row, row_of, with_differences
+from taskvectors.experiments.rows import (
+    Row,
+    failed_row,
+    row_of,
+    with_differences,
+    with_one_selected,
+)
 from taskvectors.experiments.store import RunFolder
 from taskvectors.methods import METHODS, Candidate, Learned, Workbench
 from taskvectors.methods.choosing import choose, score_candidates
@@ -66,6 +72,9 @@ def compare(config: CompareConfig, folder: Path, *, say: Say = logger.info) -> C
     store.open(config.model_dump(mode="json"))
     say(f"Loading the model {config.model.source!r}")
     model = config.model.load()
+    test_model = None
+    if config.test_dtype == "float32" and model.dtype != torch.float32:
+        test_model = config.model.model_copy(update={"dtype": "float32"}).load()
     rows: list[Row] = []
     metrics: list[Mapping[str, Any]] = []
     shown: list[Mapping[str, Any]] = []
@@ -86,6 +95,7 @@ def compare(config: CompareConfig, folder: Path, *, say: Say = logger.info) -> C
             seed=seed,
             memory=None if config.memory is None else resolve_budget(config.memory, model.device),
             chat=config.chat,
+            test_model=test_model,
         )
         if not summary:
             summary = describe(config, model, task, bench)
@@ -127,6 +137,7 @@ def describe(
         "revision": model.revision,
         "family": model.family.model_type,
         "dtype": str(model.dtype).removeprefix("torch."),
+        "test_dtype": "float32" if bench.test_model is not None else str(model.dtype)[6:],
         "device": str(model.device),
         "d_model": model.d_model,
         "n_layers": model.n_layers,
@@ -151,6 +162,16 @@ def describe(
     }
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Cell:
+    """What one method or control gave on one seed."""
+
+    rows: list[Row]
+    metrics: list[Mapping[str, Any]] = field(default_factory=list)
+    chosen: Candidate | None = None
+    """What a method chose on validation."""
+
+
 @dataclass(kw_only=True, eq=False)
 class _Seed:
     """All methods and controls on one seed."""
@@ -163,6 +184,7 @@ class _Seed:
     def __post_init__(self) -> None:
         self.metrics: list[Mapping[str, Any]] = []
         self.chosen: dict[str, Candidate] = {}
+        self.reached: dict[str, float] = {}
 
     def run(self) -> list[Row]:
         rows: list[Row] = []
@@ -172,12 +194,12 @@ class _Seed:
         for name in self.config.controls:
             key = f"seed{self.bench.seed}-control-{name}"
             rows += self._cell(key, lambda name=name: self._control(name), name, True)  # type: ignore[misc]
-        return rows
+        return with_one_selected(rows)
 
     def _cell(
         self,
         key: str,
-        work: Callable[[], tuple[list[Row], list[Mapping[str, Any]]]],
+        work: Callable[[], _Cell],
         method: str,
         is_control: bool = False,
     ) -> list[Row]:
@@ -185,33 +207,40 @@ class _Seed:
         done = self.store.cell(key)
         if done is not None:
             self.say(f"{method}: finished before (seed {self.bench.seed})")
-            self.metrics += done["metrics"]
-            chosen = self.store.chosen(key)
-            if chosen is not None:
-                self.chosen[method] = chosen
-            return [Row(**row) for row in done["rows"]]
+            rows = [Row(**row) for row in done["rows"]]
+            self._keep(_Cell(rows=rows, metrics=done["metrics"], chosen=self.store.chosen(key)))
+            return rows
         started = time.perf_counter()
         try:
-            rows, metrics = work()
+            cell = work()
         except TaskVectorsError as error:
             logger.warning("%s could not be run: %s", method, error)
             return [failed_row(method, self.bench.seed, error, is_control=is_control)]
-        self.store.write_cell(key, rows, metrics, None if is_control else self.chosen[method])
-        self.metrics += metrics
-        best = next((row for row in rows if row.selected), rows[0])
+        self.store.write_cell(key, cell.rows, cell.metrics, cell.chosen)
+        self._keep(cell)
+        best = next(row for row in cell.rows if row.selected)
         where = f" at layer {best.layers[0]}" if len(best.layers) == 1 else ""
         self.say(
             f"{method}: {best.accuracy:.2f}{where} on {best.n} test items "
             f"({time.perf_counter() - started:.0f} s)"
         )
-        return rows
+        return cell.rows
 
-    def _method(self, config: Any) -> tuple[list[Row], list[Mapping[str, Any]]]:
+    def _keep(self, cell: _Cell) -> None:
+        """Remember what was logged, and what was chosen, for controls and examples."""
+        self.metrics += cell.metrics
+        if cell.chosen is None:
+            return
+        reached = next(row.validation_accuracy or 0.0 for row in cell.rows if row.selected)
+        method = cell.chosen.method
+        if reached > self.reached.get(method, -1.0):
+            self.chosen[method], self.reached[method] = cell.chosen, reached
+
+    def _method(self, config: Any) -> _Cell:
         """Find candidates, choose one on validation, and test them all in one pass."""
         candidates = METHODS[config.kind].find(self.bench, config)
         validation = score_candidates(self.bench, "validation", candidates)
         best = choose(validation)
-        self.chosen[config.kind] = candidates[best]
         # strengths other than 1 are tested only where one was chosen
         tested = [i for i, one in enumerate(candidates) if i == best or one.strength == 1]
         test = score_candidates(self.bench, "test", [candidates[i] for i in tested])
@@ -237,14 +266,15 @@ class _Seed:
             for point in one.curve
             if one.vector is not None
         ]
-        return rows, metrics
+        return _Cell(rows=rows, metrics=metrics, chosen=candidates[best])
 
-    def _control(self, name: str) -> tuple[list[Row], list[Mapping[str, Any]]]:
+    def _control(self, name: str) -> _Cell:
         config = next((c for c in self.config.methods if isinstance(c, Learned)), Learned())
         candidate = CONTROLS[name](self.bench, self._subject(), config)
         candidate = replace(candidate, method=name)
         (scores,) = score_candidates(self.bench, "test", [candidate])
-        return [row_of(self.bench, candidate, scores, None, selected=True, is_control=True)], []
+        row = row_of(self.bench, candidate, scores, None, selected=True, is_control=True)
+        return _Cell(rows=[row])
 
     def _subject(self) -> Candidate:
         """What controls are made for: the learned vector, else another one, else no vector."""

@@ -61,6 +61,8 @@ class CompareConfig(BaseModel):
     """What is compared."""
     controls: tuple[Control, ...] = ("majority", "random")
     """What must do worse if the result means what it seems to."""
+    test_dtype: Literal["same", "float32"] = "same"
+    """Type to score the test split in; figures that are published are in float32."""
     memory: str | None = None
     """Memory to use, such as 4GB."""
     chat: bool = False

@@ -1,7 +1,7 @@
 """Rows: what a comparison reports, one line per measurement, plain names and no nesting."""
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -120,13 +120,32 @@ def failed_row(method: str, seed: int, error: Exception, *, is_control: bool) ->
     return Row(**filled)
 
 
+def with_one_selected(rows: Sequence[Row]) -> list[Row]:
+    """The rows of a seed, where a method that was run in several ways keeps the best as selected.
+
+    The best is so on validation; of equals it is the first.
+    """
+    best: dict[str, Row] = {}
+    for row in rows:
+        if row.selected and not row.is_control and row.validation_accuracy is not None:
+            rival = best.setdefault(row.method, row)
+            if row.validation_accuracy > (rival.validation_accuracy or 0.0):
+                best[row.method] = row
+    return [
+        _replaced(row, selected=False)
+        if row.selected and row.validation_accuracy is not None and row is not best.get(row.method)
+        else row
+        for row in rows
+    ]
+
+
 def with_differences(rows: Iterable[Row]) -> list[Row]:
     """The rows with their paired difference to ICL on the same seed's prompts, and pooled rows.
 
     A pooled row stands for a method's selected rows over all seeds, where there are several.
     """
     rows = [row for row in rows if row.seed is not None]
-    base = {row.seed: row for row in rows if row.method == "icl" and row.correct}
+    base = {row.seed: row for row in rows if row.method == "icl" and row.selected and row.correct}
     paired = [_compared(row, [row], [base[row.seed]]) if row.seed in base else row for row in rows]
     seeds = {row.seed for row in rows}
     if len(seeds) < 2:

@@ -194,6 +194,7 @@ def replace_task(bench: Workbench, task: Task) -> Workbench:
         seed=bench.seed,
         memory=bench.memory,
         chat=bench.chat,
+        test_model=bench.test_model,
     )
 
 

@@ -26,7 +26,12 @@ _RECIPES: dict[str, Recipe] = {
     "ours": Recipe(),
     # the text of arXiv 2509.24169; what it does not say is ours
     "paper": Recipe(
-        rate="absolute", learning_rate=1e-3, weight_decay=0.01, steps=1000, patience=10
+        rate="absolute",
+        learning_rate=1e-3,
+        weight_decay=0.01,
+        schedule="constant",
+        steps=1000,
+        patience=10,
     ),
     # the released code, as reimplementations report it: batch 1, at most 10 rounds of 100 sampled
     # queries, linear decay over 6,000 steps of which 1,000 run, first answer token only

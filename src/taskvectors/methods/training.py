@@ -41,13 +41,13 @@ class Recipe(BaseModel):
     """Most gradient steps."""
     batch_size: int = Field(default=32, ge=1)
     """Prompts per step."""
-    learning_rate: float = Field(default=0.02, gt=0)
+    learning_rate: float = Field(default=0.01, gt=0)
     """Of AdamW; in units of the residual stream's root mean square if `rate` is relative."""
     rate: Literal["relative", "absolute"] = "relative"
     """Whether the learning rate, decay and initialisation act on θ / s or on θ."""
     weight_decay: float = Field(default=0.01, ge=0)
     """Of AdamW."""
-    schedule: Literal["constant", "linear", "cosine"] = "constant"
+    schedule: Literal["constant", "linear", "cosine"] = "linear"
     """How the learning rate falls."""
     schedule_steps: int | None = Field(default=None, ge=1)
     """Steps over which it falls to zero; `steps` by default."""

@@ -37,6 +37,7 @@ class Workbench:
         seed: Seed of demonstrations and initialisations.
         memory: Budget in bytes; a share of what is free by default.
         chat: Whether prompts go through the tokenizer's chat template.
+        test_model: The same model in another type, to score the test split in.
     """
 
     model: LanguageModel
@@ -46,6 +47,7 @@ class Workbench:
     seed: int = 0
     memory: int | None = None
     chat: bool = False
+    test_model: LanguageModel | None = None
     _prompts: dict[tuple[Split, int], tuple[Prompt, ...]] = field(default_factory=dict)
     _states: dict[tuple[Split, int, int | None], Tensor] = field(default_factory=dict)
 
@@ -93,7 +95,7 @@ class Workbench:
     ) -> Scores:
         """Score branches on a split's prompts."""
         return score(
-            self.model,
+            self.test_model if split == "test" and self.test_model is not None else self.model,
             self.prompts(split, shots),
             branches,
             labels=self.labels,

@@ -1,0 +1,378 @@
+"""Every verb on a small random model and a small task, from words to JSON.
+
+Run with `pytest tests/cli/test_verbs.py`.
+"""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from taskvectors import TaskVector
+from taskvectors.evaluate import evaluate
+from taskvectors.models import FAMILIES, load_model
+from taskvectors.tasks import HUB_PRESETS, builtin_tasks, load_task
+
+ROOT = Path(__file__).parents[2]
+Tv = Callable[..., Any]
+QUICK = ["--steps", 2, "--check-every", 1]
+
+
+# --- what there is
+
+
+def test_tasks_lists_every_task_with_its_source(tv: Tv) -> None:
+    rows = tv("tasks", "--json").json["rows"]
+    assert [row["name"] for row in rows] == [
+        *builtin_tasks(),
+        *(f"hub:{name}" for name in HUB_PRESETS),
+    ]
+    assert all(row["description"] and row["source"] and row["license"] for row in rows)
+    lines = [line.split() for line in tv("tasks").out.splitlines()]
+    names = [line[0] for line in lines if line]
+    assert [row["name"] for row in rows if names.count(row["name"]) != 1] == []
+
+
+def test_methods_lists_methods_and_controls_with_their_source(tv: Tv) -> None:
+    rows = tv("methods", "--json").json["rows"]
+    found = {row["name"]: row for row in rows}
+    assert {name for name, row in found.items() if not row["is_control"]} == {
+        *("zero-shot", "icl", "vanilla", "learned"),
+    }
+    assert found["random"]["is_control"]
+    assert "2509.24169" in found["learned"]["source"]
+    assert all(row["summary"] and row["source"] for row in rows)
+    assert "learned" in tv("methods").out
+
+
+def test_families_lists_every_family(tv: Tv) -> None:
+    rows = tv("families", "--json").json["rows"]
+    assert {row["model_type"] for row in rows} == set(FAMILIES)
+    assert "Gemma 3 (text)" in tv("families").out
+
+
+# --- making vectors
+
+
+def test_learn_saves_one_vector_at_both_layers(
+    tv: Tv, on_both: list[object], tmp_path: Path
+) -> None:
+    sites = ["--layers", "embed", 2, "--positions", -1, "query_first"]
+    folder = tmp_path / "some" / "vector"
+    said = tv("learn", *on_both, *QUICK, *sites, "--out", folder, "--seed", 3, "--json")
+    assert said.code == 0, said.err
+    data, vector = said.json, TaskVector.load(folder)
+    assert vector.layers == (-1, 2)
+    assert vector.positions == (-1, "query_first")
+    assert (vector.origin.method, vector.origin.task, vector.origin.seed) == (
+        *("learned", "backwards", 3),
+    )
+    assert (data["layers"], data["positions"]) == (["embed", 2], [-1, "query_first"])
+    assert (data["vector"], data["method"]) == (str(folder), "learned")
+    assert data["parameters"] == vector.values.numel() == 4 * 32
+    assert data["norm"] == pytest.approx(vector.norm())
+    assert 0 <= data["validation_accuracy"] <= 1
+
+
+def test_learn_without_layers_saves_the_best_of_all_layers(
+    tv: Tv, on_both: list[object], own_data_folder: Path
+) -> None:
+    said = tv("learn", *on_both, *QUICK, "--json")
+    assert said.code == 0, said.err
+    (layer,) = said.json["layers"]
+    assert 0 <= layer < 4
+    (folder,) = (own_data_folder / "taskvectors" / "vectors").iterdir()
+    assert said.json["vector"] == str(folder)
+    assert TaskVector.load(folder).layers == (layer,)
+
+
+def test_learn_at_each_layer_saves_the_best_of_those(
+    tv: Tv, on_both: list[object], tmp_path: Path
+) -> None:
+    layers = ["--each-layer", "--layers", 0, 3]
+    said = tv("learn", *on_both, *QUICK, *layers, "--out", tmp_path / "v", "--json")
+    assert said.code == 0, said.err
+    assert said.json["layers"] in ([0], [3])
+
+
+def test_learn_does_what_its_flags_say(tv: Tv, on_both: list[object], tmp_path: Path) -> None:
+    def values(name: str, *words: object) -> torch.Tensor:
+        said = tv("learn", *on_both, "--layers", 1, *words, "--out", tmp_path / name)
+        assert said.code == 0, said.err
+        return TaskVector.load(tmp_path / name).values
+
+    still = ["--steps", 1, "--learning-rate", 1e-12, "--initialisation", "normal"]
+    absolute = [*still, "--rate", "absolute", "--weight-decay", 0]
+    one = values("one", *absolute, "--scale", 0.5)
+    assert one.std().item() == pytest.approx(0.5, rel=0.4)
+    assert torch.allclose(values("two", *absolute, "--scale", 1), 2 * one, atol=1e-5)
+    assert not torch.allclose(values("seed", *absolute, "--scale", 0.5, "--seed", 1), one)
+
+
+def test_a_vector_is_not_learned_where_it_cannot_be_saved(
+    tv: Tv, on_both: list[object], tmp_path: Path
+) -> None:
+    (tmp_path / "notes.txt").touch()
+    said = tv("learn", *on_both, *QUICK, "--out", tmp_path)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.count("\n") == 1
+    assert "holds something else than a vector" in said.err
+
+
+def test_extract_saves_a_vector_of_the_layers_named(
+    tv: Tv, on_both: list[object], tmp_path: Path
+) -> None:
+    place = ["--layers", 1, 2, "--shots", 2, "--out", tmp_path / "v"]
+    said = tv("extract", *on_both, *place, "--strengths", 1, "--json")
+    assert said.code == 0, said.err
+    once = TaskVector.load(tmp_path / "v")
+    assert said.json["layers"] == [1, 2]
+    assert said.json["method"] == once.origin.method == "vanilla"
+    assert tv("extract", *on_both, *place, "--strengths", 3).code == 0
+    assert torch.allclose(TaskVector.load(tmp_path / "v").values, 3 * once.values)
+
+
+def test_a_process_of_its_own_says_what_it_does_and_nothing_else(
+    on_both: list[object], tmp_path: Path
+) -> None:
+    words = ["learn", *on_both, *QUICK, "--layers", 1, "--out", tmp_path / "v", "--json"]
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from taskvectors.cli import main; sys.exit(main())"]
+        + [str(word) for word in words],
+        env={"PYTHONPATH": str(ROOT / "src"), "PATH": os.environ["PATH"], "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["layers"] == [1]
+    said = done.stderr.splitlines()
+    assert [re.sub(r"^\[ *\d+ s\] ", "", line) for line in said] == [
+        f"Loading the model '{on_both[1]}'",
+        "learned on 24 training pairs of backwards",
+    ]
+
+
+# --- using them
+
+
+def test_evaluate_measures_what_the_library_measures(
+    tv: Tv, on_both: list[object], vector: Path, task_file: Path, model_folder: Any
+) -> None:
+    said = tv("evaluate", *on_both, "--vector", vector, "--strengths", -1, 0, 0.5, 1, "--json")
+    assert said.code == 0, said.err
+    data = said.json
+    assert (data["task"], data["split"], data["seed"]) == ("backwards", "test", 1)
+    assert [row["strength"] for row in data["rows"]] == [0, -1, 0.5, 1]
+    assert [row["method"] for row in data["rows"]] == ["zero-shot", *["learned"] * 3]
+    assert [row["layers"] for row in data["rows"]] == [[], *[[1, 2]] * 3]
+    model = load_model(str(model_folder("llama")), dtype="float32")
+    task = load_task(str(task_file), seed=1, n_train=24, n_validation=8, n_test=16)
+    loaded = TaskVector.load(vector)
+    for row in data["rows"]:
+        expected = evaluate(model, task.test, loaded, strength=row["strength"])
+        assert row["n"] == expected.n == 16
+        assert row["answer_logprob"] == pytest.approx(expected.answer_logprob, abs=1e-4)
+        assert row["accuracy"] == expected.accuracy
+    probabilities = [row["answer_logprob"] for row in data["rows"]]
+    assert len(set(probabilities)) == 4
+
+
+def test_evaluate_shows_side_effects_when_asked(
+    tv: Tv, on_both: list[object], vector: Path
+) -> None:
+    words = ["evaluate", *on_both, "--vector", vector, "--side-effects"]
+    plain, edited = tv(*words, "--json").json["rows"]
+    assert "kl" not in plain
+    assert edited["kl"] > 0
+    assert edited["perplexity"] != edited["perplexity_plain"] > 1
+    out = tv(*words).out
+    assert "KL elsewhere" in out
+    assert f"(plain {edited['perplexity_plain']:.1f})" in out
+
+
+def test_evaluate_on_demonstrations_names_the_plain_run_so(
+    tv: Tv, on_both: list[object], vector: Path
+) -> None:
+    rows = tv("evaluate", *on_both, "--vector", vector, "--shots", 2, "--json").json["rows"]
+    assert [(row["method"], row["shots"]) for row in rows] == [("icl", 2), ("learned", 2)]
+
+
+def test_another_split_than_the_vectors_own_is_warned_of(
+    tv: Tv, on_both: list[object], vector: Path
+) -> None:
+    words = ["evaluate", *on_both, "--vector", vector]
+    assert tv(*words, "--seed", 1).err == ""
+    said = tv(*words, "--seed", 2, "--json")
+    assert said.json["seed"] == 2
+    assert said.err == (
+        "warning: the vector was made with seed 1: under seed 2 it may have seen the test pairs\n"
+    )
+
+
+def test_generate_writes_without_the_vector_and_with_it(
+    tv: Tv, on_model: list[object], vector: Path, model_folder: Any
+) -> None:
+    words = ["generate", *on_model, "--vector", vector, "--max-new-tokens", 3]
+    strong = ["--strength", 20]
+    by_input = tv(*words, *strong, "--input", "bak", "--json")
+    assert by_input.code == 0, by_input.err
+    by_prompt = tv(*words, *strong, "--prompt", r"Q: bak\nA:", "--json")
+    assert by_input.json == by_prompt.json
+    data = by_input.json
+    assert data["prompt"] == "Q: bak\nA:"
+    plain, edited = data["rows"]
+    assert plain["completion"] != edited["completion"]
+    assert (plain["method"], edited["method"]) == ("zero-shot", "learned")
+    model = load_model(str(model_folder("llama")), dtype="float32")
+    tokens = model.tokenizer("Q: bak\nA:", return_tensors="pt")["input_ids"]
+    out = model.hf.generate(input_ids=tokens, max_new_tokens=3, do_sample=False)
+    assert model.tokenizer.decode(out[0, tokens.shape[1] :]) == plain["completion"]
+    nothing = tv(*words, "--strength", 0, "--input", "bak", "--json").json["rows"]
+    assert nothing[0]["completion"] == nothing[1]["completion"] == plain["completion"]
+
+
+def test_generate_draws_by_seed_and_leaves_the_random_state_alone(
+    tv: Tv, on_model: list[object], vector: Path
+) -> None:
+    words = ["generate", *on_model, "--vector", vector, "--prompt", "Q:", "--sample", "--json"]
+    before = torch.random.get_rng_state()
+    zero, again, one = (tv(*words, "--seed", seed).json["rows"] for seed in (0, 0, 1))
+    assert torch.equal(before, torch.random.get_rng_state())
+    assert zero == again
+    assert zero != one
+
+
+@pytest.mark.parametrize("words", [[], ["--prompt", "Q:", "--input", "x"]])
+def test_generate_takes_one_kind_of_prompt(tv: Tv, words: list[str]) -> None:
+    said = tv("generate", "--vector", "nowhere", *words)
+    assert said.code == 2
+    assert said.err == "error: give a prompt either as --prompt or as --input, and not both\n"
+
+
+# --- errors of the user
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["learn", "--task", "captial"], "no task is called 'captial'; did you mean capital"),
+        (["learn", "--task", "FILE", "--model", "x.gguf"], "there is no GGUF file 'x.gguf'"),
+        (["learn", "--task", "FILE", "--layers", "last"], "--layers: 'last' is no layer"),
+        (["compare", "--task", "FILE", "--shots", "0"], "--shots: Input should be greater"),
+        (["compare", "--task", "FILE", "--methods"], "--methods: give at least one"),
+        (["evaluate", "--task", "FILE", "--vector", "none"], "none is not a vector"),
+        (["generate", "--input", "x", "--vector", "none"], "none is not a vector"),
+        (["report", "none"], "none/config.json does not exist"),
+    ],
+)
+def test_an_error_of_the_user_is_one_line(
+    tv: Tv, words: list[str], message: str, task_file: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = tv(*(str(task_file) if word == "FILE" else word for word in words))
+    assert (said.code, said.out) == (2, "")
+    *progress, last = said.err.splitlines()
+    assert last.startswith(f"error: {message}")
+    assert all(line.startswith("[") for line in progress)
+
+
+def test_a_vector_of_another_model_is_an_error_that_says_how_they_differ(
+    tv: Tv, vector: Path, model_folder: Any, task_file: Path
+) -> None:
+    other = ["--model", model_folder("gpt2"), "--dtype", "float32"]
+    said = tv("evaluate", *other, "--task", task_file, "--vector", vector)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.count("\n") == 1
+    assert "family (llama against gpt2)" in said.err
+
+
+# --- comparisons
+
+
+def test_compare_keeps_a_run_and_prints_its_rows(
+    tv: Tv, on_both: list[object], tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    words = ["compare", *on_both, *QUICK, "--shots", 2, "--out", run]
+    said = tv(*words, "--json")
+    assert said.code == 0, said.err
+    data = said.json
+    assert (data["task"], data["family"], data["template"]) == ("backwards", "llama", "qa")
+    assert (data["n_train"], data["n_test"], data["seed"]) == (24, 16, 0)
+    chosen = [row["method"] for row in data["rows"] if row["selected"]]
+    assert chosen == ["zero-shot", "icl", "vanilla", "learned", "majority", "random"]
+    assert [row["layers"] for row in data["rows"] if row["method"] == "learned"] == [
+        *([layer] for layer in range(4)),
+    ]
+    assert data["folder"] == str(run)
+    assert data["report"] == str(run / "report.html")
+    assert Path(data["report"]).is_file()
+    assert json.loads((run / "config.json").read_text())["task"] == "backwards"
+
+    again = tv(*words)  # goes on, that is: shows what is there
+    assert again.code == 0, again.err
+    assert "learned: finished before" in again.err
+    table = [line.split() for line in again.out.splitlines()]
+    shown = [
+        line[0] for line in table if line and line[0] in {row["method"] for row in data["rows"]}
+    ]
+    assert shown == chosen
+    assert f"The report is {run / 'report.html'}" in again.out.splitlines()
+
+    other = tv(*words, "--shots", 3)
+    assert (other.code, other.out) == (2, "")
+    assert "holds a run with other settings (shots)" in other.err
+
+
+def test_compare_over_seeds_shows_the_rows_that_pool_them(
+    tv: Tv, on_both: list[object], tmp_path: Path
+) -> None:
+    words = ["--methods", "zero-shot", "icl", "--controls", "--shots", 2, "--seeds", 0, 1]
+    run = ["compare", *on_both, *words, "--out", tmp_path / "run", "--no-report"]
+    said = tv(*run, "--json")
+    assert said.code == 0, said.err
+    assert said.json["report"] is None
+    assert [(row["method"], row["seed"], row["n"]) for row in said.json["rows"]] == [
+        *(("zero-shot", 0, 16), ("icl", 0, 16), ("zero-shot", 1, 16), ("icl", 1, 16)),
+        *(("zero-shot", None, 32), ("icl", None, 32)),
+    ]
+    lines = [line for line in tv(*run).out.splitlines() if "zero-shot" in line]
+    assert len(lines) == 1
+    assert "all 2 seeds" in lines[0]
+
+
+def test_report_writes_the_report_of_a_run(tv: Tv, on_both: list[object], tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    words = ["compare", *on_both, "--methods", "zero-shot", "icl", "--controls", "--shots", 2]
+    assert tv(*words, "--out", run, "--no-report").code == 0
+    assert not (run / "report.html").exists()
+    said = tv("report", run, "--json")
+    assert said.json == {"folder": str(run), "report": str(run / "report.html")}
+    assert (run / "report.html").read_text().startswith("<!")
+    assert tv("report", run).out == f"The report is {run / 'report.html'}\n"
+
+
+def test_demo_does_the_main_job_on_any_model(
+    tv: Tv, model_folder: Any, task_file: Path, tmp_path: Path
+) -> None:
+    place = ["--model", model_folder("llama"), "--task", task_file, "--out", tmp_path / "run"]
+    said = tv("demo", *place, "--steps", 2)
+    assert said.code == 0, said.err
+    lines = said.out.splitlines()
+    assert lines[-1] == f"The report is {tmp_path / 'run' / 'report.html'}"
+    rows = [line.split() for line in lines if line.startswith(" ") and line.strip()]
+    names = [row[0] for row in rows if row[0] != "method" and row[0].strip("─")]
+    assert names == ["zero-shot", "icl", "vanilla", "learned", "majority", "random"]
+    assert "examples" in said.out
+    assert "time" in said.out
+    assert all(line.startswith("[") for line in said.err.splitlines())
+    for stage in ("Loading the model", "zero-shot:", "icl:", "vanilla:", "learned:", "Writing"):
+        assert stage in said.err, stage

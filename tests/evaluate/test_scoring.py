@@ -1,0 +1,238 @@
+"""Scores are those of a loop over prompts, whatever the memory, the labels and the branches.
+
+Run with `pytest tests/evaluate/test_scoring.py`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from full_pass import Spec, branches_of
+
+from taskvectors.errors import MemoryBudgetError
+from taskvectors.evaluate import Scores, score
+from taskvectors.prompts import Prompt
+from taskvectors.tasks import Example
+from taskvectors.trunk import Branch, Trunk, shape_of
+from taskvectors.trunk.memory import trunk_bytes, work_bytes
+
+THREE_BRANCHES: list[list[Spec]] = [
+    [],
+    [{"layer": 1, "positions": (-1,)}],
+    [{"layer": 0, "positions": (-4, -1), "each": "prompt"}, {"layer": 2, "operation": "replace"}],
+]
+LABELS = {
+    "one token each": {"left": (5,), "right": (250,), "ahead": (31,)},
+    "of several lengths": {"left": (5, 9), "right": (250,), "ahead": (31, 7, 12)},
+    "that begin alike": {"left": (5, 9), "right": (5, 250), "ahead": (5,)},
+}
+
+
+def same(found: Scores, expected: dict[str, Any]) -> None:
+    for name, values in expected.items():
+        torch.testing.assert_close(getattr(found, name), values, atol=1e-4, rtol=1e-4)
+
+
+def budget_for(model: Any, prompts: Sequence[Prompt], branches: Sequence[Branch], n: int) -> int:
+    """Just enough for n prompts at once."""
+    positions = [place for branch in branches for edit in branch for place in edit.positions]
+    shape = shape_of(prompts, positions or [-1], n_branches=len(branches))
+    return n * (trunk_bytes(model, shape) + work_bytes(model, shape))
+
+
+@pytest.fixture
+def trunk_sizes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many prompts each trunk that is built holds."""
+    sizes: list[int] = []
+    build = Trunk.build
+
+    def counted(model: Any, prompts: Sequence[Prompt], **rest: Any) -> Trunk:
+        sizes.append(len(prompts))
+        return build(model, prompts, **rest)
+
+    monkeypatch.setattr(Trunk, "build", counted)
+    return sizes
+
+
+# --- against the loop
+
+
+def test_scores_are_those_of_one_full_pass_per_prompt(
+    tiny_model: Any, ragged_prompts: Any, partly_right: Any, one_by_one: Any, tiny_kind: str
+) -> None:
+    model = tiny_model(tiny_kind)
+    drawn = ragged_prompts(model, 8, answers=(1, 3))
+    branches = branches_of(model, THREE_BRANCHES, drawn)
+    prompts = partly_right(model, drawn, branches)
+    expected = one_by_one(model, prompts, branches)
+    assert 0 < int(expected["is_correct"].sum()) < expected["is_correct"].numel()
+    assert expected["first_is_correct"].any(dim=1).all()
+    same(score(model, prompts, branches), expected)
+
+
+def test_an_answer_is_right_only_if_all_of_its_tokens_are(
+    tiny_model: Any, ragged_prompts: Any, partly_right: Any
+) -> None:
+    model = tiny_model("llama")
+    right = partly_right(model, ragged_prompts(model, 1, answers=(3, 3)), [[]])[0]
+    last, middle = (*right.answer_ids[:2], 5), (right.answer_ids[0], 5, right.answer_ids[2])
+    prompts = [right, replace(right, answer_ids=last), replace(right, answer_ids=middle)]
+    found = score(model, prompts)
+    assert found.is_correct.tolist() == [[True, False, False]]
+    assert found.first_is_correct.tolist() == [[True, True, True]]
+
+
+@pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
+@pytest.mark.parametrize("is_biased", [False, True])
+def test_the_most_probable_label_is_that_of_a_loop_over_labels(
+    tiny_model: Any,
+    ragged_prompts: Any,
+    one_by_one: Any,
+    labels: dict[str, tuple[int, ...]],
+    is_biased: bool,
+) -> None:
+    model = tiny_model("gemma2")
+    names = list(labels)
+    prompts = [
+        replace(
+            prompt,
+            query=Example(input=str(number), output=names[number % 3]),
+            answer_ids=labels[names[number % 3]],
+        )
+        for number, prompt in enumerate(ragged_prompts(model, 9))
+    ]
+    branches = branches_of(model, THREE_BRANCHES, prompts)
+    bias = None
+    if is_biased:
+        bias = torch.zeros(model.d_vocab)
+        bias[[5, 250, 31]] = torch.tensor([-1.0, 1.5, 0.5])
+    expected = one_by_one(model, prompts, branches, labels, bias)
+    assert 0 < int(expected["label_is_correct"].sum()) < expected["label_is_correct"].numel()
+    same(score(model, prompts, branches, labels=labels, logit_bias=bias), expected)
+
+
+def test_a_large_bias_on_one_label_makes_it_every_answer(
+    tiny_model: Any, ragged_prompts: Any
+) -> None:
+    model = tiny_model("llama")
+    prompts = [
+        replace(prompt, query=Example(input="", output=name), answer_ids=(token,))
+        for prompt in ragged_prompts(model, 3)
+        for name, token in (("left", 5), ("right", 250))
+    ]
+    bias = torch.zeros(model.d_vocab)
+    bias[250] = 1e3
+    found = score(model, prompts, labels={"left": (5,), "right": (250,)}, logit_bias=bias)
+    assert found.label_is_correct is not None
+    assert found.label_is_correct.tolist() == [[False, True] * 3]
+    assert found.is_correct.tolist() == [[False, True] * 3]
+    assert found.first_token.tolist() == [[250] * 6]
+
+
+def test_a_bias_acts_where_an_answer_begins_and_nowhere_else(
+    tiny_model: Any, ragged_prompts: Any, partly_right: Any
+) -> None:
+    model = tiny_model("llama")
+    prompts = partly_right(model, ragged_prompts(model, 4, answers=(2, 2)), [[]] * 3)
+    bias = torch.zeros(model.d_vocab)
+    bias[7] = 1e3  # no second token is 7
+    asked = [replace(prompt, answer_ids=(7, prompt.answer_ids[1])) for prompt in prompts]
+    with_bias, without = (score(model, asked, logit_bias=b) for b in (bias, None))
+    assert with_bias.first_is_correct.all()
+    assert not without.first_is_correct.any()
+    second = [score(model, [prompt]).log_probability * 2 for prompt in asked]
+    firsts = [
+        score(model, [replace(prompt, answer_ids=prompt.answer_ids[:1])]).log_probability
+        for prompt in asked
+    ]
+    alone = torch.cat(second, dim=1) - torch.cat(firsts, dim=1)
+    torch.testing.assert_close(with_bias.log_probability * 2, alone, atol=1e-4, rtol=1e-4)
+
+
+def test_without_labels_nothing_is_said_about_them(tiny_model: Any, ragged_prompts: Any) -> None:
+    model = tiny_model("llama")
+    assert score(model, ragged_prompts(model, 2)).label_is_correct is None
+
+
+# --- memory
+
+
+def test_chunks_of_prompts_give_what_all_at_once_gives(
+    tiny_model: Any, ragged_prompts: Any, partly_right: Any, trunk_sizes: list[int], tiny_kind: str
+) -> None:
+    model = tiny_model(tiny_kind)
+    drawn = ragged_prompts(model, 7, answers=(1, 3))
+    branches = branches_of(model, THREE_BRANCHES, drawn)
+    prompts = [
+        replace(prompt, query=Example(input="", output="ab"[number % 2]))
+        for number, prompt in enumerate(partly_right(model, drawn, branches))
+    ]
+    about: dict[str, Any] = {
+        "labels": {"a": (5,), "b": (31,)},
+        "logit_bias": torch.linspace(-1, 1, model.d_vocab),
+    }
+    whole = score(model, prompts, branches, **about)
+    assert trunk_sizes == [7]
+    parts = score(
+        model, prompts, branches, **about, memory=budget_for(model, prompts, branches, 2)
+    )
+    assert trunk_sizes == [7, 2, 2, 2, 1]
+    for name in ("is_correct", "first_is_correct", "first_token", "label_is_correct"):
+        assert torch.equal(getattr(parts, name), getattr(whole, name)), name
+    torch.testing.assert_close(parts.log_probability, whole.log_probability, atol=1e-4, rtol=1e-4)
+
+
+def test_too_small_a_budget_is_an_error_that_says_what_would_do(
+    tiny_model: Any, ragged_prompts: Any
+) -> None:
+    model = tiny_model("llama")
+    prompts = ragged_prompts(model, 4)
+    enough = budget_for(model, prompts, [()], 1)
+    with pytest.raises(MemoryBudgetError) as caught:
+        score(model, prompts, memory=enough - 1)
+    said = str(caught.value)
+    assert "are granted" in said
+    assert "--memory" in said
+    assert "fewer shots" in said
+    score(model, prompts, memory=enough)
+
+
+# --- cost
+
+
+def test_a_plain_run_costs_each_token_once(tiny_model: Any, ragged_prompts: Any) -> None:
+    model = tiny_model("llama")
+    prompts = ragged_prompts(model, 5, answers=(1, 3))
+    # the last token of an answer is predicted and never read
+    expected = sum(len(p.token_ids) + len(p.answer_ids) - 1 for p in prompts)
+    assert score(model, prompts).forward_tokens == expected
+    few = budget_for(model, prompts, [()], 2)
+    assert score(model, prompts, memory=few).forward_tokens == expected
+
+
+def test_a_branch_costs_the_blocks_above_its_edit(tiny_model: Any, ragged_prompts: Any) -> None:
+    model = tiny_model("llama")
+    prompts = ragged_prompts(model, 6, answers=(1, 1))
+    plain = score(model, prompts).forward_tokens
+    halfway = branches_of(model, [[{"layer": 1}]], prompts)  # two of four blocks are above
+    assert score(model, prompts, halfway).forward_tokens == plain + 3
+    at_the_end = branches_of(model, [[{"layer": 3}]], prompts)
+    assert score(model, prompts, at_the_end).forward_tokens == plain
+
+
+def test_one_branch_of_scores_is_its_row(tiny_model: Any, ragged_prompts: Any) -> None:
+    model = tiny_model("llama")
+    prompts = [
+        replace(prompt, query=Example(input="", output="a")) for prompt in ragged_prompts(model, 3)
+    ]
+    branches = branches_of(model, THREE_BRANCHES, prompts)
+    whole = score(model, prompts, branches, labels={"a": (5,), "b": (31,)})
+    for index in range(3):
+        one = whole.branch(index)
+        for name in ("is_correct", "first_is_correct", "first_token", "log_probability"):
+            assert torch.equal(getattr(one, name)[0], getattr(whole, name)[index])
+        assert one.label_is_correct is not None
+        assert whole.label_is_correct is not None
+        assert torch.equal(one.label_is_correct[0], whole.label_is_correct[index])
