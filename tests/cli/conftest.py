@@ -1,7 +1,7 @@
 """A tiny model and a tiny task on disk, and a way to run a command on them."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
@@ -38,13 +38,11 @@ def own_data_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(scope="session")
-def without_bars() -> Iterator[None]:
+def without_bars() -> None:
     """The command line switches bars off before transformers is imported; here it has been."""
     from transformers.utils import logging
 
     logging.disable_progress_bar()
-    yield
-    logging.enable_progress_bar()
 
 
 @pytest.fixture

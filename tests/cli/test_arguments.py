@@ -39,6 +39,10 @@ def defaults(kind: type[Any]) -> dict[str, Any]:
     return {field.name: field.default for field in fields(kind)}
 
 
+def parsed(*words: str) -> Any:
+    return parse(list(words))
+
+
 # --- the same as in the library
 
 
@@ -77,14 +81,20 @@ def test_defaults_of_a_comparison_are_those_of_its_config(name: str) -> None:
 def test_a_comparison_without_flags_compares_what_its_config_compares() -> None:
     flags, config = defaults(Compare), CompareConfig()
     assert flags["methods"] == tuple(one.kind for one in config.methods)
-    assert flags["controls"] == config.controls
+    verb = parsed("compare", "--task", "t")
+    assert verb.controls is None
+    assert verb._controls() == config.controls
+    assert flags["test_dtype"] == config.test_dtype
+    assert choices(Compare)["test_dtype"] == choices(CompareConfig)["test_dtype"]
+
+
+def test_a_comparison_without_a_vector_has_no_control_that_needs_one() -> None:
+    assert parsed("compare", "--task", "t", "--methods", "zero-shot", "icl")._controls() == (
+        "majority",
+    )
 
 
 # --- lists
-
-
-def parsed(*words: str) -> Any:
-    return parse(list(words))
 
 
 def test_lists_are_words_separated_by_blanks() -> None:
@@ -94,8 +104,11 @@ def test_lists_are_words_separated_by_blanks() -> None:
         *("--strengths", "-1", "0", "0.5", "--controls", "--json"),
     )
     assert verb.methods == ("zero-shot", "icl", "learned")
-    assert verb.sites.groups() == [(4, 9)]
-    assert verb.sites.places() == (-1, 4, "last")
+    assert verb.sites.config() == {
+        "layers": (4, 9),
+        "each_layer": False,
+        "positions": (-1, 4, "last"),
+    }
     assert verb.seeds == (0, 1)
     assert verb.strengths == (-1.0, 0.0, 0.5)
     assert verb.controls == ()
@@ -108,22 +121,25 @@ def test_one_seed_and_one_strength_have_names_of_their_own() -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "groups"),
+    ("words", "layers", "each"),
     [
-        ([], [None]),
-        (["--each-layer"], [None]),
-        (["--layers", "embed", "4"], [("embed", 4)]),
-        (["--each-layer", "--layers", "4", "9"], [(4,), (9,)]),
+        ([], None, False),
+        (["--each-layer"], None, True),
+        (["--layers", "embed", "4"], ("embed", 4), False),
+        (["--each-layer", "--layers", "4", "9"], (4, 9), True),
     ],
 )
-def test_layers_are_of_one_vector_unless_each_has_its_own(words: list[str], groups: Any) -> None:
-    assert parsed("learn", "--task", "t", *words).sites.groups() == groups
+def test_layers_are_of_one_vector_unless_each_has_its_own(
+    words: list[str], layers: Any, each: bool
+) -> None:
+    config = parsed("learn", "--task", "t", *words).sites.config()
+    assert (config["layers"], config["each_layer"]) == (layers, each)
 
 
 @pytest.mark.parametrize("word", ["-1", "last", "4.0", ""])
 def test_what_is_no_layer_is_an_error(word: str) -> None:
     with pytest.raises(TaskVectorsError, match=r"--layers: .* is no layer; give numbers from 0"):
-        SiteChoice(layers=(word,)).groups()
+        SiteChoice(layers=(word,)).config()
 
 
 def test_help_gives_no_verb(capsys: pytest.CaptureFixture[str]) -> None:
@@ -140,7 +156,8 @@ def test_the_first_line_about_a_verb_is_a_sentence(verb: type[Any]) -> None:
 
 
 def test_training_without_flags_is_the_recipe() -> None:
-    config = TrainingChoice(recipe="paper", n_examples=8, train_shots=2).learned((4,), (-1, "last"))
+    choice = TrainingChoice(recipe="paper", n_examples=8, train_shots=2)
+    config = choice.learned(SiteChoice(layers=("4",), positions=("-1", "last")))
     assert config == Learned(
         recipe="paper", n_examples=8, shots=2, layers=(4,), positions=(-1, "last")
     )
@@ -149,7 +166,7 @@ def test_training_without_flags_is_the_recipe() -> None:
 def test_flags_change_a_named_recipe_and_nothing_else_of_it() -> None:
     choice = TrainingChoice(recipe="released-code", steps=7, patience="never", scale=0.0)
     changed = {"steps": 7, "patience": None, "scale": 0.0}
-    assert choice.learned(None, (-1,)).training == named_recipe("released-code").model_copy(
+    assert choice.learned(SiteChoice()).training == named_recipe("released-code").model_copy(
         update=changed
     )
 
@@ -166,7 +183,7 @@ def test_a_value_out_of_range_is_an_error_that_names_the_flag(
     flags: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(TaskVectorsError, match=message):
-        TrainingChoice(**flags).learned(None, (-1,))
+        TrainingChoice(**flags).learned(SiteChoice())
 
 
 @pytest.mark.parametrize("verb", [Learn, Extract])

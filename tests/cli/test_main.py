@@ -61,7 +61,7 @@ def test_every_verb_has_a_help_that_explains_each_flag(tv: Tv, verb: str) -> Non
     assert said.code == 0
     assert said.err == ""
     lines = [line.strip("│ ") for line in said.out.splitlines()]  # the frame, where there is one
-    flags = [line for line in lines if re.match(r"-+[a-z]", line)]
+    flags = [line for line in lines if re.match(r"--?[a-z-]+(,| |$)", line)]
     assert {"--json", "--debug"} <= {flag.split()[0] for flag in flags}
     text = " ".join(lines)
     for flag in flags:

@@ -139,6 +139,7 @@ def test_extract_saves_a_vector_of_the_layers_named(
     assert torch.allclose(TaskVector.load(tmp_path / "v").values, 3 * once.values)
 
 
+@pytest.mark.slow
 def test_a_process_of_its_own_says_what_it_does_and_nothing_else(
     on_both: list[object], tmp_path: Path
 ) -> None:
@@ -330,6 +331,39 @@ def test_compare_keeps_a_run_and_prints_its_rows(
     other = tv(*words, "--shots", 3)
     assert (other.code, other.out) == (2, "")
     assert "holds a run with other settings (shots)" in other.err
+
+
+def test_compare_at_each_layer_chooses_one_and_at_both_has_one(
+    tv: Tv, on_both: list[object], tmp_path: Path
+) -> None:
+    words = ["compare", *on_both, *QUICK, "--methods", "learned", "--layers", 0, 2, "--no-report"]
+    both = tv(*words, "--out", tmp_path / "both", "--json").json["rows"]
+    each = tv(*words, "--out", tmp_path / "each", "--each-layer", "--json").json["rows"]
+    assert [row["layers"] for row in both if row["method"] == "learned"] == [[0, 2]]
+    learned = [row for row in each if row["method"] == "learned"]
+    assert [row["layers"] for row in learned] == [[0], [2]]
+    assert sum(row["selected"] for row in learned) == 1
+
+
+def test_a_comparison_in_which_nothing_could_be_run_is_an_error(
+    tv: Tv, on_both: list[object], tmp_path: Path
+) -> None:
+    words = ["compare", *on_both, "--methods", "learned", "--layers", 99, "--controls"]
+    said = tv(*words, "--out", tmp_path / "run", "--no-report", "--json")
+    assert (said.code, said.out) == (2, "")
+    assert said.err.splitlines()[-1].startswith("error: no method could be run: ")
+    assert "99" in said.err.splitlines()[-1]
+
+
+def test_what_could_not_be_run_is_said_and_the_rest_is_shown(
+    tv: Tv, on_both: list[object], tmp_path: Path
+) -> None:
+    words = ["--methods", "zero-shot", "learned", "--layers", 99, "--controls", "--no-report"]
+    said = tv("compare", *on_both, *words, "--out", tmp_path / "run")
+    assert said.code == 0
+    assert "warning: learned could not be run: " in said.err
+    assert "failed: " in said.out
+    assert "zero-shot" in said.out
 
 
 def test_compare_over_seeds_shows_the_rows_that_pool_them(

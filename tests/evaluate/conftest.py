@@ -1,4 +1,4 @@
-"""The slow way to score: one prompt at a time, the model's own full forward pass, arithmetic by hand."""
+"""The slow way to score: one prompt at a time, whole, and arithmetic by hand."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -64,7 +64,11 @@ def one_by_one() -> Callable[..., dict[str, Any]]:
         return max(labels, key=lambda label: total(labels[label]))
 
     def run(
-        model: Any, prompts: Sequence[Any], branches: Sequence[Any], labels: Any = None, bias: Any = None
+        model: Any,
+        prompts: Sequence[Any],
+        branches: Sequence[Any],
+        labels: Any = None,
+        bias: Any = None,
     ) -> dict[str, Any]:
         found: dict[str, list[Any]] = {}
         for branch in branches:

@@ -122,8 +122,7 @@ def test_labels_are_not_known_when_training_shows_not_all_of_them(tokenizer: Any
 
 def test_label_starts_are_the_first_tokens_of_all_answers(tokenizer: Any) -> None:
     first, second = (
-        build_prompts(tokenizer, "arrow", task().train[part])
-        for part in (slice(2), slice(2, None))
+        build_prompts(tokenizer, "arrow", task().train[part]) for part in (slice(2), slice(2, None))
     )
     expected = {
         tokenizer(" " + word, add_special_tokens=False)["input_ids"][0]

@@ -61,9 +61,7 @@ def test_with_a_vector_the_model_with_its_edits_is_measured(
 ) -> None:
     model = tiny_model(tiny_kind)
     vector = vector_of(model)
-    prompts = build_prompts(
-        model.tokenizer, "arrow", PAIRS, demonstrations=POOL, shots=2, seed=5
-    )
+    prompts = build_prompts(model.tokenizer, "arrow", PAIRS, demonstrations=POOL, shots=2, seed=5)
     expected = one_by_one(model, prompts, [vector.edits(-0.5)])
     found = evaluate(
         model,

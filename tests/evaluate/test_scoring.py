@@ -101,7 +101,7 @@ def test_the_most_probable_label_is_that_of_a_loop_over_labels(
             query=Example(input=str(number), output=names[number % 3]),
             answer_ids=labels[names[number % 3]],
         )
-        for number, prompt in enumerate(ragged_prompts(model, 9))
+        for number, prompt in enumerate(ragged_prompts(model, 6))
     ]
     branches = branches_of(model, THREE_BRANCHES, prompts)
     bias = None
@@ -175,9 +175,7 @@ def test_chunks_of_prompts_give_what_all_at_once_gives(
     }
     whole = score(model, prompts, branches, **about)
     assert trunk_sizes == [7]
-    parts = score(
-        model, prompts, branches, **about, memory=budget_for(model, prompts, branches, 2)
-    )
+    parts = score(model, prompts, branches, **about, memory=budget_for(model, prompts, branches, 2))
     assert trunk_sizes == [7, 2, 2, 2, 1]
     for name in ("is_correct", "first_is_correct", "first_token", "label_is_correct"):
         assert torch.equal(getattr(parts, name), getattr(whole, name)), name

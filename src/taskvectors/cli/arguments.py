@@ -5,7 +5,7 @@ numbers here, since help must not wait for torch; what they may be is repeated f
 configs, and a test compares the two.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from taskvectors.tasks import Task
 
 Layer = int | Literal["embed"]
-Position = int | str
 Config = TypeVar("Config")
 
 _FLAGS = {"source": "model", "strengths": "strengths", "kind": "methods"}
@@ -132,16 +131,13 @@ class SiteChoice:
     positions: Annotated[tuple[str, ...], arg(metavar="POSITION ...")] = ("-1",)
     """Tokens of the prompt: numbers, negative ones from its end, or names such as last."""
 
-    def groups(self) -> list[tuple[Layer, ...] | None]:
-        """The layers of each vector; None for one vector at every layer of the model."""
-        layers = tuple(map(_layer, self.layers))
-        if not layers:
-            return [None]
-        return [(layer,) for layer in layers] if self.each_layer else [layers]
-
-    def places(self) -> tuple[Position, ...]:
-        """The positions."""
-        return tuple(int(word) if _is_number(word) else word for word in self.positions)
+    def config(self) -> dict[str, Any]:
+        """The same as fields of a method's config."""
+        return {
+            "layers": tuple(map(_layer, self.layers)) or None,
+            "each_layer": self.each_layer,
+            "positions": tuple(int(word) if _is_number(word) else word for word in self.positions),
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,8 +182,8 @@ class TrainingChoice:
     ] = None
     """Looks without improvement after which it stops."""
 
-    def learned(self, layers: tuple[Layer, ...] | None, positions: Sequence[Position]) -> "Learned":
-        """The config of `learned` at some layers and positions."""
+    def learned(self, sites: SiteChoice) -> "Learned":
+        """The config of `learned` at some sites."""
         from taskvectors.methods import Learned, Recipe, named_recipe
 
         own = {"recipe", "train_shots", "n_examples"}
@@ -200,8 +196,7 @@ class TrainingChoice:
             about = {"settings": checked(Recipe, **named_recipe(self.recipe).model_dump() | given)}
         return checked(
             Learned,
-            layers=layers,
-            positions=tuple(positions),
+            **sites.config(),
             shots=self.train_shots,
             n_examples=self.n_examples,
             **about,

@@ -42,7 +42,10 @@ class Compare:
 
     methods: tuple[MethodName, ...] = ("zero-shot", "icl", "vanilla", "learned")
     """What is compared."""
-    controls: tuple[ControlName, ...] = ("majority", "random")
+    controls: Annotated[
+        tuple[ControlName, ...] | None,
+        default("majority random, the latter where a vector is compared"),
+    ] = None
     """What must do worse if the result means what it seems to."""
     shots: int = 8
     """Demonstrations in a few-shot prompt."""
@@ -53,6 +56,8 @@ class Compare:
         arg(aliases=["--strength"], help_behavior_hint="(default: those of the method)"),
     ] = ()
     """Factors that vanilla tries."""
+    test_dtype: Literal["same", "float32"] = "same"
+    """Type to score the test split in; figures that are published are in float32."""
     out: Annotated[str, default("a new folder among the user's data")] = ""
     """Folder of the run."""
     no_report: bool = False
@@ -80,8 +85,9 @@ class Compare:
             n_validation=self.task.n_validation,
             n_test=self.task.n_test,
             seeds=self.seeds,
-            methods=tuple(one for name in self.methods for one in self._configs(name)),
-            controls=self.controls,
+            methods=tuple(map(self._config, self.methods)),
+            controls=self._controls() if self.controls is None else self.controls,
+            test_dtype=self.test_dtype,
             memory=self.model.memory,
             chat=self.task.chat,
         )
@@ -91,17 +97,17 @@ class Compare:
         found = compare(config, folder, say=say)
         return shown_comparison(found, with_report=not self.no_report)
 
-    def _configs(self, name: MethodName) -> list[Any]:
+    def _controls(self) -> tuple[ControlName, ...]:
+        has_vector = not {"zero-shot", "icl"}.issuperset(self.methods)
+        return ("majority", "random") if has_vector else ("majority",)
+
+    def _config(self, name: MethodName) -> Any:
         from taskvectors.methods import METHODS
 
         kind = METHODS[name].config
-        positions = self.sites.places()
         if name == "learned":
-            return [self.training.learned(group, positions) for group in self.sites.groups()]
+            return self.training.learned(self.sites)
         if name == "vanilla":
             about = {"strengths": self.strengths} if self.strengths else {}
-            return [
-                checked(kind, layers=group, positions=positions, **about)
-                for group in self.sites.groups()
-            ]
-        return [kind()]
+            return checked(kind, **self.sites.config(), **about)
+        return kind()

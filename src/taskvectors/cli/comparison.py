@@ -22,13 +22,23 @@ def shown_comparison(found: "Comparison", *, with_report: bool) -> Result:
     Args:
         found: The comparison.
         with_report: Whether to write the report.
+
+    Raises:
+        TaskVectorsError: Not one method could be run.
     """
+    methods = [row for row in found.rows if not row["is_control"]]
+    if all(row["error"] for row in methods):
+        raise TaskVectorsError(f"no method could be run: {methods[0]['error']}")
     report = _written_report(found.folder) if with_report else None
     data = found.as_json() | {
         "folder": str(found.folder),
         "report": None if report is None else str(report),
     }
     shown: list[str | Table] = [comparison_table(found.rows)]
+    if sum(row["steps"] is not None and not row["is_control"] for row in found.rows) > 1:
+        shown.append(
+            "The time of a learned vector is that of all vectors that were tried for it.\n"
+        )
     if report is None:
         shown.append(f"The run is in {found.folder}")
     else:
@@ -53,13 +63,27 @@ def comparison_table(rows: Sequence[Mapping[str, Any]]) -> Table:
                 percent_range(row["ci_low"], row["ci_high"], 1),
                 points(row["difference_to_icl"], 1),
                 whole(row["examples"]),
-                duration(row["seconds"]),
+                duration(_seconds(row, rows)),
             )
         )
     headings = (
         *("method", "where", "accuracy", "95 % interval", "against ICL", "examples", "time"),
     )
     return Table(headings=headings, rows=lines, numbers=_NUMBERS)
+
+
+def _seconds(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> float | None:
+    """What a row took; vectors that are learned side by side count as the one that was chosen."""
+    seconds: float | None = row["seconds"]
+    if row["steps"] is None or row["is_control"]:
+        return seconds
+    of_seed: dict[int, float] = {}
+    for one in rows:
+        if one["method"] == row["method"] and one["seed"] is not None and one["seconds"]:
+            of_seed[one["seed"]] = of_seed.get(one["seed"], 0.0) + one["seconds"]
+    if row["seed"] is None:
+        return sum(of_seed.values()) / len(of_seed)
+    return of_seed[row["seed"]]
 
 
 def _where(row: Mapping[str, Any]) -> str:

@@ -38,7 +38,7 @@ class Extract:
     def run(self) -> Result:
         """Read it and save it."""
         return make_vector(
-            self._configs,
+            self._config,
             model=self.model,
             task=self.task,
             shots=self.shots,
@@ -46,16 +46,8 @@ class Extract:
             out=self.out,
         )
 
-    def _configs(self) -> list[Any]:
+    def _config(self) -> Any:
         from taskvectors.methods import METHODS
 
         about = {"strengths": self.strengths} if self.strengths else {}
-        return [
-            checked(
-                METHODS[self.method].config,
-                layers=layers,
-                positions=self.sites.places(),
-                **about,
-            )
-            for layers in self.sites.groups()
-        ]
+        return checked(METHODS[self.method].config, **self.sites.config(), **about)

@@ -36,9 +36,7 @@ class Learn:
     def run(self) -> Result:
         """Train it and save it."""
         return make_vector(
-            lambda: [
-                self.training.learned(layers, self.sites.places()) for layers in self.sites.groups()
-            ],
+            lambda: self.training.learned(self.sites),
             model=self.model,
             task=self.task,
             shots=self.training.train_shots,

@@ -1,7 +1,7 @@
 """Making one vector and saving it: what `learn` and `extract` have in common."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def make_vector(
-    make: Callable[[], Sequence[Any]],
+    make: Callable[[], Any],
     *,
     model: ModelChoice,
     task: TaskChoice,
@@ -26,8 +26,7 @@ def make_vector(
     """Find a method's vector and save it.
 
     Args:
-        make: Gives the method's configs, one for each vector that is tried; the best on validation
-            is saved.
+        make: Gives the method's config; of its vectors the best on validation is saved.
         model: The model.
         task: The task.
         shots: Demonstrations in a few-shot prompt.
@@ -38,8 +37,8 @@ def make_vector(
     from taskvectors.methods import METHODS, Workbench
     from taskvectors.methods.choosing import best_candidate
 
-    configs = make()
-    name = configs[0].kind
+    config = make()
+    name = config.kind
     folder = folder_for(out, "vectors", name, task.task, model.model)
     check_room_for_vector(folder)
     pairs = task.load(seed)
@@ -57,8 +56,7 @@ def make_vector(
     )
     say(f"{name} on {len(pairs.train)} training pairs of {pairs.name}")
     started = time.perf_counter()
-    candidates = [one for config in configs for one in METHODS[name].find(bench, config)]
-    best = best_candidate(bench, candidates)
+    best = best_candidate(bench, METHODS[name].find(bench, config))
     assert best.vector is not None
     vector = best.vector if best.strength == 1 else best.vector * best.strength
     vector.save(folder)

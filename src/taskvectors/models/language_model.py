@@ -249,9 +249,9 @@ def _fingerprint(model: LanguageModel) -> dict[str, Any]:
         ";".join(f"{name}:{tuple(p.shape)}" for name, p in sorted(named.items())).encode()
     ).hexdigest()
     names = sorted(name for name, p in named.items() if p.is_floating_point())
-    if model._is_quantized:
-        names = [name for name in names if "norm" in name or "ln_" in name]
-    chosen = names[:: max(1, len(names) // 12)]
+    norms = [name for name in names if "norm" in name or "ln_" in name]
+    others = [] if model._is_quantized else sorted(set(names) - set(norms))
+    chosen = norms[:: max(1, len(norms) // 6)] + others[:: max(1, len(others) // 6)]
     samples = {}
     for name in chosen:
         flat = named[name].detach().flatten()

@@ -1,0 +1,79 @@
+"""Small tasks and benches, and what a model computes, read off whole passes one prompt at a time."""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from typing import Any
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def task_of() -> Callable[..., Any]:
+    """`task_of(answer, sizes=(12, 6, 6))`: inputs of several lengths, all different.
+
+    `answer` is the answer to all of them, or gives one for the number of the input.
+    """
+    from taskvectors.tasks import Example, Task
+
+    def make(
+        answer: str | Callable[[int], str] = "cold", sizes: Sequence[int] = (12, 6, 6)
+    ) -> Task:
+        def pair(number: int) -> Example:
+            output = answer if isinstance(answer, str) else answer(number)
+            return Example(input="ab"[number % 2] * (number % 3) + str(number), output=output)
+
+        pairs = [pair(number) for number in range(sum(sizes))]
+        first, second = sizes[0], sizes[0] + sizes[1]
+        return Task(
+            name="small",
+            description="",
+            template="arrow",
+            source="",
+            license="",
+            seed=0,
+            train=tuple(pairs[:first]),
+            validation=tuple(pairs[first:second]),
+            test=tuple(pairs[second:]),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def bench_of(task_of: Callable[..., Any]) -> Callable[..., Any]:
+    """`bench_of(model, answer="cold", sizes=..., **fields of Workbench)`."""
+    from taskvectors.methods import Workbench
+
+    def make(
+        model: Any, answer: Any = "cold", sizes: Sequence[int] = (12, 6, 6), **about: Any
+    ) -> Workbench:
+        return Workbench(model=model, task=task_of(answer, sizes), **{"shots": 2} | about)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def states_of() -> Callable[..., Any]:
+    """`states_of(model, prompt)`: `resid_post` of every layer from `embed` up, `[layer, pos, d]`."""
+    import torch
+
+    from taskvectors.models import reading
+
+    def run(model: Any, prompt: Any) -> torch.Tensor:
+        found: list[torch.Tensor] = []
+        with torch.no_grad(), ExitStack() as stack:
+            for layer in range(-1, model.n_layers):
+                stack.enter_context(reading(model, layer, "resid_post", found.append))
+            model.hf(input_ids=torch.tensor([prompt.token_ids]))
+        return torch.cat(found)
+
+    return run
+
+
+MIXED = ("cold", "rouge house", "small", "big red")
+
+
+@pytest.fixture(scope="session")
+def mixed() -> Callable[[int], str]:
+    """Answers of one and of several tokens, in turn."""
+    return lambda number: MIXED[number % len(MIXED)]

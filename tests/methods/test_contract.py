@@ -1,0 +1,196 @@
+"""Every method on every family, and every method and control on paper.
+
+Run with `pytest tests/methods/test_contract.py`.
+"""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+import yaml
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from taskvectors.methods import METHODS, MethodConfig, Recipe
+from taskvectors.methods.choosing import choose, score_candidates
+from taskvectors.methods.controls import CONTROLS
+from taskvectors.vectors import TaskVector, sites_at
+
+ROOT = Path(__file__).parents[2]
+# enough to see that it works
+QUICK: dict[str, dict[str, Any]] = {
+    "zero-shot": {},
+    "icl": {"shots": 3},
+    "vanilla": {"n_prompts": 4, "strengths": (1.0, -2.0)},
+    "learned": {"settings": Recipe(steps=2, batch_size=4, check_every=1)},
+}
+
+
+def config_of(name: str, **about: Any) -> BaseModel:
+    return METHODS[name].config(**QUICK[name] | about)
+
+
+# --- on every family
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_finds_candidates_on_every_family(
+    tiny_model: Any, bench_of: Any, mixed: Any, tiny_name: str, name: str
+) -> None:
+    model = tiny_model(tiny_name)
+    bench = bench_of(model, mixed, sizes=(8, 4, 2))
+    candidates = METHODS[name].find(bench, config_of(name))
+    assert candidates
+    layers = []
+    for one in candidates:
+        assert one.method == name
+        assert one.cost.examples >= 0
+        if one.vector is not None:
+            layers += one.vector.layers
+            assert one.vector.sites == sites_at(one.vector.layers, [-1])
+            assert one.vector.d_model == model.d_model
+            assert one.vector.values.dtype == torch.float32
+            assert one.vector.norm() > 0
+            one.vector.check_model(model)
+    if layers:
+        assert set(layers) == set(range(model.n_layers))
+    scores = score_candidates(bench, "validation", candidates)
+    assert len(scores) == len(candidates)
+    assert all(bool(one.log_probability.isfinite().all()) for one in scores)
+    assert 0 <= choose(scores) < len(candidates)
+
+
+@pytest.mark.parametrize("name", ["vanilla", "learned"])
+def test_a_vector_goes_to_the_sites_that_were_asked_for(
+    tiny_model: Any, bench_of: Any, name: str
+) -> None:
+    bench = bench_of(tiny_model("llama"))
+    config = config_of(name, layers=("embed", 2), positions=(-3, "last"))
+    sites = {one.vector.sites for one in METHODS[name].find(bench, config)}
+    assert sites == {sites_at([-1, 2], [-3, "last"])}
+    apart = config_of(name, layers=("embed", 2), each_layer=True)
+    sites = {one.vector.sites for one in METHODS[name].find(bench, apart)}
+    assert sites == {sites_at([-1], [-1]), sites_at([2], [-1])}
+
+
+@pytest.mark.parametrize("name", ["vanilla", "learned"])
+def test_a_vector_knows_how_it_was_made_and_is_saved_with_it(
+    tiny_model: Any, bench_of: Any, tmp_path: Path, name: str
+) -> None:
+    bench = bench_of(tiny_model("llama"), seed=3, template="colon")
+    vector = METHODS[name].find(bench, config_of(name))[1].vector
+    vector.save(tmp_path / "vector")
+    origin = TaskVector.load(tmp_path / "vector").origin
+    assert (origin.method, origin.task, origin.template, origin.seed) == (name, "small", "colon", 3)
+    assert origin.shots == {"vanilla": 2, "learned": 0}[name]
+    assert origin.settings
+
+
+@pytest.mark.parametrize("name", ["vanilla", "learned"])
+@pytest.mark.parametrize("layer", [4, -2])
+def test_a_layer_that_the_model_does_not_have_is_an_error(
+    tiny_model: Any, bench_of: Any, name: str, layer: int
+) -> None:
+    from taskvectors.errors import UnsupportedModelError
+
+    with pytest.raises(UnsupportedModelError, match=f"layer {layer} does not exist"):
+        METHODS[name].find(bench_of(tiny_model("llama")), config_of(name, layers=(1, layer)))
+
+
+@pytest.mark.parametrize("name", ["vanilla", "learned"])
+def test_a_position_that_a_prompt_does_not_have_is_an_error(
+    tiny_model: Any, bench_of: Any, name: str
+) -> None:
+    from taskvectors.errors import PositionError
+
+    bench = bench_of(tiny_model("llama"))
+    with pytest.raises(PositionError):
+        candidates = METHODS[name].find(bench, config_of(name, positions=(300,)))
+        score_candidates(bench, "validation", candidates)
+
+
+# --- on paper
+
+
+def test_the_registry_and_the_union_of_configs_are_one_list() -> None:
+    union = TypeAdapter(MethodConfig)
+    for name, method in METHODS.items():
+        assert type(union.validate_python({"kind": name})) is method.config
+    schema = union.json_schema()
+    assert set(schema["discriminator"]["mapping"]) == set(METHODS)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_config_is_frozen_refuses_what_it_does_not_know_and_survives_json(name: str) -> None:
+    config = config_of(name)
+    assert type(config).model_validate_json(config.model_dump_json()) == config
+    with pytest.raises(ValidationError, match="extra"):
+        config_of(name, colour="blue")
+    with pytest.raises(ValidationError, match="frozen"):
+        config.kind = "other"  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_has_a_page_with_its_source_and_all_of_its_options(name: str) -> None:
+    page = (ROOT / "docs" / "methods" / f"{name}.md").read_text()
+    method = METHODS[name]
+    assert method.summary
+    for paper in re.findall(r"\d{4}\.\d{5}", method.source):
+        assert f"https://arxiv.org/abs/{paper}" in page
+    options = set(method.config.model_fields) - {"kind"}
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.M)) >= options
+    for heading in ("Source", "When it fails", "Options"):
+        assert f"\n## {heading}" in page
+
+
+@pytest.mark.parametrize("name", ["vanilla", "learned"])
+def test_a_function_that_makes_vectors_cites_its_source_and_says_what_differs(name: str) -> None:
+    text = METHODS[name].find.__doc__ or ""
+    assert "Source:" in text
+    assert "https://arxiv.org/abs/" in text
+    assert "We differ" in text
+
+
+def test_the_page_of_learned_explains_every_setting_and_every_recipe() -> None:
+    from taskvectors.methods import Learned
+
+    page = (ROOT / "docs" / "methods" / "learned.md").read_text()
+    explained = re.findall(r"^\| `(\w+)` \|", page, re.M)
+    assert set(Recipe.model_fields) <= set(explained)
+    for recipe in Learned.model_json_schema()["properties"]["recipe"]["enum"]:
+        assert f"`{recipe}`" in page
+
+
+def test_the_page_of_methods_lists_all_of_them() -> None:
+    index = (ROOT / "docs" / "methods" / "index.md").read_text()
+    for name in METHODS:
+        assert f"({name}.md)" in index
+
+
+def test_the_page_of_measures_names_every_control_and_every_field_of_a_row() -> None:
+    from taskvectors.evaluate import Measures, SideEffects
+    from taskvectors.experiments.rows import Row
+
+    page = (ROOT / "docs" / "measures.md").read_text()
+    named = set(re.findall(r"`([\w-]+)`", page))
+    for kind in (Measures, SideEffects):
+        assert set(kind.__dataclass_fields__) <= named
+    assert set(Row.__dataclass_fields__) - {"correct"} <= named
+    assert set(CONTROLS) <= named
+
+
+def test_all_pages_are_in_the_contents_of_the_site() -> None:
+    docs = ROOT / "docs"
+    listed = str(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
+    for page in [docs / "measures.md", *(docs / "methods").glob("*.md")]:
+        assert f"'{page.relative_to(docs).as_posix()}'" in listed, page
+
+
+def test_the_controls_of_a_comparison_are_those_there_are() -> None:
+    from typing import get_args
+
+    from taskvectors.experiments.config import Control
+
+    assert set(get_args(Control)) == set(CONTROLS)
+    assert all((control.__doc__ or "").strip() for control in CONTROLS.values())

@@ -1,0 +1,97 @@
+"""What methods share: prompts drawn once, states as in whole passes, layers as they are named.
+
+Run with `pytest tests/methods/test_workbench.py`.
+"""
+
+from typing import Any
+
+import pytest
+import torch
+
+from taskvectors.errors import MemoryBudgetError, UnsupportedModelError
+from taskvectors.methods.workbench import layer_groups, layer_name
+from taskvectors.trunk import Trunk, shape_of
+from taskvectors.trunk.memory import trunk_bytes, work_bytes
+
+
+def test_prompts_are_made_once_and_show_training_pairs_only(tiny_model: Any, bench_of: Any) -> None:
+    bench = bench_of(tiny_model("llama"))
+    for split in ("train", "validation", "test"):
+        prompts = bench.prompts(split, 3)
+        assert bench.prompts(split, 3) is prompts
+        assert tuple(prompt.query for prompt in prompts) == getattr(bench.task, split)
+        for prompt in prompts:
+            assert len(prompt.demonstrations) == 3
+            assert set(prompt.demonstrations) <= set(bench.task.train) - {prompt.query}
+        assert {len(prompt.demonstrations) for prompt in bench.prompts(split)} == {0}
+
+
+def test_the_seed_draws_other_demonstrations(tiny_model: Any, bench_of: Any) -> None:
+    shown = [bench_of(tiny_model("llama"), seed=seed).prompts("test", 3) for seed in (0, 1)]
+    assert shown[0] != shown[1]
+
+
+def test_the_template_is_the_tasks_own_unless_another_is_asked_for(
+    tiny_model: Any, bench_of: Any
+) -> None:
+    model = tiny_model("llama")
+    assert bench_of(model).prompts("test")[0].text.endswith(" ->")
+    assert bench_of(model, template="qa").prompts("test")[0].text.startswith("Q: ")
+
+
+def test_last_states_are_those_of_whole_passes(
+    tiny_model: Any, bench_of: Any, states_of: Any, mixed: Any, tiny_kind: str
+) -> None:
+    bench = bench_of(tiny_model(tiny_kind), mixed, sizes=(5, 2, 2))
+    found = bench.last_states("train", 2)
+    expected = torch.stack(
+        [states_of(bench.model, prompt)[:, -1] for prompt in bench.prompts("train", 2)], dim=1
+    )
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
+    assert bench.last_states("train", 2) is found
+    torch.testing.assert_close(bench.last_states("train", 2, 3), expected[:, :3], atol=1e-4, rtol=1e-4)
+
+
+def test_last_states_are_the_same_in_chunks_that_fit_a_small_budget(
+    tiny_model: Any, bench_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model("llama")
+    whole = bench_of(model).last_states("train", 2)
+    bench = bench_of(model)
+    shape = shape_of(bench.prompts("train", 2), (-1,), n_branches=0)
+    bench.memory = 5 * (trunk_bytes(model, shape) + work_bytes(model, shape))
+    sizes = []
+    build = Trunk.build
+
+    def counted(model: Any, prompts: Any, **rest: Any) -> Trunk:
+        sizes.append(len(prompts))
+        return build(model, prompts, **rest)
+
+    monkeypatch.setattr(Trunk, "build", counted)
+    torch.testing.assert_close(bench.last_states("train", 2), whole, atol=1e-4, rtol=1e-4)
+    assert sizes == [5, 5, 2]
+    bench.memory = 1000
+    with pytest.raises(MemoryBudgetError):
+        bench.last_states("test", 2)
+
+
+def test_labels_are_known_only_when_training_shows_them_all(tiny_model: Any, bench_of: Any) -> None:
+    model = tiny_model("llama")
+    assert set(bench_of(model, lambda i: ("cold", "small")[i % 2]).labels) == {"cold", "small"}
+    assert bench_of(model, lambda i: "small" if i == 20 else "cold").labels is None
+
+
+def test_label_starts_cover_all_splits(tiny_model: Any, bench_of: Any) -> None:
+    bench = bench_of(tiny_model("llama"), lambda i: "small" if i == 20 else "cold")
+    encoded = (bench.model.tokenizer(word)["input_ids"][1] for word in (" cold", " small"))
+    assert bench.label_starts == set(encoded)
+
+
+def test_layers_are_one_vector_each_one_together_or_all_of_the_model(tiny_model: Any) -> None:
+    model = tiny_model("llama")
+    assert layer_groups(model, None, each_layer=False) == [[0], [1], [2], [3]]
+    assert layer_groups(model, ("embed", 2), each_layer=False) == [[-1, 2]]
+    assert layer_groups(model, ("embed", 2), each_layer=True) == [[-1], [2]]
+    assert [layer_name(layer) for layer in (-1, 2)] == ["embed", 2]
+    with pytest.raises(UnsupportedModelError, match="layer 4 does not exist"):
+        layer_groups(model, (1, 4), each_layer=False)
