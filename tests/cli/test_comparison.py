@@ -13,6 +13,7 @@ EMPTY: dict[str, Any] = dict.fromkeys(Row.__dataclass_fields__) | {
     "seed": 0,
     "selected": True,
     "is_control": False,
+    "correct": "",
 }
 
 

@@ -83,7 +83,7 @@ def test_the_version_is_printed(tv: Tv) -> None:
     ("words", "message"),
     [
         ([], "Expected one of {demo, tasks"),
-        (["lern"], "Unrecognized options: lern"),
+        (["learns"], "Unrecognized options: learns"),
         (["learn"], "Missing from taskvectors learn: --task"),
         (["compare", "--task", "capital", "--methods", "magic"], "invalid choice 'magic'"),
         (["tasks", "--jason"], "Unrecognized options: --jason; Perhaps you meant: --json"),

@@ -264,7 +264,7 @@ def test_generate_takes_one_kind_of_prompt(tv: Tv, words: list[str]) -> None:
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (["learn", "--task", "captial"], "no task is called 'captial'; did you mean capital"),
+        (["learn", "--task", "capitals"], "no task is called 'capitals'; did you mean capital"),
         (["learn", "--task", "FILE", "--model", "x.gguf"], "there is no GGUF file 'x.gguf'"),
         (["learn", "--task", "FILE", "--layers", "last"], "--layers: 'last' is no layer"),
         (["compare", "--task", "FILE", "--shots", "0"], "--shots: Input should be greater"),

@@ -1,4 +1,4 @@
-"""Small tasks and benches, and what a model computes, read off whole passes one prompt at a time."""
+"""Small tasks, benches, and what a model computes, read off one whole pass per prompt."""
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -52,9 +52,25 @@ def bench_of(task_of: Callable[..., Any]) -> Callable[..., Any]:
     return make
 
 
+@pytest.fixture
+def gpu_model(fresh_model: Callable[..., Any]) -> Callable[[str], Any]:
+    """`gpu_model(name)`: the small model of that name on the GPU; skips where there is none."""
+    import torch
+
+    if not torch.cuda.is_available():
+        pytest.skip("there is no CUDA here")
+
+    def build(name: str) -> Any:
+        model = fresh_model(name)
+        model.hf.to("cuda")
+        return model
+
+    return build
+
+
 @pytest.fixture(scope="session")
 def states_of() -> Callable[..., Any]:
-    """`states_of(model, prompt)`: `resid_post` of every layer from `embed` up, `[layer, pos, d]`."""
+    """`states_of(model, prompt)`: `resid_post` from `embed` up, `[layer, pos, d_model]`."""
     import torch
 
     from taskvectors.models import reading

@@ -12,6 +12,7 @@ import torch
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
+from taskvectors.errors import PositionError, UnsupportedModelError
 from taskvectors.methods import METHODS, MethodConfig, Recipe
 from taskvectors.methods.choosing import choose, score_candidates
 from taskvectors.methods.controls import CONTROLS
@@ -61,6 +62,19 @@ def test_a_method_finds_candidates_on_every_family(
     assert 0 <= choose(scores) < len(candidates)
 
 
+@pytest.mark.gpu
+def test_all_methods_and_controls_run_on_a_gpu(
+    gpu_model: Any, bench_of: Any, mixed: Any, tiny_kind: str
+) -> None:
+    bench = bench_of(gpu_model(tiny_kind), mixed)
+    candidates = [one for name in METHODS for one in METHODS[name].find(bench, config_of(name))]
+    chosen = next(one for one in candidates if one.vector is not None)
+    candidates += [control(bench, chosen, config_of("learned")) for control in CONTROLS.values()]
+    for one in score_candidates(bench, "test", candidates):
+        assert one.is_correct.device.type == "cpu"
+        assert one.log_probability.isfinite().all() or one.forward_tokens == 0
+
+
 @pytest.mark.parametrize("name", ["vanilla", "learned"])
 def test_a_vector_goes_to_the_sites_that_were_asked_for(
     tiny_model: Any, bench_of: Any, name: str
@@ -92,8 +106,6 @@ def test_a_vector_knows_how_it_was_made_and_is_saved_with_it(
 def test_a_layer_that_the_model_does_not_have_is_an_error(
     tiny_model: Any, bench_of: Any, name: str, layer: int
 ) -> None:
-    from taskvectors.errors import UnsupportedModelError
-
     with pytest.raises(UnsupportedModelError, match=f"layer {layer} does not exist"):
         METHODS[name].find(bench_of(tiny_model("llama")), config_of(name, layers=(1, layer)))
 
@@ -102,12 +114,10 @@ def test_a_layer_that_the_model_does_not_have_is_an_error(
 def test_a_position_that_a_prompt_does_not_have_is_an_error(
     tiny_model: Any, bench_of: Any, name: str
 ) -> None:
-    from taskvectors.errors import PositionError
-
     bench = bench_of(tiny_model("llama"))
+    config = config_of(name, positions=(300,))
     with pytest.raises(PositionError):
-        candidates = METHODS[name].find(bench, config_of(name, positions=(300,)))
-        score_candidates(bench, "validation", candidates)
+        score_candidates(bench, "validation", METHODS[name].find(bench, config))
 
 
 # --- on paper

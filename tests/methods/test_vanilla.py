@@ -62,16 +62,13 @@ def test_only_so_many_prompts_are_averaged_and_paid_for(
     (one,) = vanilla(bench, Vanilla(layers=(2,), strengths=(1.0,), n_prompts=3))
     torch.testing.assert_close(one.vector.values[0], by_loop(bench, 3)[3], atol=1e-4, rtol=1e-4)
     read = [p for shots in (0, 2) for p in bench.prompts("train", shots)[:3]]
-    # the answer's tokens but the last come along in the same pass
     assert one.cost.forward_tokens == sum(len(prompt.token_ids) for prompt in read)
     assert one.cost.parameters == 0
     assert one.cost.examples == 12  # demonstrations come from all of them
 
 
 def test_each_strength_is_a_candidate_with_the_same_vector(tiny_model: Any, bench_of: Any) -> None:
-    found = vanilla(
-        bench_of(tiny_model("llama")), Vanilla(layers=(1,), strengths=(1.0, -0.5, 3.0))
-    )
+    found = vanilla(bench_of(tiny_model("llama")), Vanilla(layers=(1,), strengths=(1.0, -0.5, 3.0)))
     assert [one.strength for one in found] == [1.0, -0.5, 3.0]
     assert len({id(one.vector) for one in found}) == 1
     assert all(one.shots == 0 for one in found)

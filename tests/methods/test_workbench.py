@@ -49,7 +49,9 @@ def test_last_states_are_those_of_whole_passes(
     )
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
     assert bench.last_states("train", 2) is found
-    torch.testing.assert_close(bench.last_states("train", 2, 3), expected[:, :3], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        bench.last_states("train", 2, 3), expected[:, :3], atol=1e-4, rtol=1e-4
+    )
 
 
 def test_last_states_are_the_same_in_chunks_that_fit_a_small_budget(

@@ -244,8 +244,6 @@ def test_an_edit_before_the_cut_is_an_error(tiny_model: Any, ragged_prompts: Any
 
 
 # Found missing in the engine; strict, so that a mark goes when its cause does.
-UNCHECKED = pytest.mark.xfail(strict=True, reason="the engine does not check edits before it runs")
-UNORDERED = pytest.mark.xfail(strict=True, reason="the engine adds first and replaces last")
 
 NO_SUCH_SITE: dict[str, tuple[str, dict[str, Any]]] = {
     "a layer above the last": ("llama", {"layer": 4}),
@@ -258,7 +256,7 @@ NO_SUCH_SITE: dict[str, tuple[str, dict[str, Any]]] = {
 
 @pytest.mark.parametrize(
     "case",
-    [pytest.param(case, marks=() if "parallel" in case else UNCHECKED) for case in NO_SUCH_SITE],
+    list(NO_SUCH_SITE),
 )
 def test_an_edit_at_a_site_that_the_model_lacks_is_an_error(
     tiny_model: Any, ragged_prompts: Any, case: str
@@ -280,7 +278,6 @@ MISSHAPEN: dict[str, dict[str, Any]] = {
 }
 
 
-@UNCHECKED
 @pytest.mark.parametrize("case", MISSHAPEN)
 def test_a_value_that_does_not_fit_its_site_is_an_error(
     tiny_model: Any, ragged_prompts: Any, case: str
@@ -292,7 +289,6 @@ def test_a_value_that_does_not_fit_its_site_is_an_error(
         trunk.run([[Edit(**MISSHAPEN[case])]])
 
 
-@UNCHECKED
 @pytest.mark.parametrize(("head", "component"), [(4, "z"), (-1, "z"), (0, "resid_post")])
 def test_a_head_that_does_not_exist_is_an_error(
     tiny_model: Any, ragged_prompts: Any, head: int, component: Any
@@ -306,7 +302,6 @@ def test_a_head_that_does_not_exist_is_an_error(
         trunk.run([[edit], []])
 
 
-@UNORDERED
 def test_edits_of_one_site_are_made_in_the_order_given(
     tiny_model: Any, ragged_prompts: Any, tiny_kind: str
 ) -> None:

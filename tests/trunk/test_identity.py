@@ -136,16 +136,7 @@ def _no_gradient() -> Any:
         yield
 
 
-# strict, so that the mark goes when its cause does
-UNEVEN = pytest.mark.xfail(
-    strict=True, reason="where a prompt has fewer positions, a wrong value is written to the first"
-)
-
-
-@pytest.mark.parametrize(
-    "case",
-    [pytest.param(case, marks=UNEVEN if "replaced by its own" in case else ()) for case in CASES],
-)
+@pytest.mark.parametrize("case", CASES)
 def test_a_branch_is_the_full_pass_with_the_same_edits(
     tiny_model: Any, ragged_prompts: Any, tiny_name: str, case: str
 ) -> None:

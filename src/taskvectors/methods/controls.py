@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError
@@ -26,6 +26,7 @@ from taskvectors.vectors import TaskVector
 OTHER_TASKS = ("antonym", "capital")
 """Whose vector stands in for another task's: the first that is not the task itself."""
 
+_RANDOM_SEED = 1_000_003
 _BIAS_STEPS, _BIAS_RATE, _BIAS_PATIENCE, _BIAS_CHECK = 100, 0.3, 3, 10
 
 
@@ -44,7 +45,8 @@ def majority(bench: Workbench, chosen: Candidate, config: Learned) -> Candidate:
 def random_vector(bench: Workbench, chosen: Candidate, config: Learned) -> Candidate:
     """A random direction of the same norm at the same sites."""
     del config
-    generator = torch.Generator().manual_seed(bench.seed)
+    # not the seed itself: a vector's own start may have been drawn with that
+    generator = torch.Generator().manual_seed(bench.seed + _RANDOM_SEED)
     return Candidate(
         method="random",
         vector=_vector_of(chosen).random_like(generator),
@@ -131,9 +133,9 @@ def logit_bias(bench: Workbench, chosen: Candidate, config: Learned) -> Candidat
 
 def fit_logit_bias(
     logits: Float[Tensor, "prompt d_vocab"],
-    targets: Tensor,
-    held_out: Float[Tensor, "prompt d_vocab"],
-    answers: Tensor,
+    targets: Int[Tensor, " prompt"],
+    held_out: Float[Tensor, "other_prompt d_vocab"],
+    answers: Int[Tensor, " other_prompt"],
 ) -> Float[Tensor, " d_vocab"]:
     """The bias that minimises cross-entropy, as it was at its best on the held-out prompts."""
     bias = torch.zeros(logits.shape[1], requires_grad=True)

@@ -12,7 +12,9 @@ from typing import Literal
 from jaxtyping import Float
 from torch import Tensor
 
-from taskvectors.models.sites import EMBED, Component
+from taskvectors.errors import UnsupportedModelError
+from taskvectors.models.language_model import LanguageModel
+from taskvectors.models.sites import EMBED, Component, check_site, width_of
 
 Operation = Literal["add", "replace"]
 Position = int | str
@@ -47,6 +49,34 @@ class Edit:
         """The last block whose output this edit does not change."""
         layer, component = self.site
         return layer if component == "resid_post" else layer - 1
+
+
+def check_edit(model: LanguageModel, edit: Edit) -> None:
+    """Raise if a model has no such site or head, or a value does not fit it.
+
+    Raises:
+        UnsupportedModelError: No such layer, component or head.
+        ValueError: The value has another shape than the site.
+    """
+    check_site(model, edit.layer, edit.component)
+    width = width_of(model, edit.component)
+    if edit.head is not None:
+        if edit.component != "z" or not 0 <= edit.head < model.n_heads:
+            raise UnsupportedModelError(
+                f"there is no head {edit.head} at {edit.component} of layer {edit.layer}: "
+                f"{model.source} has heads 0 to {model.n_heads - 1}, at z."
+            )
+        width = model.d_head
+    shape = tuple(edit.value.shape)
+    are_numbers = all(isinstance(position, int) for position in edit.positions)
+    fits = 1 <= len(shape) <= 3 and shape[-1] == width
+    if len(shape) > 1 and are_numbers:
+        fits = fits and shape[-2] in (1, len(edit.positions))
+    if not fits:
+        raise ValueError(
+            f"the value of an edit at {edit.component} of layer {edit.layer} has shape {shape}; "
+            f"expected [{width}], [position, {width}] or [prompt, position, {width}]."
+        )
 
 
 Branch = Sequence[Edit]

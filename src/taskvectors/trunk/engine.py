@@ -10,6 +10,7 @@ where it first differs.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import groupby
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -24,7 +25,14 @@ from taskvectors.models.unembedding import TokenScores, score_tokens, token_loss
 from taskvectors.prompts import Prompt
 from taskvectors.trunk.batch import Batch, Group, make_batch
 from taskvectors.trunk.cut import Columns, Cut, cut_prompts
-from taskvectors.trunk.edits import Branch, Edit, Position, earliest_layer, joins_after
+from taskvectors.trunk.edits import (
+    Branch,
+    Edit,
+    Position,
+    check_edit,
+    earliest_layer,
+    joins_after,
+)
 from taskvectors.trunk.joining import join_recordings
 
 
@@ -136,6 +144,9 @@ class Trunk:
             branches: What each branch changes.
             batch: Prompts to run; all by default.
         """
+        for branch in branches:
+            for edit in branch:
+                check_edit(self.model, edit)
         if batch is None:
             return self._run(branches, Group(rows=None, n_rows=self.n_prompts, suffix=self.suffix))
         parts = [self._run(branches, group) for group in batch.groups]
@@ -283,15 +294,11 @@ class _Plan:
         return [(component, partial(self._apply, chosen)) for component, chosen in found.items()]
 
     def _apply(self, chosen: Sequence[tuple[int, Edit]], state: Tensor) -> Tensor:
-        for operation in ("add", "replace"):
-            for is_one_head in (False, True):
-                group = [
-                    (slot, edit)
-                    for slot, edit in chosen
-                    if edit.operation == operation and (edit.head is not None) == is_one_head
-                ]
-                if group:
-                    state = self._scatter(group, state, is_one_head=is_one_head)
+        # in the order given; edits of one kind that follow each other are one kernel
+        for (_, is_one_head), group in groupby(
+            chosen, key=lambda at: (at[1].operation, at[1].head is not None)
+        ):
+            state = self._scatter(list(group), state, is_one_head=is_one_head)
         return state
 
     def _scatter(
@@ -329,7 +336,7 @@ class _Plan:
             return value
         # absent positions point at one that is present: they add nothing, or write what it gets
         keep = columns.present.unsqueeze(-1)
-        absent = value.detach() if edit.operation == "replace" else torch.zeros_like(value)
+        absent = value[:, :1].detach() if edit.operation == "replace" else torch.zeros_like(value)
         return torch.where(keep, value, absent)
 
 

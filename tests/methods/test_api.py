@@ -1,0 +1,100 @@
+"""`learn` and `extract`: the best vector of a method in one call.
+
+Run with `pytest tests/methods/test_api.py`.
+"""
+
+from typing import Any
+
+import pytest
+import torch
+
+import taskvectors as tv
+from taskvectors.errors import TaskVectorsError
+from taskvectors.methods import Learned, Recipe, Vanilla, Workbench
+from taskvectors.methods.choosing import choose, score_candidates
+from taskvectors.methods.learned import learned
+from taskvectors.methods.vanilla import vanilla
+from taskvectors.vectors import sites_at
+
+QUICK = Recipe(steps=3, learning_rate=0.3, check_every=1)
+
+
+def test_learn_returns_the_vector_of_the_layer_that_is_best_on_validation(
+    tiny_model: Any, task_of: Any, mixed: Any
+) -> None:
+    model, task = tiny_model("llama"), task_of(mixed)
+    vector = tv.learn(model, task, settings=QUICK, seed=2, template="colon")
+    bench = Workbench(model=model, task=task, seed=2, template="colon")
+    candidates = learned(bench, Learned(settings=QUICK))
+    best = candidates[choose(score_candidates(bench, "validation", candidates))].vector
+    assert vector.sites == best.sites
+    assert torch.equal(vector.values, best.values)
+    assert (vector.origin.seed, vector.origin.template) == (2, "colon")
+
+
+def test_learn_takes_layers_positions_shots_and_examples(tiny_model: Any, task_of: Any) -> None:
+    model, task = tiny_model("llama"), task_of("cold")
+    vector = tv.learn(
+        model,
+        task,
+        layers=["embed", 1],
+        positions=[-1, -3],
+        shots=2,
+        n_examples=5,
+        settings=QUICK,
+    )
+    assert vector.sites == sites_at([-1, 1], [-1, -3])
+    assert vector.origin.shots == 2
+    assert vector.origin.settings["learning_rate"] == 0.3
+    bench = Workbench(model=model, task=task)
+    config = Learned(layers=("embed", 1), positions=(-1, -3), shots=2, n_examples=5, settings=QUICK)
+    assert torch.equal(vector.values, learned(bench, config)[0].vector.values)
+
+
+def test_extract_returns_the_vector_with_the_strength_that_was_best(
+    tiny_model: Any, task_of: Any, mixed: Any
+) -> None:
+    model, task = tiny_model("llama"), task_of(mixed)
+    vector = tv.extract(model, task, layers=[2], shots=3)
+    bench = Workbench(model=model, task=task, shots=3)
+    candidates = vanilla(bench, Vanilla(layers=(2,)))
+    best = candidates[choose(score_candidates(bench, "validation", candidates))]
+    assert best.strength != 1  # else this would not say much
+    assert best.vector is not None
+    torch.testing.assert_close(vector.values, best.vector.values * best.strength)
+    assert vector.origin.shots == 3
+
+
+def test_a_learned_vector_is_evaluated_and_injected_with_the_same_effect(
+    tiny_model: Any, task_of: Any
+) -> None:
+    """From the task to the answer, through every part of the package that a user touches."""
+    model, task = tiny_model("llama"), task_of("cold")
+    recipe = Recipe(steps=30, learning_rate=0.2, check_every=5)
+    vector = tv.learn(model, task, layers=[3], settings=recipe)
+    assert tv.evaluate(model, task.test).accuracy == 0
+    assert tv.evaluate(model, task.test, vector).accuracy == 1
+    bench = Workbench(model=model, task=task)
+    cold = bench.prompts("test")[0].answer_ids
+    for prompt in bench.prompts("test"):
+        ids = torch.tensor([prompt.token_ids])
+        with tv.inject(model, vector):
+            out = model.hf.generate(
+                input_ids=ids,
+                attention_mask=torch.ones_like(ids),
+                max_new_tokens=1,
+                do_sample=False,
+            )
+        assert tuple(out[0, ids.shape[1] :].tolist()) == cold
+
+
+def test_an_extraction_method_that_does_not_exist_is_an_error_that_lists_them(
+    tiny_model: Any, task_of: Any
+) -> None:
+    with pytest.raises(TaskVectorsError, match=r"no extraction method 'hendel'; there is: vanilla"):
+        tv.extract(tiny_model("llama"), task_of("cold"), "hendel")
+
+
+def test_a_field_that_a_bench_does_not_have_is_an_error(tiny_model: Any, task_of: Any) -> None:
+    with pytest.raises(TypeError, match="colour"):
+        tv.learn(tiny_model("llama"), task_of("cold"), settings=QUICK, colour="blue")

@@ -1,0 +1,168 @@
+"""Memory is planned: shapes by hand, budgets as they are written, and advice that is enough.
+
+Run with `pytest tests/trunk/test_memory.py`.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from full_pass import places_in
+from hypothesis import given
+from hypothesis import strategies as st
+
+from taskvectors.errors import MemoryBudgetError
+from taskvectors.trunk import Shape, Trunk, memory, prompts_that_fit, resolve_budget, shape_of
+from taskvectors.trunk.memory import readable, trunk_bytes, work_bytes
+
+CPU = torch.device("cpu")
+
+
+# --- shapes
+
+
+@pytest.mark.parametrize("positions", [(-1,), (4, -1), (-5, -2), ("query",), ("cue", 3), ()])
+def test_a_shape_is_that_of_the_longest_prefix_and_the_longest_suffix(
+    tiny_model: Any, ragged_prompts: Any, positions: tuple[int | str, ...]
+) -> None:
+    model = tiny_model("llama")
+    prompts = ragged_prompts(model, 9, answers=(1, 4))
+    starts, suffixes = [], []
+    for prompt in prompts:
+        start = min([len(prompt.token_ids) - 1, *places_in(prompt, positions)])
+        starts.append(start)
+        # the last token of the answer is never read
+        suffixes.append(len(prompt.token_ids + prompt.answer_ids[:-1]) - start)
+    found = shape_of(prompts, positions, n_branches=3, is_training=True)
+    assert found == Shape(prefix=max(starts), suffix=max(suffixes), n_branches=3, is_training=True)
+    built = Trunk.build(model, prompts, positions=positions)
+    assert (built.cut.tokens.prefix.shape[1], built.suffix) == (found.prefix, found.suffix)
+
+
+def test_the_estimate_of_a_trunk_covers_what_it_keeps(
+    tiny_model: Any, ragged_prompts: Any, tiny_name: str
+) -> None:
+    model = tiny_model(tiny_name)
+    prompts = ragged_prompts(model, 8, lengths=(40, 40), answers=(2, 2))
+    trunk = Trunk.build(model, prompts)
+    expected = 8 * trunk_bytes(model, shape_of(prompts, (-1,), n_branches=1))
+    assert 0.5 * trunk.bytes_held < expected < 2 * trunk.bytes_held
+
+
+def test_more_of_anything_needs_more(tiny_model: Any) -> None:
+    model = tiny_model("llama")
+    least = Shape(prefix=20, suffix=2, n_branches=1)
+    changes: list[dict[str, Any]] = [
+        {"prefix": 40},
+        {"suffix": 4},
+        {"n_branches": 12},
+        {"n_branches": 4, "is_training": True},
+    ]
+
+    def total(shape: Shape) -> int:
+        return trunk_bytes(model, shape) + work_bytes(model, shape)
+
+    for change in changes:
+        assert total(replace(least, **change)) > total(least), change
+    several = replace(least, n_branches=4)
+    assert total(replace(several, is_training=True)) > total(several)
+
+
+# --- how many fit
+
+
+def test_as_many_prompts_fit_as_the_budget_holds_whole_ones(tiny_model: Any) -> None:
+    model = tiny_model("llama")
+    shape = Shape(prefix=20, suffix=3, n_branches=2)
+    each = trunk_bytes(model, shape) + work_bytes(model, shape)
+    for n in (1, 2, 17):
+        assert prompts_that_fit(model, shape, n * each) == n
+        assert prompts_that_fit(model, shape, n * each + each - 1) == n
+
+
+@pytest.mark.parametrize("n_branches", [0, 1, 6])
+def test_a_prompt_that_does_not_fit_is_an_error_whose_advice_is_enough(
+    tiny_model: Any, n_branches: int
+) -> None:
+    model = tiny_model("llama")
+    shape = Shape(prefix=200, suffix=3, n_branches=n_branches)
+    each = trunk_bytes(model, shape) + work_bytes(model, shape)
+    with pytest.raises(MemoryBudgetError) as caught:
+        prompts_that_fit(model, shape, each - 1)
+    said = str(caught.value)
+    assert "one prompt of 203 tokens" in said
+    assert ("fewer branches at once than 6" in said) == (n_branches == 6)
+    advised = said.split("Grant --memory ")[1].split(maxsplit=1)[0]
+    assert prompts_that_fit(model, shape, resolve_budget(advised, CPU)) == 1
+
+
+# --- budgets as they are written
+
+
+@pytest.mark.parametrize(
+    ("stated", "expected"),
+    [
+        ("4GB", 4 * 10**9),
+        ("800MB", 8 * 10**8),
+        ("1.5 gb", 1_500_000_000),
+        (" 2g ", 2 * 10**9),
+        ("2GiB", 2 * 10**9),
+        ("12k", 12_000),
+        ("1T", 10**12),
+        ("1000", 1000),
+        ("7b", 7),
+        (123_456, 123_456),
+    ],
+)
+def test_a_budget_is_read_as_people_write_it(stated: str | int, expected: int) -> None:
+    assert resolve_budget(stated, CPU) == expected
+
+
+@pytest.mark.parametrize("stated", ["lots", "", "GB", "-1GB", "4 apples", "1,5GB", "4GBs"])
+def test_a_budget_that_cannot_be_read_is_an_error_with_an_example(stated: str) -> None:
+    with pytest.raises(MemoryBudgetError, match=f"memory '{stated}' cannot be read; write it as"):
+        resolve_budget(stated, CPU)
+
+
+@pytest.mark.parametrize("stated", [0, -5, "0GB", "0.0001k"])
+def test_a_budget_of_nothing_is_an_error(stated: str | int) -> None:
+    with pytest.raises(MemoryBudgetError, match="leaves nothing to work with"):
+        resolve_budget(stated, CPU)
+
+
+def test_without_a_budget_a_share_of_the_free_memory_is_used(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1001)
+    assert resolve_budget(None, CPU) == 500
+
+
+def test_free_memory_is_some_of_what_the_machine_has() -> None:
+    import psutil
+
+    assert 0 < memory.free_bytes(CPU) <= psutil.virtual_memory().total
+
+
+# --- sizes for people
+
+
+@pytest.mark.parametrize(
+    ("size", "expected"),
+    [
+        (999, "999B"),
+        (1000, "1kB"),
+        (1001, "1.1kB"),
+        (1_300_000_000, "1.3GB"),
+        (1_300_000_001, "1.4GB"),
+        (25 * 10**6, "25MB"),
+        (0, "0B"),
+    ],
+)
+def test_a_size_is_rounded_up_to_a_tenth(size: int, expected: str) -> None:
+    assert readable(size) == expected
+
+
+@given(st.integers(1, 10**13))
+def test_a_size_for_people_can_be_granted_and_is_enough(size: int) -> None:
+    assert size <= resolve_budget(readable(size), CPU) <= 1.1 * size + 1
