@@ -13,7 +13,7 @@ import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from taskvectors.errors import PositionError, UnsupportedModelError
-from taskvectors.methods import METHODS, MethodConfig, Recipe
+from taskvectors.methods import METHODS, MethodConfig, Recipe, named_recipe
 from taskvectors.methods.choosing import choose, score_candidates
 from taskvectors.methods.controls import CONTROLS
 from taskvectors.vectors import TaskVector, sites_at
@@ -172,6 +172,31 @@ def test_the_page_of_learned_explains_every_setting_and_every_recipe() -> None:
         assert f"`{recipe}`" in page
 
 
+def told(value: Any) -> str:
+    """A value as the pages write it."""
+    if isinstance(value, tuple):
+        return ", ".join(map(told, value))
+    if value is None:
+        return "none"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_the_defaults_on_a_methods_page_are_the_defaults(name: str) -> None:
+    page = (ROOT / "docs" / "methods" / f"{name}.md").read_text()
+    for option, field in METHODS[name].config.model_fields.items():
+        if option != "kind":
+            assert f"\n| `{option}` | {told(field.default)} |" in page
+
+
+def test_the_recipes_on_the_page_of_learned_are_the_recipes() -> None:
+    page = (ROOT / "docs" / "methods" / "learned.md").read_text()
+    recipes = [named_recipe(name) for name in ("ours", "paper", "released-code")]
+    for setting in Recipe.model_fields:
+        cells = " | ".join(told(getattr(recipe, setting)) for recipe in recipes)
+        assert f"\n| `{setting}` | {cells} |" in page
+
+
 def test_the_page_of_methods_lists_all_of_them() -> None:
     index = (ROOT / "docs" / "methods" / "index.md").read_text()
     for name in METHODS:
@@ -191,10 +216,16 @@ def test_the_page_of_measures_names_every_control_and_every_field_of_a_row() -> 
 
 
 def test_all_pages_are_in_the_contents_of_the_site() -> None:
-    docs = ROOT / "docs"
     listed = str(yaml.safe_load((ROOT / "mkdocs.yml").read_text())["nav"])
-    for page in [docs / "measures.md", *(docs / "methods").glob("*.md")]:
-        assert f"'{page.relative_to(docs).as_posix()}'" in listed, page
+    for page in (ROOT / "docs").rglob("*.md"):
+        name = page.relative_to(ROOT / "docs").as_posix()
+        assert f"'{name}'" in listed, f"add {name} to nav in mkdocs.yml"
+
+
+def test_links_between_pages_lead_somewhere() -> None:
+    for page in (ROOT / "docs").rglob("*.md"):
+        for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+            assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
 def test_the_controls_of_a_comparison_are_those_there_are() -> None:

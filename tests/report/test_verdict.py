@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from taskvectors.report import Headline, headline, read_run
+from taskvectors.report.standing import chosen_rows
 
 MakeRun = Callable[..., Path]
 ICL = {"selected": True, "shots": 8, "examples": 8}
@@ -194,3 +195,22 @@ def test_the_layer_is_taken_by_validation_and_never_by_test(say, learned) -> Non
 def test_shares_next_to_nothing_are_not_rounded_to_it(say, row, learned) -> None:
     said = say(row("zero-shot", 0.002, selected=True), row("icl", 0.999, **ICL), learned())
     assert "eight demonstrations over 99 %; without either under 1 %" in said.sentence
+
+
+@pytest.mark.parametrize(
+    ("low", "claim"), [(0.01, "at least as good"), (-0.05, "which decides nothing")]
+)
+def test_a_pooled_row_gives_the_interval_and_is_not_a_further_seed(
+    say, make_run, row, learned, low, claim
+) -> None:
+    rows = [
+        {**one, "seed": seed}
+        for seed in range(5)
+        for one in (row("zero-shot", 0.01, selected=True), row("icl", 0.7, **ICL), learned(0.75))
+    ]
+    rows.append({**learned(0.75, (0.05, low, 0.09)), "seed": None})
+    said = say(*rows)
+    assert "mean of five seeds" in said.sentence
+    assert claim in said.verdict
+    run = read_run(make_run(rows=rows))
+    assert [held.seed for held in chosen_rows(run) if held.method == "learned"] == [None]

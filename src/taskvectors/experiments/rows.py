@@ -5,6 +5,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+import torch
+
 from taskvectors.evaluate import Scores, measure, paired_difference
 from taskvectors.methods import Candidate, Workbench
 from taskvectors.methods.workbench import layer_name
@@ -172,11 +174,13 @@ def _compared(row: Row, ours: list[Row], icl: list[Row]) -> Row:
 
 
 def _pooled(chosen: list[Row], icl: list[Row]) -> Row:
-    """One row for several seeds; its interval counts every test prompt once per seed."""
-    from taskvectors.evaluate import wilson_interval
+    """One row for several seeds; its interval is a bootstrap over seeds and over prompts.
 
-    hits = "".join(row.correct for row in chosen)
-    low, high = wilson_interval(hits.count("1"), len(hits))
+    Test splits of different seeds share prompts, so they are not one large sample.
+    """
+    n_prompts = sum(len(row.correct) for row in chosen)
+    hits = [_hits(row) for row in chosen]
+    spread = paired_difference(hits, [torch.zeros_like(hit) for hit in hits])
 
     def mean(name: str) -> float | None:
         values = [getattr(row, name) for row in chosen]
@@ -194,9 +198,9 @@ def _pooled(chosen: list[Row], icl: list[Row]) -> Row:
         configuration=f"all {len(chosen)} seeds",
         layers=list(dict.fromkeys(layer for row in chosen for layer in row.layers)),
         seed=None,
-        n=len(hits),
-        ci_low=low,
-        ci_high=high,
+        n=n_prompts,
+        ci_low=max(0.0, spread.low),
+        ci_high=min(1.0, spread.high),
         strength=chosen[0].strength if len({row.strength for row in chosen}) == 1 else None,
         correct="",
         **averaged,
@@ -205,8 +209,6 @@ def _pooled(chosen: list[Row], icl: list[Row]) -> Row:
 
 
 def _hits(row: Row) -> Any:
-    import torch
-
     return torch.tensor([mark == "1" for mark in row.correct])
 
 

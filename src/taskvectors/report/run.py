@@ -84,7 +84,8 @@ class Run:
         folder: Where the run lies.
         config: What was asked for, as in `config.json`.
         rows: One line per measurement, as in `results.parquet`.
-        measurements: The same rows as values, in the same order.
+        measurements: The same rows as values, in the same order, but for the pooled ones.
+        pooled: Rows that stand for a method's choices over several seeds, by method.
         examples: Test items with answers; empty where the run kept none.
         metrics: One line per logged learning step; empty where the run kept none.
     """
@@ -93,6 +94,7 @@ class Run:
     config: Mapping[str, Any]
     rows: pd.DataFrame
     measurements: tuple[Measurement, ...]
+    pooled: Mapping[str, Measurement]
     examples: tuple[AnsweredItem, ...]
     metrics: pd.DataFrame
 
@@ -113,11 +115,16 @@ def read_run(folder: Path) -> Run:
     config = _read_config(folder / "config.json")
     rows = _read_rows(folder / "results.parquet")
     records = rows.to_dict(orient="records")
+    found = [_measurement({str(k): v for k, v in record.items()}) for record in records]
+    # a row without a seed, among rows that have one, pools them
+    has_seeds = any(row.seed is not None for row in found)
+    pooled = [row for row in found if has_seeds and row.seed is None]
     return Run(
         folder=folder,
         config=config,
         rows=rows,
-        measurements=tuple(_measurement({str(k): v for k, v in r.items()}) for r in records),
+        measurements=tuple(row for row in found if row not in pooled),
+        pooled={row.method: row for row in pooled},
         examples=_read_examples(folder / "examples.jsonl"),
         metrics=pd.DataFrame(_read_lines(folder / "metrics.jsonl")),
     )

@@ -1,7 +1,8 @@
 """Which rows speak for a method, and how a method stands over the seeds of a run.
 
 Choices are made on the validation split only. Over several seeds a method is summed up by its mean
-and its range: test splits of different seeds share items, so their intervals must not be pooled.
+and its range: test splits of different seeds share items, so they are not one large sample; a
+pooled row's interval is a bootstrap over seeds and items.
 """
 
 from collections.abc import Sequence
@@ -41,8 +42,14 @@ class Standing:
 
 
 def chosen_rows(run: Run) -> list[Measurement]:
-    """Rows of the main table, by method: the selected and the failed ones, controls left out."""
+    """Rows of the main table, by method: selected and failed ones, controls left out.
+
+    Over several seeds a method's pooled row stands for all of them; each seed's rows are in the
+    full table.
+    """
     rows = [row for row in run.measurements if not row.is_control and (row.selected or row.error)]
+    rows = [row for row in rows if row.error or row.method not in run.pooled]
+    rows += [row for row in run.pooled.values() if not row.is_control]
     order = list(dict.fromkeys(row.method for row in rows))
     return sorted(rows, key=lambda row: order.index(row.method))
 

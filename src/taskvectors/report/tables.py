@@ -237,7 +237,7 @@ def _method_row(run: Run, row: Measurement, main: Standing | None) -> MethodRow:
         method=row.method,
         name=method_name(row.method),
         where=_where(row),
-        seed=f"{row.seed}" if len(seeds_of(run)) > 1 and row.seed is not None else "",
+        seed=_seed(run, row),
         accuracy=percent(row.accuracy, 1),
         interval=percent_range(row.ci_low, row.ci_high, 1),
         bar=_bar(row),
@@ -247,7 +247,7 @@ def _method_row(run: Run, row: Measurement, main: Standing | None) -> MethodRow:
         parameters=whole(row.parameters),
         seconds=duration(row.seconds),
         n=whole(row.n),
-        is_subject=main is not None and row in main.rows,
+        is_subject=main is not None and row.method == main.first.method and row.selected,
         converged=row.converged,
         note=row.note or "",
         error=row.error or "",
@@ -255,6 +255,13 @@ def _method_row(run: Run, row: Measurement, main: Standing | None) -> MethodRow:
         outcome=outcome,
         status=status,
     )
+
+
+def _seed(run: Run, row: Measurement) -> str:
+    """Which seed a row is of, where the run has several."""
+    if len(seeds_of(run)) < 2:
+        return ""
+    return "all" if row.seed is None else f"{row.seed}"
 
 
 def _where(row: Measurement) -> str:

@@ -54,7 +54,7 @@ def headline(run: Run) -> Headline:
         )
     return Headline(
         sentence=_sentence(main, icl, zero),
-        verdict=_verdict(main, icl),
+        verdict=_verdict(main, icl, run.pooled.get(main.first.method)),
         cautions=(*_cautions(run, main, zero), *_failures(run)),
     )
 
@@ -126,25 +126,34 @@ def _sentence_without_vector(run: Run, icl: Standing | None, zero: Standing | No
     return f"{text[0].upper()}{text[1:]}; {end}."
 
 
-def _verdict(main: Standing, icl: Standing | None) -> str:
+def _verdict(main: Standing, icl: Standing | None, pooled: Measurement | None) -> str:
     if icl is None:
         return "The run has no demonstrations to compare the vector with."
     differences = [r.difference_to_icl for r in main.rows if r.difference_to_icl is not None]
     if not differences:
         return "The paired difference from the demonstrations was not measured."
     if main.seeds > 1:
-        return _verdict_over_seeds(differences, icl)
+        return _verdict_over_seeds(differences, icl, pooled)
     return _verdict_on_one_seed(main.first, icl)
 
 
-def _verdict_over_seeds(differences: list[float], icl: Standing) -> str:
+def _verdict_over_seeds(differences: list[float], icl: Standing, pooled: Measurement | None) -> str:
     ahead = sum(difference > 0 for difference in differences)
     mean = sum(differences) / len(differences)
-    return (
+    said = (
         f"The vector is ahead of {_shots(icl.first)} in {number_word(ahead)} of "
         f"{plural(len(differences), 'seed')}: {points(mean, 1)} points on average "
         f"({points_range(min(differences), max(differences), 1)} by seed)."
     )
+    if pooled is None or pooled.difference_low is None or pooled.difference_high is None:
+        return said
+    interval = points_range(pooled.difference_low, pooled.difference_high, 1)
+    claim = (
+        "so it is at least as good" if pooled.difference_low > -MARGIN else "which decides nothing"
+    )
+    if pooled.difference_high < 0:
+        claim = "so it does worse"
+    return f"{said} Paired over seeds and items the interval is [{interval}], {claim}."
 
 
 def _verdict_on_one_seed(row: Measurement, icl: Standing) -> str:
