@@ -105,7 +105,7 @@ def page(folder: Path) -> str:
         f"Seeds {', '.join(map(str, SEEDS))} over split, demonstrations and initialisation. "
         f"Layers {', '.join(map(str, LAYERS))} are tried for `learned`, "
         f"{', '.join(map(str, VANILLA_LAYERS))} at strengths 1, 0.5 and 2 for `vanilla`; one is "
-        "chosen on validation, for each seed. Accuracy is on whole answers over the full vocabulary; "
+        "chosen on validation, for each seed. Accuracy is on whole answers, full vocabulary; "
         "intervals are 95 %.",
         "",
         "## Learned against 8-shot",

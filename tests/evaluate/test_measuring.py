@@ -124,6 +124,11 @@ def test_what_cannot_be_measured_is_a_users_error(
         evaluate(tiny_model("llama"), PAIRS, **asked)
 
 
+def test_no_pairs_are_an_error(tiny_model: Any) -> None:
+    with pytest.raises(DataError, match="no pairs to evaluate on"):
+        evaluate(tiny_model("llama"), [])
+
+
 def test_a_prompt_over_the_context_is_an_error(fresh_model: Any) -> None:
     model = fresh_model("llama", max_position_embeddings=16)
     with pytest.raises(PromptTooLongError):

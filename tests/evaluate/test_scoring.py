@@ -107,8 +107,12 @@ def test_the_most_probable_label_is_that_of_a_loop_over_labels(
     bias = None
     if is_biased:
         bias = torch.zeros(model.d_vocab)
-        bias[[5, 250, 31]] = torch.tensor([-1.0, 1.5, 0.5])
+        bias[[5, 250, 31]] = torch.tensor([7.0, -7.0, 3.0])
     expected = one_by_one(model, prompts, branches, labels, bias)
+    if is_biased:
+        without = one_by_one(model, prompts, branches, labels)["label_is_correct"]
+        same_starts = len({tokens[0] for tokens in labels.values()}) == 1
+        assert torch.equal(without, expected["label_is_correct"]) == same_starts
     assert 0 < int(expected["label_is_correct"].sum()) < expected["label_is_correct"].numel()
     same(score(model, prompts, branches, labels=labels, logit_bias=bias), expected)
 

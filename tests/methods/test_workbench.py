@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from taskvectors.errors import MemoryBudgetError, UnsupportedModelError
+from taskvectors.errors import DataError, MemoryBudgetError, UnsupportedModelError
 from taskvectors.methods.workbench import layer_groups, layer_name
 from taskvectors.trunk import Trunk, shape_of
 from taskvectors.trunk.memory import trunk_bytes, work_bytes
@@ -81,6 +81,15 @@ def test_labels_are_known_only_when_training_shows_them_all(tiny_model: Any, ben
     model = tiny_model("llama")
     assert set(bench_of(model, lambda i: ("cold", "small")[i % 2]).labels) == {"cold", "small"}
     assert bench_of(model, lambda i: "small" if i == 20 else "cold").labels is None
+
+
+def test_a_split_without_pairs_is_an_error_where_it_is_needed(
+    tiny_model: Any, bench_of: Any
+) -> None:
+    bench = bench_of(tiny_model("llama"), sizes=(6, 0, 3))
+    with pytest.raises(DataError, match="the validation split of small has no pairs"):
+        bench.prompts("validation")
+    assert len(bench.label_starts) == 1
 
 
 def test_label_starts_cover_all_splits(tiny_model: Any, bench_of: Any) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from taskvectors.errors import DataError
 from taskvectors.evaluate.measures import Measures, label_starts, measure
 from taskvectors.evaluate.scoring import Labels, Scores, score
 from taskvectors.models import LanguageModel
@@ -37,8 +38,11 @@ def evaluate(  # noqa: PLR0913  (what a measurement depends on)
         memory: Budget in bytes.
 
     Raises:
+        DataError: There are no pairs.
         VectorMismatchError: The vector was made for another model.
     """
+    if not examples:
+        raise DataError("there are no pairs to evaluate on; give at least one")
     if template is None:
         template = (vector.origin.template if vector is not None else "") or "qa"
     prompts = build_prompts(

@@ -15,9 +15,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from taskvectors.methods.candidate import Candidate
 from taskvectors.methods.training import Recipe, train_vectors
-from taskvectors.methods.workbench import LayerName, Workbench, layer_groups
+from taskvectors.methods.workbench import Layers, Positions, Workbench, layer_groups
 from taskvectors.prompts import resolve_positions
-from taskvectors.trunk import Position
 from taskvectors.vectors import Site, TaskVector
 
 logger = logging.getLogger(__name__)
@@ -57,11 +56,11 @@ class Learned(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     kind: Literal["learned"] = "learned"
-    layers: tuple[LayerName, ...] | None = Field(default=None, min_length=1)
+    layers: Layers = None
     """Layers of one vector, trained together; one vector per layer of the model by default."""
     each_layer: bool = False
     """One vector for each of `layers`, in place of one at all of them."""
-    positions: tuple[Position, ...] = (-1,)
+    positions: Positions = (-1,)
     """Token positions, each with its own part of the vector."""
     shots: int = Field(default=0, ge=0)
     """Demonstrations in the prompts it is trained and used on."""

@@ -12,8 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from taskvectors.methods.candidate import Candidate, Cost
-from taskvectors.methods.workbench import LayerName, Workbench, layer_groups
-from taskvectors.trunk import Position
+from taskvectors.methods.workbench import Layers, Positions, Workbench, layer_groups
 from taskvectors.vectors import Site, TaskVector
 
 
@@ -22,11 +21,11 @@ class Vanilla(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     kind: Literal["vanilla"] = "vanilla"
-    layers: tuple[LayerName, ...] | None = Field(default=None, min_length=1)
+    layers: Layers = None
     """Layers the vector is added at, together; one vector per layer of the model by default."""
     each_layer: bool = False
     """One vector for each of `layers`, in place of one at all of them."""
-    positions: tuple[Position, ...] = (-1,)
+    positions: Positions = (-1,)
     """Where it is added; it is always read at the last token."""
     strengths: tuple[float, ...] = Field(default=(1.0, 0.5, 2.0), min_length=1)
     """Factors to try; the best on validation is shown beside strength 1."""

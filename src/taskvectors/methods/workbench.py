@@ -7,22 +7,38 @@ demonstrations, and nothing is computed twice.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
 from jaxtyping import Float
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
+from taskvectors.errors import DataError
 from taskvectors.evaluate import Scores, label_starts, label_tokens, score
 from taskvectors.models import EMBED, LanguageModel
 from taskvectors.models.sites import check_site
 from taskvectors.prompts import Prompt, build_prompts
 from taskvectors.tasks import Example, Task
-from taskvectors.trunk import Branch, Trunk, prompts_that_fit, resolve_budget, shape_of
+from taskvectors.trunk import Branch, Position, Trunk, prompts_that_fit, resolve_budget, shape_of
 from taskvectors.vectors import VectorOrigin
 
 Split = Literal["train", "validation", "test"]
 LayerName = int | Literal["embed"]
+_ALIASES: dict[Any, int] = {"embed": EMBED, "last": -1}
+
+
+def _distinct(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+    places = [_ALIASES.get(value, value) for value in values or ()]
+    if len(set(places)) != len(places):
+        raise ValueError(f"{', '.join(map(str, values or ()))} names a place twice")
+    return values
+
+
+Layers = Annotated[tuple[LayerName, ...] | None, Field(min_length=1), AfterValidator(_distinct)]
+"""Layers of a vector, each once; None for one vector at every layer."""
+Positions = Annotated[tuple[Position, ...], Field(min_length=1), AfterValidator(_distinct)]
+"""Token positions, each once."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -59,7 +75,12 @@ class Workbench:
         """Prompts of a split with some demonstrations from the training split."""
         key = (split, shots)
         if key not in self._prompts:
-            self._prompts[key] = self.ask(getattr(self.task, split), shots)
+            pairs = getattr(self.task, split)
+            if not pairs:
+                raise DataError(
+                    f"the {split} split of {self.task.name} has no pairs; ask for at least one"
+                )
+            self._prompts[key] = self.ask(pairs, shots)
         return self._prompts[key]
 
     def ask(self, queries: Sequence[Example], shots: int) -> tuple[Prompt, ...]:
@@ -83,7 +104,8 @@ class Workbench:
     @cached_property
     def label_starts(self) -> frozenset[int]:
         """First tokens of all answers of the task."""
-        return label_starts(*(self.prompts(s) for s in ("train", "validation", "test")))
+        splits: tuple[Split, ...] = ("train", "validation", "test")
+        return label_starts(*(self.prompts(s) for s in splits if getattr(self.task, s)))
 
     def score(
         self,
