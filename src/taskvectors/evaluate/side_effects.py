@@ -19,7 +19,7 @@ from taskvectors.vectors import TaskVector
 PASSAGES: tuple[str, ...] = (
     "The ferry left the harbour at dawn, and by noon the island had shrunk to a grey line behind "
     "us.",
-    "To repot a fern, water it the day before, loosen the roots gently and use a slightly larger "
+    "To move a fern to another pot, water it the day before, loosen the roots gently and use a slightly larger "
     "pot.",
     "Most of the bridge was built in winter, when the river froze and carts could carry stone "
     "across.",
