@@ -19,8 +19,8 @@ from taskvectors.vectors import TaskVector
 PASSAGES: tuple[str, ...] = (
     "The ferry left the harbour at dawn, and by noon the island had shrunk to a grey line behind "
     "us.",
-    "To move a fern to another pot, water it the day before, loosen the roots gently and use a slightly "
-    "larger one.",
+    "To move a fern to another pot, water it the day before, loosen the roots gently and use a "
+    "slightly larger one.",
     "Most of the bridge was built in winter, when the river froze and carts could carry stone "
     "across.",
     "She counted the chairs twice, wrote the number on her palm and went to find the caretaker.",
