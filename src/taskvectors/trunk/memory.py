@@ -107,7 +107,7 @@ def resolve_budget(stated: str | int | None, device: torch.device) -> int:
     if isinstance(stated, int):
         size = stated
     else:
-        match = re.fullmatch(r"\s*([\d.]+)\s*([kmgt]?)i?b?\s*", stated.lower())
+        match = re.fullmatch(r"\s*(\d+\.?\d*)\s*([kmgt]?)i?b?\s*", stated.lower())
         if match is None:
             raise MemoryBudgetError(f"memory {stated!r} cannot be read; write it as 4GB or 800MB")
         size = int(float(match[1]) * _UNITS[match[2]])
