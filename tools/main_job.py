@@ -114,7 +114,7 @@ def _seeds(runs: dict[str, Comparison]) -> list[str]:
     lines = [
         f"Model: {about['model']} ({about['weights_note']}), {about['n_layers']} layers, width "
         f"{about['d_model']}; trained in {about['dtype']}, scored in {about['test_dtype']}; torch "
-        f"{about['versions']['torch']}, transformers {about['versions']['transformers']}, CPU.",
+        f"{about['versions']['torch']}, transformers {about['versions']['transformers']}, device {about['device']}.",
         f"Seeds {', '.join(map(str, SEEDS))} over split, demonstrations and initialisation. "
         f"Layers {', '.join(map(str, LAYERS))} are tried for `learned`, "
         f"{', '.join(map(str, VANILLA_LAYERS))} at strengths 1, 0.5 and 2 for `vanilla`; one is "
@@ -161,8 +161,7 @@ def _seeds(runs: dict[str, Comparison]) -> list[str]:
     return [
         *lines,
         "",
-        "Seconds are the chosen layer's share of a pass that trains three layers at once, on 2 cores "
-        "that were busy with other work too.",
+        "Seconds are the chosen layer's share of a pass that trains three layers at once.",
         "",
     ]
 

@@ -157,9 +157,9 @@ def test_the_first_line_about_a_verb_is_a_sentence(verb: type[Any]) -> None:
 
 def test_training_without_flags_is_the_recipe() -> None:
     choice = TrainingChoice(recipe="paper", n_examples=8, train_shots=2)
-    config = choice.learned(SiteChoice(layers=("4",), positions=("-1", "last")))
+    config = choice.learned(SiteChoice(layers=("4",), positions=("4", "last")))
     assert config == Learned(
-        recipe="paper", n_examples=8, shots=2, layers=(4,), positions=(-1, "last")
+        recipe="paper", n_examples=8, shots=2, layers=(4,), positions=(4, "last")
     )
 
 
@@ -184,6 +184,11 @@ def test_a_value_out_of_range_is_an_error_that_names_the_flag(
 ) -> None:
     with pytest.raises(TaskVectorsError, match=message):
         TrainingChoice(**flags).learned(SiteChoice())
+
+
+def test_what_a_config_says_itself_is_said_with_the_flag() -> None:
+    with pytest.raises(TaskVectorsError, match=r"^--positions: -1, last names a place twice$"):
+        TrainingChoice().learned(SiteChoice(positions=("-1", "last")))
 
 
 @pytest.mark.parametrize("verb", [Learn, Extract])

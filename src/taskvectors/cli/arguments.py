@@ -217,7 +217,9 @@ def checked(kind: Callable[..., Config], **values: Any) -> Config:
         first = error.errors()[0]
         name = next((str(part) for part in first["loc"] if isinstance(part, str)), "")
         flag = f"--{_FLAGS.get(name, name).replace('_', '-')}: " if name else ""
-        raise TaskVectorsError(f"{flag}{first['msg']}, not {first['input']!r}") from error
+        is_ours = first["type"] == "value_error"  # what a config itself says names the value
+        said = str(first["ctx"]["error"]) if is_ours else f"{first['msg']}, not {first['input']!r}"
+        raise TaskVectorsError(f"{flag}{said}") from error
 
 
 def _layer(word: str) -> Layer:
