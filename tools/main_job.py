@@ -114,7 +114,8 @@ def _seeds(runs: dict[str, Comparison]) -> list[str]:
     lines = [
         f"Model: {about['model']} ({about['weights_note']}), {about['n_layers']} layers, width "
         f"{about['d_model']}; trained in {about['dtype']}, scored in {about['test_dtype']}; torch "
-        f"{about['versions']['torch']}, transformers {about['versions']['transformers']}, device {about['device']}.",
+        f"{about['versions']['torch']}, transformers {about['versions']['transformers']}, on "
+        f"{about['device']}.",
         f"Seeds {', '.join(map(str, SEEDS))} over split, demonstrations and initialisation. "
         f"Layers {', '.join(map(str, LAYERS))} are tried for `learned`, "
         f"{', '.join(map(str, VANILLA_LAYERS))} at strengths 1, 0.5 and 2 for `vanilla`; one is "

@@ -106,7 +106,7 @@ def _halved(model: LanguageModel, passage: str) -> Prompt:
     return Prompt(
         token_ids=ids[:middle],
         answer_ids=ids[middle:],
-        spans={},
+        spans={"query": (0, middle)},  # so that names such as `last` mean something
         query=Example(input=text, output=passage),
         demonstrations=(),
         text=text,

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from taskvectors.methods import Candidate, Workbench
+from taskvectors.models.calls import contiguous_unembedding
 from taskvectors.prompts import Prompt
 from taskvectors.vectors import inject
 
@@ -47,7 +48,7 @@ def _generate(
     around: Any = nullcontext()
     if candidate.vector is not None:
         around = inject(model, candidate.vector, strength=candidate.strength, prompts=prompts)
-    with torch.inference_mode(), around:
+    with torch.inference_mode(), contiguous_unembedding(model), around:
         out = model.hf.generate(
             input_ids=torch.tensor(rows, device=model.device),
             attention_mask=torch.tensor(mask, device=model.device),

@@ -105,6 +105,7 @@ def compare(config: CompareConfig, folder: Path, *, say: Say = logger.info) -> C
         store.write_results(with_differences(rows))
         store.write_lines("metrics.jsonl", metrics)
         if not shown and config.n_shown:
+            say(f"Writing answers to {config.n_shown} test items")
             shown = one.shown()
             store.write_lines("examples.jsonl", shown)
     table = with_differences(rows)

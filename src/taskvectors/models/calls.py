@@ -116,3 +116,21 @@ def _read_mask(mask: Any, shape: tuple[int, int] | None) -> Tensor | None:
         of = f" for tokens {list(shape)}" if shape else ""
         raise TaskVectorsError(f"cannot read the attention mask {found}{of}. {ONE_PROMPT_A_ROW}")
     return mask != 0
+
+
+@contextmanager
+def contiguous_unembedding(model: LanguageModel) -> Iterator[None]:
+    """Give the unembedding contiguous states while inside.
+
+    The last column of a batch of prompts, as generation passes it, is not contiguous; torch then
+    expands a large unembedding per row in bfloat16 on a CPU: seconds and gigabytes per step.
+    """
+
+    def before(_: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        return (args[0].contiguous(), *args[1:])
+
+    handle = model.hf.get_output_embeddings().register_forward_pre_hook(before)
+    try:
+        yield
+    finally:
+        handle.remove()
