@@ -3,8 +3,8 @@
     python benchmarks/layer_sweep.py [--json] [--rounds 3]
 
 Both train one vector per layer at the last token on the same 32 prompts of `capital`, embedded
-model. The trunk is built once on both sides. Memory is the peak on top of what the process held
-before.
+model. The trunk is built once on both sides. `at_once_bytes` is the
+peak of that pass on top of what the process held before.
 """
 
 import argparse
