@@ -21,8 +21,9 @@ PARTS = ("seeds", "controls", "most-shots")
 SEEDS = (0, 1, 2, 3, 4)
 LAYERS = (5, 7, 9)
 VANILLA_LAYERS = (7, 9, 10, 11, 12, 13)
-"""Layers that are tried: around where each method was best on the validation split of `capital` and
-`antonym`, seed 0; all layers would cost six times as much."""
+"""Layers that are tried; all would cost six times as much. They were narrowed down on early trials
+with `capital` and `antonym`, seed 0, of which those with `capital` showed test accuracy beside
+validation."""
 SIZES = {"n_validation": 60, "n_test": 120}
 RECIPE = Recipe(steps=60)
 CONTROLS = (
