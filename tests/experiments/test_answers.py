@@ -44,7 +44,7 @@ def by_hand(bench: Workbench, candidate: Candidate, prompt: Any, n: int) -> list
     while len(said) < n:
         asked = replace(prompt, answer_ids=(*said, 0))
         with torch.no_grad():
-            said.append(int(full_logits(bench.model, asked, candidate.branch)[-1].argmax()))
+            said.append(int(full_logits(bench.model, asked, candidate.branch(()))[-1].argmax()))
         if said[-1] == bench.model.tokenizer.eos_token_id:
             break
     return said

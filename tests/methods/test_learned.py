@@ -212,7 +212,7 @@ def test_a_planted_answer_is_learned_and_the_loss_falls(
     plain = float(naive_loss(bench.model, bench.prompts("train"), one.vector.sites, start))
     assert one.curve[-1]["loss"] < plain - 1.5  # Gemma 2's soft cap keeps the loss high
     assert one.vector.origin.scores["validation_accuracy"] == 1
-    assert bench.score("test", 0, [one.branch]).is_correct.all()
+    assert bench.score("test", 0, [one.branch(())]).is_correct.all()
     assert not bench.score("test", 0).is_correct.any()
 
 
@@ -226,7 +226,7 @@ def test_answers_that_nothing_tells_are_not_learned(tiny_model: Any, bench_of: A
     found = learned(bench, Learned(settings=recipe))
     reached = [one.vector.origin.scores["validation_accuracy"] for one in found]
     assert 0 < max(reached) < 0.85
-    labels = [bench.score("validation", 0, [one.branch]).label_is_correct for one in found]
+    labels = [bench.score("validation", 0, [one.branch(())]).label_is_correct for one in found]
     assert max(float(hits.float().mean()) for hits in labels) < 0.85
 
 

@@ -43,7 +43,7 @@ def overtrained(every: int) -> Any:
 
 def rescored(bench: Any, one: Candidate) -> tuple[float, float]:
     """Validation accuracy and log-probability of the vector that was kept."""
-    found = bench.score("validation", one.shots, [one.branch])
+    found = bench.score("validation", one.shots, [one.branch(())])
     return float(found.is_correct.double().mean()), float(found.log_probability.mean())
 
 

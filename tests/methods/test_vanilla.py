@@ -73,7 +73,7 @@ def test_each_strength_is_a_candidate_with_the_same_vector(tiny_model: Any, benc
     assert len({id(one.vector) for one in found}) == 1
     assert all(one.shots == 0 for one in found)
     value = found[1].vector.values[0]
-    torch.testing.assert_close(found[1].branch[0].value, -0.5 * value.unsqueeze(0))
+    torch.testing.assert_close(found[1].branch(())[0].value, -0.5 * value.unsqueeze(0))
 
 
 def test_the_difference_is_zero_where_demonstrations_change_nothing() -> None:

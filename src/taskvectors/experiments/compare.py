@@ -285,5 +285,9 @@ class _Seed:
 
     def shown(self) -> list[Mapping[str, Any]]:
         """Test items with the answers each method's choice generates."""
-        found = {name: one for name, one in self.chosen.items() if one.constant_answer is None}
+        found = {
+            name: one
+            for name, one in self.chosen.items()
+            if one.constant_answer is None and one.edits is None
+        }
         return shown_answers(self.bench, found, self.config.n_shown)

@@ -67,16 +67,16 @@ def row_of(
 ) -> Row:
     """A candidate's row, without the difference to ICL, which needs ICL's row."""
     found = measure(test, bench.label_starts)
-    vector = candidate.vector
+    sites = candidate.sites
     has_probabilities = found.answer_logprob == found.answer_logprob
     validated = None if validation is None else float(validation.is_correct.double().mean())
     cost = candidate.cost
     return Row(
         method=candidate.method,
         configuration=candidate.configuration,
-        layers=[] if vector is None else [layer_name(layer) for layer in vector.layers],
-        positions=[] if vector is None else list(vector.positions),
-        strength=None if vector is None else candidate.strength,
+        layers=[layer_name(layer) for layer in dict.fromkeys(site.layer for site in sites)],
+        positions=list(dict.fromkeys(site.position for site in sites)),
+        strength=candidate.strength if sites else None,
         shots=candidate.shots,
         seed=bench.seed,
         n=found.n,

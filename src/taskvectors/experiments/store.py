@@ -63,9 +63,12 @@ class RunFolder:
         metrics: Sequence[Mapping[str, Any]],
         chosen: Candidate | None = None,
     ) -> None:
-        """Keep a cell's rows, what was logged, and what was chosen: controls are made for it."""
+        """Keep a cell's rows, what was logged, and what was chosen: controls are made for it.
+
+        A choice whose edits are a function is not kept: no file holds it.
+        """
         kept = None
-        if chosen is not None:
+        if chosen is not None and chosen.edits is None:
             kept = {name: getattr(chosen, name) for name in _KEPT}
             if chosen.vector is not None:
                 chosen.vector.save(self.path / "cells" / key)

@@ -3,14 +3,15 @@
 Which candidate of a method is shown as its result is chosen on the validation split, never here.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from jaxtyping import Float
 from torch import Tensor
 
+from taskvectors.prompts import Prompt
 from taskvectors.trunk import Branch
-from taskvectors.vectors import TaskVector
+from taskvectors.vectors import Site, TaskVector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,6 +38,11 @@ class Candidate:
     method: str
     vector: TaskVector | None = None
     """None for a plain run of the prompts."""
+    edits: Callable[[Sequence[Prompt]], Branch] | None = None
+    """In place of a vector, what no task vector holds: edits of single heads, or edits whose values
+    depend on the prompts (`[prompt, position, width]`, in the order of the prompts)."""
+    edited: tuple[Site, ...] = ()
+    """Where `edits` act."""
     shots: int = 0
     """Demonstrations in the prompts it is run on."""
     strength: float = 1.0
@@ -52,6 +58,12 @@ class Candidate:
     """What was logged during training."""
 
     @property
-    def branch(self) -> Branch:
-        """Its edits."""
+    def sites(self) -> tuple[Site, ...]:
+        """Where it acts on the model; nowhere for a plain run."""
+        return self.edited if self.vector is None else self.vector.sites
+
+    def branch(self, prompts: Sequence[Prompt]) -> Branch:
+        """Its edits on some prompts."""
+        if self.edits is not None:
+            return self.edits(prompts)
         return () if self.vector is None else self.vector.edits(self.strength)

@@ -28,7 +28,8 @@ def score_candidates(
         ]
         if not chosen:
             continue
-        scores = bench.score(split, shots, [candidates[i].branch for i in chosen])
+        prompts = bench.prompts(split, shots)
+        scores = bench.score(split, shots, [candidates[i].branch(prompts) for i in chosen])
         for slot, index in enumerate(chosen):
             # the pass is shared, so each candidate answers for its part of it
             found[index] = replace(scores.branch(slot), seconds=scores.seconds / len(chosen))
