@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from taskvectors.errors import PositionError, TaskVectorsError, UnsupportedModelError
+from taskvectors.models.calls import cache_name
 from taskvectors.vectors import Site, inject, sites_at
 
 Made = Callable[..., Any]
@@ -148,12 +149,12 @@ def test_prompts_in_pieces_are_refused(tiny_model: Made, random_vector: Made) ->
     ):
         model.hf.generate(tokens, **SHORT, prefill_chunk_size=3)
     with torch.no_grad():
-        cache = model.hf(tokens[:, :2]).past_key_values
+        cache = model.hf(tokens[:, :2])[cache_name(model)]
     with (
         pytest.raises(TaskVectorsError, match="4 tokens per row to 2 cached"),
         inject(model, vector),
     ):
-        model.hf.generate(tokens, **SHORT, past_key_values=cache)
+        model.hf.generate(tokens, **SHORT, **{cache_name(model): cache})
 
 
 def test_pieces_of_known_prompts_are_refused_at_once(

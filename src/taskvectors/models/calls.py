@@ -43,6 +43,9 @@ class Call:
     """Whether it was said that nothing is to be cached, as `generate(use_cache=False)` does."""
 
 
+CACHE_NAMES = ("cache", "past_key_values")
+"""What a body calls its cache: the first since transformers 5.24, the second before."""
+
 Watch = Callable[[Call | None], None]
 
 
@@ -82,6 +85,12 @@ def watching_calls(model: LanguageModel, watch: Watch) -> Iterator[None]:
             handle.remove()
 
 
+def cache_name(model: LanguageModel) -> str:
+    """What the body of a model calls its cache."""
+    parameters = inspect.signature(model.body.forward).parameters
+    return next(name for name in CACHE_NAMES if name in parameters)
+
+
 def _read(given: Mapping[str, Any]) -> Call | None:
     """The call with these arguments; None where there is no input, which the model refuses."""
     token_ids, embeddings = given.get("input_ids"), given.get("inputs_embeds")
@@ -95,7 +104,8 @@ def _read(given: Mapping[str, Any]) -> Call | None:
         return None
     if any(name.startswith("cu_seq_lens") and given[name] is not None for name in given):
         raise TaskVectorsError(f"the rows of this call are packed. {ONE_PROMPT_A_ROW}")
-    cache, position_ids = given.get("past_key_values"), given.get("position_ids")
+    cache = next((given[name] for name in CACHE_NAMES if given.get(name) is not None), None)
+    position_ids = given.get("position_ids")
     cached = 0 if cache is None else int(cache.get_seq_length())
     return Call(
         n_rows=rows,

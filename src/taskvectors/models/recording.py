@@ -18,6 +18,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from taskvectors.models.calls import cache_name
 from taskvectors.models.language_model import LanguageModel
 from taskvectors.models.sites import Component, reading
 
@@ -112,8 +113,8 @@ def record(
                 input_ids=tokens.prefix,
                 attention_mask=visible[:, :width].long(),
                 position_ids=position[:, :width],
-                past_key_values=cache,
                 use_cache=True,
+                **{cache_name(model): cache},
             )
             make_read_only(cache)
         for block in model.blocks:
@@ -127,8 +128,8 @@ def record(
             input_ids=tokens.suffix,
             attention_mask=visible.long(),
             position_ids=position[:, width:],
-            past_key_values=cache,
             use_cache=cache is not None,
+            **{cache_name(model): cache},
         )
     masks: dict[int, Tensor | None] = {}
     layers = []
