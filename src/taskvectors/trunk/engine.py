@@ -7,7 +7,8 @@ later positions only. Branches of one prompt run side by side and do not see eac
 where it first differs.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -28,6 +29,7 @@ from taskvectors.trunk.cut import Columns, Cut, cut_prompts
 from taskvectors.trunk.edits import (
     Branch,
     Edit,
+    Operation,
     Position,
     check_edit,
     earliest_layer,
@@ -294,10 +296,9 @@ class _Plan:
         return [(component, partial(self._apply, chosen)) for component, chosen in found.items()]
 
     def _apply(self, chosen: Sequence[tuple[int, Edit]], state: Tensor) -> Tensor:
-        # in the order given; edits of one kind that follow each other are one kernel
-        for (_, is_one_head), group in groupby(
-            chosen, key=lambda at: (at[1].operation, at[1].head is not None)
-        ):
+        # in the order given; edits of one kind that follow each other are one kernel, but a branch
+        # that writes to a site again does so in the next: of two values there the later one stays
+        for (_, is_one_head, _), group in groupby(chosen, key=_rounds()):
             state = self._scatter(list(group), state, is_one_head=is_one_head)
         return state
 
@@ -310,7 +311,10 @@ class _Plan:
         operation = group[0][1].operation
         index, source = [], []
         for slot, edit in group:
-            columns = self.trunk.columns(edit.positions).select(self.group.rows)
+            at_all = self.trunk.columns(edit.positions)
+            if operation == "replace":
+                at_all.check_distinct(edit.positions)
+            columns = at_all.select(self.group.rows)
             token = (slot * self.group.suffix + columns.index) * n_heads + (edit.head or 0)
             index.append(token)
             source.append(self._source(edit, columns, state))
@@ -338,6 +342,20 @@ class _Plan:
         keep = columns.present.unsqueeze(-1)
         absent = value[:, :1].detach() if edit.operation == "replace" else torch.zeros_like(value)
         return torch.where(keep, value, absent)
+
+
+def _rounds() -> Callable[[tuple[int, Edit]], tuple[Operation, bool, int]]:
+    """A key by which edits that may be made at once are alike: operation, head or not, round."""
+    written: Counter[tuple[int, int | None]] = Counter()
+
+    def key(at: tuple[int, Edit]) -> tuple[Operation, bool, int]:
+        slot, edit = at
+        if edit.operation == "add":
+            return edit.operation, edit.head is not None, 0
+        written[slot, edit.head] += 1
+        return edit.operation, edit.head is not None, written[slot, edit.head]
+
+    return key
 
 
 def _tensors(layer: LayerRecord) -> list[Tensor]:
