@@ -96,6 +96,8 @@ class Compare:
         say = teller()
         say(f"The run is in {folder}; with --out and that folder it goes on if it is cut off")
         found = compare(config, folder, say=say, command=command_line())
+        if not self.no_report:
+            say("Writing the report, a few seconds")
         return shown_comparison(found, with_report=not self.no_report)
 
     def _controls(self) -> tuple[ControlName, ...]:

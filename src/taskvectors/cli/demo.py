@@ -53,5 +53,5 @@ class Demo:
         )
         say(f"The run is in {folder}; with --out and that folder it goes on if it is cut off")
         found = compare(config, folder, say=say, command=command_line())
-        say("Writing the report")
+        say("Writing the report, a few seconds")
         return shown_comparison(found, with_report=True)

@@ -34,8 +34,10 @@ from taskvectors.trunk import resolve_budget
 
 logger = logging.getLogger(__name__)
 
-BASELINES = ("zero-shot", "icl")
+_BASELINES = ("zero-shot", "icl")
 """Methods that only run prompts."""
+_TRAINED = ("other-task", "shuffled-labels", "learned-from-shots")
+"""Controls that train a vector."""
 
 Say = Callable[[str], None]
 
@@ -82,7 +84,10 @@ def compare(
     started = time.perf_counter()
     store = RunFolder(folder)
     store.open(config.model_dump(mode="json"))
-    say(f"Loading the model {config.model.source!r}")
+    say(
+        f"Loading the model {config.model.source!r}: some seconds, and a minute more the first time "
+        "where it has to be converted"
+    )
     model = config.model.load()
     test_model = None
     if config.test_dtype == "float32" and model.dtype != torch.float32:
@@ -266,7 +271,7 @@ class _Seed:
         what = (
             f"{len(validation)} validation and {len(test)} test prompts of {shots} demonstrations"
         )
-        if config.kind not in BASELINES:
+        if config.kind not in _BASELINES:
             asked.append(bench.prompts("train", bench.shots))
             what = (
                 f"states of up to {len(bench.task.train)} training prompts, then all its "
@@ -274,13 +279,15 @@ class _Seed:
                 f"{len(test)} test prompts"
             )
         expected = self.pace.of(*asked)
-        return f"{what}, {expected}" if expected else f"{what}; how long shows the pace of all else"
+        # the first run of all shows the pace of the others
+        return f"{what}, {expected or 'a few seconds to a minute'}"
 
     def _plan_of_control(self, name: str) -> str:
         """What a control is about to do, and for how long."""
         expected = self.pace.of(self.bench.prompts("test"))
-        takes = f", {expected} for scoring" if expected else ""
-        return f"a control, on {len(self.bench.task.test)} test prompts{takes}"
+        made = "trained as the vector was, then scored" if name in _TRAINED else "scored"
+        takes = f", {expected}" if expected else ""
+        return f"a control, {made} on {len(self.bench.task.test)} test prompts{takes}"
 
     def _keep(self, cell: _Cell) -> None:
         """Remember what was logged, and what was chosen, for controls and examples."""

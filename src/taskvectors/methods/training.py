@@ -26,7 +26,6 @@ from taskvectors.trunk.graph import GraphedLosses
 from taskvectors.trunk.memory import Kept, TrainingPlan, plan_training
 from taskvectors.vectors import Site
 
-
 _TIMED = 3
 """Steps after which it is said how long the others will take."""
 
