@@ -85,8 +85,8 @@ def compare(
     store = RunFolder(folder)
     store.open(config.model_dump(mode="json"))
     say(
-        f"Loading the model {config.model.source!r}: some seconds, and a minute more the first time "
-        "where it has to be converted"
+        f"Loading the model {config.model.source!r}: some seconds, and a minute more where it has "
+        "to be converted"
     )
     model = config.model.load()
     test_model = None
