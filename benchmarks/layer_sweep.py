@@ -3,10 +3,10 @@
     python benchmarks/layer_sweep.py [--json] [--rounds 3]
 
 Both train one vector per layer at the last token on the same 32 prompts of `capital`, embedded
-model, and build their trunk once, before the clock starts. Each side runs in a process of its own, in
-turns with the other: `*_s` is the median time of a step, `*_bytes` the peak of resident memory on top
-of the loaded model, trunk included. `ratio` and `memory_ratio` are one by one over at once: more than
-1 is in favour of the one pass.
+model, and build their trunk once, before the clock starts. Each side runs in a process of its own,
+in turns with the other: `*_s` is the median time of a step, `*_bytes` the peak of resident memory
+on top of the loaded model, trunk included. `ratio` and `memory_ratio` are one by one over at once:
+more than 1 is in favour of the one pass.
 """
 
 import argparse

@@ -25,7 +25,7 @@ from taskvectors.experiments.store import RunFolder
 from taskvectors.methods import METHODS, Candidate, Learned, Workbench
 from taskvectors.methods.choosing import choose, score_candidates
 from taskvectors.methods.controls import CONTROLS
-from taskvectors.methods.pace import Pace
+from taskvectors.methods.pace import Pace, n_tokens
 from taskvectors.methods.workbench import layer_name
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import shared_first_tokens
@@ -267,24 +267,24 @@ class _Seed:
                 f"{len(test)} test prompts; the time is told when a few steps have shown it"
             )
         shots = bench.shots if config.kind == "icl" else 0
-        asked = [bench.prompts("validation", shots), bench.prompts("test", shots)]
-        what = (
-            f"{len(validation)} validation and {len(test)} test prompts of {shots} demonstrations"
+        tokens = n_tokens(bench.prompts("validation", shots)) + n_tokens(
+            bench.prompts("test", shots)
         )
+        what = f"{len(validation)} validation and {len(test)} test prompts with {shots} shots"
         if config.kind not in _BASELINES:
-            asked.append(bench.prompts("train", bench.shots))
+            # with demonstrations and without; a demonstration is as long as a query
+            tokens += (bench.shots + 2) * n_tokens(bench.prompts("train"))
             what = (
                 f"states of up to {len(bench.task.train)} training prompts, then all its "
                 f"candidates on {len(validation)} validation prompts and the layers on "
                 f"{len(test)} test prompts"
             )
-        expected = self.pace.of(*asked)
         # the first run of all shows the pace of the others
-        return f"{what}, {expected or 'a few seconds to a minute'}"
+        return f"{what}, {self.pace.of(tokens) or 'a few seconds to a minute'}"
 
     def _plan_of_control(self, name: str) -> str:
         """What a control is about to do, and for how long."""
-        expected = self.pace.of(self.bench.prompts("test"))
+        expected = self.pace.of(n_tokens(self.bench.prompts("test")))
         made = "trained as the vector was, then scored" if name in _TRAINED else "scored"
         takes = f", {expected}" if expected else ""
         return f"a control, {made} on {len(self.bench.task.test)} test prompts{takes}"

@@ -18,12 +18,14 @@ class Pace:
         self.tokens += tokens
         self.seconds += seconds
 
-    def of(self, *prompts: Sequence[Prompt]) -> str:
-        """What running some prompts will take, in words; nothing where no run was seen yet."""
-        if not self.tokens:
-            return ""
-        tokens = sum(len(p.token_ids) + len(p.answer_ids) - 1 for some in prompts for p in some)
-        return roughly(self.seconds / self.tokens * tokens)
+    def of(self, tokens: int) -> str:
+        """What running some tokens will take, in words; nothing where no run was seen yet."""
+        return roughly(self.seconds / self.tokens * tokens) if self.tokens else ""
+
+
+def n_tokens(prompts: Sequence[Prompt]) -> int:
+    """Tokens that a plain run of some prompts with their answers takes."""
+    return sum(len(prompt.token_ids) + len(prompt.answer_ids) - 1 for prompt in prompts)
 
 
 def roughly(seconds: float) -> str:
@@ -37,5 +39,8 @@ def roughly(seconds: float) -> str:
         return "a few seconds"
     if seconds < 90:
         return f"about {round(seconds, -1) if seconds >= 10 else seconds:.0f} s"
-    hours, minutes = divmod(round(seconds / 60), 60)
-    return f"about {minutes} min" if not hours else f"about {hours} h {round(minutes, -1)} min"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"about {minutes} min"
+    hours, minutes = divmod(round(minutes, -1), 60)
+    return f"about {hours} h {minutes} min"
