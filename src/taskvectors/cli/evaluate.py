@@ -49,7 +49,6 @@ class Evaluate:
         own_seed = vector.origin.seed or 0
         seed = own_seed if self.seed is None else self.seed
         task = self.task.load(seed)
-        self._check_splits(vector, task, seed)
         model = loading.load()
         bench = Workbench(
             model=model,
@@ -68,6 +67,7 @@ class Evaluate:
             labels=bench.labels,
             memory=bench.memory,
         )
+        self._check_splits(vector, task, seed)
         effects = self._side_effects(bench, vector) if self.side_effects else {}
         rows = [
             _row(vector, strength, self.shots) | asdict(measures) | effects.get(strength, {})
