@@ -174,7 +174,8 @@ def _pieces(
     logits: Tensor, targets: Tensor, rows_at_once: int | None
 ) -> list[tuple[Tensor, Tensor]]:
     step = rows_at_once or len(targets)
-    return list(zip(logits.split(step), targets.split(step), strict=True))
+    starts = range(0, len(targets), step)
+    return [(logits[start : start + step], targets[start : start + step]) for start in starts]
 
 
 def _bias_merit(bias: Tensor, pieces: Sequence[tuple[Tensor, Tensor]]) -> tuple[float, float]:

@@ -124,7 +124,8 @@ def gemma_tokenizer(vocabulary: Vocabulary) -> Any:
         made.post_processor = processors.TemplateProcessing(
             single=f"{bos} $A", pair=f"{bos} $A {bos}:1 $B:1", special_tokens=[(bos, numbers[bos])]
         )
-    tokenizer: Any = PreTrainedTokenizerFast(tokenizer_object=made, padding_side="left", **names)
+    kind: Any = PreTrainedTokenizerFast
+    tokenizer = kind(tokenizer_object=made, padding_side="left", **names)
     tokenizer.chat_template = vocabulary.chat_template
     return tokenizer
 
