@@ -1,0 +1,1 @@
+"""Small in-context learners trained from scratch, in which task vectors form."""

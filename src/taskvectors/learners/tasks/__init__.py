@@ -1,0 +1,1 @@
+"""Synthetic task families: generators, exact baselines and metrics."""

@@ -1,0 +1,254 @@
+"""Statistics of the published generator, and the Bayes predictors against enumeration."""
+
+import itertools
+import math
+
+import pytest
+import torch
+
+from taskvectors.errors import TaskVectorsError
+from taskvectors.learners.tasks.ginc import (
+    DELIMITER,
+    GincConfig,
+    document_surprise,
+    draw_corpus,
+    draw_documents,
+    draw_ginc,
+    draw_prompts,
+    draw_segments,
+    draw_trained,
+    prompt_predictor,
+)
+
+N_STATES = 6
+
+
+@pytest.fixture(scope="module")
+def published(seeded):
+    return draw_ginc(GincConfig(), seeded(1111))
+
+
+def test_the_published_world_has_the_published_shape(published):
+    assert published.memory.shape == (10, 10)
+    assert (published.memory[:, 0] == 0).all()
+    assert published.memory[:, 1:].min() >= 1
+    assert published.memory[:, 1:].max() <= 49
+    assert published.start.shape == (10, 100)
+    assert published.n_trained == 5
+    assert published.config.n_tokens == 51
+    # exp(0.05) / exp(-0.05) at most: a softmax of temperature 10 is nearly flat
+    assert (published.start.amax(dim=1) / published.start.amin(dim=1)).max() < math.exp(0.1)
+
+
+def test_transitions_are_slot_times_value_and_the_value_matrix_is_shared(published):
+    transition = published.models.transition
+    blocks = transition.reshape(10, 10, 10, 10, 10)  # [hmm, value, slot, next value, next slot]
+    slot_matrix, value_matrix = blocks.sum(dim=3)[:, 0], blocks.sum(dim=4)[:, :, 0]
+    assert torch.allclose(value_matrix, value_matrix[:1].expand_as(value_matrix))
+    assert not torch.allclose(slot_matrix[0], slot_matrix[1])
+    assert (value_matrix[0].diagonal() >= 0.9 - 1e-12).all()
+    rebuilt = torch.einsum("vw,hst->hvswt", value_matrix[0], slot_matrix)
+    assert torch.allclose(rebuilt, blocks)
+
+
+def test_mixing_weights_have_the_published_temperature(seeded):
+    ratios = []
+    for seed in range(30):
+        weights = draw_ginc(GincConfig(), seeded(seed)).slots.weights
+        ratios.append(weights.log().amax(dim=1) - weights.log().amin(dim=1))
+    spread = torch.cat(ratios).mean()  # ten times the range of 10 uniform draws: 10 * 9 / 11
+    assert float(spread) == pytest.approx(90 / 11, rel=0.03)
+
+
+def test_documents_follow_the_model_they_are_by(small_world, seeded):
+    hmm = torch.arange(2).repeat(4000)
+    tokens = draw_documents(small_world, hmm, 30, seeded(1)) - 1
+    models = small_world.models
+    for one in range(2):
+        own, emission = tokens[hmm == one], models.emission[one]
+        first = torch.bincount(own[:, 0], minlength=5) / 4000
+        assert torch.allclose(first.double(), models.start[one] @ emission, atol=0.03)
+        pairs = (own[:, -2] * 5 + own[:, -1]).bincount(minlength=25).reshape(5, 5) / 4000
+        joint = emission.T @ (models.transition[one] / N_STATES) @ emission  # states are uniform
+        assert torch.allclose(pairs.double(), joint, atol=0.03)
+
+
+def test_a_tenth_of_a_published_document_is_delimiters(published, seeded):
+    documents = draw_documents(published, draw_trained(published, 60, seeded(0)), 500, seeded(0))
+    assert float((documents == DELIMITER).float().mean()) == pytest.approx(0.1, abs=0.01)
+    assert documents.min() >= 1
+    assert documents.max() <= 50
+
+
+def test_the_corpus_is_documents_with_a_delimiter_after_each(small_world, seeded):
+    corpus = draw_corpus(small_world, 5, 20, seeded(3))
+    assert corpus.shape == (5 * 21,)
+    assert (corpus.reshape(5, 21)[:, -1] == DELIMITER).all()
+    assert torch.equal(corpus, draw_corpus(small_world, 5, 20, seeded(3)))
+    assert not torch.equal(corpus, draw_corpus(small_world, 5, 20, seeded(4)))
+
+
+def test_a_world_is_its_seed(seeded):
+    one, same, other = (draw_ginc(GincConfig(), seeded(seed)) for seed in (5, 5, 6))
+    assert torch.equal(one.models.transition, same.models.transition)
+    assert not torch.equal(one.memory, other.memory)
+
+
+def test_segments_begin_with_a_delimiter_and_go_on_as_the_model_does(small_world, seeded):
+    hmm = torch.zeros(4000, dtype=torch.long)
+    segments = draw_segments(small_world, hmm, 3, seeded(2))
+    assert segments.shape == (4000, 4)
+    assert (segments[:, 0] == DELIMITER).all()
+    delimiter_states = torch.zeros(N_STATES).double()
+    delimiter_states[::3] = 0.5
+    after = delimiter_states @ small_world.models.transition[0] @ small_world.models.emission[0]
+    shares = torch.bincount(segments[:, 1] - 1, minlength=5) / 4000
+    assert torch.allclose(shares.double(), after, atol=0.03)
+
+
+@pytest.mark.parametrize("kind", ["id", "ood-hmm", "ood-slots"])
+@pytest.mark.parametrize(("n_examples", "length"), [(0, 3), (4, 3), (2, 5)])
+def test_prompts_are_examples_joined_by_delimiters(published, seeded, kind, n_examples, length):
+    prompts = draw_prompts(
+        published, kind, 40, n_examples=n_examples, example_length=length, generator=seeded(1)
+    )
+    assert prompts.tokens.shape == (40, n_examples * (length + 1) + length - 1)
+    assert (prompts.tokens[:, length :: length + 1] == DELIMITER).all()
+    is_trained = prompts.hmm < 5
+    assert bool(is_trained.all() if kind == "id" else (~is_trained).all())
+    assert prompts.labels.max() <= 50
+
+
+def test_slot_patterns_keep_the_value_and_avoid_the_delimiter(published, seeded):
+    prompts = draw_prompts(
+        published, "ood-slots", 200, n_examples=3, example_length=5, generator=seeded(1)
+    )
+    rows = [set(row.tolist()) for row in published.memory[:, 1:] + 1]
+    for example in prompts.tokens[:, :6].tolist():
+        assert example[5] == DELIMITER
+        assert any(set(example[:5]) <= row for row in rows)
+
+
+def test_examples_of_a_prompt_share_the_start_slot_and_not_the_value(published, seeded):
+    prompts = draw_prompts(
+        published, "id", 300, n_examples=8, example_length=3, generator=seeded(2)
+    )
+    firsts = prompts.tokens[:, ::4] - 1
+    possible = (firsts[:, :, None, None] == published.memory[None, None, :, 1:]).any(dim=2)
+    assert possible.all(dim=1).any(dim=-1).all()  # one slot explains all first tokens
+    assert float(torch.tensor([len(set(row)) for row in firsts.tolist()]).float().mean()) > 4
+
+
+def naive_paths(world, hmm, starts, symbols):
+    """p(symbols | first state uniform over `starts`), over all paths of hidden states."""
+    model, total = world.models, 0.0
+    for path in itertools.product(range(N_STATES), repeat=len(symbols)):
+        if path[0] not in starts:
+            continue
+        p = 1 / len(starts)
+        for before, after in itertools.pairwise(path):
+            p *= float(model.transition[hmm, before, after])
+        for state, symbol in zip(path, symbols, strict=True):
+            p *= float(model.emission[hmm, state, symbol])
+        total += p
+    return total
+
+
+def test_labels_are_the_likeliest_answers_to_the_query_alone(small_world, seeded):
+    for kind in ("id", "ood-slots"):
+        prompts = draw_prompts(
+            small_world, kind, 12, n_examples=1, example_length=3, generator=seeded(7)
+        )
+        for tokens, label, hmm in zip(prompts.tokens, prompts.labels, prompts.hmm, strict=True):
+            query = (tokens[-2:] - 1).tolist()
+            choices = []
+            for starts in ([1, 4], [2, 5]) if kind == "id" else (list(range(N_STATES)),):
+                scores = [naive_paths(small_world, hmm, starts, [*query, y]) for y in range(5)]
+                best = max(scores)
+                choices += [1 + y for y, s in enumerate(scores) if best > 0 and s > best - 1e-12]
+                choices += [-1] if best == 0 else []
+            assert int(label) in choices
+
+
+def test_the_bayes_predictor_is_the_sum_over_models_and_start_slots(small_world, seeded):
+    prompts = draw_prompts(
+        small_world, "id", 6, n_examples=2, example_length=3, generator=seeded(8)
+    )
+    found = prompt_predictor(small_world, prompts)
+    for row, tokens in enumerate((prompts.tokens - 1).tolist()):
+        shown, query = [tokens[0:3], tokens[4:7]], tokens[8:10]
+        joint = torch.zeros(5, dtype=torch.float64)
+        for hmm, slot in itertools.product(range(2), (1, 2)):
+            starts = [slot, slot + 3]
+            weight = math.prod(naive_paths(small_world, hmm, starts, one) for one in shown)
+            for y in range(5):
+                joint[y] += weight * naive_paths(small_world, hmm, starts, [*query, y])
+        assert float(found[row, 0]) == 0.0  # the end of text
+        assert torch.allclose(found[row, 1:], joint / joint.sum())
+
+
+def test_more_examples_bring_the_bayes_predictor_to_the_label(published, seeded):
+    accuracy = {}
+    for n_examples in (0, 16):
+        prompts = draw_prompts(
+            published, "id", 200, n_examples=n_examples, example_length=3, generator=seeded(0)
+        )
+        guess = prompt_predictor(published, prompts).argmax(dim=-1)
+        accuracy[n_examples] = float((guess == prompts.labels).float().mean())
+    assert accuracy[16] > 0.97
+    assert accuracy[0] < 0.8
+
+
+def test_the_predictor_refuses_prompts_that_no_model_can_have_written(published, seeded):
+    prompts = draw_prompts(
+        published, "ood-slots", 50, n_examples=4, example_length=8, generator=seeded(0)
+    )
+    with pytest.raises(TaskVectorsError, match="impossible"):
+        prompt_predictor(published, prompts)
+
+
+def test_impossible_queries_carry_no_label(published, seeded):
+    prompts = draw_prompts(
+        published, "ood-slots", 400, n_examples=0, example_length=8, generator=seeded(0)
+    )
+    share = float((prompts.labels == -1).float().mean())
+    assert 0.1 < share < 0.6
+    assert (prompts.labels[prompts.labels != -1] >= 1).all()
+
+
+@pytest.mark.parametrize("begin", ["document", "segment"])
+def test_document_surprise_is_the_mixtures_own(small_world, seeded, begin):
+    tokens = draw_documents(small_world, torch.tensor([0, 1, 1]), 4, seeded(5))
+    if begin == "segment":
+        tokens = draw_segments(small_world, torch.tensor([0, 1, 1]), 3, seeded(5))
+    found = document_surprise(small_world, tokens, begin=begin)
+    for row, symbols in enumerate((tokens - 1).tolist()):
+        before = 1.0
+        for end in range(1, 5):
+            total = 0.0
+            for hmm in range(2):
+                if begin == "segment":
+                    total += naive_paths(small_world, hmm, [0, 3], symbols[:end]) / 2
+                else:
+                    for state in range(N_STATES):
+                        start = float(small_world.start[hmm, state]) / 2
+                        total += start * naive_paths(small_world, hmm, [state], symbols[:end])
+            assert float(found[row, end - 1]) == pytest.approx(-math.log(total / before))
+            before = total
+
+
+def test_no_single_model_pays_less_than_the_mixture_on_average(small_world, seeded):
+    from taskvectors.learners.tasks.hmm import log_evidence
+
+    hmm = draw_trained(small_world, 200, seeded(0))
+    tokens = draw_documents(small_world, hmm, 60, seeded(1))
+    mixture = document_surprise(small_world, tokens, begin="document").sum(dim=1).mean()
+    each = -log_evidence(small_world.trained, tokens - 1)[:, :, -1]
+    told = each[torch.arange(200), hmm].mean()
+    assert float(told) < float(mixture) < float(told) + math.log(2) + 1e-9
+    assert (each.mean(dim=0) > mixture).all()
+
+
+def test_an_example_needs_an_input_and_an_answer(small_world, seeded):
+    with pytest.raises(TaskVectorsError, match="2 or more"):
+        draw_prompts(small_world, "id", 2, n_examples=1, example_length=1, generator=seeded(0))
