@@ -17,9 +17,9 @@ def seeded() -> Callable[[int], Any]:
 @pytest.fixture(scope="session")
 def small_world(seeded: Callable[[int], Any]) -> Any:
     """Six hidden states, five symbols, four models: small enough to enumerate."""
-    from taskvectors.learners.tasks.ginc import GincConfig, draw_ginc
+    from taskvectors.learners.tasks.ginc_world import WorldSizes, draw_world
 
-    sizes = GincConfig(
+    sizes = WorldSizes(
         n_symbols=5, n_values=2, n_slots=3, n_hmms=4, transition_temperature=0.5, value_identity=0.6
     )
-    return draw_ginc(sizes, seeded(0))
+    return draw_world(sizes, seeded(0))

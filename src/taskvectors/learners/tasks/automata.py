@@ -7,6 +7,7 @@ form: two automata have one language exactly when their tables are equal.
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -185,34 +186,42 @@ def walk_states(
 
 
 def mixture_predictor(
-    automata: Automata, tokens: Int[Tensor, "batch pos"], restart: int
-) -> Float[Tensor, "batch pos letter"]:
+    automata: Automata,
+    tokens: Int[Tensor, "batch pos"],
+    restart: int,
+    *,
+    of: Literal["probability", "legality"] = "probability",
+    first: int = 0,
+) -> Float[Tensor, "batch read letter"]:
     """Next letters for who knows the automata, but not which it is: Σ_a p(a | tokens) p(y | a).
 
-    All are equally likely at first. Where no automaton can have written the tokens, the row is
-    uniform. Exact for sequences of these automata, whatever the lengths of strings.
+    All are equally likely at first. Exact for sequences of these automata, whatever the lengths of
+    strings; where none of them can have written the tokens, all count alike.
 
     Args:
         automata: The automata a sequence may be by.
         tokens: Strings with `restart` between them; tokens that are no letters tell nothing else.
         restart: The token between strings.
+        of: Average the letters' probabilities, or 1 where a letter may come: the arg-max of that
+            is the letter that is likeliest to be legal.
+        first: Column of the first prediction.
     """
     n_automata, _, n_letters = automata.targets.shape
+    averaged = automata.probabilities if of == "probability" else automata.legal.float()
     every = torch.arange(n_automata, device=tokens.device)
     state = torch.zeros((len(tokens), n_automata), dtype=torch.long, device=tokens.device)
     log_weight = torch.zeros_like(state, dtype=torch.float32)
     log_probability = automata.probabilities.log()
     rows = []
-    for token in tokens.unbind(dim=1):
+    for column, token in enumerate(tokens.unbind(dim=1)):
         letter = token.clamp(max=n_letters - 1)[:, None]
         is_letter = (token < n_letters)[:, None]
-        gained = torch.where(is_letter, log_probability[every, state, letter], 0.0)
-        log_weight = log_weight + gained
+        log_weight = log_weight + torch.where(is_letter, log_probability[every, state, letter], 0.0)
         moved = torch.where(is_letter, automata.targets[every, state, letter].clamp(min=0), state)
         state = torch.where((token == restart)[:, None], 0, moved)
-        weight = torch.softmax(log_weight, dim=-1).nan_to_num(1 / n_automata)
-        row = torch.einsum("ba,bal->bl", weight, automata.probabilities[every, state])
-        rows.append(row / row.sum(dim=-1, keepdim=True))
+        if column >= first:
+            weight = torch.softmax(log_weight, dim=-1).nan_to_num(1 / n_automata)
+            rows.append(torch.einsum("ba,bal->bl", weight, averaged[every, state]))
     return torch.stack(rows, dim=1)
 
 

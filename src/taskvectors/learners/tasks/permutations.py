@@ -29,6 +29,12 @@ class PermutationMixtures:
         one_hot = torch.nn.functional.one_hot(self.permutations, n_states).to(self.weights.dtype)
         return torch.einsum("cm,cmst->cst", self.weights, one_hot)
 
+    def transposed(self) -> "PermutationMixtures":
+        """The chains with transposed matrices: these, backwards in time."""
+        return PermutationMixtures(
+            weights=self.weights, permutations=self.permutations.argsort(dim=-1)
+        )
+
     def with_identity(self, weight: float) -> "PermutationMixtures":
         """The same chains, staying where they are with a probability of `weight` at each step."""
         n_chains, _, n_states = self.permutations.shape

@@ -1,4 +1,4 @@
-"""RegBench: strings of a random automaton, one after another; what may come next is to be inferred.
+"""RegBench: strings of a random automaton, one after another; what may come next is inferred.
 
 An instance is a handful of strings of one automaton with a separator between them. The automata are
 drawn once and split once, so that those of a test were never trained on; instances are drawn anew.
@@ -20,7 +20,7 @@ from taskvectors.learners.tasks.automata import (
 )
 
 
-class RegBenchConfig(BaseModel):
+class InstanceSizes(BaseModel):
     """The sizes of the benchmark; the defaults are those of the released code. Both ends count."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -59,33 +59,33 @@ class RegBenchConfig(BaseModel):
 
 
 @dataclass(frozen=True, kw_only=True)
-class RegBench:
+class SplitAutomata:
     """The automata of one seed, by split; no language is in two of them."""
 
-    config: RegBenchConfig
+    sizes: InstanceSizes
     train: Automata
     validation: Automata
     test: Automata
 
 
-def draw_regbench(config: RegBenchConfig, generator: torch.Generator) -> RegBench:
+def draw_splits(sizes: InstanceSizes, generator: torch.Generator) -> SplitAutomata:
     """Distinct automata, dealt out to the splits in the order they were drawn.
 
     Raises:
         TaskVectorsError: The sizes do not allow so many different languages.
     """
-    n_seen = config.n_train + config.n_validation
-    automata = draw_distinct(n_seen + config.n_test, config.automata, generator)
-    return RegBench(
-        config=config,
-        train=automata[: config.n_train],
-        validation=automata[config.n_train : n_seen],
+    n_seen = sizes.n_train + sizes.n_validation
+    automata = draw_distinct(n_seen + sizes.n_test, sizes.automata, generator)
+    return SplitAutomata(
+        sizes=sizes,
+        train=automata[: sizes.n_train],
+        validation=automata[sizes.n_train : n_seen],
         test=automata[n_seen:],
     )
 
 
 def draw_instances(
-    config: RegBenchConfig,
+    sizes: InstanceSizes,
     automata: Automata,
     which: Int[Tensor, " batch"],
     generator: torch.Generator,
@@ -93,43 +93,68 @@ def draw_instances(
     """One instance of each automaton named, padded to the longest that there can be.
 
     Source: Akyürek et al. (2024), https://arxiv.org/abs/2401.12973, as its released code draws
-        them. Which separates training on fresh instances from the published way is the caller's
-        to say: `draw_corpus` draws one per automaton, to be shown in every epoch.
+        them.
     """
-    device, batch = generator.device, len(which)
-    most_strings, most_letters = config.strings[1], config.length[1]
+    most = sizes.strings[1]
+    n_strings = _between(sizes.strings, (len(which),), generator)
+    lengths = _between(sizes.length, (len(which), most), generator)
+    lengths = lengths.masked_fill(
+        torch.arange(most, device=generator.device) >= n_strings[:, None], 0
+    )
+    return join_strings(
+        sizes, draw_string_sets(automata, which, lengths, sizes.length[1], generator), lengths
+    )
 
-    def integers(bounds: tuple[int, int], *shape: int) -> Tensor:
-        shape = (batch, *shape)
-        return torch.randint(bounds[0], bounds[1] + 1, shape, generator=generator, device=device)
 
-    n_strings, lengths = integers(config.strings), integers(config.length, most_strings)
-    per_string = which.repeat_interleave(most_strings)
-    letters = draw_strings(automata, per_string, most_letters, generator)
-    letters = letters.reshape(batch, most_strings, most_letters)
-    number = torch.arange(most_strings, device=device)
-    place = torch.arange(most_letters + 1, device=device)
+def draw_string_sets(
+    automata: Automata,
+    which: Int[Tensor, " batch"],
+    lengths: Int[Tensor, "batch string"],
+    longest: int,
+    generator: torch.Generator,
+) -> Int[Tensor, "batch string letter"]:
+    """Several strings of each automaton named; letters behind a string's length mean nothing."""
+    each = which.repeat_interleave(lengths.shape[1])
+    return draw_strings(automata, each, longest, generator).view(*lengths.shape, longest)
+
+
+def join_strings(
+    sizes: InstanceSizes,
+    letters: Int[Tensor, "batch string letter"],
+    lengths: Int[Tensor, "batch string"],
+) -> Int[Tensor, "batch pos"]:
+    """Strings one after another with separators between them, padded to the longest possible.
+
+    Args:
+        sizes: Which tokens separator and padding are, and how long a string can be.
+        letters: The strings.
+        lengths: How many of the letters count; 0 for a string that is not there, at the end only.
+    """
+    batch, n_strings, longest = letters.shape
+    width = n_strings * (longest + 1) - 1
+    place = torch.arange(longest + 1, device=letters.device)
     begin = torch.cumsum(lengths + 1, dim=1) - lengths - 1
-    is_separator = (place == lengths[..., None]) & (number < n_strings[:, None] - 1)[..., None]
-    is_letter = (place < lengths[..., None]) & (number < n_strings[:, None])[..., None]
+    follows = torch.nn.functional.pad(lengths[:, 1:] > 0, (0, 1))  # another string comes after it
+    is_letter = place < lengths[..., None]
+    is_separator = (place == lengths[..., None]) & follows[..., None]
     letters = torch.nn.functional.pad(letters, (0, 1))
-    values = torch.where(is_separator, config.separator, letters)
+    values = torch.where(is_separator, sizes.separator, letters)
     # what is neither is written to one place behind the end, and cut off
-    target = torch.where(is_letter | is_separator, begin[..., None] + place, config.width)
-    tokens = torch.full((batch, config.width + 1), config.padding, device=device)
+    target = torch.where(is_letter | is_separator, begin[..., None] + place, width)
+    tokens = torch.full((batch, width + 1), sizes.padding, device=letters.device)
     return tokens.scatter(1, target.flatten(1), values.flatten(1))[:, :-1]
 
 
 def draw_corpus(
-    config: RegBenchConfig, automata: Automata, generator: torch.Generator
+    sizes: InstanceSizes, automata: Automata, generator: torch.Generator
 ) -> Int[Tensor, "automaton pos"]:
     """The published training set: one fixed instance of each automaton."""
     every = torch.arange(len(automata), device=generator.device)
-    return draw_instances(config, automata, every, generator)
+    return draw_instances(sizes, automata, every, generator)
 
 
 def draw_segments(
-    config: RegBenchConfig,
+    sizes: InstanceSizes,
     automata: Automata,
     which: Int[Tensor, " batch"],
     length: int,
@@ -137,18 +162,18 @@ def draw_segments(
 ) -> Int[Tensor, "batch pos"]:
     """A separator and a fresh string after it: `length` + 1 tokens."""
     strings = draw_strings(automata, which, length, generator)
-    return torch.nn.functional.pad(strings, (1, 0), value=config.separator)
+    return torch.nn.functional.pad(strings, (1, 0), value=sizes.separator)
 
 
 def trained_targets(
-    config: RegBenchConfig, tokens: Int[Tensor, "batch pos"]
+    sizes: InstanceSizes, tokens: Int[Tensor, "batch pos"]
 ) -> Bool[Tensor, "batch pos_less_1"]:
     """Where the next token counts, in the loss and in every measure: it is a letter."""
-    return tokens[:, 1:] < config.automata.n_letters
+    return tokens[:, 1:] < sizes.automata.n_letters
 
 
 def legal_letters(
-    config: RegBenchConfig,
+    sizes: InstanceSizes,
     automata: Automata,
     which: Int[Tensor, " batch"],
     tokens: Int[Tensor, "batch pos"],
@@ -157,7 +182,7 @@ def legal_letters(
 
     After a letter that may not come, none may.
     """
-    states = walk_states(automata, which, tokens, config.separator)
+    states = walk_states(automata, which, tokens, sizes.separator)
     legal = automata.legal[which[:, None], states.clamp(min=0)]
     return legal & (states >= 0)[..., None]
 
@@ -192,3 +217,10 @@ def total_variation(
     own = torch.nn.functional.pad(own, (0, probabilities.shape[-1] - own.shape[-1]))
     distance = (probabilities - own).abs().sum(dim=-1) / 2
     return (distance * counted).sum() / counted.sum()
+
+
+def _between(
+    bounds: tuple[int, int], shape: tuple[int, ...], generator: torch.Generator
+) -> Int[Tensor, "..."]:
+    low, high = bounds
+    return torch.randint(low, high + 1, shape, generator=generator, device=generator.device)

@@ -3,10 +3,10 @@
 A hidden state is a value (an entity) and a slot (a property), which move independently; its symbol
 is looked up in a memory table. A model is told from another by its slot matrix alone: that is the
 task a prompt has to reveal. Half of the models write the documents, the others are kept for out of
-distribution tests.
+distribution tests. This module draws; `ginc_bayes.py` has the predictors that need no learner.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Literal
 
@@ -19,8 +19,6 @@ from taskvectors.errors import TaskVectorsError
 from taskvectors.learners.tasks.hmm import (
     HiddenMarkovModels,
     forward_states,
-    log_evidence,
-    log_likelihood_by_start,
     next_symbol,
 )
 from taskvectors.learners.tasks.permutations import PermutationMixtures, draw_mixtures, walk
@@ -37,7 +35,7 @@ EXAMPLE_COUNTS = (0, 1, 2, 4, 8, 16, 32, 64, 128, 256)
 PromptKind = Literal["id", "ood-hmm", "ood-slots"]
 
 
-class GincConfig(BaseModel):
+class WorldSizes(BaseModel):
     """The sizes of the generator; the defaults are those of the published experiments."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -77,10 +75,23 @@ class Prompts:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Ginc:
+class Corpus:
+    """Documents that are drawn once and shown again and again."""
+
+    documents: Int[Tensor, "document pos"]
+    hmm: Int[Tensor, " document"]
+    """The model each is by."""
+
+    def stream(self) -> Int[Tensor, " pos"]:
+        """The text as it was published: one after another, a delimiter after each."""
+        return torch.nn.functional.pad(self.documents, (0, 1), value=DELIMITER).flatten()
+
+
+@dataclass(frozen=True, kw_only=True)
+class World:
     """One drawn world: the memory and all models. The first half of the models is in use."""
 
-    config: GincConfig
+    sizes: WorldSizes
     memory: Int[Tensor, "value slot"]
     """The symbol of each hidden state."""
     slots: PermutationMixtures
@@ -93,7 +104,7 @@ class Ginc:
     @property
     def n_trained(self) -> int:
         """How many models write the documents."""
-        return self.config.n_hmms // 2
+        return self.sizes.n_hmms // 2
 
     @cached_property
     def models(self) -> HiddenMarkovModels:
@@ -101,13 +112,13 @@ class Ginc:
         value, slot = self.values.matrices()[0], self.slots.matrices()
         n_states = self.start.shape[1]
         transition = torch.einsum("vw,hst->hvswt", value, slot).reshape(-1, n_states, n_states)
-        emission = torch.nn.functional.one_hot(self.memory.flatten(), self.config.n_symbols)
-        shape = (self.config.n_hmms, -1, -1)
+        emission = torch.nn.functional.one_hot(self.memory.flatten(), self.sizes.n_symbols)
+        shape = (self.sizes.n_hmms, -1, -1)
         return HiddenMarkovModels(
             start=self.start, transition=transition, emission=emission.double().expand(shape)
         )
 
-    @cached_property
+    @property
     def trained(self) -> HiddenMarkovModels:
         """The models that write the documents."""
         return self.some(slice(0, self.n_trained))
@@ -121,7 +132,7 @@ class Ginc:
         )
 
 
-def draw_ginc(config: GincConfig, generator: torch.Generator) -> Ginc:
+def draw_world(sizes: WorldSizes, generator: torch.Generator) -> World:
     """A world: memory, slot chains, the value chain and the first states' probabilities.
 
     Source: Xie et al. (2022), https://arxiv.org/abs/2111.02080, as its released code draws them
@@ -129,45 +140,43 @@ def draw_ginc(config: GincConfig, generator: torch.Generator) -> Ginc:
         each seed.
     """
     device = generator.device
-    shape = (config.n_values, config.n_slots)
-    memory = torch.randint(1, config.n_symbols, shape, generator=generator, device=device)
+    shape = (sizes.n_values, sizes.n_slots)
+    memory = torch.randint(1, sizes.n_symbols, shape, generator=generator, device=device)
     memory[:, 0] = 0
-    temperature = config.transition_temperature
-    slots = draw_mixtures(config.n_hmms, config.n_slots, temperature, generator)
-    values = draw_mixtures(1, config.n_values, temperature, generator)
+    temperature = sizes.transition_temperature
+    slots = draw_mixtures(sizes.n_hmms, sizes.n_slots, temperature, generator)
+    values = draw_mixtures(1, sizes.n_values, temperature, generator)
     uniform = torch.rand(
-        (config.n_hmms, config.n_values * config.n_slots),
+        (sizes.n_hmms, sizes.n_values * sizes.n_slots),
         generator=generator,
         device=device,
         dtype=torch.float64,
     )
-    return Ginc(
-        config=config,
+    return World(
+        sizes=sizes,
         memory=memory,
         slots=slots,
-        values=values.with_identity(config.value_identity),
-        start=torch.softmax((uniform - 0.5) / config.start_temperature, dim=-1),
+        values=values.with_identity(sizes.value_identity),
+        start=torch.softmax((uniform - 0.5) / sizes.start_temperature, dim=-1),
     )
 
 
 def draw_documents(
-    world: Ginc, hmm: Int[Tensor, " batch"], length: int, generator: torch.Generator
+    world: World, hmm: Int[Tensor, " batch"], length: int, generator: torch.Generator
 ) -> Int[Tensor, "batch pos"]:
     """Documents of `length` tokens, each by the model named for it."""
     state = torch.multinomial(world.start[hmm], 1, generator=generator).squeeze(1)
-    value, slot = state // world.config.n_slots, state % world.config.n_slots
+    value, slot = state // world.sizes.n_slots, state % world.sizes.n_slots
     return _roll(world, hmm, (value, slot), length, generator)
 
 
-def draw_trained(world: Ginc, n: int, generator: torch.Generator) -> Int[Tensor, " batch"]:
+def draw_trained(world: World, n: int, generator: torch.Generator) -> Int[Tensor, " batch"]:
     """One of the models that write documents for each of `n` sequences, uniformly."""
     return torch.randint(world.n_trained, (n,), generator=generator, device=generator.device)
 
 
-def draw_corpus(
-    world: Ginc, n_documents: int, length: int, generator: torch.Generator
-) -> Int[Tensor, " pos"]:
-    """A fixed corpus as it was published: documents one after another, a delimiter after each.
+def draw_corpus(world: World, n_documents: int, length: int, generator: torch.Generator) -> Corpus:
+    """A fixed corpus as it was published.
 
     Args:
         world: The world.
@@ -175,25 +184,37 @@ def draw_corpus(
         length: Tokens of a document: 10,240, and 1,024 for validation.
         generator: Where randomness comes from.
     """
-    documents = draw_documents(
-        world, draw_trained(world, n_documents, generator), length, generator
-    )
-    return torch.nn.functional.pad(documents, (0, 1), value=DELIMITER).flatten()
+    hmm = draw_trained(world, n_documents, generator)
+    return Corpus(documents=draw_documents(world, hmm, length, generator), hmm=hmm)
 
 
 def draw_segments(
-    world: Ginc, hmm: Int[Tensor, " batch"], length: int, generator: torch.Generator
+    world: World, hmm: Int[Tensor, " batch"], length: int, generator: torch.Generator
 ) -> Int[Tensor, "batch pos"]:
     """What a model writes from a delimiter on, the delimiter included: `length` + 1 tokens.
 
     The value at the delimiter is uniform, as it is in a long document.
     """
-    value = _uniform(world.config.n_values, hmm.shape, generator)
+    value = _uniform(world.sizes.n_values, hmm.shape, generator)
     return _roll(world, hmm, (value, torch.zeros_like(value)), length + 1, generator)
 
 
+def draw_histories(
+    world: World, hmm: Int[Tensor, " batch"], length: int, generator: torch.Generator
+) -> Int[Tensor, "batch pos"]:
+    """`length` tokens of long documents, after which a delimiter comes.
+
+    They are drawn backwards from the delimiter: a chain whose stationary distribution is uniform
+    has its transposed matrix backwards in time.
+    """
+    value = _uniform(world.sizes.n_values, hmm.shape, generator)
+    backwards = replace(world, slots=world.slots.transposed(), values=world.values.transposed())
+    tokens = _roll(backwards, hmm, (value, torch.zeros_like(value)), length + 1, generator)
+    return tokens[:, 1:].flip(1)
+
+
 def draw_prompts(
-    world: Ginc,
+    world: World,
     kind: PromptKind,
     n: int,
     *,
@@ -227,11 +248,11 @@ def draw_prompts(
         )
     first, count = (0, world.n_trained) if kind == "id" else (world.n_trained, world.n_trained)
     hmm = first + _uniform(count, (n,), generator)
-    start_slot = 1 + _uniform(world.config.n_slots - 1, (n,), generator)
+    start_slot = 1 + _uniform(world.sizes.n_slots - 1, (n,), generator)
     shape = (n, n_examples + 1)
-    value = _uniform(world.config.n_values, shape, generator)
+    value = _uniform(world.sizes.n_values, shape, generator)
     if kind == "ood-slots":
-        slot = 1 + _uniform(world.config.n_slots - 1, (*shape, example_length), generator)
+        slot = 1 + _uniform(world.sizes.n_slots - 1, (*shape, example_length), generator)
         examples = world.memory[value[..., None], slot] + 1
     else:
         per_example = (value.flatten(), start_slot.repeat_interleave(n_examples + 1))
@@ -248,71 +269,12 @@ def draw_prompts(
     )
 
 
-def document_surprise(
-    world: Ginc, tokens: Int[Tensor, "batch pos"], *, begin: Literal["document", "segment"]
-) -> Float[Tensor, "batch pos"]:
-    """What the Bayes predictor pays for each token, in nats: no predictor pays less on average.
-
-    Σ_h p(h | tokens before) p(token | tokens before, h), over the models that write documents.
-
-    Args:
-        world: The world.
-        tokens: Whole documents, or segments from their delimiter on.
-        begin: What the first state is drawn from: a model's own first states, or a uniform value
-            in the delimiter's slot.
-    """
-    log_start = None
-    if begin == "segment":
-        by_slot = torch.zeros_like(world.trained.start[:1])
-        by_slot[:, :: world.config.n_slots] = 1 / world.config.n_values
-        log_start = by_slot.log()[None].expand(-1, world.n_trained, -1)
-    evidence = log_evidence(world.trained, tokens - 1, log_start).logsumexp(dim=1)
-    total = evidence - torch.tensor(float(world.n_trained), dtype=evidence.dtype).log()
-    return -torch.diff(total, dim=1, prepend=torch.zeros_like(total[:, :1]))
-
-
-def prompt_predictor(world: Ginc, prompts: Prompts) -> Float[Tensor, "batch token"]:
-    """The Bayes predictor of a prompt's next token: Σ_h p(h | prompt) p(y | prompt, h).
-
-    It knows how `id` prompts are made: a model, a start slot shared by all examples, and fresh
-    values. Both the model and the slot are inferred from the examples and the query.
-
-    Raises:
-        TaskVectorsError: A prompt is impossible under every model that writes documents.
-    """
-    length, n_slots = prompts.example_length, world.config.n_slots
-    n_prompts = prompts.tokens.shape[0]
-    # back to whole examples: [prompt, example, token and delimiter]; the answer is filled, then cut
-    padded = torch.nn.functional.pad(prompts.tokens, (0, 2), value=DELIMITER)
-    examples = padded.reshape(n_prompts, -1, length + 1)[..., :length] - 1
-    log_prior = _log_start_of_slots(world)[None]  # [1, hmm, state]
-    shown = examples[:, :-1].reshape(-1, length)
-    if len(shown):
-        by_state = log_likelihood_by_start(world.trained, shown)
-        by_slot = by_state.view(*by_state.shape[:2], -1, n_slots).logsumexp(
-            dim=-2
-        )  # mean over values, ...
-        by_slot = by_slot.view(n_prompts, -1, *by_slot.shape[1:]).sum(dim=1)  # ... up to a constant
-        log_prior = log_prior + by_slot.repeat(1, 1, world.config.n_values)
-    *_, states = forward_states(
-        world.trained, examples[:, -1, : length - 1], log_prior.expand(n_prompts, -1, -1)
-    )
-    joint = next_symbol(world.trained, states).logsumexp(dim=1)
-    total = joint.logsumexp(dim=-1, keepdim=True)
-    if total.isneginf().any():
-        raise TaskVectorsError(
-            f"{int(total.isneginf().sum())} of {n_prompts} prompts are impossible under every "
-            "model of the documents, so there is no posterior; the predictor is for `id` prompts"
-        )
-    return torch.nn.functional.pad((joint - total).exp(), (1, 0))
-
-
 def _uniform(high: int, shape: tuple[int, ...], generator: torch.Generator) -> Int[Tensor, "..."]:
     return torch.randint(high, shape, generator=generator, device=generator.device)
 
 
 def _roll(
-    world: Ginc,
+    world: World,
     hmm: Int[Tensor, " batch"],
     start: tuple[Int[Tensor, " batch"], Int[Tensor, " batch"]],
     length: int,
@@ -325,15 +287,8 @@ def _roll(
     return world.memory[values, slots] + 1
 
 
-def _log_start_of_slots(world: Ginc) -> Float[Tensor, "hmm state"]:
-    """The first state of an example: any value, any slot but the delimiter's."""
-    slot = torch.arange(world.start.shape[1], device=world.start.device) % world.config.n_slots
-    weight = (slot > 0).double() / ((world.config.n_slots - 1) * world.config.n_values)
-    return weight.log().expand(world.n_trained, -1)
-
-
 def _likeliest(
-    world: Ginc,
+    world: World,
     hmm: Int[Tensor, " batch"],
     query: Int[Tensor, "batch pos"],
     start_slot: Int[Tensor, " batch"] | None,
@@ -342,9 +297,9 @@ def _likeliest(
     state = torch.arange(world.start.shape[1], device=query.device)
     allowed = torch.ones_like(query[:, :1], dtype=torch.bool).expand(-1, len(state))
     if start_slot is not None:
-        allowed = state % world.config.n_slots == start_slot[:, None]
+        allowed = state % world.sizes.n_slots == start_slot[:, None]
     labels = torch.full_like(hmm, -1)
-    for one in range(world.config.n_hmms):
+    for one in range(world.sizes.n_hmms):
         rows = (hmm == one).nonzero().squeeze(1)
         model = world.some(slice(one, one + 1))
         log_start = allowed[rows].double().log()[:, None]

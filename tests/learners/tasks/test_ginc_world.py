@@ -7,17 +7,17 @@ import pytest
 import torch
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.learners.tasks.ginc import (
+from taskvectors.learners.tasks.ginc_bayes import document_surprise, prompt_predictor
+from taskvectors.learners.tasks.ginc_world import (
     DELIMITER,
-    GincConfig,
-    document_surprise,
+    WorldSizes,
     draw_corpus,
     draw_documents,
-    draw_ginc,
+    draw_histories,
     draw_prompts,
     draw_segments,
     draw_trained,
-    prompt_predictor,
+    draw_world,
 )
 
 N_STATES = 6
@@ -25,7 +25,7 @@ N_STATES = 6
 
 @pytest.fixture(scope="module")
 def published(seeded):
-    return draw_ginc(GincConfig(), seeded(1111))
+    return draw_world(WorldSizes(), seeded(1111))
 
 
 def test_the_published_world_has_the_published_shape(published):
@@ -35,7 +35,7 @@ def test_the_published_world_has_the_published_shape(published):
     assert published.memory[:, 1:].max() <= 49
     assert published.start.shape == (10, 100)
     assert published.n_trained == 5
-    assert published.config.n_tokens == 51
+    assert published.sizes.n_tokens == 51
     # exp(0.05) / exp(-0.05) at most: a softmax of temperature 10 is nearly flat
     assert (published.start.amax(dim=1) / published.start.amin(dim=1)).max() < math.exp(0.1)
 
@@ -54,7 +54,7 @@ def test_transitions_are_slot_times_value_and_the_value_matrix_is_shared(publish
 def test_mixing_weights_have_the_published_temperature(seeded):
     ratios = []
     for seed in range(30):
-        weights = draw_ginc(GincConfig(), seeded(seed)).slots.weights
+        weights = draw_world(WorldSizes(), seeded(seed)).slots.weights
         ratios.append(weights.log().amax(dim=1) - weights.log().amin(dim=1))
     spread = torch.cat(ratios).mean()  # ten times the range of 10 uniform draws: 10 * 9 / 11
     assert float(spread) == pytest.approx(90 / 11, rel=0.03)
@@ -82,14 +82,16 @@ def test_a_tenth_of_a_published_document_is_delimiters(published, seeded):
 
 def test_the_corpus_is_documents_with_a_delimiter_after_each(small_world, seeded):
     corpus = draw_corpus(small_world, 5, 20, seeded(3))
-    assert corpus.shape == (5 * 21,)
-    assert (corpus.reshape(5, 21)[:, -1] == DELIMITER).all()
-    assert torch.equal(corpus, draw_corpus(small_world, 5, 20, seeded(3)))
-    assert not torch.equal(corpus, draw_corpus(small_world, 5, 20, seeded(4)))
+    assert (corpus.hmm < small_world.n_trained).all()
+    stream = corpus.stream()
+    assert stream.shape == (5 * 21,)
+    assert (stream.reshape(5, 21)[:, -1] == DELIMITER).all()
+    assert torch.equal(stream, draw_corpus(small_world, 5, 20, seeded(3)).stream())
+    assert not torch.equal(stream, draw_corpus(small_world, 5, 20, seeded(4)).stream())
 
 
 def test_a_world_is_its_seed(seeded):
-    one, same, other = (draw_ginc(GincConfig(), seeded(seed)) for seed in (5, 5, 6))
+    one, same, other = (draw_world(WorldSizes(), seeded(seed)) for seed in (5, 5, 6))
     assert torch.equal(one.models.transition, same.models.transition)
     assert not torch.equal(one.memory, other.memory)
 
@@ -104,6 +106,23 @@ def test_segments_begin_with_a_delimiter_and_go_on_as_the_model_does(small_world
     after = delimiter_states @ small_world.models.transition[0] @ small_world.models.emission[0]
     shares = torch.bincount(segments[:, 1] - 1, minlength=5) / 4000
     assert torch.allclose(shares.double(), after, atol=0.03)
+
+
+def test_histories_are_what_comes_before_a_delimiter(small_world, seeded):
+    """Drawn backwards, they are the documents that happen to go on with a delimiter."""
+    which = torch.zeros(40000, dtype=torch.long)
+    model = small_world.models
+    backwards = draw_histories(small_world, which[:8000], 2, seeded(3)) - 1
+    shares = (backwards[:, 0] * 5 + backwards[:, 1]).bincount(minlength=25) / 8000
+    expected = torch.zeros(5, 5, dtype=torch.float64)
+    for path in itertools.product(range(N_STATES), repeat=3):
+        p = 1 / N_STATES
+        for before, after in itertools.pairwise(path):
+            p *= float(model.transition[0, before, after])
+        if path[2] % 3 == 0:
+            one, two = (int(model.emission[0, state].argmax()) for state in path[:2])
+            expected[one, two] += p
+    assert torch.allclose(shares.double(), (expected / expected.sum()).flatten(), atol=0.02)
 
 
 @pytest.mark.parametrize("kind", ["id", "ood-hmm", "ood-slots"])

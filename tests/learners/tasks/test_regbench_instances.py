@@ -5,19 +5,19 @@ import torch
 
 from taskvectors.learners.tasks.automata import Automata, AutomatonSizes, draw_distinct
 from taskvectors.learners.tasks.ngram import backoff_predictor
-from taskvectors.learners.tasks.regbench import (
-    RegBenchConfig,
+from taskvectors.learners.tasks.regbench_instances import (
+    InstanceSizes,
     automaton_accuracy,
     draw_corpus,
     draw_instances,
-    draw_regbench,
     draw_segments,
+    draw_splits,
     legal_letters,
     total_variation,
     trained_targets,
 )
 
-SMALL = RegBenchConfig(
+SMALL = InstanceSizes(
     automata=AutomatonSizes(states=(4, 6), alphabet=(4, 6), n_letters=6),
     n_train=40,
     n_validation=10,
@@ -29,15 +29,15 @@ SMALL = RegBenchConfig(
 
 @pytest.fixture(scope="module")
 def bench(seeded):
-    return draw_regbench(SMALL, seeded(0))
+    return draw_splits(SMALL, seeded(0))
 
 
-def strings_of(config, row):
+def strings_of(sizes, row):
     """The strings of an instance, by splitting at the separators."""
-    body = [token for token in row.tolist() if token != config.padding]
+    body = [token for token in row.tolist() if token != sizes.padding]
     strings = [[]]
     for token in body:
-        if token == config.separator:
+        if token == sizes.separator:
             strings.append([])
         else:
             strings[-1].append(token)
@@ -45,16 +45,16 @@ def strings_of(config, row):
 
 
 def test_published_instances_have_the_published_statistics(seeded):
-    config = RegBenchConfig()
-    assert (config.width, config.n_tokens) == (949, 20)
-    automata = draw_distinct(50, config.automata, seeded(1))
+    sizes = InstanceSizes()
+    assert (sizes.width, sizes.n_tokens) == (949, 20)
+    automata = draw_distinct(50, sizes.automata, seeded(1))
     which = torch.arange(50).repeat(6)
-    tokens = draw_instances(config, automata, which, seeded(2))
-    used = (tokens != config.padding).sum(dim=1)
+    tokens = draw_instances(sizes, automata, which, seeded(2))
+    used = (tokens != sizes.padding).sum(dim=1)
     assert float(used.float().mean()) == pytest.approx(14.5 * 26 - 1, rel=0.04)
     counts, lengths = [], []
     for row in tokens:
-        strings = strings_of(config, row)
+        strings = strings_of(sizes, row)
         counts.append(len(strings))
         lengths += map(len, strings)
     assert (min(counts), max(counts)) == (10, 19)
@@ -77,7 +77,7 @@ def test_no_language_is_in_two_splits(bench):
 
 
 def test_everything_is_its_seed(bench, seeded):
-    again, other = draw_regbench(SMALL, seeded(0)), draw_regbench(SMALL, seeded(1))
+    again, other = draw_splits(SMALL, seeded(0)), draw_splits(SMALL, seeded(1))
     assert torch.equal(bench.test.targets, again.test.targets)
     assert not torch.equal(bench.test.targets, other.test.targets)
     one, same, fresh = (draw_corpus(SMALL, bench.train, seeded(s)) for s in (4, 4, 5))
