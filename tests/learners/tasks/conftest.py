@@ -23,3 +23,11 @@ def small_world(seeded: Callable[[int], Any]) -> Any:
         n_symbols=5, n_values=2, n_slots=3, n_hmms=4, transition_temperature=0.5, value_identity=0.6
     )
     return draw_world(sizes, seeded(0))
+
+
+@pytest.fixture(scope="session")
+def published(seeded: Callable[[int], Any]) -> Any:
+    """A GINC world of the published sizes."""
+    from taskvectors.learners.tasks.ginc_world import WorldSizes, draw_world
+
+    return draw_world(WorldSizes(), seeded(1111))

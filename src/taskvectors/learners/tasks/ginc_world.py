@@ -82,6 +82,10 @@ class Corpus:
     hmm: Int[Tensor, " document"]
     """The model each is by."""
 
+    def to(self, device: torch.device) -> "Corpus":
+        """The same on a device."""
+        return Corpus(documents=self.documents.to(device), hmm=self.hmm.to(device))
+
     def stream(self) -> Int[Tensor, " pos"]:
         """The text as it was published: one after another, a delimiter after each."""
         return torch.nn.functional.pad(self.documents, (0, 1), value=DELIMITER).flatten()
@@ -100,6 +104,16 @@ class World:
     """One chain, shared by all models."""
     start: Float[Tensor, "hmm state"]
     """Probability of each first state; state = value · n_slots + slot."""
+
+    def to(self, device: torch.device) -> "World":
+        """The same on a device."""
+        return replace(
+            self,
+            memory=self.memory.to(device),
+            slots=self.slots.to(device),
+            values=self.values.to(device),
+            start=self.start.to(device),
+        )
 
     @property
     def n_trained(self) -> int:

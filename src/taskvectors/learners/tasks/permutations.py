@@ -29,6 +29,12 @@ class PermutationMixtures:
         one_hot = torch.nn.functional.one_hot(self.permutations, n_states).to(self.weights.dtype)
         return torch.einsum("cm,cmst->cst", self.weights, one_hot)
 
+    def to(self, device: torch.device) -> "PermutationMixtures":
+        """The same on a device."""
+        return PermutationMixtures(
+            weights=self.weights.to(device), permutations=self.permutations.to(device)
+        )
+
     def transposed(self) -> "PermutationMixtures":
         """The chains with transposed matrices: these, backwards in time."""
         return PermutationMixtures(
