@@ -1,0 +1,86 @@
+"""Named settings per family. All are ours: the sizes of Yang et al. (2025) are not known to us.
+
+`cpu` is small enough for two cores and large enough for the claims to show. `paper` has the sizes
+of the code that the paper builds on, where those were published, and is for a GPU.
+"""
+
+from typing import Literal
+
+from taskvectors.learners.config import Curriculum, TrainingConfig
+from taskvectors.learners.model import LearnerShape
+from taskvectors.learners.variants import VariantsConfig
+
+PresetName = Literal["cpu", "paper"]
+
+_SMALL = LearnerShape(n_layers=4, d_model=64, n_heads=4)
+_LARGE = LearnerShape(n_layers=12, d_model=256, n_heads=8)
+
+# Garg et al. (2022): 12 layers, 8 heads, width 256, learning rate 1e-4, batch 64, 500,000 steps,
+# dimensions 5 to 20 and points 11 to 41; l* over every second layer, and where both losses begin,
+# are our choice
+_GARG = TrainingConfig(
+    shape=_LARGE,
+    steps=500_000,
+    tvp_from=250_000,
+    batch_size=64,
+    learning_rate=1e-4,
+    warmup_steps=0,
+    clip=None,
+    curriculum=Curriculum(every=2_000, dims=(5, 20, 1), demonstrations=(10, 40, 2)),
+    checkpoint_every=10_000,
+    measure_every=5_000,
+)
+
+PRESETS: dict[tuple[PresetName, str], VariantsConfig] = {
+    ("cpu", "offset"): VariantsConfig(
+        task="offset",
+        settings={"n_symbols": 11, "n_demonstrations": 6},
+        training=TrainingConfig(shape=_SMALL, steps=5_000, tvp_from=2_500, measure_every=250),
+    ),
+    ("cpu", "linear"): VariantsConfig(
+        task="linear",
+        settings={"n_dims": 2, "n_demonstrations": 6},
+        training=TrainingConfig(shape=_SMALL, steps=5_000, tvp_from=2_500, measure_every=250),
+    ),
+    ("cpu", "sinusoidal"): VariantsConfig(
+        task="sinusoidal",
+        settings={"n_dims": 2, "n_demonstrations": 6},
+        training=TrainingConfig(
+            shape=_SMALL, steps=6_000, tvp_from=3_000, learning_rate=2e-3, measure_every=250
+        ),
+    ),
+    ("paper", "offset"): VariantsConfig(
+        task="offset",
+        settings={"n_symbols": 101, "n_demonstrations": 20},
+        training=TrainingConfig(
+            shape=LearnerShape(n_layers=6, d_model=128, n_heads=4),
+            steps=50_000,
+            tvp_from=20_000,
+            batch_size=256,
+            learning_rate=5e-4,
+            warmup_steps=1_000,
+            checkpoint_every=5_000,
+            measure_every=1_000,
+        ),
+        tvp_layers=(None, 0, 1, 2, 3, 4),
+        seeds=(0, 1, 2),
+        with_shifts=True,
+    ),
+    ("paper", "linear"): VariantsConfig(
+        task="linear",
+        settings={"n_dims": 20, "n_demonstrations": 40},
+        training=_GARG,
+        tvp_layers=(None, 1, 3, 5, 7, 9),
+        seeds=(0, 1, 2),
+        with_shifts=True,
+    ),
+    ("paper", "sinusoidal"): VariantsConfig(
+        task="sinusoidal",
+        settings={"n_dims": 20, "n_demonstrations": 40},
+        training=_GARG,
+        tvp_layers=(None, 1, 3, 5, 7, 9),
+        seeds=(0, 1, 2),
+        with_shifts=True,
+    ),
+}
+"""By preset and family. Its fields are what a run starts from; flags change some of them."""
