@@ -9,7 +9,7 @@ from taskvectors.learners.tasks import family_names, load_family
 from taskvectors.learners.tasks.regbench_instances import legal_letters
 
 SMALL = {
-    "ginc": {"n_hmms": 6, "n_symbols": 12, "n_demonstrations": 4, "segment_length": 3},
+    "ginc": {"n_hmms": 40, "n_symbols": 12, "n_demonstrations": 4, "segment_length": 3},
     "regbench": {"n_train": 30, "n_test": 10, "strings": (3, 5), "segment_length": 4},
 }
 NAMES = list(SMALL)
@@ -107,7 +107,7 @@ def test_more_demonstrations_bring_the_optimum_down(family, seeded):
     errors = [
         float(family.trial(tasks, seeded(1), n).baselines["optimal"].mean()) for n in (1, 3, 6)
     ]
-    assert errors[0] > errors[1] > errors[2] >= 0
+    assert errors[0] > errors[1] >= errors[2] >= 0
     assert errors[2] < 0.1
 
 
