@@ -7,7 +7,7 @@ in `zxy` it sits at z, and y is predicted at x; in `xy` every site is a query, s
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, Protocol
+from typing import Literal, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Shaped
@@ -20,6 +20,7 @@ Format = Literal["xy", "xzy", "zxy", "xzyd"]
 _TAILS: dict[Format, str] = {"xy": "x", "xzy": "xz", "zxy": "zx", "xzyd": "xz"}
 
 
+@runtime_checkable
 class PairRows(Protocol):
     """How the pieces of a pair become rows of a sequence: token ids, or coordinates."""
 

@@ -3,13 +3,14 @@
 import importlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 from taskvectors.errors import TaskVectorsError
 
 TrackerName = Literal["trackio", "tensorboard"]
 
 
+@runtime_checkable
 class Tracker(Protocol):
     """Is told every point of a run."""
 
