@@ -8,7 +8,7 @@ import pytest
 
 @pytest.fixture(scope="session")
 def tiny_learner() -> Callable[..., Any]:
-    """`tiny_learner(task, body="gpt2", **settings)`: a learner of 3 layers that was never trained."""
+    """`tiny_learner(task, body="gpt2", **settings)`: 3 layers, never trained."""
     import torch
 
     from taskvectors.learners import Learner, LearnerShape, load_family

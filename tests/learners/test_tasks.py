@@ -128,9 +128,8 @@ def test_an_offset_sequence_is_written_as_its_format_says(
         assert episode.sites.shape[1] == 0
         return
     assert episode.sites[0].tolist() == sites
-    queries = [[x[2]], [int(episode.queries[0, 1][[c for c in (0, 1) if
-                episode.queries[0, 1, c] != Z][0]])]]  # fmt: skip
-    for number, (query,) in enumerate(queries):
+    last = int(episode.queries[0, 1, 1 if form == "zxy" else 0])
+    for number, query in enumerate((x[2], last)):
         tail = [Z, query] if form == "zxy" else [query, Z]
         assert episode.queries[0, number].tolist() == tail
         assert int(episode.query_targets[0, number, 0]) == (query + offset) % 11

@@ -39,8 +39,8 @@ class LearnerShape(BaseModel):
     n_heads: int = Field(default=4, ge=1)
     """Attention heads per block."""
     embedding_std: float = Field(default=0.02, gt=0)
-    """Standard deviation of the read-in at the start; GPT-2's own is that of all its weights. Larger
-    values let real-valued inputs outweigh positions from the first step."""
+    """Standard deviation of the read-in at the start; the default is that of GPT-2's other weights.
+    With more, real-valued inputs outweigh positions from the first step."""
     n_positions: int | None = None
     """Longest sequence; twice the trained one by default."""
 
