@@ -38,6 +38,9 @@ class LearnerShape(BaseModel):
     """Width of the residual stream."""
     n_heads: int = Field(default=4, ge=1)
     """Attention heads per block."""
+    embedding_std: float = Field(default=0.02, gt=0)
+    """Standard deviation of the read-in at the start; the default is that of GPT-2's other weights.
+    With more, real-valued inputs outweigh positions from the first step."""
     n_positions: int | None = None
     """Longest sequence; twice the trained one by default."""
 
@@ -63,6 +66,7 @@ class LearnerShape(BaseModel):
             hf: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
                 self._config(family), dtype=torch.float32
             )
+            hf.get_input_embeddings().weight.data.normal_(std=self.embedding_std)
         return hf.train()
 
     def _config(self, family: TaskFamily) -> Any:

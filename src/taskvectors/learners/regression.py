@@ -153,11 +153,12 @@ def ridge(
     Without a penalty it is least squares, and of least norm where the demonstrations are fewer than
     the dimensions.
     """
-    gram = (phi @ phi.transpose(1, 2)).double()
+    phi = phi.double()  # what float32 rounds would pass for directions of its own
+    gram = phi @ phi.transpose(1, 2)
     gram = gram + penalty * torch.eye(gram.shape[1], device=phi.device, dtype=gram.dtype)
     solved = torch.linalg.pinv(gram, rtol=1e-10, hermitian=True) @ y.double().unsqueeze(2)
-    weights = phi.transpose(1, 2).double() @ solved
-    predicted: Tensor = (weights[..., 0] * query).sum(dim=1)
+    weights = phi.transpose(1, 2) @ solved
+    predicted: Tensor = (weights[..., 0] * query.double()).sum(dim=1)
     return predicted.to(y.dtype)
 
 

@@ -72,4 +72,5 @@ def _correlations(values: Float[Tensor, "draw seed layer"]) -> Float[Tensor, " d
     layers = torch.arange(values.shape[-1], dtype=torch.double)
     layers = layers - layers.mean()
     scale = ranks.norm(dim=-1) * layers.norm()
-    return ((ranks * layers).sum(dim=-1) / scale.clamp(min=1e-12)).mean(dim=-1)
+    by_seed: Tensor = (ranks * layers).sum(dim=-1) / scale.clamp(min=1e-12)
+    return by_seed.mean(dim=-1)

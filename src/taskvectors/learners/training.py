@@ -105,9 +105,9 @@ def train(  # noqa: PLR0913  (what is trained, how, where to, and who is told)
     Raises:
         DataError: The folder holds another run, or `shared` has no shared steps.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    _check_same_run(folder, family_source, family, config)
     devices = devices or Devices()
+    folder.mkdir(parents=True, exist_ok=True)
+    _check_same_run(folder, family_source, family, config, is_main=devices.is_main)
     hf = config.shape.build(family, config.seed).to(devices.device)
     learner = Learner(
         hf=hf,
@@ -282,20 +282,28 @@ class _Run:
                     f"{self.config.tvp_from}; train it first"
                 )
         if not path.is_file():
-            (self.folder / METRICS).write_text("")
+            self._write_metrics()
             return
         held = torch.load(path, map_location=self.devices.device, weights_only=True)
         self.learner.hf.load_state_dict(held["weights"])
         self.optimizer.load_state_dict(held["optimizer"])
         self.step, self.metrics = held["step"], list(held["metrics"])
-        # points after the checkpoint are made again
-        lines = [json.dumps(point) + "\n" for point in self.metrics]
-        (self.folder / METRICS).write_text("".join(lines))
+        self._write_metrics()  # points after the checkpoint are made again
         self.say(f"going on from step {self.step}")
+
+    def _write_metrics(self) -> None:
+        if self.devices.is_main:
+            lines = [json.dumps(point) + "\n" for point in self.metrics]
+            (self.folder / METRICS).write_text("".join(lines))
 
 
 def _check_same_run(
-    folder: Path, family_source: str, family: TaskFamily, config: TrainingConfig
+    folder: Path,
+    family_source: str,
+    family: TaskFamily,
+    config: TrainingConfig,
+    *,
+    is_main: bool,
 ) -> None:
     """Note what the folder's run is, or raise if it is another one."""
     held: Any = family
@@ -310,4 +318,5 @@ def _check_same_run(
             f"{folder} holds a run with other settings; give a new folder, or the same settings to "
             "go on with it"
         )
-    path.write_text(json.dumps(asked, indent=1) + "\n")
+    if is_main:
+        path.write_text(json.dumps(asked, indent=1) + "\n")
