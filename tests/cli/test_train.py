@@ -77,6 +77,9 @@ def test_flags_change_fields_that_there_are() -> None:
         (["--task", "cubic"], "no family of tasks 'cubic'"),
         (["--task", "offset", "--learning-rate", "-1"], "--learning-rate"),
         (["--task", "offset", "--set", "format=yx"], "format = 'yx'"),
+        (["--task", "offset", "--layers", "2"], "layer 1 is no place for the vector"),
+        (["--task", "offset", "--width", "0"], "--width"),
+        (["--task", "offset", "--steps", "5"], "--icl-steps"),
     ],
 )
 def test_what_it_cannot_train_is_one_line(

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from taskvectors.errors import TaskVectorsError
+from taskvectors.errors import DataError, TaskVectorsError
 from taskvectors.learners import LearnerShape, TrainingConfig, family_names, load_family
 from taskvectors.learners.devices import Devices
 from taskvectors.learners.presets import PRESETS
@@ -70,6 +70,14 @@ def test_all_variants_are_trained_measured_and_kept(tmp_path: Path) -> None:
     repeated = run(tmp_path, say=again.append)
     assert repeated.rows == found.rows
     assert sum("finished before" in sentence for sentence in again) == 5
+
+
+def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"tvp_layers": (None,), "with_shifts": False})
+    run(tmp_path, config)
+    slower = config.training.model_copy(update={"learning_rate": 1e-5})
+    with pytest.raises(DataError, match="other settings"):
+        run(tmp_path, config.model_copy(update={"training": slower}))
 
 
 def test_a_format_without_a_place_for_the_vector_trains_vanilla_alone(tmp_path: Path) -> None:

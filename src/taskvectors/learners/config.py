@@ -77,5 +77,8 @@ class TrainingConfig(BaseModel):
                 f"so a learner of {self.shape.n_layers} layers takes 0 to {last}"
             )
         if self.tvp_from > self.steps:
-            raise ValueError(f"tvp_from {self.tvp_from} is after the last of {self.steps} steps")
+            raise ValueError(
+                f"{self.tvp_from} steps on L_ICL alone (tvp_from, --icl-steps) are more than all "
+                f"{self.steps} steps"
+            )
         return self

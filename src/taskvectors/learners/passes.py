@@ -96,8 +96,8 @@ def both_losses(
         episode.site_column,
         layer,
     )
-    read = torch.tensor(episode.query_reads, device=final.device)
-    logits = body.logits(final[:, read]).view(*episode.sites.shape, len(read), -1)
+    read = torch.stack([final[:, column] for column in episode.query_reads], dim=1)
+    logits = body.logits(read).view(*episode.sites.shape, read.shape[1], -1)
     prompted = family.losses(logits, episode.query_targets) * episode.query_weights
     return in_context, prompted
 

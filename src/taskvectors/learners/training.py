@@ -11,6 +11,7 @@ import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from tqdm.auto import tqdm
 
+from taskvectors._version import __version__
 from taskvectors.errors import DataError
 from taskvectors.learners.config import Curriculum, TrainingConfig
 from taskvectors.learners.devices import Devices
@@ -113,7 +115,7 @@ def train(  # noqa: PLR0913  (what is trained, how, where to, and who is told)
         hf=hf,
         family=family,
         family_source=family_source,
-        about={"training": config.model_dump(mode="json")},
+        about={"training": config.model_dump(mode="json"), "versions": _versions()},
     )
     run = _Run(
         learner=learner,
@@ -289,12 +291,19 @@ class _Run:
         self.optimizer.load_state_dict(held["optimizer"])
         self.step, self.metrics = held["step"], list(held["metrics"])
         self._write_metrics()  # points after the checkpoint are made again
-        self.say(f"going on from step {self.step}")
+        is_done = self.step >= self.config.steps
+        self.say("finished before" if is_done else f"going on from step {self.step}")
 
     def _write_metrics(self) -> None:
         if self.devices.is_main:
             lines = [json.dumps(point) + "\n" for point in self.metrics]
             (self.folder / METRICS).write_text("".join(lines))
+
+
+def _versions() -> dict[str, str]:
+    return {"taskvectors": __version__} | {
+        name: version(name) for name in ("torch", "transformers")
+    }
 
 
 def _check_same_run(

@@ -12,13 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.learners.config import TrainingConfig
 from taskvectors.learners.devices import Devices
 from taskvectors.learners.family import Extent, TaskFamily, generator_for
-from taskvectors.learners.model import Learner, is_learner
+from taskvectors.learners.model import Learner
 from taskvectors.learners.robustness import trend_on_layer
 from taskvectors.learners.rows import Row, curve_point, measured_rows, shifted_rows
 from taskvectors.learners.tasks import load_family
@@ -51,6 +51,17 @@ class VariantsConfig(BaseModel):
     """Trials that results are on."""
     with_shifts: bool = False
     """Run the out-of-distribution battery on every variant."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "VariantsConfig":
+        n_layers = self.training.shape.n_layers
+        for layer in self.tvp_layers:
+            if layer is not None and not 0 <= layer <= n_layers - 2:
+                raise ValueError(
+                    f"layer {layer} is no place for the vector of a learner of {n_layers} layers: "
+                    f"after it a block has to read the query, so it is 0 to {n_layers - 2}"
+                )
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,9 +198,6 @@ def _trained(  # noqa: PLR0913, PLR0917  (what `train` takes)
     tracker: TrackerName | None,
     say: Callable[[str], None],
 ) -> Learner:
-    if is_learner(out):
-        say(f"{variant.name}: finished before")
-        return Learner.load(out)
     opened = None if tracker is None else open_tracker(tracker, out)
     try:
         done = train(
