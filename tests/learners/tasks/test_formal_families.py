@@ -5,6 +5,8 @@ import torch
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.learners.family import HELD_OUT, Extent, TaskFamily
+from taskvectors.learners.passes import both_losses, prompted_states
+from taskvectors.learners.rows import measured_rows
 from taskvectors.learners.tasks import family_names, load_family
 from taskvectors.learners.tasks.regbench_instances import legal_letters
 
@@ -195,3 +197,53 @@ def test_published_instances_are_one_per_automaton(seeded):
 def test_settings_without_a_vector_are_refused(settings, said):
     with pytest.raises(TaskVectorsError, match=said):
         load_family("regbench", settings)
+
+
+def test_a_state_put_into_its_own_sequence_gives_in_context_learning_exactly(
+    family, seeded, tiny_learner
+):
+    learner = tiny_learner(family.kind, **SMALL[family.kind])
+    tasks, generator = drawn(family, seeded, n=3)
+    episode, body = family.episode(tasks, generator, Extent()), learner.body
+    state, arguments = body.enter(body.embed(episode.inputs))
+    below, plain = body.run(state, arguments, range(2)), body.run(state, arguments, range(3))
+    for row in range(3):
+        site = int(episode.sites[row, 0])
+        one = episode.inputs[row : row + 1]
+        again = prompted_states(body, one, below[row : row + 1, site], site, layer=1)
+        torch.testing.assert_close(again[0], plain[row], rtol=0, atol=1e-5)
+
+
+def test_the_tvp_loss_is_the_naive_one_at_every_position_of_a_segment(family, seeded, tiny_learner):
+    learner = tiny_learner(family.kind, **SMALL[family.kind])
+    tasks, generator = drawn(family, seeded, n=3)
+    episode, body = family.episode(tasks, generator, Extent()), learner.body
+    _, quick = both_losses(body, family, episode, 1)
+    for row in range(3):
+        for number, site in enumerate(episode.sites[row].tolist()):
+            if not episode.query_weights[row, number, 0]:
+                assert not quick[row, number].any()
+                continue
+            state, arguments = body.enter(body.embed(episode.inputs[row : row + 1, : site + 1]))
+            vector = body.run(state, arguments, range(2))[0, -1]
+            query, arguments = body.enter(body.embed(episode.queries[row, number][None]))
+            state = body.run(query, arguments, range(2)).clone()
+            state[0, 0] = vector
+            logits = body.logits(body.run(state, arguments, range(2, 3)))[0]
+            loss = torch.nn.functional.cross_entropy(
+                logits, episode.query_targets[row, number], reduction="none"
+            )
+            torch.testing.assert_close(quick[row, number], loss)
+
+
+def test_a_learner_is_measured_as_a_curve_over_a_segment(family, tiny_learner):
+    learner = tiny_learner(family.kind, **SMALL[family.kind])
+    rows = measured_rows(learner, n_trials=16, seed=0)
+    assert [row["layer"] for row in rows] == [0, 1, 2]
+    for row in rows:
+        for name in ("tvp_error_by_position", "icl_error_by_position"):
+            assert len(row[name]) == family.segment_length
+        mean = sum(row["tvp_error_by_position"]) / family.segment_length
+        assert row["tvp_error"] == pytest.approx(mean)
+        assert row["tvp_error_averaged"] == row["tvp_error"]
+        assert row["task_share"] is None

@@ -49,11 +49,11 @@ class Ginc(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     kind: str = "ginc"
-    n_symbols: int = Field(default=20, ge=2)
+    n_symbols: int = Field(default=8, ge=2)
     """Symbols, the delimiter included."""
-    n_values: int = Field(default=4, ge=1)
+    n_values: int = Field(default=2, ge=1)
     """Values of a hidden state."""
-    n_slots: int = Field(default=6, ge=2)
+    n_slots: int = Field(default=4, ge=2)
     """Slots of a hidden state."""
     n_hmms: int = Field(default=20, ge=2, multiple_of=2)
     """Models; the second half is never trained on."""

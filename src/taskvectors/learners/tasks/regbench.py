@@ -49,9 +49,9 @@ class RegBench(BaseModel):
     kind: str = "regbench"
     states: tuple[int, int] = (4, 6)
     """Fewest and most states of an automaton, before it is minimised."""
-    alphabet: tuple[int, int] = (4, 8)
+    alphabet: tuple[int, int] = (4, 6)
     """Fewest and most letters of an automaton."""
-    n_letters: int = Field(default=8, ge=2)
+    n_letters: int = Field(default=6, ge=2)
     """All letters."""
     most_outgoing: int = Field(default=3, ge=1)
     """Most letters that may come next: 3 in the released code, 4 in the paper's text."""
@@ -59,11 +59,11 @@ class RegBench(BaseModel):
     """Automata to train on."""
     n_test: int = Field(default=250, ge=1)
     """Automata to test on, and as many to choose by."""
-    strings: tuple[int, int] = (9, 9)
+    strings: tuple[int, int] = (7, 7)
     """Fewest and most strings of an instance."""
-    length: tuple[int, int] = (4, 10)
+    length: tuple[int, int] = (3, 6)
     """Fewest and most letters of a string."""
-    segment_length: int = Field(default=8, ge=1)
+    segment_length: int = Field(default=4, ge=1)
     """Letters of a fresh string that are predicted from a vector."""
     n_sites: int = Field(default=8, ge=1)
     """Most separators of an instance that vectors are read at, in training."""
