@@ -104,13 +104,12 @@ def test_a_trial_is_a_history_a_delimiter_and_a_segment(family, seeded, shift):
     assert float(trial.baselines["optimal"].mean()) < float(trial.baselines["without"].mean())
 
 
-def test_more_demonstrations_bring_the_optimum_down(family, seeded):
+def test_demonstrations_bring_the_optimum_down(family, seeded):
     tasks, _ = drawn(family, seeded, n=200)
-    errors = [
-        float(family.trial(tasks, seeded(1), n).baselines["optimal"].mean()) for n in (1, 3, 6)
-    ]
-    assert errors[0] > errors[1] >= errors[2] >= 0
-    assert errors[2] < 0.1
+    few, many = (family.trial(tasks, seeded(1), n).baselines for n in (1, 8))
+    assert float(few["without"].mean()) > float(few["optimal"].mean())
+    assert float(few["optimal"].mean()) >= float(many["optimal"].mean())
+    assert float(many["optimal"].mean()) < 0.1
 
 
 def test_what_is_held_out_is_never_trained_on(family, seeded):
