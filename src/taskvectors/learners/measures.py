@@ -11,7 +11,14 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from taskvectors.learners.family import HELD_OUT, IN_DISTRIBUTION, TaskFamily, Trial, generator_for
+from taskvectors.learners.family import (
+    HELD_OUT,
+    IN_DISTRIBUTION,
+    Split,
+    TaskFamily,
+    Trial,
+    generator_for,
+)
 from taskvectors.learners.model import Learner
 from taskvectors.learners.passes import prompted_states
 from taskvectors.models.causal import CausalBody
@@ -139,7 +146,7 @@ def measure(
     with torch.no_grad():
         for start in range(0, n_trials, _ROWS_PER_PASS):
             generator = generator_for(device, seed, start, _TRIALS)
-            split = "test" if shift == HELD_OUT else "train"
+            split: Split = "test" if shift == HELD_OUT else "train"
             tasks = family.draw_tasks(min(_ROWS_PER_PASS, n_trials - start), generator, split)
             trial = family.trial(tasks, generator, n, shift=shift, n_dummies=n_dummies)
             parts.append(_measure_trial(learner.body, family, trial, n, shift))
