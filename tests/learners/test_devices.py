@@ -75,6 +75,7 @@ def test_one_process_is_the_main_one() -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # torch's own, when inductor is imported
 def test_a_compiled_step_trains_as_an_eager_one_does(tmp_path: Path) -> None:
     config = TrainingConfig(
         shape=LearnerShape(n_layers=2, d_model=8, n_heads=1),
