@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 Layer = int | Literal["embed"]
 Config = TypeVar("Config")
 
-_FLAGS = {"source": "model", "strengths": "strengths", "kind": "methods"}
+_FLAGS = {
+    "source": "model",
+    "strengths": "strengths",
+    "kind": "methods",
+    "n_layers": "layers",
+    "d_model": "width",
+    "n_heads": "heads",
+    "tvp_from": "icl_steps",
+    "n_trials": "trials",
+}
 """Fields of configs whose flag has another name."""
 
 

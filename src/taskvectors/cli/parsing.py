@@ -18,6 +18,7 @@ from taskvectors.cli.methods import Methods
 from taskvectors.cli.report import Report
 from taskvectors.cli.results import Result
 from taskvectors.cli.tasks import Tasks
+from taskvectors.cli.train import Train
 from taskvectors.errors import TaskVectorsError
 
 PROGRAM = "taskvectors"
@@ -36,6 +37,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "extract": Extract,
     "evaluate": Evaluate,
     "generate": Generate,
+    "train": Train,
     "report": Report,
 }
 
