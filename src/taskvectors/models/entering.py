@@ -23,10 +23,10 @@ from taskvectors.models.sites import reading, rewriting, rewriting_input
 def entering_values(
     model: LanguageModel, layers: Sequence[int], added: Float[Tensor, "branch d_model"]
 ) -> Iterator[None]:
-    """Let each branch's vector enter what the heads of some blocks take as value at its first token.
+    """Let each branch's vector enter what some blocks' heads take as value at its first token.
 
     The value there is that of the state plus the vector, normed as the block norms; every token of
-    the branch that looks there receives it.
+    the branch that looks there receives it. Passes that are no replay are left as they are.
 
     Args:
         model: The model.
@@ -61,7 +61,9 @@ class _ValueOf:
         self.layer, self.added, self.looks, self.states = layer, added, looks, states
 
     def __call__(self, z: Tensor) -> Tensor:
-        look, state = self.looks.pop(self.layer), self.states.pop(self.layer)
+        look, state = self.looks.pop(self.layer, None), self.states.pop(self.layer)
+        if look is None:  # no replay, so there are no branches
+            return z
         suffix = look.pattern.shape[3]
         first = _by_branch(state, len(self.added))[:, :, 0]
         with_it = first + self.added.to(first)
@@ -79,18 +81,26 @@ class _ValueOf:
 def entering_mlp(
     model: LanguageModel, layers: Sequence[int], added: Float[Tensor, "branch d_model"]
 ) -> Iterator[None]:
-    """Let each branch's vector enter what the MLPs of some blocks read at its first token."""
+    """Let each branch's vector enter what the MLPs of some blocks read at its first token.
+
+    Passes that are no replay are left as they are.
+    """
     shapes: dict[int, torch.Size] = {}
+    looks: set[int] = set()  # attention comes before the MLP, also where both read the same state
 
     def keep(layer: int, state: Tensor) -> None:
         shapes[layer] = state.shape
 
     def enter(layer: int, given: Tensor) -> Tensor:
+        if layer not in looks:
+            return given
+        looks.remove(layer)
         rows = _by_branch(given.view(shapes[layer]), len(added)).clone()
         rows[:, :, 0] += added.to(rows)
         return rows.view(given.shape)
 
     with ExitStack() as stack:
+        stack.enter_context(watching_attention(lambda look: looks.add(look.layer)))
         for layer in layers:
             stack.enter_context(reading(model, layer, "resid_pre", partial(keep, layer)))
             module = model.module(layer, model.family.mlp_input)
