@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from taskvectors.explain.case import heads_above
+from taskvectors.explain.head_removal import removal_effects
 from taskvectors.figures import Heatmap
 from taskvectors.models import LanguageModel, reading
 from taskvectors.models.unembedding import token_losses
@@ -36,6 +37,9 @@ class Head:
     layer: int
     head: int
     score: float
+    removed: float
+    """Mean change of the probability of the answer's first token when the head is put to zero at
+    the last token: what the score estimates, with its sign."""
     rank: int
     """0 for the highest score."""
     is_key: bool
@@ -128,6 +132,7 @@ def key_heads(
     for start in range(0, len(prompts), step):
         total += head_products(model, prompts[start : start + step], vector, layers).abs().sum(0)
     scores = total / len(prompts)
+    removed = removal_effects(model, prompts, vector.edits(), layers=layers, memory=memory).mean(0)
     order = scores.flatten().argsort(descending=True, stable=True).tolist()
     n_key = max(1, round(share * len(order)))
     ranks = {index: rank for rank, index in enumerate(order)}
@@ -136,6 +141,7 @@ def key_heads(
             layer=layer,
             head=head,
             score=float(scores[row, head]),
+            removed=float(removed[row, head]),
             rank=(rank := ranks[row * model.n_heads + head]),
             is_key=rank < n_key,
         )
