@@ -169,15 +169,15 @@ def head_products(
     with torch.enable_grad(), ExitStack() as stack:
         for layer in layers:
             stack.enter_context(reading(model, layer, "z", partial(read.__setitem__, layer)))
-        states = trunk.answer_states(trunk.run([edits]), batch)[:, 0]
+        states = trunk.answer_states(trunk.run([edits], batch), batch)[:, 0]
         losses = token_losses(model.unembedding, model.final_state(states), batch.targets)
         mean = torch.zeros(batch.n_rows, device=losses.device)
         mean = mean.index_add(0, batch.read_rows, -losses * batch.weights)
         gradients = torch.autograd.grad(mean.exp().sum(), [read[layer] for layer in layers])
     products = losses.new_zeros(batch.n_rows, len(layers), model.n_heads)
     for number, (layer, gradient) in enumerate(zip(layers, gradients, strict=True)):
-        product = read[layer].detach().float() * gradient.float()
-        at_reads = product.flatten(0, 1)[batch.reads]
+        product = (read[layer].detach().float() * gradient.float())[0]
+        at_reads = batch.packing.pad(product, dim=0).flatten(0, 1)[batch.reads]
         by_head = rearrange(at_reads, "read (head d) -> read head d", head=model.n_heads).sum(-1)
         products[:, number].index_add_(0, batch.read_rows, by_head)
     return products.cpu()

@@ -110,13 +110,12 @@ def _key_heads(rows: pd.DataFrame) -> str:
     quarter = max(1, round(len(layers) / 4))
     early, late = layers[:quarter], layers[-quarter:]
     is_are = "is" if len(names) == 1 else "are"
-    # one sentence, and one on how far it can be trusted
     return (
         f"The {number_word(len(names))} key head{'s' if len(names) > 1 else ''} of {len(rows)} "
         f"above the vector (layer.head) {is_are} {join_words(shown)}; together they hold "
         f"{percent(share)} of all scores, {int(key['layer'].isin(early).sum())} lie in the lowest "
         f"quarter of the layers above the vector and {int(key['layer'].isin(late).sum())} in the "
-        f"highest. {_estimated(rows)}"
+        f"highest; {_estimated(rows)}."
     )
 
 
@@ -124,9 +123,9 @@ def _estimated(rows: pd.DataFrame) -> str:
     """How well scores rank what taking each head out does."""
     estimate, exact = rows["score"].rank(), rows["removed"].abs().rank()
     if estimate.nunique() < 2 or exact.nunique() < 2:
-        return "No head changes the answer's probability more than another."
+        return "no head changes the answer's probability more than another"
     agreement = estimate.corr(exact)
-    return f"Scores and what taking each head out does rank the heads alike to {agreement:.2f}."
+    return f"scores rank the heads as taking each of them out does to {agreement:.2f} (rank correlation)"
 
 
 def _ablation(rows: pd.DataFrame) -> str:
