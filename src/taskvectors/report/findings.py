@@ -125,7 +125,7 @@ def _estimated(rows: pd.DataFrame) -> str:
     if estimate.nunique() < 2 or exact.nunique() < 2:
         return "no head changes the answer's probability more than another"
     agreement = estimate.corr(exact)
-    return f"scores rank the heads as taking each of them out does to {agreement:.2f} (rank correlation)"
+    return f"ranks by score and by taking each head out correlate by {agreement:.2f}"
 
 
 def _ablation(rows: pd.DataFrame) -> str:
