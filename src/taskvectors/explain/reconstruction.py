@@ -110,7 +110,7 @@ class Reconstruction:
         }  # fmt: skip
 
         def series(label: str, rows: Sequence[Reconstructed], **style: object) -> Series:
-            places = [float(VARIANTS.index(row.variant)) for row in rows]  # type: ignore[arg-type]
+            places = [float(VARIANTS.index(row.variant)) for row in rows]
             return Series(
                 label=label,
                 x=tuple(places),
