@@ -52,8 +52,9 @@ def norm_weight(norm: nn.Module) -> Float[Tensor, " d_model"]:
         return weight.float()
     epsilon = next(getattr(norm, name) for name in _EPSILONS if hasattr(norm, name))
     with torch.no_grad():
-        made: Tensor = norm(torch.ones(weight.shape, device=weight.device))
-    return made.float() * (1 + epsilon) ** 0.5
+        made: Tensor = norm(torch.ones(weight.shape, device=weight.device)).float()
+    scaled: Tensor = made * (1 + epsilon) ** 0.5
+    return scaled
 
 
 def final_linear_part(

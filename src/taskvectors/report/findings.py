@@ -67,7 +67,7 @@ def _paths(rows: pd.DataFrame) -> str:
     parts = [f"{words[str(name)]} {value:+.2f}" for name, value in sources.items()]
     largest = max(_by(rows, "source", "hops").values(), key=lambda row: abs(row["effect"]))
     hops = largest["hops"]
-    after = "" if pd.isna(hops) else f" after {_hops(int(hops))}"
+    after: str = "" if pd.isna(hops) else f" after {_hops(int(hops))}"
     return (
         f"The vector changes the answer's logit over other answers by {whole:+.2f}, of which "
         f"{join_words(parts)}; the largest single term is {words[largest['source']]}{after} "
@@ -124,7 +124,8 @@ def _key_heads(rows: pd.DataFrame) -> str:
         f"The {number_word(len(names))} key head{'s' if len(names) > 1 else ''} of {len(rows)} "
         f"above the vector (layer.head) {is_are} {join_words(shown)}; {percent(share)} of all "
         f"scores is theirs, {int(key['layer'].isin(early).sum())} of them in the lowest quarter of "
-        f"the layers above the vector and {int(key['layer'].isin(late).sum())} in the highest; {_estimated(rows)}."
+        f"the layers above the vector and {int(key['layer'].isin(late).sum())} in the highest; "
+        f"{_estimated(rows)}."
     )
 
 
