@@ -2,6 +2,7 @@
 #   make demo     the main job on a real model, and a report to look at
 #   make test     all tests
 # Another build of torch (a CPU or CUDA one): make demo TORCH='torch==2.13.0 --index-url ...'
+# It counts when .venv is made; where there is one, `make clean` first.
 
 PYTHON ?= python3
 TORCH  ?= torch==2.13.0

@@ -214,7 +214,13 @@ def test_another_split_than_the_vectors_own_is_warned_of(
     said = tv(*words, "--seed", 2, "--json")
     assert said.json["seed"] == 2
     assert said.err == (
-        "warning: the vector was made with seed 1: under seed 2 it may have seen the test pairs\n"
+        "warning: the vector was made with seed 1, not 2: it may have seen the test pairs\n"
+    )
+    assert on_both[-2:] == ["--n-test", 16]
+    said = tv("evaluate", *on_both[:-2], "--n-test", 12, "--vector", vector)
+    assert said.err == (
+        "warning: the vector was made with splits of 24, 8, 16 pairs, not 24, 8, 12: it may have "
+        "seen the test pairs\n"
     )
 
 
@@ -405,6 +411,8 @@ def test_demo_does_the_main_job_on_any_model(
     rows = [line.split() for line in lines if line.startswith(" ") and line.strip()]
     names = [row[0] for row in rows if row[0] != "method" and row[0].strip("─")]
     assert names == ["zero-shot", "icl", "vanilla", "learned", "majority", "random"]
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["command"] == ["taskvectors", "demo", *map(str, place), "--steps", "2"]
     assert "examples" in said.out
     assert "time" in said.out
     assert all(line.startswith("[") for line in said.err.splitlines())

@@ -30,6 +30,8 @@ def test_learn_returns_the_vector_of_the_layer_that_is_best_on_validation(
     assert vector.sites == best.sites
     assert torch.equal(vector.values, best.values)
     assert (vector.origin.seed, vector.origin.template) == (2, "colon")
+    assert vector.origin.split_sizes == {"train": 12, "validation": 6, "test": 6}
+    assert vector.origin.chat is False
 
 
 def test_learn_takes_layers_positions_shots_and_examples(tiny_model: Any, task_of: Any) -> None:

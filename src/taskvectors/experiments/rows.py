@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from taskvectors.evaluate import Scores, measure, paired_difference
+from taskvectors.evaluate import Scores, measure, paired_difference, pooled_interval
 from taskvectors.methods import Candidate, Workbench
 from taskvectors.methods.workbench import layer_name
 
@@ -174,13 +174,9 @@ def _compared(row: Row, ours: list[Row], icl: list[Row]) -> Row:
 
 
 def _pooled(chosen: list[Row], icl: list[Row]) -> Row:
-    """One row for several seeds; its interval is a bootstrap over seeds and over prompts.
-
-    Test splits of different seeds share prompts, so they are not one large sample.
-    """
+    """One row for several seeds; its interval is `pooled_interval`'s."""
     n_prompts = sum(len(row.correct) for row in chosen)
-    hits = [_hits(row) for row in chosen]
-    spread = paired_difference(hits, [torch.zeros_like(hit) for hit in hits])
+    ci_low, ci_high = pooled_interval([_hits(row) for row in chosen])
 
     def mean(name: str) -> float | None:
         values = [getattr(row, name) for row in chosen]
@@ -199,8 +195,8 @@ def _pooled(chosen: list[Row], icl: list[Row]) -> Row:
         layers=list(dict.fromkeys(layer for row in chosen for layer in row.layers)),
         seed=None,
         n=n_prompts,
-        ci_low=max(0.0, spread.low),
-        ci_high=min(1.0, spread.high),
+        ci_low=ci_low,
+        ci_high=ci_high,
         strength=chosen[0].strength if len({row.strength for row in chosen}) == 1 else None,
         correct="",
         **averaged,

@@ -4,10 +4,11 @@ Every method of a comparison works on the same workbench, so it sees the same pr
 demonstrations, and nothing is computed twice.
 """
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import torch
 from jaxtyping import Float
@@ -22,6 +23,8 @@ from taskvectors.prompts import Prompt, build_prompts
 from taskvectors.tasks import Example, Task
 from taskvectors.trunk import Branch, Position, Trunk, prompts_that_fit, resolve_budget, shape_of
 from taskvectors.vectors import VectorOrigin
+
+logger = logging.getLogger(__name__)
 
 Split = Literal["train", "validation", "test"]
 LayerName = int | Literal["embed"]
@@ -54,6 +57,7 @@ class Workbench:
         memory: Budget in bytes; a share of what is free by default.
         chat: Whether prompts go through the tokenizer's chat template.
         test_model: The same model in another type, to score the test split in.
+        say: Told in a sentence what is about to be done where that takes long.
     """
 
     model: LanguageModel
@@ -64,6 +68,7 @@ class Workbench:
     memory: int | None = None
     chat: bool = False
     test_model: LanguageModel | None = None
+    say: Callable[[str], None] = logger.info
     _prompts: dict[tuple[Split, int], tuple[Prompt, ...]] = field(default_factory=dict)
     _states: dict[tuple[Split, int, int | None], Tensor] = field(default_factory=dict)
 
@@ -160,6 +165,8 @@ class Workbench:
             template=self.template,
             task=self.task.name,
             seed=self.seed,
+            split_sizes={split: len(getattr(self.task, split)) for split in get_args(Split)},
+            chat=self.chat,
             **about,
         )
 
