@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taskvectors.errors import TaskVectorsError
+from taskvectors.figures import VERMILION, AnyFigure, Heatmap, Style
 from taskvectors.report import facts, tables
-from taskvectors.report.figures import Figure, Style, alternative_text
+from taskvectors.report.alternative_text import alternative_text
 from taskvectors.report.plotly_chart import draw_plotly, plotly_script
 from taskvectors.report.run import Run, read_run
 from taskvectors.report.run_figures import run_figures
@@ -110,8 +111,14 @@ def render(run: Run) -> str:
     )
 
 
-def legend(figure: Figure) -> list[LegendEntry]:
+def legend(figure: AnyFigure) -> list[LegendEntry]:
     """The legend of a chart, which the page lays out so that it never covers data."""
+    if isinstance(figure, Heatmap):
+        if not figure.marked:
+            return []
+        return [
+            LegendEntry(label=figure.mark_label, style=VERMILION, has_line=False, has_marker=True)
+        ]
     series = [
         LegendEntry(
             label=item.label,
@@ -128,7 +135,7 @@ def legend(figure: Figure) -> list[LegendEntry]:
     return series + lines
 
 
-def drawings(figures: Sequence[Figure]) -> str:
+def drawings(figures: Sequence[AnyFigure]) -> str:
     """The charts as JSON that can stand inside a script element, for light and for dark ground."""
     made = {
         figure.name: {
