@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import torch
-from explain.planted_maps import half_turn, linear_model, stretching
+from explain import planted
 from torch import Tensor
 
 from taskvectors.explain.responses import Responses
@@ -100,16 +100,17 @@ def test_parts_of_a_small_budget_give_what_one_pass_gives(
     torch.testing.assert_close(whole.mean_jacobian(values[0]), jacobian, atol=1e-5, rtol=1e-4)
 
 
-def test_planted_maps_are_what_the_blocks_do(ragged_prompts: Any) -> None:
-    maps = [torch.eye(8), half_turn(8, 1.0), stretching(8)]
-    model = linear_model(maps)
-    here = Responses.of(model, ragged_prompts(model, 2), layer=0)
-    values = normal(5, 8)
-    planted = maps[2] @ maps[1]
+def test_a_planted_map_is_the_jacobian_and_the_responses() -> None:
+    turn = torch.linalg.qr(normal(8, 8, seed=1)).Q
+    scaling = torch.diag(torch.linspace(0.5, 4.0, 8))
+    model = planted.turned_then_scaled(turn, scaling)
+    here = Responses.of(model, planted.prompts(2), layer=0)
+    whole = torch.eye(planted.D_MODEL)
+    whole[:8, :8] = scaling @ turn
+    values = normal(5, planted.D_MODEL)
+    torch.testing.assert_close(here.changes(values).mean, values @ whole.T, atol=0.01, rtol=0.01)
+    torch.testing.assert_close(here.mean_jacobian(values[0]), whole, atol=0.01, rtol=0.01)
+    whole[:8, :8] = scaling
     torch.testing.assert_close(
-        here.changes(values).mean, values @ planted.T, atol=1e-4, rtol=1e-4
-    )
-    torch.testing.assert_close(here.mean_jacobian(values[0]), planted, atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(
-        here.at(1).changes(values).mean, values @ maps[2].T, atol=1e-4, rtol=1e-4
+        here.at(1).changes(values).mean, values @ whole.T, atol=0.01, rtol=0.01
     )
