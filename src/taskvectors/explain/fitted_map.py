@@ -15,8 +15,9 @@ from torch import Tensor
 
 from taskvectors.explain.linear_map import RidgeFits, r_squared
 from taskvectors.explain.responses import Responses
-from taskvectors.methods import Workbench
 from taskvectors.methods.workbench import Split
+from taskvectors.models import LanguageModel
+from taskvectors.prompts import Prompt
 
 SPLITS: tuple[Split, ...] = ("train", "validation", "test")
 
@@ -92,12 +93,14 @@ def noisy_copies(
     return vector + scale * float(vector.norm()) / len(span) ** 0.5 * noise
 
 
-def queries_of(bench: Workbench, n: int) -> dict[Split, Responses]:
+def queries_of(
+    model: LanguageModel,
+    prompts: Mapping[Split, Sequence[Prompt]],
+    n: int,
+    memory: int | None = None,
+) -> dict[Split, Responses]:
     """The first queries of each split, run once for all layers."""
-    return {
-        split: Responses.of(bench.model, bench.prompts(split)[:n], 0, bench.memory)
-        for split in SPLITS
-    }
+    return {split: Responses.of(model, asked[:n], 0, memory) for split, asked in prompts.items()}
 
 
 def fit_map(
