@@ -16,6 +16,7 @@ from taskvectors.methods import Workbench
 from taskvectors.methods.workbench import Split
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt
+from taskvectors.trunk.edits import joins_after
 from taskvectors.vectors import TaskVector
 
 
@@ -134,6 +135,21 @@ def blocks_above(model: LanguageModel, vector: TaskVector, analysis: str) -> ran
             "and MLPs add does not stay in the residual stream"
         )
     return range(layers[0] + 1, model.n_layers)
+
+
+def heads_above(model: LanguageModel, vector: TaskVector, analysis: str) -> range:
+    """The blocks whose heads can read a vector, wherever it acts.
+
+    Raises:
+        TaskVectorsError: There is none.
+    """
+    lowest = joins_after(vector.edits(), model.n_layers) + 1
+    if lowest >= model.n_layers:
+        raise TaskVectorsError(
+            f"{analysis} has no meaning for {vector.origin.label}: no head of {model.source} lies "
+            "above it. Explain a vector of a lower layer"
+        )
+    return range(lowest, model.n_layers)
 
 
 def with_first_tokens(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:

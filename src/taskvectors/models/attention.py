@@ -6,13 +6,14 @@ keys in one matrix product, so no key is copied per branch and none is repeated 
 trunk's keys and values need no gradient, so the backward pass has no product with them either.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -41,6 +42,29 @@ def sharing(context: SharedContext) -> Iterator[None]:
         yield
     finally:
         _SHARED.reset(token)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Look:
+    """Where the branches of one block look, and the values of their own tokens."""
+
+    layer: int
+    pattern: Float[Tensor, "batch branch head suffix key"]
+    """Keys are the prefix, then the branch's own suffix."""
+    own_values: Float[Tensor, "batch branch kv_head suffix d_head"]
+
+
+_WATCH: ContextVar[Callable[[Look], None] | None] = ContextVar("taskvectors_watch", default=None)
+
+
+@contextmanager
+def watching_attention(watch: Callable[[Look], None]) -> Iterator[None]:
+    """Show the attention of every block that is replayed while inside to `watch`."""
+    token = _WATCH.set(watch)
+    try:
+        yield
+    finally:
+        _WATCH.reset(token)
 
 
 def branch_attention(  # noqa: PLR0913, PLR0917  (what transformers passes to attention)
@@ -83,6 +107,9 @@ def branch_attention(  # noqa: PLR0913, PLR0917  (what transformers passes to at
     if shared.mask is not None:
         scores = scores + shared.mask[:, None, None, None]
     pattern = scores.softmax(dim=-1).to(value.dtype)
+    watch = _WATCH.get()
+    if watch is not None:
+        watch(_look(module, pattern, own_values))
     mixed = (pattern[..., prefix:].reshape(*by_branch.shape[:-1], suffix) @ own_values).view(
         rows.shape
     )
@@ -92,6 +119,16 @@ def branch_attention(  # noqa: PLR0913, PLR0917  (what transformers passes to at
     # back to [batch, (branch suffix), (kv_head group), d_head]
     mixed = mixed.permute(0, 2, 4, 1, 3, 5)
     return mixed.reshape(batch, tokens, kv_heads * group, d_head), None
+
+
+def _look(module: nn.Module, pattern: Tensor, own_values: Tensor) -> Look:
+    return Look(
+        layer=int(module.layer_idx),  # type: ignore[arg-type]
+        pattern=rearrange(
+            pattern, "batch kv branch group suffix key -> batch branch (kv group) suffix key"
+        ),
+        own_values=rearrange(own_values, "batch kv branch suffix d -> batch branch kv suffix d"),
+    )
 
 
 @contextmanager
