@@ -52,9 +52,7 @@ def vector() -> Tensor:
 @pytest.mark.parametrize(
     ("layer", "expected"), [(0, SCALING @ turn(0.9)), (1, SCALING), (3, torch.eye(8))]
 )
-def test_a_planted_map_is_found_at_each_layer(
-    vector: Tensor, layer: int, expected: Tensor
-) -> None:
+def test_a_planted_map_is_found_at_each_layer(vector: Tensor, layer: int, expected: Tensor) -> None:
     model = planted.turned_then_scaled(turn(0.9), SCALING)
     found = fitted(model, layer, vector)
     assert found.rank == planted.D_MODEL

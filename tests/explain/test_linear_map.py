@@ -27,8 +27,10 @@ def normal(*shape: int, seed: int = 0) -> Tensor:
 
 def rotation_of(width: int, seed: int = 1) -> Tensor:
     found = torch.linalg.qr(normal(width, width, seed=seed)).Q
-    return found if float(torch.linalg.det(found)) > 0 else found * torch.tensor(
-        [-1.0] + [1.0] * (width - 1), dtype=torch.float64
+    return (
+        found
+        if float(torch.linalg.det(found)) > 0
+        else found * torch.tensor([-1.0] + [1.0] * (width - 1), dtype=torch.float64)
     )
 
 

@@ -130,9 +130,7 @@ def test_the_linear_range_is_unbroken_and_holds_one() -> None:
 
 def test_a_vector_without_one_layer_is_refused() -> None:
     vector = at_layers(0)[0]
-    two = TaskVector(
-        values=vector.values.repeat(2, 1), sites=(Site(0, -1), Site(2, -1))
-    )
+    two = TaskVector(values=vector.values.repeat(2, 1), sites=(Site(0, -1), Site(2, -1)))
     elsewhere = replace(vector, sites=(Site(0, -2),))
     model = planted.turned_then_scaled(turn(0.0), SCALING)
     for refused in (two, elsewhere, replace(vector, operation="replace")):

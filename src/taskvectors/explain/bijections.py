@@ -155,7 +155,7 @@ class Bijections:
 
     def _shown(self, label: str, configuration: str, direction: str) -> Answered:
         other = next(name for name in DIRECTIONS if name != direction)
-        vector = {"one": "both", "a": direction, "the": other}[label.split()[0]]
+        vector = {"one": "both", "a": direction, "the": other}[label.split(maxsplit=1)[0]]
         return self._row(configuration, vector, direction)
 
 
@@ -192,9 +192,8 @@ def map_both_ways(
     Raises:
         DataError: Too few pairs tell their direction.
 
-    Source:
-        Dong et al. (2026), https://arxiv.org/abs/2506.09048, bijections with extracted vectors. We
-        differ: the vectors are learned.
+    Source: Dong et al. (2026), https://arxiv.org/abs/2506.09048, bijections. We differ: the vectors
+        are learned, not extracted.
     """
     task = bench.task if keeps_unclear else one_to_one(bench.task)
     tasks = {"forward": task, "backward": reversed_task(task), "both": both_directions(task)}
@@ -209,9 +208,7 @@ def map_both_ways(
             rows[-1] = replace(rows[-1], shots=shots)
     settings = recipe or Recipe()
     for configuration in configurations:
-        branches = {
-            name: _learn(benches[name], configuration, settings) for name in benches
-        }
+        branches = {name: _learn(benches[name], configuration, settings) for name in benches}
         for direction in DIRECTIONS:
             rows += _compare(benches, configuration.name, direction, branches)
     return Bijections(task=bench.task.name, rows=tuple(rows), n_left_out=_lost(bench.task, task))

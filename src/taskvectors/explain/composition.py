@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, replace
 
 import pandas as pd
 import torch
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError
@@ -128,8 +128,7 @@ def compose(
         whole: A vector learned on the task of both, to compare with.
         forms: The four words of each pair; those of the built-in task by default.
 
-    Source:
-        Yang et al. (2026), https://arxiv.org/abs/2509.24169, composition of vectors. We differ:
+    Source: Yang et al. (2026), https://arxiv.org/abs/2509.24169, composition of vectors. We differ:
         outcomes are told apart four ways.
     """
     words = _words(bench, forms if forms is not None else read_forms(TASK))
@@ -191,13 +190,21 @@ def _outcomes(
 ) -> Int[Tensor, "branch word"]:
     """Which form each branch answers with; `OTHER` for none of them."""
     hits = torch.stack(
-        [
-            score(bench.model, prompts, branches, memory=bench.memory).is_correct
-            for prompts in asked
-        ]
+        [score(bench.model, prompts, branches, memory=bench.memory).is_correct for prompts in asked]
     )
-    # one form can begin another ("prince", "princesse"): the longest that fits is what was said
     lengths = torch.tensor([[len(prompt.answer_ids) for prompt in prompts] for prompts in asked])
+    return longest_said(hits, lengths)
+
+
+def longest_said(
+    hits: Bool[Tensor, "form branch word"], lengths: Int[Tensor, "form word"]
+) -> Int[Tensor, "branch word"]:
+    """The form that was said: one can begin another ("prince", "princesse"), the longest counts.
+
+    Args:
+        hits: Whether every token of a form is what was said.
+        lengths: Tokens of each form.
+    """
     said = torch.where(hits, lengths.unsqueeze(1), 0)
     return torch.where(hits.any(dim=0), said.argmax(dim=0), OTHER)
 
@@ -228,4 +235,4 @@ def _both(row: Outcome) -> float:
 def _label(row: Outcome) -> str:
     if row.vector == "none":
         return f"{row.shots}-shot" if row.shots else "zero-shot"
-    return row.vector if row.strength in (None, 1.0) else f"{row.vector} × {row.strength:g}"
+    return row.vector if row.strength in (None, 1.0) else f"{row.vector} x {row.strength:g}"

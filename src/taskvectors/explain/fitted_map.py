@@ -1,4 +1,4 @@
-"""W of one layer: the linear map from what is added there to the change of the last residual stream.
+"""W of one layer: the linear map from what is added there to the change at the last block.
 
 The map is fitted to noisy copies of the vector, in as many directions as the samples can bear, and
 its noise and ridge are chosen on validation queries and fresh noise. The same fit around a random
@@ -123,8 +123,7 @@ def fit_map(
         settings: How to fit.
         scales: Noise scales to fit on, of those held out; all by default.
 
-    Source:
-        Yang et al. (2026), https://arxiv.org/abs/2509.24169: W_TV of 1_n (W θ)ᵀ ≈ ΔH, on noisy
+    Source: Yang et al. (2026), https://arxiv.org/abs/2509.24169: W_TV of 1_n (W θ)ᵀ ≈ ΔH, on noisy
         copies. We differ: noise is chosen on validation, and the fit is to the mean over queries.
     """
     vector = vector.float().cpu()

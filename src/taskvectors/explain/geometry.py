@@ -124,8 +124,7 @@ def compare_vectors(vectors: Sequence[TaskVector], *, seed: int = 0) -> Geometry
         TaskVectorsError: There are too few, or vectors of different tasks started from one and the
             same random start, which alone would make them alike.
 
-    Source:
-        Intra-class alignment and inter-class separation of Yang et al. (2026),
+    Source: Intra-class alignment and inter-class separation of Yang et al. (2026),
         https://arxiv.org/abs/2509.24169, whose formulas are not known. Ours are mean cosines, with
         a null by permutation.
     """

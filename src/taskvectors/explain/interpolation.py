@@ -1,6 +1,6 @@
 """`interpolation`: what lies between the vectors of two tasks?
 
-(1 − t) a + t b for t from 0 to 1, on both tasks. Beside it each vector alone at the same strength:
+(1 - t) a + t b for t from 0 to 1, on both tasks. Beside it each vector alone at the same strength:
 what is lost there is lost to weakness, the rest to the other vector.
 """
 
@@ -68,7 +68,7 @@ class Interpolation:
         return Figure(
             name="interpolation",
             title="Between the vectors of two tasks",
-            x_label=f"t of (1 − t) {first} + t {second}",
+            x_label=f"t of (1 - t) {first} + t {second}",
             y_label="Accuracy (test)",
             series=tuple(series),
             shares=True,
@@ -100,9 +100,7 @@ def interpolation(case: Case) -> Interpolation:
     return interpolate(benches, (case.vector, case.other.vector))
 
 
-def interpolate(
-    benches: Sequence[Workbench], vectors: Sequence[TaskVector]
-) -> Interpolation:
+def interpolate(benches: Sequence[Workbench], vectors: Sequence[TaskVector]) -> Interpolation:
     """Score the line between two vectors on both tasks, one pass per task.
 
     Args:

@@ -63,9 +63,8 @@ def label_alignment(
         labels: Tokens, each once.
         generator: Of the matched sets.
 
-    Source:
-        The task-subspace projection of https://arxiv.org/abs/2509.24164. We differ: as a share of
-        the direction's length, and beside matched sets.
+    Source: https://arxiv.org/abs/2509.24164, task-subspace projection. We differ: as a share of the
+        direction's length, and beside matched sets.
     """
     with torch.no_grad():
         states = model.final_state(directions.to(model.device, model.dtype)).float()

@@ -99,7 +99,7 @@ class Polar:
 
     @property
     def distance_from_identity(self) -> float:
-        """‖U_r − V_r‖_F/√(2r): 0 where nothing turns, 1 where all turn by right angles."""
+        """‖U_r - V_r‖_F/√(2r): 0 where nothing turns, 1 where all turn by right angles."""
         return float((self.left - self.right).norm() / (2 * self.rank) ** 0.5)
 
     @property
@@ -137,8 +137,7 @@ def polar(matrix: Float[Tensor, "d_model d_model"], *, energy: float = 1.0) -> P
     Raises:
         ValueError: The matrix is zero.
 
-    Source:
-        Yang et al. (2026), https://arxiv.org/abs/2509.24169: W = QΣ. We differ: Q is a partial
+    Source: Yang et al. (2026), https://arxiv.org/abs/2509.24169: W = QΣ. We differ: Q is a partial
         isometry on the directions that W was fitted on, and is not completed to a rotation.
     """
     left, values, right = torch.linalg.svd(matrix.double())
@@ -170,5 +169,5 @@ def matrix_cosine(left: Float[Tensor, "..."], right: Float[Tensor, "..."]) -> fl
 
 
 def relative_distance(found: Float[Tensor, "..."], reference: Float[Tensor, "..."]) -> float:
-    """‖found − reference‖/‖reference‖."""
+    """‖found - reference‖/‖reference‖."""
     return float((found.double() - reference.double()).norm() / reference.double().norm())

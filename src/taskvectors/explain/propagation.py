@@ -139,7 +139,7 @@ class Propagation:
             references=(
                 ReferenceLine(label=f"proportional to {TOLERANCE:.0%}", y=TOLERANCE, style=GREEN),
             ),
-            caption="‖Δ(sθ) − sΔ(θ)‖ / ‖sΔ(θ)‖ of the change of the last residual stream, mean "
+            caption="‖Δ(sθ) - sΔ(θ)‖ / ‖sΔ(θ)‖ of the change of the last residual stream, mean "
             "over held-out queries.",
         )
 
@@ -160,10 +160,8 @@ def propagate(
         layers: The maps.
         memory: Budget in bytes.
 
-    Source:
-        Yang et al. (2026), https://arxiv.org/abs/2509.24169, linear propagation. We differ: R² is
-        centred and on held-out noise and queries, and the exact Jacobian and a random vector's map
-        stand beside W.
+    Source: Yang et al. (2026), https://arxiv.org/abs/2509.24169. We differ: R² is centred and on
+        held-out noise and queries; the exact Jacobian and a random vector's map stand beside W.
     """
     rows: list[Measured] = []
     added: list[dict[str, Branch]] = []

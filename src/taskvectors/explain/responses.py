@@ -103,9 +103,7 @@ class Responses:
         branches = [[Edit(layer=self.layer, value=value)] for value in values.unbind()]
         return self.trunk.run(branches)[:, :, -1]
 
-    def _parts(
-        self, items: Tensor, description: str, *, is_training: bool
-    ) -> Iterable[Tensor]:
+    def _parts(self, items: Tensor, description: str, *, is_training: bool) -> Iterable[Tensor]:
         """Items in as many parts as passes are needed."""
         shape = Shape(
             prefix=self.trunk.cut.tokens.prefix.shape[1],

@@ -56,8 +56,7 @@ class Rotation:
         cosine = find(self.rows, "turn_cosine")
         random = find(self.rows, "turn_cosine", "random-in-place")
         parts = [
-            f"{cosine[layer].value:.2f} at layer {layer} (random vectors "
-            f"{random[layer].value:.2f})"
+            f"{cosine[layer].value:.2f} at layer {layer} (random vectors {random[layer].value:.2f})"
             for layer in sorted(cosine)
         ]
         text = f"cos(θ, Qθ) is {', '.join(parts)}"
@@ -171,9 +170,8 @@ def rotate(
         layers: The maps.
         labels: First tokens of the task's labels.
 
-    Source:
-        Yang et al. (2026), https://arxiv.org/abs/2509.24169, polar decomposition of W_TV. We
-        differ: Q is a partial isometry without completion, and random vectors stand beside.
+    Source: Yang et al. (2026), https://arxiv.org/abs/2509.24169, W = QΣ. We differ: Q is a partial
+        isometry without completion, and random vectors stand beside.
     """
     rows: list[Measured] = []
     for fit in layers.fits:
@@ -183,9 +181,7 @@ def rotate(
         rows += _tokens(model, fit.fitted.layer, images)
         rows += _alignment(model, fit.fitted.layer, images, sorted(labels))
         rows += _logit_differences(model, prompts, fit, images, sorted(labels))
-    cosine, random = (
-        find(rows, "turn_cosine", around) for around in ("vector", "random-in-place")
-    )
+    cosine, random = (find(rows, "turn_cosine", around) for around in ("vector", "random-in-place"))
     at = sorted(cosine)
     return Rotation(
         rows=tuple(rows),
@@ -217,9 +213,7 @@ def turned(fitted: FittedMap, around: str) -> list[Measured]:
     shares = torch.linspace(0, 1, 11, dtype=torch.float64)
     values = torch.linalg.svdvals(fitted.matrix)[: fitted.rank].quantile(shares)
     rows += [
-        Measured(
-            layer=fitted.layer, around=around, measure="singular_value", at=at, value=value
-        )
+        Measured(layer=fitted.layer, around=around, measure="singular_value", at=at, value=value)
         for at, value in zip(shares.tolist(), values.tolist(), strict=True)
     ]
     return rows

@@ -1,7 +1,7 @@
 """`transfer`: what does a vector do in tasks that it was not made for?
 
 Every vector on every task's test prompts. Sharing label words alone can make one vector work on
-another task, so a 2×2 tells label words from the task: the same task with other words, another task
+another task, so a 2x2 tells label words from the task: the same task with other words, another task
 with the same words.
 """
 
@@ -37,7 +37,7 @@ class Transferred:
     in_label_set: float
     n: int
     cell: str = ""
-    """Its place in the 2×2, if it has one: `same task, other words` and so on."""
+    """Its place in the 2x2, if it has one: `same task, other words` and so on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +127,7 @@ def transfer_matrix(
     Args:
         benches: One per task, of one model.
         vectors: One per task at most.
-        cells: Names of places in a 2×2, by task of the vector and task it is used on.
+        cells: Names of places in a 2x2, by task of the vector and task it is used on.
 
     Raises:
         TaskVectorsError: There are several vectors of a task.
@@ -154,9 +154,9 @@ def transfer_matrix(
     return Transfer(rows=tuple(sorted(rows, key=lambda row: order[row.vector])))
 
 
-def two_by_two(task: str, other_words: str, other_task: str, neither: str) -> dict[
-    tuple[str, str], str
-]:
+def two_by_two(
+    task: str, other_words: str, other_task: str, neither: str
+) -> dict[tuple[str, str], str]:
     """The cells that tell label words from the task, for `transfer_matrix`.
 
     Args:
