@@ -66,9 +66,10 @@ def read_forms(name: str) -> tuple[dict[str, str], ...]:
     """
     read_builtin(name)
     about = parse_json((_DATA / f"{name}.json").read_text(encoding="utf-8"), f"{name}.json")
-    if not about.get("forms"):
+    forms = about.get("forms") if isinstance(about, dict) else None
+    if not forms:
         raise DataError(f"{name} lists no forms; english-masculine-french-feminine does")
-    return tuple(about["forms"])
+    return tuple(forms)
 
 
 def read_builtin(name: str) -> TaskData:
