@@ -68,8 +68,7 @@ def label_alignment(
     """
     with torch.no_grad():
         states = model.final_state(directions.to(model.device, model.dtype)).float()
-    names = [_name(model, token) for token in range(model.d_vocab)]
-    sets = [torch.tensor(labels), *matched_sets(names, labels, _N_SETS, generator)]
+    sets = [torch.tensor(labels), *matched_sets(_names(model), labels, _N_SETS, generator)]
     weight = model.unembedding.weight
     shares = torch.stack(
         [projected_share(states, weight[tokens.to(weight.device)].float()) for tokens in sets]
@@ -148,11 +147,11 @@ def _kind(name: str) -> tuple[bool, bool, bool]:
     return name.startswith(_WORD_MARKS), word.isalpha(), word[:1].isupper()
 
 
-def _name(model: LanguageModel, token: int) -> str:
-    """A token as its vocabulary spells it; padding rows of the unembedding have no name."""
-    if model.tokenizer is None or token >= len(model.tokenizer):
-        return ""
-    return str(model.tokenizer.convert_ids_to_tokens(token) or "")
+def _names(model: LanguageModel) -> list[str]:
+    """All tokens as the vocabulary spells them; padding rows of the unembedding have no name."""
+    known = 0 if model.tokenizer is None else min(len(model.tokenizer), model.d_vocab)
+    names = model.tokenizer.convert_ids_to_tokens(list(range(known))) if known else []
+    return [name or "" for name in names] + [""] * (model.d_vocab - known)
 
 
 def _text(model: LanguageModel, token: int) -> str:

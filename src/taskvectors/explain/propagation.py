@@ -146,7 +146,7 @@ class Propagation:
 
 def propagation(case: Case) -> Propagation:
     """The propagation of a case's vectors, with the settings that are ours."""
-    return propagate(case.model, case.prompts("test"), fits_of(case))
+    return propagate(case.model, case.prompts("test"), fits_of(case), case.bench.memory)
 
 
 def propagate(

@@ -174,13 +174,16 @@ def rotate(
         isometry without completion, and random vectors stand beside.
     """
     rows: list[Measured] = []
-    for fit in layers.fits:
+    tokens = sorted(labels)
+    trunk = Trunk.build(model, with_first_tokens(prompts))
+    images = [torch.stack(_images(fit.fitted)).float() for fit in layers.fits]
+    for fit, three in zip(layers.fits, images, strict=True):
         rows += turned(fit.fitted, "vector") + turned(fit.control, "random")
         rows += _in_place(fit)
-        images = torch.stack(_images(fit.fitted)).float()
-        rows += _tokens(model, fit.fitted.layer, images)
-        rows += _alignment(model, fit.fitted.layer, images, sorted(labels))
-        rows += _logit_differences(model, prompts, fit, images, sorted(labels))
+        rows += _tokens(model, fit.fitted.layer, three)
+        if len(tokens) > 1:
+            rows += _logit_differences(trunk, fit, three, tokens)
+    rows += _alignment(model, layers, torch.cat(images), tokens)
     cosine, random = (find(rows, "turn_cosine", around) for around in ("vector", "random-in-place"))
     at = sorted(cosine)
     return Rotation(
@@ -264,40 +267,39 @@ def _tokens(model: LanguageModel, layer: int, images: Tensor) -> list[Measured]:
 
 
 def _alignment(
-    model: LanguageModel, layer: int, images: Tensor, labels: Sequence[int]
+    model: LanguageModel, layers: LayerFits, images: Tensor, labels: Sequence[int]
 ) -> list[Measured]:
+    """Shares of all images of all layers in the labels' span, beside the same matched sets."""
     generator = torch.Generator().manual_seed(_SEED)
+    found = iter(label_alignment(model, images, labels, generator))
     rows = []
-    found = label_alignment(model, images, labels, generator)
-    for image, one in zip(IMAGES, found, strict=True):
-        rows += [
-            Measured(layer=layer, around=image, measure="label_share", value=one.share),
-            Measured(
-                layer=layer,
-                around=image,
-                measure="matched_share",
-                value=one.matched,
-                low=one.low,
-                high=one.high,
-            ),
-        ]
+    for fit in layers.fits:
+        layer = fit.fitted.layer
+        for image in IMAGES:
+            one = next(found)
+            rows += [
+                Measured(layer=layer, around=image, measure="label_share", value=one.share),
+                Measured(
+                    layer=layer,
+                    around=image,
+                    measure="matched_share",
+                    value=one.matched,
+                    low=one.low,
+                    high=one.high,
+                ),
+            ]
     return rows
 
 
 def _logit_differences(
-    model: LanguageModel,
-    prompts: Sequence[Prompt],
-    fit: LayerFit,
-    images: Tensor,
-    labels: Sequence[int],
+    trunk: Trunk, fit: LayerFit, images: Tensor, labels: Sequence[int]
 ) -> list[Measured]:
     """Right label against wrong ones: plain, with θ below, and with Qθ or Wθ at the last block.
 
     Qθ has the length of θ, which says nothing at the last block, so it is given Wθ's.
     """
-    if len(labels) < 2:
-        return []
-    last, trunk = model.n_layers - 1, Trunk.build(model, with_first_tokens(prompts))
+    model, prompts = trunk.model, trunk.cut.prompts
+    last = model.n_layers - 1
     turned_, mapped = images[1] / images[1].norm() * images[2].norm(), images[2]
     branches = {
         "zero-shot": (),
