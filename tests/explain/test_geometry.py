@@ -12,6 +12,7 @@ import torch
 from taskvectors.errors import TaskVectorsError
 from taskvectors.explain.geometry import Geometry, compare_vectors, principal_components
 from taskvectors.figures import Figure
+from taskvectors.report.findings import finding
 from taskvectors.vectors import Site, TaskVector, VectorOrigin
 
 TASKS, WIDTH = ("ant", "bee", "cat"), 24
@@ -85,7 +86,7 @@ def test_layers_are_compared_apart_and_the_best_is_drawn() -> None:
     assert [series.label for series in figure.series] == list(TASKS)
     assert all(len(series.x) == 5 for series in figure.series)
     assert len(found.points_frame()) == 30
-    assert "layer 7: cosine" in found.sentence()
+    assert "at layer 7 the cosine is" in finding("geometry", found.to_frame())
 
 
 def test_principal_components_are_those_of_numpy() -> None:

@@ -11,6 +11,7 @@ import torch
 
 from taskvectors.explain import ANALYSES, Case, Result
 from taskvectors.explain.layer_fits import fits_of, layered_vectors
+from taskvectors.report.findings import finding
 from taskvectors.vectors import Site, TaskVector, VectorOrigin
 
 MINE = ("propagation", "rotation", "interpolation", "transfer")
@@ -35,7 +36,7 @@ def case(tiny_model: Any, small_bench: Any) -> Case:
     return Case(
         bench=bench,
         vector=vector,
-        vectors=(vector, vector_at(3), vector_at(2, task="others")),
+        vectors=(vector, vector_at(3), vector_at(1, task="others")),
         other=Case(bench=other, vector=vector_at(1, task="others", seed=1)),
         most=4,
     )
@@ -70,4 +71,4 @@ def test_an_analysis_of_a_case_is_a_table_a_figure_and_a_sentence(case: Case, na
     assert isinstance(found, Result)
     assert len(found.to_frame())
     assert found.figure().name == name
-    assert found.sentence().endswith(".")
+    assert finding(name, found.to_frame()).endswith(".")

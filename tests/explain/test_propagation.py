@@ -22,6 +22,7 @@ from taskvectors.explain.propagation import Propagation, linear_range, propagate
 from taskvectors.explain.responses import Responses
 from taskvectors.explain.rotation import IMAGES, Rotation, rotate
 from taskvectors.figures import Figure
+from taskvectors.report.findings import finding
 from taskvectors.vectors import Site, TaskVector
 
 TURN_ANGLE = 1.2
@@ -94,7 +95,8 @@ def test_a_planted_linear_map_is_found_and_carries_the_accuracy() -> None:
     assert find(found.rows, "first_token_accuracy", "zero-shot")[0].value == 0
     assert find(found.rows, "first_token_accuracy", "reconstructed-random")[0].value < 1
     assert found.exceptions == ()
-    assert found.rank == found.d_model == planted.D_MODEL
+    assert find(found.rows, "rank")[0].value == planted.D_MODEL
+    assert finding("propagation", found.to_frame()).startswith("With maps, at layer 0 W explains")
 
 
 def test_a_model_that_is_not_linear_is_not_called_so(tiny_model: Any, ragged_prompts: Any) -> None:
@@ -165,17 +167,19 @@ def test_a_planted_rotation_is_found_below_it_and_a_scaling_above() -> None:
 
 def test_the_layer_of_the_change_is_found() -> None:
     _, found = results()
-    assert found.change is not None
-    assert (found.change.last_before, found.change.first_after) == (0, 1)
-    assert found.change.before < 0.5 < found.change.after
-    assert "between layers 0 and 1" in found.sentence()
+    before, after = (find(found.rows, f"change_{side}") for side in ("before", "after"))
+    assert list(before) == [0]
+    assert before[0].at == 1
+    assert before[0].value < 0.5 < after[0].value
+    assert "its largest step lies between layers 0 and 1" in finding("rotation", found.to_frame())
 
 
 def test_without_a_rotation_none_is_found() -> None:
     _, found = results(0.0)
     for layer in range(4):
         assert find(found.rows, "whole_turn_cosine")[layer].value == pytest.approx(1, abs=0.01)
-    assert found.change is None or found.change.after - found.change.before < 0.02
+    before, after = (find(found.rows, f"change_{side}") for side in ("before", "after"))
+    assert all(after[layer].value - before[layer].value < 0.02 for layer in before)
 
 
 def test_the_images_read_as_what_the_planted_map_makes_of_the_vector() -> None:
@@ -205,7 +209,7 @@ def test_results_are_tables_and_figures_by_layer() -> None:
         assert isinstance(figure, Figure)
         assert figure.name == name
         assert figure.series[0].x == (0, 1, 2, 3)
-        assert result.sentence().endswith(".")
+        assert finding(name, frame).endswith(".")
 
 
 # --- change points

@@ -17,6 +17,7 @@ from taskvectors.explain.interpolation import STEPS, interpolate, interpolation
 from taskvectors.explain.transfer import NONE, transfer_matrix, two_by_two
 from taskvectors.figures import Figure, Heatmap
 from taskvectors.methods import Recipe
+from taskvectors.report.findings import finding
 from taskvectors.tasks.derived import copying
 from taskvectors.vectors import Site, TaskVector
 
@@ -68,7 +69,7 @@ def test_a_vector_transfers_to_tasks_that_share_its_label_word_and_to_no_other(
     assert figure.columns == ("one", "same-word", "other-word")
     assert figure.values[1] == (1, 1, 0)
     assert figure.marked == ((1, 0), (2, 2))
-    assert "one on same-word" in found.sentence()
+    assert "that of one on same-word" in finding("transfer", found.to_frame())
     assert len(found.to_frame()) == 9
 
 
@@ -108,7 +109,7 @@ def test_the_sum_of_two_vectors_is_told_apart_from_its_parts(
     assert isinstance(figure, Heatmap)
     assert figure.rows[0] == "zero-shot"
     assert figure.rows[-1] == "2-shot"
-    assert "gives the French feminine for 100%" in found.sentence()
+    assert "gives the French feminine for 100" in finding("composition", found.to_frame())
 
 
 def test_of_two_words_of_which_one_begins_the_other_the_longer_was_said() -> None:
@@ -148,7 +149,7 @@ def test_between_two_vectors_one_task_gives_way_to_the_other(
     figure = found.figure()
     assert isinstance(figure, Figure)
     assert figure.series[0].x == STEPS
-    assert "one goes from 100%" in found.sentence()
+    assert "one goes from 100" in finding("interpolation", found.to_frame())
 
 
 def test_vectors_at_different_sites_have_nothing_between_them(
@@ -205,7 +206,7 @@ def test_demonstrations_of_both_directions_stand_beside(both_ways: Any) -> None:
     assert isinstance(figure, Figure)
     assert len(figure.series) == 4
     assert len(figure.series[0].x) == 2
-    assert "last backward" in both_ways.sentence()
+    assert "last backward" in finding("bijections", both_ways.to_frame())
     assert set(both_ways.to_frame()["task"]) == {"sides"}
 
 

@@ -124,22 +124,6 @@ class Bijections:
             caption="Nothing but the query tells the direction. 95 % Wilson intervals.",
         )
 
-    def sentence(self) -> str:
-        """What the numbers say."""
-        parts = []
-        for name in dict.fromkeys(row.configuration for row in self.rows if row.configuration):
-            for direction in DIRECTIONS:
-                row = self._row(name, "both", direction)
-                own = self._row(name, direction, direction)
-                parts.append(
-                    f"{name} {direction} {row.accuracy:.0%} (own vector {own.accuracy:.0%}, "
-                    f"difference {row.difference:+.2f} [{row.difference_low:+.2f}, "
-                    f"{row.difference_high:+.2f}], wrong direction {row.wrong_direction:.0%})"
-                )
-        shown = ", ".join(f"{d} {self._plain(d).accuracy:.0%}" for d in DIRECTIONS)
-        shots = self._plain(DIRECTIONS[0]).shots
-        return f"One vector for both ways of {self.task}: {'; '.join(parts)}; {shots}-shot {shown}."
-
     def _row(self, configuration: str, vector: str, direction: str) -> Answered:
         return next(
             row

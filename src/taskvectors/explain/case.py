@@ -5,8 +5,8 @@ called with, so that every analysis of a run sees the same prompts.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from typing import Literal, Protocol, runtime_checkable
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 
 import pandas as pd
 
@@ -18,6 +18,8 @@ from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt
 from taskvectors.trunk.edits import joins_after
 from taskvectors.vectors import TaskVector
+
+Found = TypeVar("Found")
 
 
 @runtime_checkable
@@ -49,6 +51,7 @@ class Case:
     vectors: tuple[TaskVector, ...] = ()
     other: "Case | None" = None
     most: int = 100
+    _memo: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
     def model(self) -> LanguageModel:
@@ -58,6 +61,13 @@ class Case:
     def prompts(self, split: Split, shots: int = 0) -> tuple[Prompt, ...]:
         """The first prompts of a split."""
         return self.bench.prompts(split, shots)[: self.most]
+
+    def once(self, name: str, find: Callable[[], Found]) -> Found:
+        """What several analyses need, found by the first that asks."""
+        if name not in self._memo:
+            self._memo[name] = find()
+        found: Found = self._memo[name]
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,6 +15,7 @@ from torch import Tensor
 from taskvectors.errors import TaskVectorsError
 from taskvectors.evaluate import score, wilson_interval
 from taskvectors.explain.case import Case
+from taskvectors.explain.transfer import bench_of
 from taskvectors.figures import Heatmap
 from taskvectors.methods import Workbench
 from taskvectors.prompts import Prompt
@@ -77,24 +78,9 @@ class Composition:
             caption="Words of which all four forms differ; greedy answers, whole words.",
         )
 
-    def sentence(self) -> str:
-        """What the numbers say."""
-        best = max((row for row in self.rows if row.vector == "sum"), key=_both)
-        alone = [f"{row.vector} alone {_both(row):.0%}" for row in self.rows if row.vector in PARTS]
-        plain = next(row for row in self.rows if row.vector == "none" and not row.shots)
-        shown = next(row for row in self.rows if row.vector == "none" and row.shots)
-        return (
-            f"The sum of the two vectors gives the French feminine for {_both(best):.0%} "
-            f"[{best.ci_low:.0%}, {best.ci_high:.0%}] of {best.n} words (strength "
-            f"{best.strength:g}); {', '.join(alone)}, zero-shot {_both(plain):.0%}, "
-            f"{shown.shots}-shot {_both(shown):.0%}."
-        )
-
 
 def composition(case: Case) -> Composition:
     """The composition of a case's two vectors on the built-in task for it."""
-    from taskvectors.tasks import load_task
-
     by_task = {vector.origin.task: vector for vector in reversed(case.vectors)}
     missing = [task for task in PARTS if task not in by_task]
     if missing:
@@ -102,13 +88,7 @@ def composition(case: Case) -> Composition:
             f"composition needs vectors of {' and '.join(PARTS)}; there is none of "
             f"{', '.join(missing)}. Learn it and name it among --vectors"
         )
-    bench = Workbench(
-        model=case.model,
-        task=load_task(TASK, seed=case.bench.task.seed),
-        shots=case.bench.shots,
-        seed=case.bench.seed,
-        memory=case.bench.memory,
-    )
+    bench = bench_of(case, TASK)
     return compose(bench, *(by_task[task] for task in PARTS), whole=by_task.get(TASK))
 
 
@@ -226,10 +206,6 @@ def _row(name: str, strength: float | None, shots: int, outcome: Tensor) -> Outc
         other=counts[OTHER] / n,
         n=n,
     )
-
-
-def _both(row: Outcome) -> float:
-    return row.french_feminine
 
 
 def _label(row: Outcome) -> str:

@@ -94,15 +94,6 @@ class Geometry:
             caption="Unit vectors, centred; one point per seed.",
         )
 
-    def sentence(self) -> str:
-        """What the numbers say."""
-        parts = [
-            f"layer {row.layer}: cosine {row.intra:.2f} within tasks, {row.inter:.2f} across "
-            f"(permutation p = {row.p_value:.4f}, {row.n_vectors} vectors)"
-            for row in self._whole()
-        ]
-        return f"Alignment of vectors, {'; '.join(parts)}."
-
     def _whole(self) -> list[Separation]:
         return [row for row in self.rows if row.task == "all"]
 

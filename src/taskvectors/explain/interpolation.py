@@ -12,6 +12,7 @@ import pandas as pd
 from taskvectors.errors import TaskVectorsError
 from taskvectors.evaluate import measure
 from taskvectors.explain.case import Case
+from taskvectors.explain.transfer import bench_of
 from taskvectors.figures import BLUE, VERMILION, Figure, Series, Style
 from taskvectors.methods import Workbench
 from taskvectors.vectors import TaskVector
@@ -75,29 +76,17 @@ class Interpolation:
             caption="Alone: the task's own vector at the strength it has in the mixture.",
         )
 
-    def sentence(self) -> str:
-        """What the numbers say."""
-        parts = []
-        for task in self.tasks:
-            own = 0.0 if task == self.tasks[0] else 1.0
-            found = {(row.t, row.mixed): row.accuracy for row in self.rows if row.task == task}
-            parts.append(
-                f"{task} goes from {found[own, True]:.0%} with its own vector to "
-                f"{found[0.5, True]:.0%} half-way (its vector alone at half strength "
-                f"{found[0.5, False]:.0%}) and {found[1 - own, True]:.0%} with the other's"
-            )
-        return f"Between the two vectors, {'; '.join(parts)}."
-
 
 def interpolation(case: Case) -> Interpolation:
-    """Between the case's vector and the other task's."""
-    if case.other is None:
-        raise TaskVectorsError(
-            "interpolation needs the vector of another task at the same sites; name one among "
-            "--vectors"
-        )
-    benches = (case.bench, case.other.bench)
-    return interpolate(benches, (case.vector, case.other.vector))
+    """Between the case's vector and the first one of another task at its sites."""
+    places = {site.place for site in case.vector.sites}
+    for vector in case.vectors:
+        task = vector.origin.task
+        if task != case.bench.task.name and {site.place for site in vector.sites} == places:
+            return interpolate((case.bench, bench_of(case, task)), (case.vector, vector))
+    raise TaskVectorsError(
+        "interpolation needs the vector of another task at the same sites; name one among --vectors"
+    )
 
 
 def interpolate(benches: Sequence[Workbench], vectors: Sequence[TaskVector]) -> Interpolation:

@@ -5,7 +5,6 @@ They are what `propagation` and `rotation` speak of, so they are fitted once for
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from weakref import WeakKeyDictionary
 
 import torch
 
@@ -77,14 +76,12 @@ def layered_vectors(case: Case) -> tuple[TaskVector, ...]:
     return tuple((by_layer | {case.vector.layers[0]: case.vector}).values())
 
 
-_FITS: WeakKeyDictionary[Case, LayerFits] = WeakKeyDictionary()
-
-
 def fits_of(case: Case) -> LayerFits:
     """The maps of a case, fitted when they are first asked for."""
-    if case not in _FITS:
+
+    def fit() -> LayerFits:
         prompts = {split: case.prompts(split) for split in SPLITS}
-        vectors = layered_vectors(case)
         memory = case.bench.memory
-        _FITS[case] = fit_layers(case.model, prompts, vectors, FitSettings(), memory)
-    return _FITS[case]
+        return fit_layers(case.model, prompts, layered_vectors(case), FitSettings(), memory)
+
+    return case.once("layer fits", fit)

@@ -42,11 +42,11 @@ class Propagation:
     """How linearly vectors travel to the last block, by layer."""
 
     rows: tuple[Measured, ...]
-    exceptions: tuple[int, ...]
-    """Layers at which Wθ's first-token accuracy leaves the interval of the vector's."""
-    rank: int
-    """Directions that the maps know; below d_model they are low-rank fits."""
-    d_model: int
+
+    @property
+    def exceptions(self) -> tuple[int, ...]:
+        """Layers at which Wθ's first-token accuracy leaves the interval of the vector's."""
+        return tuple(layer for layer, row in find(self.rows, "is_exception").items() if row.value)
 
     def to_frame(self) -> pd.DataFrame:
         """One row per layer, measure and, for strengths and noise scales, place."""
@@ -56,24 +56,6 @@ class Propagation:
         """Accuracy of what is reconstructed by layer; for one layer, error against strength."""
         layers = sorted(find(self.rows, "r2"))
         return self._by_layer(layers) if len(layers) > 1 else self._by_strength(layers[0])
-
-    def sentence(self) -> str:
-        """What the numbers say."""
-        r2, accuracy = find(self.rows, "r2"), find(self.rows, "first_token_accuracy")
-        rebuilt = find(self.rows, "first_token_accuracy", "reconstructed")
-        parts = []
-        for layer in sorted(r2):
-            low, high = (find(self.rows, f"linear_{end}")[layer].value for end in ("from", "to"))
-            parts.append(
-                f"at layer {layer} W explains {r2[layer].value:.0%} of the variance over held-out "
-                f"noise and queries, Wθ at the end answers {rebuilt[layer].value:.0%} of first "
-                f"tokens where the vector answers {accuracy[layer].value:.0%}, and the response is "
-                f"proportional to {TOLERANCE:.0%} for strengths {low:g} to {high:g}"
-            )
-        named = ", ".join(map(str, self.exceptions)) or "none"
-        known = "" if self.rank == self.d_model else f" (of rank {self.rank})"
-        text = f"With the fitted maps{known}: " + "; ".join(parts)
-        return f"{text}. Layers where Wθ leaves the vector's interval: {named}."
 
     def _by_layer(self, layers: Sequence[int]) -> Figure:
         shown = (
@@ -170,14 +152,8 @@ def propagate(
         added.append(_branches(model, fit, jacobian, rebuilt))
     branches = [branch for named in added for branch in named.values()]
     scores = score(model, prompts, branches, memory=memory)
-    exceptions = _accuracies(layers, added, scores, rows)
-    first = layers.fits[0].fitted
-    return Propagation(
-        rows=tuple(rows),
-        exceptions=exceptions,
-        rank=first.rank,
-        d_model=len(first.vector),
-    )
+    rows += _accuracies(layers, added, scores)
+    return Propagation(rows=tuple(rows))
 
 
 def _judge(fit: LayerFit, layers: LayerFits, rows: list[Measured]) -> tuple[Tensor, Tensor]:
@@ -211,6 +187,7 @@ def _fit_quality(
         "ridge": fitted.ridge,
         "n_samples": fitted.n_samples,
         "rank": fitted.rank,
+        "d_model": len(fitted.vector),
         "r2_training_queries": r_squared(predicted, seen.mean),
         "r2": r_squared(predicted, unseen.mean),
         "r2_constant": r_squared(constant, unseen.mean),
@@ -310,12 +287,13 @@ def _branches(
 
 
 def _accuracies(
-    layers: LayerFits, added: Sequence[dict[str, Branch]], scores: Scores, rows: list[Measured]
-) -> tuple[int, ...]:
-    """Accuracies of all that was added, and the layers where the reconstruction is an exception."""
+    layers: LayerFits, added: Sequence[dict[str, Branch]], scores: Scores
+) -> list[Measured]:
+    """Accuracies of all that was added, and whether the reconstruction is an exception."""
     n = scores.first_is_correct.shape[1]
     first, whole = (x.sum(dim=1).tolist() for x in (scores.first_is_correct, scores.is_correct))
-    exceptions, at = [], 0
+    rows: list[Measured] = []
+    at = 0
     for fit, named in zip(layers.fits, added, strict=True):
         layer, found = fit.fitted.layer, {}
         for around in named:
@@ -325,6 +303,8 @@ def _accuracies(
         low, high = found["vector"].low, found["vector"].high
         assert low is not None
         assert high is not None
-        if not low <= found["reconstructed"].value <= high:
-            exceptions.append(layer)
-    return tuple(exceptions)
+        leaves = not low <= found["reconstructed"].value <= high
+        rows.append(
+            Measured(layer=layer, around="vector", measure="is_exception", value=float(leaves))
+        )
+    return rows

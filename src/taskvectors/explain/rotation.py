@@ -37,10 +37,6 @@ class Rotation:
     """How maps turn and stretch vectors, by layer."""
 
     rows: tuple[Measured, ...]
-    change: ChangePoint | None
-    """Of cos(θ, Qθ) over layers; None for few layers."""
-    random_change: ChangePoint | None
-    """The same of random vectors in θ's place: what is the residual stream's doing."""
 
     def to_frame(self) -> pd.DataFrame:
         """One row per layer, measure and what it was measured on."""
@@ -50,37 +46,6 @@ class Rotation:
         """cos(θ, Qθ) by layer; for one layer, alignment with the labels."""
         layers = sorted(find(self.rows, "turn_cosine"))
         return self._by_layer(layers) if len(layers) > 1 else self._labels(layers[0])
-
-    def sentence(self) -> str:
-        """What the numbers say."""
-        cosine = find(self.rows, "turn_cosine")
-        random = find(self.rows, "turn_cosine", "random-in-place")
-        parts = [
-            f"{cosine[layer].value:.2f} at layer {layer} (random vectors {random[layer].value:.2f})"
-            for layer in sorted(cosine)
-        ]
-        text = f"cos(θ, Qθ) is {', '.join(parts)}"
-        if self.change is not None:
-            change = self.change
-            text += (
-                f"; its largest step, from {change.before:.2f} to {change.after:.2f}, lies between "
-                f"layers {change.last_before} and {change.first_after} (permutation p = "
-                f"{change.p_value:.3f})"
-            )
-        if self.random_change is not None:
-            text += (
-                f", that of random vectors between {self.random_change.last_before} and "
-                f"{self.random_change.first_after}"
-            )
-        shares = [find(self.rows, "label_share", image) for image in IMAGES]
-        for layer in sorted(shares[0]):
-            sizes = " -> ".join(f"{found[layer].value:.2f}" for found in shares)
-            matched = find(self.rows, "matched_share", IMAGES[2])[layer].value
-            text += (
-                f"; at layer {layer} the share of θ -> Qθ -> Wθ in the labels' span is {sizes} "
-                f"(matched tokens for Wθ {matched:.2f})"
-            )
-        return f"{text}."
 
     def _by_layer(self, layers: Sequence[int]) -> Figure:
         shown = (
@@ -184,13 +149,33 @@ def rotate(
         if len(tokens) > 1:
             rows += _logit_differences(trunk, fit, three, tokens)
     rows += _alignment(model, layers, torch.cat(images), tokens)
-    cosine, random = (find(rows, "turn_cosine", around) for around in ("vector", "random-in-place"))
-    at = sorted(cosine)
-    return Rotation(
-        rows=tuple(rows),
-        change=change_point(at, [cosine[layer].value for layer in at]),
-        random_change=change_point(at, [random[layer].value for layer in at]),
-    )
+    for around in ("vector", "random-in-place"):
+        found = find(rows, "turn_cosine", around)
+        at = sorted(found)
+        rows += _change(change_point(at, [found[layer].value for layer in at]), around)
+    return Rotation(rows=tuple(rows))
+
+
+def _change(change: ChangePoint | None, around: str) -> list[Measured]:
+    """Where cos(θ, Qθ) changes, at the last layer before: how, and how likely that is by chance."""
+    if change is None:
+        return []
+    numbers = {
+        "change_before": change.before,
+        "change_after": change.after,
+        "change_explained": change.explained,
+        "change_p": change.p_value,
+    }
+    return [
+        Measured(
+            layer=change.last_before,
+            around=around,
+            measure=measure,
+            value=value,
+            at=float(change.first_after),
+        )
+        for measure, value in numbers.items()
+    ]
 
 
 def turned(fitted: FittedMap, around: str) -> list[Measured]:

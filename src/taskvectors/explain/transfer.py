@@ -73,47 +73,33 @@ class Transfer:
             shares=True,
         )
 
-    def sentence(self) -> str:
-        """What the numbers say."""
-        plain = {row.task: row for row in self.rows if row.vector == NONE}
-        own = [row for row in self.rows if row.vector == row.task]
-        others = [row for row in self.rows if row.vector not in {NONE, row.task}]
-        text = f"On their own tasks vectors reach {_mean(own):.0%} (mean accuracy)"
-        if others:
-            better = [row for row in others if row.ci_low > plain[row.task].ci_high]
-            best = max(others, key=lambda row: row.accuracy - plain[row.task].accuracy)
-            text += (
-                f", on others {_mean(others):.0%}, zero-shot {_mean(list(plain.values())):.0%}; "
-                f"{len(better)} of {len(others)} pairs are clear of zero-shot, the largest gain "
-                f"being {best.vector} on {best.task} ({plain[best.task].accuracy:.0%} to "
-                f"{best.accuracy:.0%})"
-            )
-        cells = dict.fromkeys(row.cell for row in self.rows if row.cell)
-        if cells:
-            named = [(cell, [row for row in self.rows if row.cell == cell]) for cell in cells]
-            text += "; 2x2: " + ", ".join(f"{cell} {_mean(rows):.0%}" for cell, rows in named)
-        return f"{text}."
-
 
 def transfer(case: Case) -> Transfer:
-    """Transfer between the case's task and the other one, or among all tasks of its vectors."""
+    """Every vector of a case on every task that one of them is for."""
+    names = dict.fromkeys(vector.origin.task for vector in case.vectors or (case.vector,))
+    return transfer_matrix([bench_of(case, name) for name in names], case.vectors or (case.vector,))
+
+
+def bench_of(case: Case, task: str) -> Workbench:
+    """A task's bench beside a case's own: the task's own template, for which its vector was made.
+
+    Args:
+        case: The case; its own bench is given for its own task.
+        task: Name of a task.
+    """
+    if task == case.bench.task.name:
+        return case.bench
+    if case.other is not None and task == case.other.bench.task.name:
+        return case.other.bench
     from taskvectors.tasks import load_task
 
-    names = dict.fromkeys(vector.origin.task for vector in case.vectors)
-    benches = {case.bench.task.name: case.bench}
-    if case.other is not None:
-        benches[case.other.bench.task.name] = case.other.bench
-    for name in names:
-        if name not in benches:
-            # each task in its own template: its vector was made for that
-            benches[name] = Workbench(
-                model=case.model,
-                task=load_task(name, seed=case.bench.task.seed),
-                shots=case.bench.shots,
-                seed=case.bench.seed,
-                memory=case.bench.memory,
-            )
-    return transfer_matrix(list(benches.values()), case.vectors or (case.vector,))
+    return Workbench(
+        model=case.model,
+        task=load_task(task, seed=case.bench.task.seed),
+        shots=case.bench.shots,
+        seed=case.bench.seed,
+        memory=case.bench.memory,
+    )
 
 
 def transfer_matrix(
@@ -186,7 +172,3 @@ def _row(name: str, task: str, found: Measures, cell: str) -> Transferred:
         n=found.n,
         cell=cell,
     )
-
-
-def _mean(rows: Sequence[Transferred]) -> float:
-    return sum(row.accuracy for row in rows) / len(rows) if rows else float("nan")

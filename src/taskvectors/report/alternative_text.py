@@ -9,7 +9,7 @@ def alternative_text(figure: AnyFigure) -> str:
     if isinstance(figure, Heatmap):
         return _of_heatmap(figure)
     parts = [f"{figure.title}. {figure.y_label} against {figure.x_label.lower()}."]
-    ticks = dict(figure.x_ticks)
+    ticks = {place: text.replace("\n", " ") for place, text in figure.x_ticks}
     for series in figure.series:
         drawn = [(x, y) for x, y in zip(series.x, series.y, strict=True) if y is not None]
         if not drawn:

@@ -183,7 +183,7 @@ def _layout(figure: Figure, theme: str) -> dict[str, Any]:
     x_axis["range"] = list(span(figure))
     if figure.x_ticks:
         x_axis["tickvals"] = [place for place, _ in figure.x_ticks]
-        x_axis["ticktext"] = [html.escape(text) for _, text in figure.x_ticks]
+        x_axis["ticktext"] = _escaped(tuple(text for _, text in figure.x_ticks))
     y_axis = axis | {"title": _axis_title(figure.y_label)}
     if figure.shares:
         y_axis |= {"range": [-0.02, 1.02], "tickformat": ".0%", "dtick": 0.2}
@@ -272,7 +272,7 @@ def _heatmap_layout(figure: Heatmap, theme: str) -> dict[str, Any]:
 
 
 def _escaped(names: tuple[str, ...]) -> list[str]:
-    return [html.escape(name) for name in names]
+    return [html.escape(name).replace("\n", "<br>") for name in names]
 
 
 def _axis_title(text: str) -> dict[str, Any]:

@@ -1,0 +1,174 @@
+"""One sentence for each analysis of propagation, geometry and transfer, from its numbers."""
+
+from collections.abc import Callable
+
+import pandas as pd
+
+from taskvectors.report.wording import join_words, percent, percent_range
+
+
+def _measure(rows: pd.DataFrame, measure: str, around: str = "vector") -> "pd.Series[float]":
+    """The values of one measure by layer."""
+    found = rows[(rows["measure"] == measure) & (rows["around"] == around)]
+    return found.set_index("layer")["value"].sort_index()
+
+
+def _layers(values: "pd.Series[float]") -> list[int]:
+    return [int(layer) for layer in values.index]
+
+
+def _propagation(rows: pd.DataFrame) -> str:
+    explained = _measure(rows, "r2")
+    layers = _layers(explained)
+    accuracy, rebuilt = (
+        _measure(rows, "first_token_accuracy", around) for around in ("vector", "reconstructed")
+    )
+    low, high = _measure(rows, "linear_from"), _measure(rows, "linear_to")
+    parts = [
+        f"at layer {layer} W explains {percent(explained[layer])} of the variance over held-out "
+        f"noise and queries, Wθ at the last block answers {percent(rebuilt[layer])} of first "
+        f"tokens where the vector answers {percent(accuracy[layer])}, and the response is in "
+        f"proportion for strengths {low[layer]:g} to {high[layer]:g}"
+        for layer in layers
+    ]
+    rank, width = (int(_measure(rows, name).iloc[0]) for name in ("rank", "d_model"))
+    known = "" if rank == width else f" of rank {rank} (of {width})"
+    exceptions = _measure(rows, "is_exception")
+    named = [str(layer) for layer in layers if exceptions[layer]]
+    leaving = (
+        f"it leaves the vector's interval at {_at_layers(named)}"
+        if named
+        else "it stays in the vector's interval everywhere"
+    )
+    return f"With maps{known}, {join_words(parts)}; {leaving}."
+
+
+def _at_layers(names: list[str]) -> str:
+    return f"layer{'s' if len(names) > 1 else ''} {join_words(names)}"
+
+
+def _rotation(rows: pd.DataFrame) -> str:
+    cosine, random = (
+        _measure(rows, "turn_cosine", around) for around in ("vector", "random-in-place")
+    )
+    layers = _layers(cosine)
+    parts = [
+        f"{cosine[layer]:.2f} at layer {layer} (random vectors {random[layer]:.2f})"
+        for layer in layers
+    ]
+    text = f"cos(θ, Qθ) is {join_words(parts)}"
+    steps = rows[rows["measure"] == "change_p"]
+    for words, around in (("its", "vector"), ("that of random vectors", "random-in-place")):
+        for step in steps[steps["around"] == around].to_dict("records"):
+            text += (
+                f"; {words} largest step lies between layers {step['layer']} and "
+                f"{int(step['at'])} (permutation p = {step['value']:.2g})"
+            )
+    ours = [_measure(rows, "label_share", name) for name in ("theta", "Q theta", "W theta")]
+    matched = _measure(rows, "matched_share", "W theta")
+    for layer in layers:
+        shares = " to ".join(f"{found[layer]:.2f}" for found in ours)
+        text += (
+            f"; at layer {layer} the share in the labels' span goes, from θ over Qθ to Wθ, "
+            f"{shares} (tokens like the labels, for Wθ: {matched[layer]:.2f})"
+        )
+    return f"{text}."
+
+
+def _geometry(rows: pd.DataFrame) -> str:
+    parts = [
+        f"at layer {row['layer']} the cosine is {row['intra']:.2f} within tasks and "
+        f"{row['inter']:.2f} across (permutation p = {row['p_value']:.2g}, "
+        f"{row['n_vectors']} vectors)"
+        for row in rows[rows["task"] == "all"].to_dict("records")
+    ]
+    return f"Of two vectors, {join_words(parts)}."
+
+
+def _transfer(rows: pd.DataFrame) -> str:
+    plain = rows[rows["vector"] == "zero-shot"].set_index("task")
+    with_one = rows[rows["vector"] != "zero-shot"]
+    own = with_one[with_one["vector"] == with_one["task"]]
+    others = with_one[with_one["vector"] != with_one["task"]]
+    text = f"On their own tasks vectors reach {percent(own['accuracy'].mean())} on average"
+    if len(others):
+        before = others["task"].map(plain["accuracy"])
+        clear = int((others["ci_low"] > others["task"].map(plain["ci_high"])).sum())
+        best = others.loc[(others["accuracy"] - before).idxmax()]
+        text += (
+            f", on others {percent(others['accuracy'].mean())}, where zero-shot gives "
+            f"{percent(before.mean())}; {clear} of {len(others)} pairs are clear of zero-shot, and "
+            f"the largest gain is that of {best['vector']} on {best['task']} "
+            f"({percent(plain['accuracy'][best['task']])} to {percent(best['accuracy'])})"
+        )
+    return f"{text}."
+
+
+def _composition(rows: pd.DataFrame) -> str:
+    sums = rows[rows["vector"] == "sum"]
+    best = sums.loc[sums["french_feminine"].idxmax()]
+    parts = [
+        f"{row['vector']} alone gives it for {percent(row['french_feminine'])}"
+        for row in rows[rows["vector"].isin(["english-french", "masculine-feminine"])].to_dict(
+            "records"
+        )
+    ]
+    plain = rows[rows["vector"] == "none"].set_index("shots")["french_feminine"]
+    parts += [
+        f"{'zero-shot' if shots == 0 else f'{shots}-shot'} for {percent(value)}"
+        for shots, value in plain.items()
+    ]
+    return (
+        f"The sum of the two vectors gives the French feminine for "
+        f"{percent(best['french_feminine'])} [{percent_range(best['ci_low'], best['ci_high'])}] of "
+        f"{best['n']} words, at strength {best['strength']:g}, the better of "
+        f"{len(sums)} on these words; {join_words(parts)}."
+    )
+
+
+def _interpolation(rows: pd.DataFrame) -> str:
+    parts = []
+    for number, task in enumerate(rows["task"].drop_duplicates()):
+        own = rows[rows["task"] == task].set_index(["t", "mixed"])["accuracy"]
+        start = float(number)
+        parts.append(
+            f"{task} goes from {percent(own[start, True])} with its own vector to "
+            f"{percent(own[0.5, True])} half-way (its vector alone at half strength: "
+            f"{percent(own[0.5, False])}) and {percent(own[1 - start, True])} with the other's"
+        )
+    return f"Between the two vectors, {join_words(parts)}."
+
+
+def _bijections(rows: pd.DataFrame) -> str:
+    learned = rows[rows["vector"] != "none"].set_index(["configuration", "vector", "direction"])
+    parts = []
+    for name in learned.index.unique("configuration"):
+        for direction in ("forward", "backward"):
+            row = learned.loc[(name, "both", direction)]
+            parts.append(
+                f"{name} {direction} {percent(row['accuracy'])} (the direction's own vector "
+                f"{percent(learned.loc[(name, direction, direction)]['accuracy'])}; difference "
+                f"{row['difference']:+.2f} [{row['difference_low']:+.2f}, "
+                f"{row['difference_high']:+.2f}]; words of the wrong side "
+                f"{percent(row['wrong_direction'])})"
+            )
+    plain = rows[rows["vector"] == "none"]
+    shown = plain[plain["shots"] == plain["shots"].max()].set_index("direction")
+    return (
+        f"One vector for both ways of {rows['task'].iloc[0]}: {join_words(parts)}; with "
+        f"{shown['shots'].iloc[0]} demonstrations of both, forward "
+        f"{percent(shown['accuracy']['forward'])} and backward "
+        f"{percent(shown['accuracy']['backward'])}."
+    )
+
+
+VECTOR_FINDINGS: dict[str, Callable[[pd.DataFrame], str]] = {
+    "propagation": _propagation,
+    "rotation": _rotation,
+    "geometry": _geometry,
+    "transfer": _transfer,
+    "composition": _composition,
+    "interpolation": _interpolation,
+    "bijections": _bijections,
+}
+"""By analysis."""
