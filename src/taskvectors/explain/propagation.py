@@ -148,9 +148,9 @@ def propagate(
     rows: list[Measured] = []
     added: list[dict[str, Branch]] = []
     for fit in layers.fits:
-        jacobian, rebuilt = _judge(fit, layers, rows)
-        added.append(_branches(model, fit, jacobian, rebuilt))
-    branches = [branch for named in added for branch in named.values()]
+        tangent, change = _judge(fit, layers, rows)
+        added.append(_branches(model, fit, tangent, change))
+    branches = [(), *(branch for named in added for branch in named.values())]
     scores = score(model, prompts, branches, memory=memory)
     rows += _accuracies(layers, added, scores)
     return Propagation(rows=tuple(rows))
@@ -174,11 +174,9 @@ def _fit_quality(
 ) -> list[Measured]:
     """R² on held-out noise, on training and on held-out queries, beside the constant predictor."""
     generator = torch.Generator().manual_seed(_SEED)
-
-    def copies(scale: float) -> Tensor:
-        return noisy_copies(fitted.vector, fitted.span, scale, _N_TEST_NOISE, generator)
-
-    held_out = copies(fitted.noise_scale)
+    held_out = noisy_copies(
+        fitted.vector, fitted.span, fitted.noise_scale, _N_TEST_NOISE, generator
+    )
     predicted = held_out.double() @ fitted.matrix.T
     seen, unseen = train.changes(held_out), test.changes(held_out)
     constant = seen.mean.mean(dim=0).expand_as(unseen.mean)
@@ -276,7 +274,6 @@ def _branches(
         return [Edit(layer=last, value=value.float())]
 
     return {
-        "zero-shot": (),
         "vector": fit.vector.edits(),
         "reconstructed": at_the_end(matrix @ fit.fitted.vector.double()),
         "jacobian": at_the_end(tangent),
@@ -289,17 +286,21 @@ def _branches(
 def _accuracies(
     layers: LayerFits, added: Sequence[dict[str, Branch]], scores: Scores
 ) -> list[Measured]:
-    """Accuracies of all that was added, and whether the reconstruction is an exception."""
+    """Accuracies of all that was added, and whether the reconstruction is an exception.
+
+    The first of the scores is the plain run, which all layers share.
+    """
     n = scores.first_is_correct.shape[1]
     first, whole = (x.sum(dim=1).tolist() for x in (scores.first_is_correct, scores.is_correct))
     rows: list[Measured] = []
-    at = 0
+    at = 1
     for fit, named in zip(layers.fits, added, strict=True):
         layer, found = fit.fitted.layer, {}
-        for around in named:
-            found[around] = share(layer, around, "first_token_accuracy", int(first[at]), n)
-            rows += [found[around], share(layer, around, "accuracy", int(whole[at]), n)]
-            at += 1
+        places = {"zero-shot": 0} | {around: at + i for i, around in enumerate(named)}
+        at += len(named)
+        for around, place in places.items():
+            found[around] = share(layer, around, "first_token_accuracy", int(first[place]), n)
+            rows += [found[around], share(layer, around, "accuracy", int(whole[place]), n)]
         low, high = found["vector"].low, found["vector"].high
         assert low is not None
         assert high is not None

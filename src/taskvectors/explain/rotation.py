@@ -49,37 +49,30 @@ class Rotation:
 
     def _by_layer(self, layers: Sequence[int]) -> Figure:
         shown = (
-            ("vector", "the vector", BLUE, find(self.rows, "turn_cosine")),
-            (
-                "random-in-place",
-                "random vectors in its place (middle 95 %)",
-                GREY,
-                find(self.rows, "turn_cosine", "random-in-place"),
-            ),
-            (
-                "random",
-                "a random vector in the map around it",
-                PURPLE,
-                find(self.rows, "turn_cosine", "random"),
-            ),
+            ("vector", "the vector", BLUE),
+            ("random-in-place", "random vectors in its place (middle 95 %)", GREY),
+            ("random", "a random vector in the map around it", PURPLE),
         )
-        series = tuple(
-            Series(
-                label=label,
-                x=tuple(layers),
-                y=tuple(found[layer].value for layer in layers),
-                low=tuple(found[layer].low for layer in layers),
-                high=tuple(found[layer].high for layer in layers),
-                style=style,
+        series = []
+        for around, label, style in shown:
+            found = find(self.rows, "turn_cosine", around)
+            has_range = around == "random-in-place"
+            series.append(
+                Series(
+                    label=label,
+                    x=tuple(layers),
+                    y=tuple(found[layer].value for layer in layers),
+                    low=tuple(found[layer].low for layer in layers) if has_range else (),
+                    high=tuple(found[layer].high for layer in layers) if has_range else (),
+                    style=style,
+                )
             )
-            for _, label, style, found in shown
-        )
         return Figure(
             name="rotation",
             title="How far the map to the last block turns a vector",
             x_label="Layer of the vector",
             y_label="cos(θ, Qθ)",
-            series=series,
+            series=tuple(series),
             caption=(
                 "Q is the partial isometry of W = QΣ on the singular directions that hold "
                 f"{MAIN:.0%} of W. 1: W only stretches; 0: it turns by a right angle."
