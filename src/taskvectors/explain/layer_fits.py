@@ -78,10 +78,11 @@ def layered_vectors(case: Case) -> tuple[TaskVector, ...]:
 
 def fits_of(case: Case) -> LayerFits:
     """The maps of a case, fitted when they are first asked for."""
+    vectors = layered_vectors(case)
 
     def fit() -> LayerFits:
         prompts = {split: case.prompts(split) for split in SPLITS}
-        memory = case.bench.memory
-        return fit_layers(case.model, prompts, layered_vectors(case), FitSettings(), memory)
+        return fit_layers(case.model, prompts, vectors, FitSettings(), case.bench.memory)
 
-    return case.once("layer fits", fit)
+    # a case made from another with other vectors shares what it remembers
+    return case.once(f"layer fits of {sorted(map(id, vectors))}", fit)
