@@ -112,7 +112,7 @@ def test_frozen_patterns_and_frozen_values_share_out_the_change_of_a_head(
     kept: list[Tensor] = []
     with torch.no_grad(), _held(model, layers), reading(model, 2, "z", kept.append):
         trunk.run([[nothing], *([*vector.edits()] for _ in FROZEN)])
-    z = kept[0].view(len(prompts), -1, model.n_heads, model.d_head)
+    z = kept[0].view(-1, len(prompts), model.n_heads, model.d_head).transpose(0, 1)
     patterns, values = FROZEN.index("patterns") + 1, FROZEN.index("values") + 1
     rest, with_patterns_held = z[:, 1] - z[:, values], z[:, patterns] - z[:, 0]
     cosine = torch.nn.functional.cosine_similarity(rest, with_patterns_held, dim=-1)

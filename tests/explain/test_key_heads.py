@@ -11,6 +11,7 @@ from explain import planted
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.explain.head_overlap import at_least, head_overlap
+from taskvectors.explain.head_removal import removal_effects
 from taskvectors.explain.key_heads import head_products, key_heads
 from taskvectors.models import rewriting
 from taskvectors.vectors import Site, TaskVector, inject
@@ -62,6 +63,7 @@ def test_the_planted_head_is_the_key_head() -> None:
     assert found.ranked[0] == (planted.CARRIER_LAYER, planted.CARRIER_HEAD)
     assert len(found.key) == 2
     assert [head.score > 0 for head in found.heads].count(True) == 1
+    assert [head.removed < -0.1 for head in found.heads].count(True) == 1
     figure = found.figure()
     assert figure.rows == ("1", "2", "3", "4")
     assert (1, 1) in figure.marked
@@ -73,6 +75,28 @@ def test_no_head_scores_where_none_carries_the_vector(plant: Any) -> None:
     case = plant()
     found = key_heads(case.model, planted.prompts(), case.vector)
     assert all(head.score == 0 for head in found.heads)
+
+
+def test_removal_is_a_whole_pass_with_the_head_at_zero(
+    tiny_model: Any, tiny_kind: str, ragged_prompts: Any
+) -> None:
+    model = tiny_model(tiny_kind)
+    prompts = ragged_prompts(model, 3, answers=(1, 1))
+    vector = TaskVector(values=torch.ones(1, model.d_model), sites=(Site(0, -1),))
+    found = removal_effects(model, prompts, vector.edits(), layers=range(1, 4))
+    for row, prompt in enumerate(prompts):
+        with torch.no_grad(), inject(model, vector):
+            whole = probability(model, prompt)
+            for layer, head in ((1, 0), (3, 2)):
+
+                def silence(z: torch.Tensor, head: int = head) -> torch.Tensor:
+                    z = z.clone().view(*z.shape[:2], model.n_heads, -1)
+                    z[:, -1, head] = 0
+                    return z.flatten(2)
+
+                with rewriting(model, layer, "z", silence):
+                    change = probability(model, prompt) - whole
+                assert found[row, layer - 1, head] == pytest.approx(float(change), abs=1e-6)
 
 
 def test_small_budgets_change_no_score(tiny_model: Any, ragged_prompts: Any) -> None:

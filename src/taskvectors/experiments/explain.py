@@ -215,7 +215,7 @@ def _run(name: str, case: Case, say: Say) -> dict[str, Any]:
     """One analysis as what is kept of it."""
     analysis = ANALYSES[name]
     started = time.perf_counter()
-    about = {
+    about: dict[str, Any] = {
         "name": name,
         "title": analysis.title,
         "question": analysis.question,

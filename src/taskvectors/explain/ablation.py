@@ -310,10 +310,11 @@ def _read_outputs(
     with torch.no_grad(), ExitStack() as stack:
         for layer in layers:
             stack.enter_context(reading(model, layer, "z", partial(read.__setitem__, layer)))
-        trunk.run([[*condition.branch, nothing]])
+        trunk.run([[*condition.branch, nothing]], batch := trunk.batch())
     by_head = "row token (head d) -> row token head d"
     return trunk, {
-        layer: rearrange(z.float(), by_head, head=model.n_heads) for layer, z in read.items()
+        layer: rearrange(batch.packing.pad(z[0].float(), dim=0), by_head, head=model.n_heads)
+        for layer, z in read.items()
     }
 
 
@@ -381,8 +382,8 @@ def _means_over_tokens(
     count = 0
     for start in range(0, len(condition.training), _ROWS):
         prompts = condition.training[start : start + _ROWS]
-        trunk, read = _read_outputs(model, condition, prompts, (*condition.positions, 0), layers)
-        column = torch.arange(trunk.suffix)
+        _, read = _read_outputs(model, condition, prompts, (*condition.positions, 0), layers)
+        column = torch.arange(read[layers[0]].shape[1])
         is_prompt: Bool[Tensor, "prompt suffix"] = column < torch.tensor(
             [[len(prompt.token_ids)] for prompt in prompts]
         )

@@ -172,8 +172,8 @@ def _hold_heads(model: LanguageModel, looks: dict[int, Look], layer: int, z: Ten
     look = looks.get(layer)
     if look is None:
         return z
-    by_head = "row (branch suffix) (head d) -> row branch suffix head d"
-    heads = rearrange(z, by_head, branch=len(FROZEN) + 1, head=model.n_heads).clone()
+    by_head = "row branch suffix (head d) -> row branch suffix head d"
+    heads = rearrange(look.unpacked(z), by_head, head=model.n_heads).clone()
     suffix = heads.shape[2]
     own = look.own_values[:, :, :, 0].repeat_interleave(model.n_heads // model.n_key_value_heads, 2)
     change = own - own[:, :1]
@@ -184,16 +184,15 @@ def _hold_heads(model: LanguageModel, looks: dict[int, Look], layer: int, z: Ten
         heads[:, branch, 0] = heads[:, 0, 0] + weight[:, 0] * change[:, branch]
     for branch in _branches("values"):
         heads[:, branch, 0] = heads[:, branch, 0] - weight[:, branch] * change[:, branch]
-    return heads.reshape(z.shape)
+    return look.packed(heads.flatten(3))
 
 
 def _hold_mlp(looks: dict[int, Look], layer: int, out: Tensor) -> Tensor:
     """The MLP's output at the last token, held at branch 0."""
-    if looks.pop(layer, None) is None:
+    look = looks.pop(layer, None)
+    if look is None:
         return out
-    by_branch = rearrange(
-        out, "row (branch suffix) d -> row branch suffix d", branch=len(FROZEN) + 1
-    ).clone()
+    by_branch = look.unpacked(out).clone()
     for branch in _branches("mlps", "attention and mlps"):
         by_branch[:, branch, 0] = by_branch[:, 0, 0]
-    return by_branch.reshape(out.shape)
+    return look.packed(by_branch)

@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from taskvectors.explain.case import heads_above
+from taskvectors.explain.head_removal import removal_effects
 from taskvectors.figures import Heatmap
 from taskvectors.models import LanguageModel, reading
 from taskvectors.models.unembedding import token_losses
@@ -36,6 +37,9 @@ class Head:
     layer: int
     head: int
     score: float
+    removed: float
+    """Mean change of the probability of the answer's first token when the head is put to zero at
+    the last token: what the score estimates, with its sign."""
     rank: int
     """0 for the highest score."""
     is_key: bool
@@ -128,6 +132,7 @@ def key_heads(
     for start in range(0, len(prompts), step):
         total += head_products(model, prompts[start : start + step], vector, layers).abs().sum(0)
     scores = total / len(prompts)
+    removed = removal_effects(model, prompts, vector.edits(), layers=layers, memory=memory).mean(0)
     order = scores.flatten().argsort(descending=True, stable=True).tolist()
     n_key = max(1, round(share * len(order)))
     ranks = {index: rank for rank, index in enumerate(order)}
@@ -136,6 +141,7 @@ def key_heads(
             layer=layer,
             head=head,
             score=float(scores[row, head]),
+            removed=float(removed[row, head]),
             rank=(rank := ranks[row * model.n_heads + head]),
             is_key=rank < n_key,
         )
@@ -163,15 +169,15 @@ def head_products(
     with torch.enable_grad(), ExitStack() as stack:
         for layer in layers:
             stack.enter_context(reading(model, layer, "z", partial(read.__setitem__, layer)))
-        states = trunk.answer_states(trunk.run([edits]), batch)[:, 0]
+        states = trunk.answer_states(trunk.run([edits], batch), batch)[:, 0]
         losses = token_losses(model.unembedding, model.final_state(states), batch.targets)
         mean = torch.zeros(batch.n_rows, device=losses.device)
         mean = mean.index_add(0, batch.read_rows, -losses * batch.weights)
         gradients = torch.autograd.grad(mean.exp().sum(), [read[layer] for layer in layers])
     products = losses.new_zeros(batch.n_rows, len(layers), model.n_heads)
     for number, (layer, gradient) in enumerate(zip(layers, gradients, strict=True)):
-        product = read[layer].detach().float() * gradient.float()
-        at_reads = product.flatten(0, 1)[batch.reads]
+        product = (read[layer].detach().float() * gradient.float())[0]
+        at_reads = batch.packing.pad(product, dim=0).flatten(0, 1)[batch.reads]
         by_head = rearrange(at_reads, "read (head d) -> read head d", head=model.n_heads).sum(-1)
         products[:, number].index_add_(0, batch.read_rows, by_head)
     return products.cpu()

@@ -110,7 +110,7 @@ class Reconstruction:
         }  # fmt: skip
 
         def series(label: str, rows: Sequence[Reconstructed], **style: object) -> Series:
-            places = [float(VARIANTS.index(row.variant)) for row in rows]  # type: ignore[arg-type]
+            places = [float(VARIANTS.index(row.variant)) for row in rows]
             return Series(
                 label=label,
                 x=tuple(places),
@@ -320,8 +320,9 @@ def _kept_apart(
     """θ enters each MLP of the second of two branches, and its effect is summed and taken out."""
 
     def take(number: int, written: Tensor) -> Tensor:
-        total[number] += (written[:, 1] - written[:, 0]).float().sum(dim=0)
-        return written[:, :1].expand_as(written)
+        plain, entered = written.view(2, -1, model.d_model)  # a token for each prompt
+        total[number] += (entered - plain).float().sum(dim=0)
+        return torch.cat([plain, plain]).view(written.shape)
 
     with ExitStack() as stack:
         added = torch.stack([torch.zeros_like(theta), theta])

@@ -75,8 +75,9 @@ def two_runs(
         final = trunk.run([[nothing], vector.edits()])
     blocks = []
     for layer in layers:
-        states = {name: read[layer, name].float().transpose(0, 1) for name in _READ}
         look = looks[layer]
+        at_last = {name: look.unpacked(read[layer, name])[:, :, 0] for name in _READ}
+        states = {name: state.float().transpose(0, 1) for name, state in at_last.items()}
         blocks.append(
             Block(
                 layer=layer,

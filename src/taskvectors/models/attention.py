@@ -17,17 +17,20 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from taskvectors.models.packing import Packing
+
 NAME = "taskvectors_branches"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class SharedContext:
     """What the branches of one block share while it is replayed."""
 
-    keys: Float[Tensor, "batch kv_head prefix d_head"] | None
-    values: Float[Tensor, "batch kv_head prefix d_head"] | None
-    mask: Float[Tensor, "batch suffix key"] | None
+    keys: Float[Tensor, "row kv_head prefix d_head"] | None
+    values: Float[Tensor, "row kv_head prefix d_head"] | None
+    mask: Float[Tensor, "row suffix key"] | None
     """0 where the suffix token may look, -inf where not; keys are the prefix, then the suffix."""
+    packing: Packing
     n_branches: int
 
 
@@ -49,9 +52,22 @@ class Look:
     """Where the branches of one block look, and the values of their own tokens."""
 
     layer: int
-    pattern: Float[Tensor, "batch branch head suffix key"]
+    pattern: Float[Tensor, "row branch head suffix key"]
     """Keys are the prefix, then the branch's own suffix."""
-    own_values: Float[Tensor, "batch branch kv_head suffix d_head"]
+    own_values: Float[Tensor, "row branch kv_head suffix d_head"]
+    packing: Packing
+
+    def unpacked(self, state: Float[Tensor, "... width"]) -> Float[Tensor, "row branch suffix _"]:
+        """What a site of the block holds, by prompt and branch; padding repeats a last token."""
+        n_branches = self.pattern.shape[1]
+        by_branch = state.reshape(n_branches, self.packing.n_tokens, -1)
+        return self.packing.pad(by_branch, dim=1).transpose(0, 1)
+
+    def packed(
+        self, padded: Float[Tensor, "row branch suffix width"]
+    ) -> Float[Tensor, "1 _ width"]:
+        """The same as the block has it."""
+        return self.packing.pack(padded.transpose(1, 2)).transpose(0, 1).flatten(0, 1).unsqueeze(0)
 
 
 _WATCH: ContextVar[Callable[[Look], None] | None] = ContextVar("taskvectors_watch", default=None)
@@ -69,37 +85,43 @@ def watching_attention(watch: Callable[[Look], None]) -> Iterator[None]:
 
 def branch_attention(  # noqa: PLR0913, PLR0917  (what transformers passes to attention)
     module: nn.Module,
-    query: Float[Tensor, "batch head token d_head"],
-    key: Float[Tensor, "batch kv_head token d_head"],
-    value: Float[Tensor, "batch kv_head token d_head"],
+    query: Float[Tensor, "1 head token d_head"],
+    key: Float[Tensor, "1 kv_head token d_head"],
+    value: Float[Tensor, "1 kv_head token d_head"],
     attention_mask: Tensor | None,  # noqa: ARG001  (the shared context holds the mask)
     scaling: float | None = None,
     softcap: float | None = None,
     **_: Any,
-) -> tuple[Float[Tensor, "batch token head d_head"], None]:
-    """Attention in which token (branch r, suffix s) sees the prefix and its own branch up to s."""
+) -> tuple[Float[Tensor, "1 token head d_head"], None]:
+    """Attention in which token (branch b, row r, suffix s) sees r's prefix and b's r up to s."""
     shared = _SHARED.get()
     if shared is None:
         raise RuntimeError(
             f"attention {NAME!r} was called outside a replay of {type(module).__name__}"
         )
-    batch, kv_heads, tokens, d_head = key.shape
-    group, branches = query.shape[1] // kv_heads, shared.n_branches
-    suffix = tokens // branches
+    packing, branches = shared.packing, shared.n_branches
+    kv_heads, d_head = key.shape[1], key.shape[3]
+    group = query.shape[1] // kv_heads
+    rows, suffix = packing.n_rows, packing.suffix
+
+    def by_row(heads: Tensor, *axes: int) -> Tensor:
+        """`[1, head, token, d_head]` with the token axis as branch, row, suffix; row first."""
+        split = heads.reshape(kv_heads, -1, branches, packing.n_tokens, d_head)
+        return packing.pad(split, dim=3).permute(*axes)
+
     scaling = d_head**-0.5 if scaling is None else scaling
-    # [batch, kv_head, branch, group, suffix, d_head]: rows that meet the same keys lie together
-    rows = query.view(batch, kv_heads, group, branches, suffix, d_head).transpose(2, 3) * scaling
-    own_keys = key.view(batch, kv_heads, branches, suffix, d_head)
-    own_values = value.view(batch, kv_heads, branches, suffix, d_head)
-    by_branch = rows.reshape(batch, kv_heads, branches, group * suffix, d_head)
-    scores = (by_branch @ own_keys.transpose(-1, -2)).view(
-        batch, kv_heads, branches, group, suffix, suffix
-    )
+    # from [kv_head, group, branch, row, suffix, d_head]: rows that meet the same keys lie together
+    queries = by_row(query * scaling, 3, 0, 2, 1, 4, 5)
+    own_keys = by_row(key, 3, 0, 2, 1, 4, 5).flatten(3, 4)
+    own_values = by_row(value, 3, 0, 2, 1, 4, 5).flatten(3, 4)
+    shape = queries.shape  # [row, kv_head, branch, group, suffix, d_head]
+    by_branch = queries.reshape(rows, kv_heads, branches, group * suffix, d_head)
+    scores = (by_branch @ own_keys.transpose(-1, -2)).view(*shape[:-1], suffix)
     prefix = 0
     if shared.keys is not None and shared.values is not None:
         prefix = shared.keys.shape[2]
-        flat = rows.reshape(batch, kv_heads, branches * group * suffix, d_head)
-        to_prefix = (flat @ shared.keys.transpose(-1, -2)).view(*scores.shape[:-1], prefix)
+        flat = by_branch.reshape(rows, kv_heads, branches * group * suffix, d_head)
+        to_prefix = (flat @ shared.keys.transpose(-1, -2)).view(*shape[:-1], prefix)
         scores = torch.cat([to_prefix, scores], dim=-1)
     scores = scores.float()
     if softcap is not None:
@@ -109,25 +131,25 @@ def branch_attention(  # noqa: PLR0913, PLR0917  (what transformers passes to at
     pattern = scores.softmax(dim=-1).to(value.dtype)
     watch = _WATCH.get()
     if watch is not None:
-        watch(_look(module, pattern, own_values))
-    mixed = (pattern[..., prefix:].reshape(*by_branch.shape[:-1], suffix) @ own_values).view(
-        rows.shape
-    )
+        watch(_look(module, shared, pattern, own_values))
+    mixed = (pattern[..., prefix:].reshape(*by_branch.shape[:-1], suffix) @ own_values).view(shape)
     if shared.values is not None and prefix:
-        from_prefix = pattern[..., :prefix].reshape(batch, kv_heads, -1, prefix) @ shared.values
-        mixed = mixed + from_prefix.view(rows.shape)
-    # back to [batch, (branch suffix), (kv_head group), d_head]
-    mixed = mixed.permute(0, 2, 4, 1, 3, 5)
-    return mixed.reshape(batch, tokens, kv_heads * group, d_head), None
+        from_prefix = pattern[..., :prefix].reshape(rows, kv_heads, -1, prefix) @ shared.values
+        mixed = mixed + from_prefix.view(shape)
+    # back to [1, (branch token), (kv_head group), d_head]
+    mixed = mixed.permute(0, 4, 2, 1, 3, 5).flatten(3, 4)
+    packed = packing.pack(mixed).transpose(0, 1)
+    return packed.reshape(1, branches * packing.n_tokens, kv_heads * group, d_head), None
 
 
-def _look(module: nn.Module, pattern: Tensor, own_values: Tensor) -> Look:
+def _look(module: nn.Module, shared: SharedContext, pattern: Tensor, values: Tensor) -> Look:
     return Look(
         layer=int(module.layer_idx),  # type: ignore[arg-type]
         pattern=rearrange(
-            pattern, "batch kv branch group suffix key -> batch branch (kv group) suffix key"
+            pattern, "row kv branch group suffix key -> row branch (kv group) suffix key"
         ),
-        own_values=rearrange(own_values, "batch kv branch suffix d -> batch branch kv suffix d"),
+        own_values=rearrange(values, "row kv branch suffix d -> row branch kv suffix d"),
+        packing=shared.packing,
     )
 
 

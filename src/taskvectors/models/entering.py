@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 
-import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -65,7 +64,7 @@ class _ValueOf:
         if look is None:  # no replay, so there are no branches
             return z
         suffix = look.pattern.shape[3]
-        first = _by_branch(state, len(self.added))[:, :, 0]
+        first = look.unpacked(state)[:, :, 0]
         with_it = first + self.added.to(first)
         if self.norm is None:
             change = self.added.float().expand_as(first)
@@ -74,7 +73,7 @@ class _ValueOf:
         # how much each token of a branch looks at the branch's first one
         to_first = look.pattern[..., -suffix].float().transpose(2, 3)
         more = to_first.unsqueeze(-1) * self.circuits.values(change).unsqueeze(2)
-        return z + more.to(z.dtype).reshape(z.shape)
+        return z + look.packed(more.to(z.dtype).flatten(3))
 
 
 @contextmanager
@@ -85,28 +84,20 @@ def entering_mlp(
 
     Passes that are no replay are left as they are.
     """
-    shapes: dict[int, torch.Size] = {}
-    looks: set[int] = set()  # attention comes before the MLP, also where both read the same state
-
-    def keep(layer: int, state: Tensor) -> None:
-        shapes[layer] = state.shape
+    # attention comes before the MLP, also where both read the same state
+    looks: dict[int, Look] = {}
 
     def enter(layer: int, given: Tensor) -> Tensor:
-        if layer not in looks:
+        look = looks.pop(layer, None)
+        if look is None:
             return given
-        looks.remove(layer)
-        rows = _by_branch(given.view(shapes[layer]), len(added)).clone()
+        rows = look.unpacked(given).clone()
         rows[:, :, 0] += added.to(rows)
-        return rows.view(given.shape)
+        return look.packed(rows).view(given.shape)
 
     with ExitStack() as stack:
-        stack.enter_context(watching_attention(lambda look: looks.add(look.layer)))
+        stack.enter_context(watching_attention(lambda look: looks.__setitem__(look.layer, look)))
         for layer in layers:
-            stack.enter_context(reading(model, layer, "resid_pre", partial(keep, layer)))
             module = model.module(layer, model.family.mlp_input)
             stack.enter_context(rewriting_input(module, partial(enter, layer)))
         yield
-
-
-def _by_branch(state: Tensor, n_branches: int) -> Float[Tensor, "row branch suffix d_model"]:
-    return state.reshape(state.shape[0], n_branches, -1, state.shape[-1])

@@ -38,7 +38,8 @@ def linear_part(
         mapped = part * torch.rsqrt(variance + epsilon)
     else:
         mapped = part * torch.rsqrt(state.square().mean(dim=-1, keepdim=True) + epsilon)
-    return mapped * norm_weight(norm)
+    scaled: Tensor = mapped * norm_weight(norm)
+    return scaled
 
 
 def norm_weight(norm: nn.Module) -> Float[Tensor, " d_model"]:

@@ -5,13 +5,14 @@ on the numbers, too.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import pandas as pd
 
 from taskvectors.report.vector_findings import VECTOR_FINDINGS
 from taskvectors.report.wording import join_words, number_word, percent, percent_range
 
-Row = dict[str, object]
+Row = dict[str, Any]
 
 
 def finding(name: str, rows: pd.DataFrame) -> str:
@@ -24,26 +25,34 @@ def finding(name: str, rows: pd.DataFrame) -> str:
     return FINDINGS[name](rows)
 
 
+def _by(rows: pd.DataFrame, *columns: str) -> dict[Any, Row]:
+    """Rows by what stands in a column, or in several."""
+    found = {}
+    for record in rows.to_dict("records"):
+        row = {str(name): value for name, value in record.items()}
+        key = tuple(row[column] for column in columns)
+        found[key if len(columns) > 1 else key[0]] = row
+    return found
+
+
+def _share(row: Row) -> str:
+    return f"{percent(row['accuracy'])} [{percent_range(row['ci_low'], row['ci_high'])}]"
+
+
 def _reconstruction(rows: pd.DataFrame) -> str:
-    by = rows.set_index("variant")
-    accuracy = by["accuracy"]
-    best_random = by["random_accuracy"].max()
-    heads = by.loc[["paper", "paper-by-layer", "scaled", "scaled-by-layer", "path"]]
-    best = heads["accuracy"].idxmax()
-    mlps = by.loc[["mlp", "mlp-by-layer", "mlp-path"]]
+    by = _by(rows, "variant")
+    accuracy = {name: row["accuracy"] for name, row in by.items()}
+    readings = ("paper", "paper-by-layer", "scaled", "scaled-by-layer", "path")
+    best = max(readings, key=accuracy.__getitem__)
+    mlps = max(accuracy[name] for name in ("mlp", "mlp-by-layer", "mlp-path"))
+    by_chance = max(by[name]["random_accuracy"] for name in by if name not in ("none", "vector"))
     return (
         f"The vector takes accuracy from {percent(accuracy['none'])} to "
         f"{percent(accuracy['vector'])}; put back in its place, what heads make of it reaches "
-        f"{_share(by, 'paper')} by the paper's sum and {_share(by, 'path')} by their values alone "
-        f"(the best of five readings, {best!r}, {percent(heads['accuracy'].max())}), what MLPs "
-        f"make of it {percent(mlps['accuracy'].max())}, and the same of random vectors at most "
-        f"{percent(best_random)}."
+        f"{_share(by['paper'])} by the paper's sum and {_share(by['path'])} by their values alone "
+        f"(the best of five readings, {best!r}, {percent(accuracy[best])}), what MLPs make of it "
+        f"{percent(mlps)}, and the same of random vectors at most {percent(by_chance)}."
     )
-
-
-def _share(by: pd.DataFrame, name: str) -> str:
-    row = by.loc[name]
-    return f"{percent(row['accuracy'])} [{percent_range(row['ci_low'], row['ci_high'])}]"
 
 
 def _paths(rows: pd.DataFrame) -> str:
@@ -58,8 +67,8 @@ def _paths(rows: pd.DataFrame) -> str:
     sources = rows.groupby("source", sort=False)["effect"].sum().sort_values(ascending=False)
     if not whole:
         return "The vector changes the answer's logit over other answers by nothing."
-    parts = [f"{words[name]} {100 * value / whole:.0f} %" for name, value in sources.items()]  # type: ignore[index]
-    largest = rows.loc[rows["effect"].abs().idxmax()]
+    parts = [f"{words[str(name)]} {100 * value / whole:.0f} %" for name, value in sources.items()]
+    largest = max(_by(rows, "source", "hops").values(), key=lambda row: abs(row["effect"]))
     hops = largest["hops"]
     after = "" if pd.isna(hops) else f" after {_hops(int(hops))}"
     return (
@@ -77,15 +86,14 @@ def _hops(hops: int) -> str:
 
 
 def _frozen(rows: pd.DataFrame) -> str:
-    by = rows.set_index("frozen")
-    held = by.drop(index="none")
-    most, least = held["accuracy"].idxmin(), held["accuracy"].idxmax()
+    by = _by(rows, "frozen")
+    held = [row for name, row in by.items() if name != "none"]
+    most, least = (find(held, key=lambda row: row["accuracy"]) for find in (min, max))
     return (
-        f"With the vector {percent(by['accuracy']['none'])} of answers are right and without it "
-        f"{percent(rows['plain_accuracy'].iloc[0])}; holding {_the(str(most))} costs most (to "
-        f"{_share(by, str(most))}), holding {_the(str(least))} least (to "
-        f"{_share(by, str(least))}), and the direct path alone reaches "
-        f"{percent(by['accuracy']['attention and mlps'])}."
+        f"With the vector {percent(by['none']['accuracy'])} of answers are right and without it "
+        f"{percent(by['none']['plain_accuracy'])}; holding {_the(most['frozen'])} costs most (to "
+        f"{_share(most)}), holding {_the(least['frozen'])} least (to {_share(least)}), and the "
+        f"direct path alone reaches {percent(by['attention and mlps']['accuracy'])}."
     )
 
 
@@ -116,27 +124,36 @@ def _key_heads(rows: pd.DataFrame) -> str:
         f"above the vector (layer.head) {is_are} {join_words(shown)}; together they hold "
         f"{percent(share)} of all scores, {int(key['layer'].isin(early).sum())} lie in the lowest "
         f"quarter of the layers above the vector and {int(key['layer'].isin(late).sum())} in the "
-        "highest."
+        f"highest; {_estimated(rows)}."
     )
+
+
+def _estimated(rows: pd.DataFrame) -> str:
+    """How well scores rank what taking each head out does."""
+    estimate, exact = rows["score"].rank(), rows["removed"].abs().rank()
+    if estimate.nunique() < 2 or exact.nunique() < 2:
+        return "no head changes the answer's probability more than another"
+    agreement = estimate.corr(exact)
+    return f"ranks by score and by taking each head out correlate by {agreement:.2f}"
 
 
 def _ablation(rows: pd.DataFrame) -> str:
     last = rows[(rows["positions"] == "last") & (rows["mode"] == "zero")]
     own = last[last["condition"] == "vector"]
     n_key = int(own[own["heads"] == "random-by-layer"]["n_heads"].iloc[0])
-    at_key = own[own["n_heads"].isin([0, n_key])].set_index("heads")
+    by = _by(own[own["n_heads"].isin([0, n_key])], "heads")
     said = (
         f"With {number_word(n_key)} key head{'s' if n_key > 1 else ''} put to zero at the last "
-        f"token, accuracy goes from {percent(at_key['accuracy']['none'])} to "
-        f"{_share(at_key, 'key')}; with as many random heads to {_share(at_key, 'random')}, "
-        f"matched by layer to {_share(at_key, 'random-by-layer')}"
+        f"token, accuracy goes from {percent(by['none']['accuracy'])} to {_share(by['key'])}; with "
+        f"as many random heads to {_share(by['random'])}, matched by layer to "
+        f"{_share(by['random-by-layer'])}"
     )
     others = []
     for condition, words in (("icl", "in-context learning"), ("other-task", "the other task")):
-        found = last[last["condition"] == condition]
-        if len(found):
-            by = found.set_index("heads")["accuracy"]
-            others.append(f"{words} goes from {percent(by['none'])} to {percent(by['key'])}")
+        found = _by(last[last["condition"] == condition], "heads")
+        if found:
+            before, after = found["none"]["accuracy"], found["key"]["accuracy"]
+            others.append(f"{words} goes from {percent(before)} to {percent(after)}")
     return f"{said}; without the same heads {join_words(others)}." if others else f"{said}."
 
 
@@ -151,10 +168,10 @@ def _overlap(rows: pd.DataFrame) -> str:
 
 
 def _attention(rows: pd.DataFrame) -> str:
-    with_it = rows[rows["condition"] == "injected"].set_index(["heads", "falls_on"])
+    with_it = _by(rows[rows["condition"] == "injected"], "heads", "falls_on")
 
     def compared(place: str) -> str:
-        key, random = with_it.loc[("key", place)], with_it.loc[("random", place)]
+        key, random = with_it["key", place], with_it["random", place]
         outside = not random["ci_low"] <= key["mass"] <= random["ci_high"]
         word = "more" if key["mass"] > random["mass"] else "less"
         said = f"{word} than" if outside else "within the range of"
