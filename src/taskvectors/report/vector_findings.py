@@ -1,4 +1,7 @@
-"""One sentence for each analysis of propagation, geometry and transfer, from its numbers."""
+"""One sentence for each analysis that follows a vector or compares several, from its numbers.
+
+Rows may have been read from a table of all analyses, in which whole numbers are floats.
+"""
 
 from collections.abc import Callable
 
@@ -61,7 +64,7 @@ def _rotation(rows: pd.DataFrame) -> str:
     for words, around in (("its", "vector"), ("that of random vectors", "random-in-place")):
         for step in steps[steps["around"] == around].to_dict("records"):
             text += (
-                f"; {words} largest step lies between layers {step['layer']} and "
+                f"; {words} largest step lies between layers {int(step['layer'])} and "
                 f"{int(step['at'])} (permutation p = {step['value']:.2g})"
             )
     ours = [_measure(rows, "label_share", name) for name in ("theta", "Q theta", "W theta")]
@@ -77,9 +80,9 @@ def _rotation(rows: pd.DataFrame) -> str:
 
 def _geometry(rows: pd.DataFrame) -> str:
     parts = [
-        f"at layer {row['layer']} the cosine is {row['intra']:.2f} within tasks and "
+        f"at layer {int(row['layer'])} the cosine is {row['intra']:.2f} within tasks and "
         f"{row['inter']:.2f} across (permutation p = {row['p_value']:.2g}, "
-        f"{row['n_vectors']} vectors)"
+        f"{int(row['n_vectors'])} vectors)"
         for row in rows[rows["task"] == "all"].to_dict("records")
     ]
     return f"Of two vectors, {join_words(parts)}."
@@ -115,13 +118,13 @@ def _composition(rows: pd.DataFrame) -> str:
     ]
     plain = rows[rows["vector"] == "none"].set_index("shots")["french_feminine"]
     parts += [
-        f"{'zero-shot' if shots == 0 else f'{shots}-shot'} for {percent(value)}"
+        f"{'zero-shot' if shots == 0 else f'{int(shots)}-shot'} for {percent(value)}"
         for shots, value in plain.items()
     ]
     return (
         f"The sum of the two vectors gives the French feminine for "
         f"{percent(best['french_feminine'])} [{percent_range(best['ci_low'], best['ci_high'])}] of "
-        f"{best['n']} words, at strength {best['strength']:g}, the better of "
+        f"{int(best['n'])} words, at strength {best['strength']:g}, the better of "
         f"{len(sums)} on these words; {join_words(parts)}."
     )
 
@@ -156,7 +159,7 @@ def _bijections(rows: pd.DataFrame) -> str:
     shown = plain[plain["shots"] == plain["shots"].max()].set_index("direction")
     return (
         f"One vector for both ways of {rows['task'].iloc[0]}: {join_words(parts)}; with "
-        f"{shown['shots'].iloc[0]} demonstrations of both, forward "
+        f"{int(shown['shots'].iloc[0])} demonstrations of both, forward "
         f"{percent(shown['accuracy']['forward'])} and backward "
         f"{percent(shown['accuracy']['backward'])}."
     )
