@@ -3,11 +3,18 @@
 Rows may have been read from a table of all analyses, in which whole numbers are floats.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import pandas as pd
 
 from taskvectors.report.wording import join_words, percent, percent_range
+
+Row = dict[str, Any]
+
+
+def _records(rows: pd.DataFrame) -> list[Row]:
+    return [{str(name): value for name, value in row.items()} for row in rows.to_dict("records")]
 
 
 def _measure(rows: pd.DataFrame, measure: str, around: str = "vector") -> "pd.Series[float]":
@@ -89,38 +96,42 @@ def _geometry(rows: pd.DataFrame) -> str:
 
 
 def _transfer(rows: pd.DataFrame) -> str:
-    plain = rows[rows["vector"] == "zero-shot"].set_index("task")
-    with_one = rows[rows["vector"] != "zero-shot"]
-    own = with_one[with_one["vector"] == with_one["task"]]
-    others = with_one[with_one["vector"] != with_one["task"]]
-    text = f"On their own tasks vectors reach {percent(own['accuracy'].mean())} on average"
-    if len(others):
-        before = others["task"].map(plain["accuracy"])
-        clear = int((others["ci_low"] > others["task"].map(plain["ci_high"])).sum())
-        best = others.loc[(others["accuracy"] - before).idxmax()]
+    all_rows = _records(rows)
+    plain = {row["task"]: row for row in all_rows if row["vector"] == "zero-shot"}
+    with_one = [row for row in all_rows if row["vector"] != "zero-shot"]
+    own = [row for row in with_one if row["vector"] == row["task"]]
+    others = [row for row in with_one if row["vector"] != row["task"]]
+    text = f"On their own tasks vectors reach {percent(_mean(own))} on average"
+    if others:
+        clear = sum(row["ci_low"] > plain[row["task"]]["ci_high"] for row in others)
+        best = max(others, key=lambda row: row["accuracy"] - plain[row["task"]]["accuracy"])
+        before = plain[best["task"]]["accuracy"]
         text += (
-            f", on others {percent(others['accuracy'].mean())}, where zero-shot gives "
-            f"{percent(before.mean())}; {clear} of {len(others)} pairs are clear of zero-shot, and "
-            f"the largest gain is that of {best['vector']} on {best['task']} "
-            f"({percent(plain['accuracy'][best['task']])} to {percent(best['accuracy'])})"
+            f", on others {percent(_mean(others))}, where zero-shot gives "
+            f"{percent(_mean([plain[row['task']] for row in others]))}; {clear} of {len(others)} "
+            f"pairs are clear of zero-shot, and the largest gain is that of {best['vector']} on "
+            f"{best['task']} ({percent(before)} to {percent(best['accuracy'])})"
         )
     return f"{text}."
 
 
+def _mean(rows: Sequence[Row]) -> float:
+    return sum(row["accuracy"] for row in rows) / len(rows) if rows else 0.0
+
+
 def _composition(rows: pd.DataFrame) -> str:
-    sums = rows[rows["vector"] == "sum"]
-    best = sums.loc[sums["french_feminine"].idxmax()]
+    all_rows = _records(rows)
+    sums = [row for row in all_rows if row["vector"] == "sum"]
+    best = max(sums, key=lambda row: row["french_feminine"])
     parts = [
         f"{row['vector']} alone gives it for {percent(row['french_feminine'])}"
-        for row in rows[rows["vector"].isin(["english-french", "masculine-feminine"])].to_dict(
-            "records"
-        )
+        for row in all_rows
+        if row["vector"] in ("english-french", "masculine-feminine")
     ]
-    plain = rows[rows["vector"] == "none"].set_index("shots")["french_feminine"]
-    parts += [
-        f"{'zero-shot' if shots == 0 else f'{int(shots)}-shot'} for {percent(value)}"
-        for shots, value in plain.items()
-    ]
+    for row in all_rows:
+        if row["vector"] == "none":
+            shown = f"{int(row['shots'])}-shot" if row["shots"] else "zero-shot"
+            parts.append(f"{shown} for {percent(row['french_feminine'])}")
     return (
         f"The sum of the two vectors gives the French feminine for "
         f"{percent(best['french_feminine'])} [{percent_range(best['ci_low'], best['ci_high'])}] of "
@@ -130,38 +141,44 @@ def _composition(rows: pd.DataFrame) -> str:
 
 
 def _interpolation(rows: pd.DataFrame) -> str:
+    found = {(row["task"], row["t"], bool(row["mixed"])): row["accuracy"] for row in _records(rows)}
     parts = []
-    for number, task in enumerate(rows["task"].drop_duplicates()):
-        own = rows[rows["task"] == task].set_index(["t", "mixed"])["accuracy"]
+    for number, task in enumerate(dict.fromkeys(task for task, _, _ in found)):
         start = float(number)
         parts.append(
-            f"{task} goes from {percent(own[start, True])} with its own vector to "
-            f"{percent(own[0.5, True])} half-way (its vector alone at half strength: "
-            f"{percent(own[0.5, False])}) and {percent(own[1 - start, True])} with the other's"
+            f"{task} goes from {percent(found[task, start, True])} with its own vector to "
+            f"{percent(found[task, 0.5, True])} half-way (its vector alone at half strength: "
+            f"{percent(found[task, 0.5, False])}) and {percent(found[task, 1 - start, True])} with "
+            "the other's"
         )
     return f"Between the two vectors, {join_words(parts)}."
 
 
 def _bijections(rows: pd.DataFrame) -> str:
-    learned = rows[rows["vector"] != "none"].set_index(["configuration", "vector", "direction"])
+    all_rows = _records(rows)
+    plain = [row for row in all_rows if row["vector"] == "none"]
+    learned = {
+        (row["configuration"], row["vector"], row["direction"]): row
+        for row in all_rows
+        if row["vector"] != "none"
+    }
     parts = []
-    for name in learned.index.unique("configuration"):
-        for direction in ("forward", "backward"):
-            row = learned.loc[(name, "both", direction)]
-            parts.append(
-                f"{name} {direction} {percent(row['accuracy'])} (the direction's own vector "
-                f"{percent(learned.loc[(name, direction, direction)]['accuracy'])}; difference "
-                f"{row['difference']:+.2f} [{row['difference_low']:+.2f}, "
-                f"{row['difference_high']:+.2f}]; words of the wrong side "
-                f"{percent(row['wrong_direction'])})"
-            )
-    plain = rows[rows["vector"] == "none"]
-    shown = plain[plain["shots"] == plain["shots"].max()].set_index("direction")
+    for name, vector, direction in learned:
+        if vector != "both":
+            continue
+        row, own = learned[name, "both", direction], learned[name, direction, direction]
+        parts.append(
+            f"{name} {direction} {percent(row['accuracy'])} (the direction's own vector "
+            f"{percent(own['accuracy'])}; difference {row['difference']:+.2f} "
+            f"[{row['difference_low']:+.2f}, {row['difference_high']:+.2f}]; words of the wrong "
+            f"side {percent(row['wrong_direction'])})"
+        )
+    most = max(row["shots"] for row in plain)
+    shown = {row["direction"]: row["accuracy"] for row in plain if row["shots"] == most}
     return (
-        f"One vector for both ways of {rows['task'].iloc[0]}: {join_words(parts)}; with "
-        f"{int(shown['shots'].iloc[0])} demonstrations of both, forward "
-        f"{percent(shown['accuracy']['forward'])} and backward "
-        f"{percent(shown['accuracy']['backward'])}."
+        f"One vector for both ways of {all_rows[0]['task']}: {join_words(parts)}; with "
+        f"{int(most)} demonstrations of both, forward {percent(shown['forward'])} and backward "
+        f"{percent(shown['backward'])}."
     )
 
 
