@@ -43,12 +43,11 @@ def test_names_on_the_command_line_are_those_of_the_analyses_and_each_has_a_find
 
 
 def test_explain_runs_every_analysis_and_writes_a_page_for_each(
-    tv: Tv, on_model: list[object], one_vector: Path, other_vector: Path, tmp_path: Path
+    tv: Tv, on_both: list[object], one_vector: Path, other_vector: Path, tmp_path: Path
 ) -> None:
     folder = tmp_path / "run"
-    asked = ["explain", "--vector", one_vector, *on_model, "--out", folder, "--shots", 2]
-    asked += ["--n-train", 24, "--n-validation", 8, "--n-test", 16, "--most", 8]
-    asked += ["--other-vector", other_vector, "--figures", "png", "svg"]
+    asked = ["explain", "--vector", one_vector, *on_both, "--out", folder]
+    asked += ["--shots", 2, "--most", 8, "--other-vector", other_vector, "--figures", "png", "svg"]
     said = tv(*asked, "--json")
     assert said.code == 0, said.err
     found = said.json

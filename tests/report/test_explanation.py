@@ -145,12 +145,14 @@ def test_what_costs_most_and_least_is_read_off_the_numbers() -> None:
     assert "holding attention costs most (to 20 %" in first
     assert "holding the MLPs costs most (to 5 %" in second
     assert "holding the direct path least" in first
+    level = [row | {"accuracy": 0.8} for row in frozen(0.2, 0.5)]
+    assert "whichever path is held" in said("frozen-paths", level)
 
 
 def test_key_heads_are_named_with_how_well_scores_rank_removal() -> None:
     text = said("key-heads", HEADS)
     assert "The one key head of 2 above the vector (layer.head) is 4.1" in text
-    assert "hold 80 % of all scores" in text
+    assert "80 % of all scores is theirs, 1 of them in the lowest" in text
     assert "correlate by 1.00" in text
     level = [row | {"score": 0.0, "removed": 0.0} for row in HEADS]
     assert "no head changes" in said("key-heads", level)
@@ -165,7 +167,7 @@ def test_paths_are_shares_of_the_whole_with_the_largest_term() -> None:
     ]
     text = said("path-expansion", rows)
     assert "by +4.00, of which" in text
-    assert "the vector itself 50 %" in text
+    assert "the vector itself +2.00" in text
     assert "the largest single term is the vector itself after one OV hop (+3.00)" in text
     assert "within 2e-05" in text
 

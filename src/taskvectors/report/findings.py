@@ -65,9 +65,7 @@ def _paths(rows: pd.DataFrame) -> str:
         "final norm": "the final norm's changed scale",
     }
     sources = rows.groupby("source", sort=False)["effect"].sum().sort_values(ascending=False)
-    if not whole:
-        return "The vector changes the answer's logit over other answers by nothing."
-    parts = [f"{words[str(name)]} {100 * value / whole:.0f} %" for name, value in sources.items()]
+    parts = [f"{words[str(name)]} {value:+.2f}" for name, value in sources.items()]
     largest = max(_by(rows, "source", "hops").values(), key=lambda row: abs(row["effect"]))
     hops = largest["hops"]
     after = "" if pd.isna(hops) else f" after {_hops(int(hops))}"
@@ -87,11 +85,16 @@ def _hops(hops: int) -> str:
 
 def _frozen(rows: pd.DataFrame) -> str:
     by = _by(rows, "frozen")
-    held = [row for name, row in by.items() if name != "none"]
+    held = [row for name, row in by.items() if name not in ("none", "attention and mlps")]
     most, least = (find(held, key=lambda row: row["accuracy"]) for find in (min, max))
-    return (
+    start = (
         f"With the vector {percent(by['none']['accuracy'])} of answers are right and without it "
-        f"{percent(by['none']['plain_accuracy'])}; holding {_the(most['frozen'])} costs most (to "
+        f"{percent(by['none']['plain_accuracy'])}"
+    )
+    if most["accuracy"] == least["accuracy"]:
+        return f"{start}; whichever path is held, it is {_share(most)}."
+    return (
+        f"{start}; holding {_the(most['frozen'])} costs most (to "
         f"{_share(most)}), holding {_the(least['frozen'])} least (to {_share(least)}), and the "
         f"direct path alone reaches {percent(by['attention and mlps']['accuracy'])}."
     )
@@ -103,7 +106,6 @@ def _the(path: str) -> str:
         "values": "the values at the last token",
         "attention": "attention",
         "mlps": "the MLPs",
-        "attention and mlps": "attention and MLPs",
         "direct path": "the direct path",
     }
     return words[path]
@@ -121,10 +123,9 @@ def _key_heads(rows: pd.DataFrame) -> str:
     is_are = "is" if len(names) == 1 else "are"
     return (
         f"The {number_word(len(names))} key head{'s' if len(names) > 1 else ''} of {len(rows)} "
-        f"above the vector (layer.head) {is_are} {join_words(shown)}; together they hold "
-        f"{percent(share)} of all scores, {int(key['layer'].isin(early).sum())} lie in the lowest "
-        f"quarter of the layers above the vector and {int(key['layer'].isin(late).sum())} in the "
-        f"highest; {_estimated(rows)}."
+        f"above the vector (layer.head) {is_are} {join_words(shown)}; {percent(share)} of all "
+        f"scores is theirs, {int(key['layer'].isin(early).sum())} of them in the lowest quarter of "
+        f"the layers above the vector and {int(key['layer'].isin(late).sum())} in the highest; {_estimated(rows)}."
     )
 
 
