@@ -1,0 +1,240 @@
+"""Indirect effects: which heads bring the task back when the labels shown are shuffled.
+
+The prompts have demonstrations with answers of other inputs, so they say little about the task. One
+head at a time is given, at the last token, its mean output behind true demonstrations, and the
+effect is what that adds to the probability of the right answer's first token. Exactly, every head
+of every layer is a branch of its own over one trunk of the prompts; to first order, one forward and
+backward pass gives all of them.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+import torch
+from einops import rearrange
+from jaxtyping import Float
+from torch import Tensor
+
+from taskvectors.methods.head_means import HeadMeans, head_means
+from taskvectors.methods.workbench import Workbench
+from taskvectors.models import Component, LanguageModel
+from taskvectors.models.unembedding import token_losses
+from taskvectors.prompts import Prompt, build_prompts
+from taskvectors.trunk import Branch, Edit, Trunk, prompts_that_fit, resolve_budget, shape_of
+
+logger = logging.getLogger(__name__)
+
+HowFound = Literal["exact", "attributed"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class IndirectEffects:
+    """Effects of all heads on some prompts."""
+
+    by_prompt: Float[Tensor, "prompt layer head"]
+    """Change in the probability of the right answer's first token."""
+    n_known: int
+    """Prompts whose true few-shot version the model answers rightly (first token)."""
+    forward_tokens: int
+    seconds: float
+
+    @property
+    def average(self) -> Float[Tensor, "layer head"]:
+        """The mean over prompts (AIE)."""
+        return self.by_prompt.mean(dim=0)
+
+
+def indirect_effects(
+    bench: Workbench, how: HowFound, *, n_prompts: int, n_means: int
+) -> IndirectEffects:
+    """Effects of all heads on label-shuffled training prompts; worked out once per bench.
+
+    Args:
+        bench: Model and task.
+        how: `exact`, or `attributed` to first order.
+        n_prompts: Label-shuffled prompts.
+        n_means: Most prompts that the heads' means are over.
+    """
+    key = ("indirect effects", how, n_prompts, n_means)
+    return bench.once(key, lambda: _effects(bench, how, n_prompts, head_means(bench, n_means)))
+
+
+def _effects(
+    bench: Workbench, how: HowFound, n_prompts: int, means: HeadMeans
+) -> IndirectEffects:
+    prompts, n_known = bench.once(
+        ("label-shuffled", n_prompts, means.n_prompts),
+        lambda: label_shuffled_prompts(bench, n_prompts, means.n_prompts),
+    )
+    started = time.perf_counter()
+    work = exact_effects if how == "exact" else attributed_effects
+    effects, tokens = work(bench.model, prompts, means.z, memory=bench.memory)
+    return IndirectEffects(
+        by_prompt=effects,
+        n_known=n_known,
+        forward_tokens=tokens,
+        seconds=time.perf_counter() - started,
+    )
+
+
+def label_shuffled_prompts(
+    bench: Workbench, most: int, n_read: int
+) -> tuple[tuple[Prompt, ...], int]:
+    """Training queries behind the same demonstrations as ever, with answers of other inputs.
+
+    Queries that the model answers rightly behind true demonstrations come first: where it does not
+    know the answer anyway, no head can bring it back.
+
+    Args:
+        bench: Model and task.
+        most: Most prompts.
+        n_read: Training prompts to take them from, the first ones.
+
+    Returns:
+        The prompts, and how many of them have a query that the model knows.
+    """
+    model = bench.model
+    asked = bench.prompts("train", bench.shots)[:n_read]
+    final = model.final_state(bench.last_states("train", bench.shots, n_read)[-1].to(model.dtype))
+    with torch.no_grad():
+        best = [int(model.unembedding.logits(state).argmax()) for state in final]
+    knows = [token == prompt.answer_ids[0] for token, prompt in zip(best, asked, strict=True)]
+    chosen = sorted(range(len(asked)), key=lambda index: not knows[index])[:most]
+    n_known = sum(knows[index] for index in chosen)
+    if n_known < len(chosen):
+        logger.warning(
+            "%d of the %d prompts that indirect effects are measured on have a query that the "
+            "model does not answer rightly even with true demonstrations",
+            len(chosen) - n_known,
+            len(chosen),
+        )
+    prompts = build_prompts(
+        model.tokenizer,
+        bench.template,
+        [asked[index].query for index in chosen],
+        demonstrations=bench.task.shuffled(bench.seed).train,
+        shots=bench.shots,
+        seed=bench.seed,
+        max_tokens=model.context_length,
+        chat=bench.chat,
+    )
+    return prompts, n_known
+
+
+def exact_effects(
+    model: LanguageModel,
+    prompts: Sequence[Prompt],
+    means: Float[Tensor, "layer head d_head"],
+    *,
+    memory: int | None = None,
+) -> tuple[Float[Tensor, "prompt layer head"], int]:
+    """Effect of each head by patching it, and the tokens that it took.
+
+    Args:
+        model: The model.
+        prompts: Label-shuffled prompts.
+        means: What each head is given.
+        memory: Budget in bytes; a share of what is free by default.
+
+    Raises:
+        MemoryBudgetError: One prompt with all heads does not fit the budget.
+    """
+    shape = means.shape[:2]
+    plain: Branch = ()
+    branches = [plain] + [
+        [Edit(layer=layer, component="z", head=head, operation="replace", value=means[layer, head])]
+        for layer in range(shape[0])
+        for head in range(shape[1])
+    ]
+    asked = [_first_token(prompt) for prompt in prompts]
+    budget = resolve_budget(memory, model.device)
+    step = prompts_that_fit(model, shape_of(asked, (-1,), n_branches=len(branches)), budget)
+    parts, tokens = [], 0
+    for start in range(0, len(asked), step):
+        trunk = Trunk.build(model, asked[start : start + step])
+        batch = trunk.batch()
+        with torch.no_grad():
+            found = trunk.answer_scores(trunk.run(branches, batch), batch)
+        probability = found.log_probability[:, :, 0].exp()
+        parts.append((probability[:, 1:] - probability[:, :1]).unflatten(1, shape))
+        tokens += trunk.tokens_run(branches)
+    return torch.cat(parts).cpu(), tokens
+
+
+def attributed_effects(
+    model: LanguageModel,
+    prompts: Sequence[Prompt],
+    means: Float[Tensor, "layer head d_head"],
+    *,
+    memory: int | None = None,
+) -> tuple[Float[Tensor, "prompt layer head"], int]:
+    """Effect of each head to first order, (mean - z) · ∂p/∂z, and the tokens that it took.
+
+    Args:
+        model: The model.
+        prompts: Label-shuffled prompts.
+        means: What each head would be given.
+        memory: Budget in bytes; a share of what is free by default.
+
+    Raises:
+        MemoryBudgetError: One prompt does not fit the budget.
+    """
+    sites: list[tuple[int, Component]] = [(layer, "z") for layer in range(model.n_layers)]
+    asked = [_first_token(prompt) for prompt in prompts]
+    budget = resolve_budget(memory, model.device)
+    shape = shape_of(asked, (-1,), n_branches=1, is_training=True)
+    step = prompts_that_fit(model, shape, budget)
+    parts, tokens = [], 0
+    for start in range(0, len(asked), step):
+        trunk = Trunk.build(model, asked[start : start + step], sites=sites)
+        z = torch.stack([trunk.read(*site).float() for site in sites], dim=1)
+        slope = _slopes(trunk, z)
+        gap = rearrange(means.to(z.device), "layer head d -> layer 1 (head d)") - z
+        by_head = rearrange(
+            gap * slope, "prompt layer 1 (head d) -> prompt layer head d", head=model.n_heads
+        )
+        parts.append(by_head.sum(dim=-1))
+        tokens += trunk.tokens_run(()) + trunk.n_prompts
+    return torch.cat(parts).cpu(), tokens
+
+
+def _slopes(
+    trunk: Trunk, z: Float[Tensor, "prompt layer 1 width"]
+) -> Float[Tensor, "prompt layer 1 width"]:
+    """∂p/∂z of every layer, from one branch that adds nothing to every z."""
+    batch = trunk.batch()
+    with torch.enable_grad():
+        nothing = torch.zeros_like(z, requires_grad=True)
+        edits = [
+            Edit(layer=layer, component="z", value=nothing[:, layer])
+            for layer in range(z.shape[1])
+        ]
+        read = trunk.answer_states(trunk.run([edits], batch), batch).flatten(0, 1)
+        losses = token_losses(
+            trunk.model.unembedding, trunk.model.final_state(read), batch.targets
+        )
+        (gradient,) = torch.autograd.grad(losses.sum(), nothing)
+    slope: Tensor = -losses.detach().neg().exp().view(-1, 1, 1, 1) * gradient
+    return slope
+
+
+def rank_correlation(one: Float[Tensor, " _"], other: Float[Tensor, " _"]) -> float:
+    """Spearman's correlation; equal values share their mean rank.
+
+    Example:
+        >>> rank_correlation(torch.tensor([1.0, 2.0, 9.0]), torch.tensor([5.0, 6.0, 7.0]))
+        1.0
+    """
+    ranks = [
+        (values[:, None] > values).double().sum(dim=1)
+        + (values[:, None] == values).double().sum(dim=1) / 2
+        for values in (one, other)
+    ]
+    return float(torch.corrcoef(torch.stack(ranks))[0, 1].clamp(-1, 1))
+
+
+def _first_token(prompt: Prompt) -> Prompt:
+    return replace(prompt, answer_ids=prompt.answer_ids[:1])
