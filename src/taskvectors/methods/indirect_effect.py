@@ -9,7 +9,7 @@ backward pass gives all of them.
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -23,7 +23,15 @@ from taskvectors.methods.workbench import Workbench
 from taskvectors.models import Component, LanguageModel
 from taskvectors.models.unembedding import token_losses
 from taskvectors.prompts import Prompt, build_prompts
-from taskvectors.trunk import Branch, Edit, Trunk, prompts_that_fit, resolve_budget, shape_of
+from taskvectors.tasks import Example
+from taskvectors.trunk import (
+    Branch,
+    Edit,
+    Trunk,
+    prompts_that_fit,
+    resolve_budget,
+    shape_of,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -62,22 +70,36 @@ def indirect_effects(
     return bench.once(key, lambda: _effects(bench, how, n_prompts, head_means(bench, n_means)))
 
 
-def _effects(
-    bench: Workbench, how: HowFound, n_prompts: int, means: HeadMeans
-) -> IndirectEffects:
-    prompts, n_known = bench.once(
+def _effects(bench: Workbench, how: HowFound, n_prompts: int, means: HeadMeans) -> IndirectEffects:
+    shuffled = bench.once(
         ("label-shuffled", n_prompts, means.n_prompts),
-        lambda: label_shuffled_prompts(bench, n_prompts, means.n_prompts),
+        lambda: _Shuffled.of(bench, n_prompts, means.n_prompts),
     )
     started = time.perf_counter()
     work = exact_effects if how == "exact" else attributed_effects
-    effects, tokens = work(bench.model, prompts, means.z, memory=bench.memory)
+    effects, tokens = work(shuffled.trunk, means.z, memory=bench.memory)
     return IndirectEffects(
         by_prompt=effects,
-        n_known=n_known,
+        n_known=shuffled.n_known,
         forward_tokens=tokens,
-        seconds=time.perf_counter() - started,
+        seconds=shuffled.seconds + time.perf_counter() - started,
     )
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Shuffled:
+    """Label-shuffled prompts, run once for both kinds of effects."""
+
+    trunk: Trunk
+    n_known: int
+    seconds: float
+
+    @classmethod
+    def of(cls, bench: Workbench, n_prompts: int, n_read: int) -> "_Shuffled":
+        started = time.perf_counter()
+        prompts, n_known = label_shuffled_prompts(bench, n_prompts, n_read)
+        trunk = first_token_trunk(bench.model, prompts, memory=bench.memory)
+        return cls(trunk=trunk, n_known=n_known, seconds=time.perf_counter() - started)
 
 
 def label_shuffled_prompts(
@@ -111,31 +133,53 @@ def label_shuffled_prompts(
             len(chosen) - n_known,
             len(chosen),
         )
-    prompts = build_prompts(
-        model.tokenizer,
-        bench.template,
-        [asked[index].query for index in chosen],
-        demonstrations=bench.task.shuffled(bench.seed).train,
-        shots=bench.shots,
-        seed=bench.seed,
-        max_tokens=model.context_length,
-        chat=bench.chat,
-    )
+    prompts = shuffled_labels(bench, [asked[index].query for index in chosen])
     return prompts, n_known
 
 
-def exact_effects(
-    model: LanguageModel,
-    prompts: Sequence[Prompt],
-    means: Float[Tensor, "layer head d_head"],
-    *,
-    memory: int | None = None,
-) -> tuple[Float[Tensor, "prompt layer head"], int]:
-    """Effect of each head by patching it, and the tokens that it took.
+def shuffled_labels(bench: Workbench, queries: Sequence[Example]) -> tuple[Prompt, ...]:
+    """Prompts of some pairs whose demonstrations have the answers of other training inputs.
+
+    The inputs shown are those that the bench shows with true answers.
+    """
+    return build_prompts(
+        bench.model.tokenizer,
+        bench.template,
+        queries,
+        demonstrations=bench.task.shuffled(bench.seed).train,
+        shots=bench.shots,
+        seed=bench.seed,
+        max_tokens=bench.model.context_length,
+        chat=bench.chat,
+    )
+
+
+def first_token_trunk(
+    model: LanguageModel, prompts: Sequence[Prompt], *, memory: int | None = None
+) -> Trunk:
+    """The trunk of some prompts, asked for the first token of their answers; heads are read.
 
     Args:
         model: The model.
-        prompts: Label-shuffled prompts.
+        prompts: The prompts.
+        memory: Budget in bytes; a share of what is free by default.
+
+    Raises:
+        MemoryBudgetError: Not even one prompt fits the budget.
+    """
+    asked = [replace(prompt, answer_ids=prompt.answer_ids[:1]) for prompt in prompts]
+    budget = resolve_budget(memory, model.device)
+    step = prompts_that_fit(model, shape_of(asked, (-1,), n_branches=0), budget)
+    return Trunk.build(model, asked, sites=_z_sites(model), rows_per_pass=step)
+
+
+def exact_effects(
+    trunk: Trunk, means: Float[Tensor, "layer head d_head"], *, memory: int | None = None
+) -> tuple[Float[Tensor, "prompt layer head"], int]:
+    """Effect of each head by patching it, and the tokens that it took, the trunk's included.
+
+    Args:
+        trunk: Of label-shuffled prompts, with answers of one token.
         means: What each head is given.
         memory: Budget in bytes; a share of what is free by default.
 
@@ -149,75 +193,69 @@ def exact_effects(
         for layer in range(shape[0])
         for head in range(shape[1])
     ]
-    asked = [_first_token(prompt) for prompt in prompts]
-    budget = resolve_budget(memory, model.device)
-    step = prompts_that_fit(model, shape_of(asked, (-1,), n_branches=len(branches)), budget)
-    parts, tokens = [], 0
-    for start in range(0, len(asked), step):
-        trunk = Trunk.build(model, asked[start : start + step])
-        batch = trunk.batch()
+    parts = []
+    for rows in _chunks(trunk, memory, n_branches=len(branches)):
+        batch = trunk.batch(range(trunk.n_prompts)[rows])
         with torch.no_grad():
             found = trunk.answer_scores(trunk.run(branches, batch), batch)
         probability = found.log_probability[:, :, 0].exp()
-        parts.append((probability[:, 1:] - probability[:, :1]).unflatten(1, shape))
-        tokens += trunk.tokens_run(branches)
-    return torch.cat(parts).cpu(), tokens
+        parts.append((probability[:, 1:] - probability[:, :1]).view(-1, *shape))
+    return torch.cat(parts).cpu(), trunk.tokens_run(branches)
 
 
 def attributed_effects(
-    model: LanguageModel,
-    prompts: Sequence[Prompt],
-    means: Float[Tensor, "layer head d_head"],
-    *,
-    memory: int | None = None,
+    trunk: Trunk, means: Float[Tensor, "layer head d_head"], *, memory: int | None = None
 ) -> tuple[Float[Tensor, "prompt layer head"], int]:
     """Effect of each head to first order, (mean - z) · ∂p/∂z, and the tokens that it took.
 
     Args:
-        model: The model.
-        prompts: Label-shuffled prompts.
+        trunk: Of label-shuffled prompts, with answers of one token and every z read.
         means: What each head would be given.
         memory: Budget in bytes; a share of what is free by default.
 
     Raises:
         MemoryBudgetError: One prompt does not fit the budget.
     """
-    sites: list[tuple[int, Component]] = [(layer, "z") for layer in range(model.n_layers)]
-    asked = [_first_token(prompt) for prompt in prompts]
-    budget = resolve_budget(memory, model.device)
-    shape = shape_of(asked, (-1,), n_branches=1, is_training=True)
-    step = prompts_that_fit(model, shape, budget)
-    parts, tokens = [], 0
-    for start in range(0, len(asked), step):
-        trunk = Trunk.build(model, asked[start : start + step], sites=sites)
-        z = torch.stack([trunk.read(*site).float() for site in sites], dim=1)
-        slope = _slopes(trunk, z)
-        gap = rearrange(means.to(z.device), "layer head d -> layer 1 (head d)") - z
-        by_head = rearrange(
-            gap * slope, "prompt layer 1 (head d) -> prompt layer head d", head=model.n_heads
-        )
-        parts.append(by_head.sum(dim=-1))
-        tokens += trunk.tokens_run(()) + trunk.n_prompts
-    return torch.cat(parts).cpu(), tokens
+    z = torch.stack([trunk.read(*site).float() for site in _z_sites(trunk.model)], dim=1)
+    chunks = _chunks(trunk, memory, n_branches=1, is_training=True)
+    slope = torch.cat([_slopes(trunk, rows, z) for rows in chunks])
+    gap = rearrange(means.to(z.device), "layer head d -> layer 1 (head d)") - z
+    by_head = rearrange(
+        gap * slope, "prompt layer 1 (head d) -> prompt layer head d", head=means.shape[1]
+    )
+    return by_head.sum(dim=-1).cpu(), trunk.tokens_run(()) + trunk.n_prompts
+
+
+def _z_sites(model: LanguageModel) -> list[tuple[int, Component]]:
+    return [(layer, "z") for layer in range(model.n_layers)]
+
+
+def _chunks(
+    trunk: Trunk, memory: int | None, *, n_branches: int, is_training: bool = False
+) -> Iterator[slice]:
+    """All prompts of a trunk in order, as many at a time as fit the budget."""
+    prompts = trunk.cut.prompts
+    shape = shape_of(prompts, (-1,), n_branches=n_branches, is_training=is_training)
+    step = prompts_that_fit(trunk.model, shape, resolve_budget(memory, trunk.model.device))
+    for start in range(0, len(prompts), step):
+        yield slice(start, start + step)
 
 
 def _slopes(
-    trunk: Trunk, z: Float[Tensor, "prompt layer 1 width"]
-) -> Float[Tensor, "prompt layer 1 width"]:
-    """∂p/∂z of every layer, from one branch that adds nothing to every z."""
-    batch = trunk.batch()
+    trunk: Trunk, rows: slice, z: Float[Tensor, "prompt layer 1 width"]
+) -> Float[Tensor, "row layer 1 width"]:
+    """∂p/∂z of every layer for some prompts, from one branch that adds nothing to every z."""
+    batch = trunk.batch(range(trunk.n_prompts)[rows])
     with torch.enable_grad():
         nothing = torch.zeros_like(z, requires_grad=True)
         edits = [
-            Edit(layer=layer, component="z", value=nothing[:, layer])
-            for layer in range(z.shape[1])
+            Edit(layer=layer, component="z", value=nothing[:, layer]) for layer in range(z.shape[1])
         ]
         read = trunk.answer_states(trunk.run([edits], batch), batch).flatten(0, 1)
-        losses = token_losses(
-            trunk.model.unembedding, trunk.model.final_state(read), batch.targets
-        )
+        losses = token_losses(trunk.model.unembedding, trunk.model.final_state(read), batch.targets)
         (gradient,) = torch.autograd.grad(losses.sum(), nothing)
-    slope: Tensor = -losses.detach().neg().exp().view(-1, 1, 1, 1) * gradient
+    # ∂p = p ∂(log p)
+    slope: Tensor = -losses.detach().neg().exp().view(-1, 1, 1, 1) * gradient[rows]
     return slope
 
 
@@ -234,7 +272,3 @@ def rank_correlation(one: Float[Tensor, " _"], other: Float[Tensor, " _"]) -> fl
         for values in (one, other)
     ]
     return float(torch.corrcoef(torch.stack(ranks))[0, 1].clamp(-1, 1))
-
-
-def _first_token(prompt: Prompt) -> Prompt:
-    return replace(prompt, answer_ids=prompt.answer_ids[:1])
