@@ -139,6 +139,26 @@ def test_extract_saves_a_vector_of_the_layers_named(
     assert torch.allclose(TaskVector.load(tmp_path / "v").values, 3 * once.values)
 
 
+@pytest.mark.parametrize(
+    ("method", "flag"), [("learned-heads", "--layers"), ("hendel", "--strengths")]
+)
+def test_extract_refuses_a_flag_that_means_nothing_to_the_method(
+    tv: Tv, on_both: list[object], tmp_path: Path, method: str, flag: str
+) -> None:
+    said = tv("extract", *on_both, "--method", method, flag, 1, "--out", tmp_path / "v")
+    assert said.code == 2
+    assert f"{flag}: {method} leaves no choice of {flag[2:]}" in said.err
+
+
+def test_extract_makes_a_function_vector(tv: Tv, on_both: list[object], tmp_path: Path) -> None:
+    place = ["--layers", 1, "--shots", 2, "--strengths", 1, "--out", tmp_path / "v"]
+    said = tv("extract", *on_both, "--method", "function-vector", *place)
+    assert said.code == 0, said.err
+    vector = TaskVector.load(tmp_path / "v")
+    assert len(vector.origin.settings["heads"]) == 10
+    assert vector.layers == (1,)
+
+
 @pytest.mark.slow
 def test_a_process_of_its_own_says_what_it_does_and_nothing_else(
     on_both: list[object], tmp_path: Path
