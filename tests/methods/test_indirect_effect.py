@@ -200,6 +200,7 @@ def test_effects_are_worked_out_once(
         ([1, 2, 3, 4], [4, 3, 2, 1], -1.0),
         ([1, 2, 3, 4, 5], [2, 1, 4, 3, 5], 0.8),
         ([1, 1, 2], [1, 2, 3], 0.8660254),
+        ([5, 5, 5], [1, 2, 3], 0.0),
     ],
 )
 def test_rank_correlation_is_spearmans(one: Any, other: Any, expected: float) -> None:

@@ -35,7 +35,7 @@ def hendel(bench: Workbench, config: Hendel) -> list[Candidate]:
     """
     groups = layer_groups(bench.model, config.layers, each_layer=config.each_layer)
     read = bench.last_tokens("train", bench.shots, config.n_prompts)
-    states = read.states.mean(dim=1)
+    states = read.states.mean(dim=1).cpu()
     prompts = bench.prompts("train", bench.shots)[: config.n_prompts]
     cost = Cost(
         examples=len(bench.task.train),

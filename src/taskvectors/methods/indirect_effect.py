@@ -25,6 +25,7 @@ from taskvectors.models.unembedding import token_losses
 from taskvectors.prompts import Prompt, build_prompts
 from taskvectors.tasks import Example
 from taskvectors.trunk import (
+    Batch,
     Branch,
     Edit,
     Trunk,
@@ -195,7 +196,7 @@ def exact_effects(
     ]
     parts = []
     for rows in _chunks(trunk, memory, n_branches=len(branches)):
-        batch = trunk.batch(range(trunk.n_prompts)[rows])
+        batch = _batch(trunk, rows)
         with torch.no_grad():
             found = trunk.answer_scores(trunk.run(branches, batch), batch)
         probability = found.log_probability[:, :, 0].exp()
@@ -241,11 +242,17 @@ def _chunks(
         yield slice(start, start + step)
 
 
+def _batch(trunk: Trunk, rows: slice) -> Batch:
+    """Some prompts; where they are all of them, nothing is copied."""
+    chosen = range(trunk.n_prompts)[rows]
+    return trunk.batch(None if len(chosen) == trunk.n_prompts else chosen)
+
+
 def _slopes(
     trunk: Trunk, rows: slice, z: Float[Tensor, "prompt layer 1 width"]
 ) -> Float[Tensor, "row layer 1 width"]:
     """∂p/∂z of every layer for some prompts, from one branch that adds nothing to every z."""
-    batch = trunk.batch(range(trunk.n_prompts)[rows])
+    batch = _batch(trunk, rows)
     with torch.enable_grad():
         nothing = torch.zeros_like(z, requires_grad=True)
         edits = [
@@ -260,7 +267,7 @@ def _slopes(
 
 
 def rank_correlation(one: Float[Tensor, " _"], other: Float[Tensor, " _"]) -> float:
-    """Spearman's correlation; equal values share their mean rank.
+    """Spearman's correlation; equal values share their mean rank, and a constant gives 0.
 
     Example:
         >>> rank_correlation(torch.tensor([1.0, 2.0, 9.0]), torch.tensor([5.0, 6.0, 7.0]))
@@ -271,4 +278,6 @@ def rank_correlation(one: Float[Tensor, " _"], other: Float[Tensor, " _"]) -> fl
         + (values[:, None] == values).double().sum(dim=1) / 2
         for values in (one, other)
     ]
-    return float(torch.corrcoef(torch.stack(ranks))[0, 1].clamp(-1, 1))
+    centred = torch.stack([rank - rank.mean() for rank in ranks])
+    norms = centred.norm(dim=1).prod()
+    return float((centred.prod(dim=0).sum() / norms).clamp(-1, 1)) if norms else 0.0

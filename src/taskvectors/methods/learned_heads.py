@@ -167,7 +167,7 @@ def _train(rehearsal: Rehearsal, results: Tensor, config: LearnedHeads, seed: in
             point = {"validation_accuracy": merit[0], "validation_logprob": merit[1]}
             curve.append({"step": step, "loss": float(loss.detach())} | point)
     return _Trained(
-        weights=best[1].cpu(),
+        weights=best[1],
         merit=best[0],
         steps=step,
         seconds=time.perf_counter() - started,
