@@ -65,7 +65,8 @@ class Workbench:
     chat: bool = False
     test_model: LanguageModel | None = None
     _prompts: dict[tuple[Split, int], tuple[Prompt, ...]] = field(default_factory=dict)
-    _states: dict[tuple[Split, int, int | None], Tensor] = field(default_factory=dict)
+    _states: dict[tuple[tuple[int, ...], Position], Tensor] = field(default_factory=dict)
+    """By the tokens of a prompt and the position, `[layer, d_model]`."""
 
     def __post_init__(self) -> None:
         """The task's own template is the default."""
@@ -135,22 +136,33 @@ class Workbench:
             shots: Demonstrations in them.
             most: Only this many prompts, the first ones.
         """
-        key = (split, shots, most)
-        if key not in self._states:
-            prompts = self.prompts(split, shots)[:most]
-            budget = resolve_budget(self.memory, self.model.device)
-            step = prompts_that_fit(self.model, shape_of(prompts, (-1,), n_branches=0), budget)
-            parts = [
-                self._last_states(prompts[start : start + step])
-                for start in range(0, len(prompts), step)
-            ]
-            self._states[key] = torch.cat(parts, dim=1)
-        return self._states[key]
+        return self.states(self.prompts(split, shots)[:most])
 
-    def _last_states(self, prompts: Sequence[Prompt]) -> Tensor:
-        trunk = Trunk.build(self.model, prompts)
+    def states(
+        self, prompts: Sequence[Prompt], position: Position = "last"
+    ) -> Float[Tensor, "layer prompt d_model"]:
+        """`resid_post` of every layer, from `embed` up, at one token of each prompt; float32.
+
+        What was read before is not computed again, whichever method asked for it.
+
+        Args:
+            prompts: The prompts.
+            position: A position that is one token in each of them.
+        """
+        missing = [p for p in prompts if (p.token_ids, position) not in self._states]
+        if missing:
+            budget = resolve_budget(self.memory, self.model.device)
+            step = prompts_that_fit(self.model, shape_of(missing, (position,), n_branches=0), budget)
+            for start in range(0, len(missing), step):
+                self._read_states(missing[start : start + step], position)
+        return torch.stack([self._states[p.token_ids, position] for p in prompts], dim=1)
+
+    def _read_states(self, prompts: Sequence[Prompt], position: Position) -> None:
+        trunk = Trunk.build(self.model, prompts, positions=(position,))
         layers = range(EMBED, self.model.n_layers)
-        return torch.stack([trunk.states(layer)[:, 0].float() for layer in layers])
+        found = torch.stack([trunk.states(layer, (position,))[:, 0].float() for layer in layers])
+        for index, prompt in enumerate(prompts):
+            self._states[prompt.token_ids, position] = found[:, index].clone()
 
     def origin(self, method: str, **about: Any) -> VectorOrigin:
         """Where a vector made here comes from."""

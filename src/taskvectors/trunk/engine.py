@@ -32,6 +32,7 @@ from taskvectors.trunk.edits import (
     check_edit,
     earliest_layer,
     joins_after,
+    turned,
 )
 from taskvectors.trunk.joining import join_recordings
 
@@ -294,17 +295,20 @@ class _Plan:
         return [(component, partial(self._apply, chosen)) for component, chosen in found.items()]
 
     def _apply(self, chosen: Sequence[tuple[int, Edit]], state: Tensor) -> Tensor:
-        # in the order given; edits of one kind that follow each other are one kernel
-        for (_, is_one_head), group in groupby(
+        # in the order given; edits of one kind that follow each other are one kernel, but for
+        # those that depend on what is there, which the one before may have changed
+        for (operation, is_one_head), group in groupby(
             chosen, key=lambda at: (at[1].operation, at[1].head is not None)
         ):
-            state = self._scatter(list(group), state, is_one_head=is_one_head)
+            edits = list(group)
+            for part in [[one] for one in edits] if operation == "turn" else [edits]:
+                state = self._scatter(part, state, is_one_head=is_one_head)
         return state
 
     def _scatter(
         self, group: Sequence[tuple[int, Edit]], state: Tensor, *, is_one_head: bool
     ) -> Tensor:
-        """Add or write the values of edits with the same operation: one kernel for all of them."""
+        """Make edits with the same operation: one kernel for all of them."""
         n_heads = self.trunk.model.n_heads if is_one_head else 1
         flat = state.reshape(state.shape[0], state.shape[1] * n_heads, state.shape[2] // n_heads)
         operation = group[0][1].operation
@@ -316,6 +320,10 @@ class _Plan:
             source.append(self._source(edit, columns, state))
         at = torch.cat(index, dim=1).unsqueeze(-1).expand(-1, -1, flat.shape[2])
         values = torch.cat(source, dim=1)
+        if operation == "turn":  # one edit alone
+            values = turned(flat.gather(1, at), values)
+            if columns.present is not None:  # a token has one gradient, however often it is written
+                values = torch.where(columns.present.unsqueeze(-1), values, values.detach())
         edited = (
             flat.scatter_add(1, at, values) if operation == "add" else flat.scatter(1, at, values)
         )
@@ -336,7 +344,7 @@ class _Plan:
             return value
         # absent positions point at one that is present: they add nothing, or write what it gets
         keep = columns.present.unsqueeze(-1)
-        absent = value[:, :1].detach() if edit.operation == "replace" else torch.zeros_like(value)
+        absent = torch.zeros_like(value) if edit.operation == "add" else value[:, :1].detach()
         return torch.where(keep, value, absent)
 
 
