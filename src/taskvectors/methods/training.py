@@ -188,7 +188,7 @@ class _Run:
         if recipe.answer == "first-token":
             prompts = tuple(_first_token(prompt) for prompt in prompts)
         positions = tuple(dict.fromkeys(site.position for v in vectors for site in v.sites))
-        step = _check_budget(bench, prompts, positions, len(vectors), recipe)
+        step = check_budget(bench, prompts, positions, len(vectors), recipe)
         model = bench.model
         trunk = Trunk.build(model, prompts, positions=positions, rows_per_pass=step)
         checked = Trunk.build(model, validation, positions=positions, rows_per_pass=step)
@@ -226,7 +226,7 @@ class _Run:
             num_warmup_steps=0,
             num_training_steps=recipe.schedule_steps or recipe.steps,
         )
-        batches = _Batches(self.trunk, recipe.batch_size, self.seed)
+        batches = Batches(self.trunk, recipe.batch_size, self.seed)
         losses_of = GraphedLosses(self.losses, [self.u], self.trunk.model.device)
         active = list(self.vectors)
         with tqdm(total=recipe.steps, desc="learning", unit="step", disable=None) as bar:
@@ -306,7 +306,7 @@ class _Run:
 
 
 @dataclass(kw_only=False, eq=False)
-class _Batches:
+class Batches:
     """Mini-batches without replacement, drawn anew each time all prompts were seen."""
 
     trunk: Trunk
@@ -354,7 +354,7 @@ def _first_token(prompt: Prompt) -> Prompt:
     return replace(prompt, answer_ids=prompt.answer_ids[:1])
 
 
-def _check_budget(
+def check_budget(
     bench: Workbench,
     prompts: Sequence[Prompt],
     positions: tuple[int | str, ...],

@@ -152,7 +152,9 @@ class Workbench:
         missing = [p for p in prompts if (p.token_ids, position) not in self._states]
         if missing:
             budget = resolve_budget(self.memory, self.model.device)
-            step = prompts_that_fit(self.model, shape_of(missing, (position,), n_branches=0), budget)
+            step = prompts_that_fit(
+                self.model, shape_of(missing, (position,), n_branches=0), budget
+            )
             for start in range(0, len(missing), step):
                 self._read_states(missing[start : start + step], position)
         return torch.stack([self._states[p.token_ids, position] for p in prompts], dim=1)

@@ -23,8 +23,8 @@ class Prompt:
         spans: Half-open token ranges. `query`: the query's input; a token that it shares with its
             surroundings belongs to it. `cue`: from there to the end (in a chat: the generation
             prompt); empty where a template has nothing there. `demonstrations`: all of them with
-            what stands between them; absent where there are none. `separator_1`, ...: the token that
-            predicts the first token of that demonstration's answer; absent in a chat.
+            what stands between them; absent where there are none. `separator_1`, ...: the token
+            that predicts the first token of that demonstration's answer; absent in a chat.
         query: The pair that is asked.
         demonstrations: The pairs that are shown, in order.
         text: The prompt as text.
@@ -58,6 +58,16 @@ def resolve_positions(prompt: Prompt, positions: Sequence[int | str]) -> tuple[i
         PositionError: The prompt is too short for a number, or does not have what a name means.
     """
     return tuple(index for position in positions for index in _indices(prompt, position))
+
+
+def separators(shots: int) -> tuple[str, ...]:
+    """Names of all tokens of a prompt that predict an answer: each demonstration's, then its own.
+
+    Example:
+        >>> separators(2)
+        ('separator_1', 'separator_2', 'last')
+    """
+    return (*(f"separator_{number}" for number in range(1, shots + 1)), "last")
 
 
 def shared_first_tokens(prompts: Iterable[Prompt]) -> tuple[tuple[str, ...], ...]:

@@ -68,7 +68,8 @@ def turned(
     unit = torch.nn.functional.normalize(x, dim=-1)
     against = -torch.nn.functional.cosine_similarity(x, v, dim=-1).unsqueeze(-1)
     moved = torch.nn.functional.normalize(unit + (1 + against.clamp(min=0)) * v, dim=-1)
-    return (moved * x.norm(dim=-1, keepdim=True)).to(state.dtype)
+    result: Tensor = (moved * x.norm(dim=-1, keepdim=True)).to(state.dtype)
+    return result
 
 
 def check_edit(model: LanguageModel, edit: Edit) -> None:
