@@ -29,7 +29,11 @@ from taskvectors.vectors import TaskVector
 
 logger = logging.getLogger(__name__)
 
-_STEPS, _RATE, _DECAY = 200, 0.02, 0.01
+_STEPS, _RATE = 200, 0.1
+_PENALTIES = (0.1, 1.0, 10.0)
+"""On squared weights, in units in which 1 says that a weight is about 1 / sqrt(d_model)."""
+_LEAST_SPREAD = 1e-6
+"""Where all queries have one state there is nothing to divide by."""
 
 
 class Library(BaseModel):
@@ -161,36 +165,51 @@ def fit_retriever(
 
     Args:
         fitted: For each task, states of its queries at all layers, from `embed` up.
-        held_out: The same of other queries; the layer is chosen on these.
+        held_out: The same of other queries; layer and penalty are those of the least
+            cross-entropy on these.
     """
     unit, labels = _units(fitted)
     mean = unit.mean(dim=1, keepdim=True)
-    n_layers, _, width = unit.shape
-    targets = torch.nn.functional.one_hot(labels, len(fitted)).to(unit).expand(n_layers, -1, -1)
-    weights = torch.zeros(n_layers, width, len(fitted), device=unit.device, requires_grad=True)
-    bias = torch.zeros(n_layers, 1, len(fitted), device=unit.device, requires_grad=True)
-    optimizer = torch.optim.AdamW([weights, bias], lr=_RATE * width**0.5, weight_decay=_DECAY)
+    spread = (unit - mean).square().mean(dim=(1, 2), keepdim=True).sqrt().clamp(min=_LEAST_SPREAD)
+    other, own = _units(held_out)
+    fits = [_fit((unit - mean) / spread, labels, penalty) for penalty in _PENALTIES]
+    losses, hits = [], []
+    for weights, bias in fits:
+        logits = _logits((other - mean) / spread, weights, bias)
+        losses.append(_cross_entropy(logits, own))
+        hits.append((logits.argmax(dim=2) == own).double().mean(dim=1))
+    place = int(torch.stack(losses).argmin())
+    number, layer = divmod(place, len(mean))
+    weights, bias = fits[number]
+    return Retriever(
+        layer=layer + EMBED,
+        mean=mean[layer, 0],
+        weights=weights[layer] / spread[layer],
+        bias=bias[layer, 0],
+        held_out_accuracy=float(hits[number][layer]),
+    )
+
+
+def _fit(
+    states: Float[Tensor, "layer prompt d_model"], labels: Int[Tensor, " prompt"], penalty: float
+) -> tuple[Float[Tensor, "layer d_model task"], Float[Tensor, "layer 1 task"]]:
+    """Weights and biases of logistic regressions, each layer and task by itself."""
+    n_layers, n_prompts, width = states.shape
+    n_tasks = int(labels.max()) + 1
+    weights = torch.zeros(n_layers, width, n_tasks, device=states.device, requires_grad=True)
+    bias = torch.zeros(n_layers, 1, n_tasks, device=states.device, requires_grad=True)
+    optimizer = torch.optim.Adam(
+        [{"params": [weights], "lr": _RATE / width**0.5}, {"params": [bias], "lr": _RATE}]
+    )
     with torch.enable_grad():
         for _ in range(_STEPS):
             optimizer.zero_grad()
-            logits = _logits(unit - mean, weights) + bias
             # summed over layers: each has its own parameters
-            loss = torch.nn.functional.binary_cross_entropy_with_logits(
-                logits, targets, reduction="sum"
-            )
-            (loss / len(labels)).backward()  # type: ignore[no-untyped-call]
+            loss = _cross_entropy(_logits(states, weights, bias), labels).sum()
+            loss = loss + penalty * width / n_prompts * weights.square().sum()
+            loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
-    other, own = _units(held_out)
-    guessed = (_logits(other - mean, weights.detach()) + bias.detach()).argmax(dim=2)
-    accuracy = (guessed == own).double().mean(dim=1)
-    best = int(accuracy.argmax())
-    return Retriever(
-        layer=best + EMBED,
-        mean=mean[best, 0],
-        weights=weights.detach()[best],
-        bias=bias.detach()[best, 0],
-        held_out_accuracy=float(accuracy[best]),
-    )
+    return weights.detach(), bias.detach()
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -245,6 +264,17 @@ def _units(
 
 
 def _logits(
-    unit: Float[Tensor, "layer prompt d_model"], weights: Float[Tensor, "layer d_model task"]
+    states: Float[Tensor, "layer prompt d_model"],
+    weights: Float[Tensor, "layer d_model task"],
+    bias: Float[Tensor, "layer 1 task"],
 ) -> Float[Tensor, "layer prompt task"]:
-    return einsum(unit, weights, "layer n d, layer d task -> layer n task")
+    return einsum(states, weights, "layer n d, layer d task -> layer n task") + bias
+
+
+def _cross_entropy(
+    logits: Float[Tensor, "layer prompt task"], labels: Int[Tensor, " prompt"]
+) -> Float[Tensor, " layer"]:
+    """Of each task against the others, summed over tasks, averaged over prompts."""
+    targets = torch.nn.functional.one_hot(labels, logits.shape[2]).to(logits).expand_as(logits)
+    losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    return losses.sum(dim=2).mean(dim=1)
