@@ -59,9 +59,7 @@ def test_one_step_is_adamws_on_the_gradient_of_whole_passes(
             for layer, s, w in zip(layers, scale, weights, strict=True)
         ]
         logits = full_logits(model, prompt, branch)
-        losses.append(
-            torch.nn.functional.cross_entropy(logits, torch.tensor(prompt.answer_ids))
-        )
+        losses.append(torch.nn.functional.cross_entropy(logits, torch.tensor(prompt.answer_ids)))
     torch.stack(losses).mean().backward()
     optimizer.step()
     held_out = bench.prompts("validation")
@@ -79,9 +77,7 @@ def test_queries_with_different_answers_are_told_apart_where_one_vector_could_no
     tiny_model: Any, bench_of: Any
 ) -> None:
     # two answers, by a letter of the input: a vector of its own for each query can give both
-    bench = bench_of(
-        tiny_model("llama"), lambda i: ("cold", "small")[i % 2], sizes=(24, 12, 8)
-    )
+    bench = bench_of(tiny_model("llama"), lambda i: ("cold", "small")[i % 2], sizes=(24, 12, 8))
     config = Adaptive(steps=60, learning_rate=0.003, batch_size=12, patience=None)
     (one,) = adaptive(bench, config)
     # the control: the mean of the vectors of all queries, for each of them

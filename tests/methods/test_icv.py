@@ -44,7 +44,7 @@ def test_the_vector_is_the_main_direction_from_inputs_to_outputs(
         changes.append((y - x).flatten().numpy().astype(np.float64))
     changes = np.array(changes)
     mean = changes.mean(axis=0)
-    values, vectors = np.linalg.eigh(np.cov(changes.T))
+    _, vectors = np.linalg.eigh(np.cov(changes.T))
     component = vectors[:, -1]
     component *= np.sign(component @ mean)
     direction = (component + mean).reshape(bench.model.n_layers, -1)

@@ -18,14 +18,14 @@ from taskvectors.methods.vanilla import vanilla
 from taskvectors.tasks import load_task
 from taskvectors.vectors import TaskVector, sites_at
 
-NAMES = ("number-word", "sentiment", "capitalize")
+NAMES = ("capitalize", "number-word", "sentiment")  # in the order of their folders
 SMALL = {"n_train": 64, "n_validation": 20, "n_test": 20}
 
 
 @pytest.fixture(scope="module")
 def bench(tiny_model: Any) -> Workbench:
     model = tiny_model("llama")
-    return Workbench(model=model, task=load_task(NAMES[0], **SMALL), template="arrow", shots=2)
+    return Workbench(model=model, task=load_task(NAMES[1], **SMALL), template="arrow", shots=2)
 
 
 @pytest.fixture(scope="module")
@@ -136,7 +136,9 @@ def made(bench: Workbench, **about: Any) -> TaskVector:
 def test_two_vectors_of_one_task_are_an_error(bench: Workbench, tmp_path: Any) -> None:
     for name in "ab":
         made(bench).save(tmp_path / name)
-    with pytest.raises(DataError, match="2 vectors, of number-word, number-word; .* each of another task"):
+    with pytest.raises(
+        DataError, match=r"2 vectors, of number-word, number-word; .* another task"
+    ):
         library(bench, Library(folder=str(tmp_path)))
 
 
@@ -155,7 +157,7 @@ def test_a_vector_that_cannot_be_used_is_an_error(
     else:
         made(bench, origin=replace(origin, task="juggling")).save(tmp_path / "b")
         error = DataError
-    with pytest.raises(error, match="replaces what is there|does not fit|'juggling'"):
+    with pytest.raises(error, match=r"replaces what|does not fit|juggling"):
         library(bench, Library(folder=str(tmp_path)))
 
 
@@ -163,7 +165,7 @@ def test_a_vector_that_may_have_seen_the_pairs_is_warned_of(
     bench: Workbench, shelf: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     again = Workbench(
-        model=bench.model, task=load_task(NAMES[0], seed=3, **SMALL), template="arrow", seed=3
+        model=bench.model, task=load_task(NAMES[1], seed=3, **SMALL), template="arrow", seed=3
     )
     with caplog.at_level(logging.WARNING):
         library(again, Library(folder=str(shelf), n_queries=4))

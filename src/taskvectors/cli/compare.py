@@ -20,7 +20,18 @@ from taskvectors.cli.progress import teller
 from taskvectors.cli.results import Result
 from taskvectors.errors import TaskVectorsError
 
-MethodName = Literal["zero-shot", "icl", "vanilla", "learned"]
+MethodName = Literal[
+    "zero-shot",
+    "icl",
+    "vanilla",
+    "learned",
+    "icv",
+    "state-vector",
+    "multi-injection",
+    "linear",
+    "library",
+    "adaptive",
+]
 ControlName = Literal[
     "majority",
     "random",
@@ -56,6 +67,8 @@ class Compare:
         arg(aliases=["--strength"], help_behavior_hint="(default: those of the method)"),
     ] = ()
     """Factors that vanilla tries."""
+    library: Annotated[str, default("none")] = ""
+    """Folder of saved vectors that the method library retrieves from."""
     test_dtype: Literal["same", "float32"] = "same"
     """Type to score the test split in; figures that are published are in float32."""
     out: Annotated[str, default("a new folder among the user's data")] = ""
@@ -110,4 +123,9 @@ class Compare:
         if name == "vanilla":
             about = {"strengths": self.strengths} if self.strengths else {}
             return checked(kind, **self.sites.config(), **about)
-        return kind()
+        if name == "library":
+            return checked(kind, folder=self.library)
+        # positions and strengths of the others are their own
+        given = self.sites.config() if self.sites.layers else {}
+        fields = {"layers", "each_layer"} & kind.model_fields.keys() & given.keys()
+        return checked(kind, **{field: given[field] for field in fields})

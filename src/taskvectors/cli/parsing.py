@@ -10,6 +10,7 @@ from taskvectors.cli.arguments import Output
 from taskvectors.cli.compare import Compare
 from taskvectors.cli.demo import Demo
 from taskvectors.cli.evaluate import Evaluate
+from taskvectors.cli.export import Export
 from taskvectors.cli.extract import Extract
 from taskvectors.cli.families import Families
 from taskvectors.cli.generate import Generate
@@ -37,6 +38,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "evaluate": Evaluate,
     "generate": Generate,
     "report": Report,
+    "export": Export,
 }
 
 # what tyro adds below an error that is no part of what went wrong

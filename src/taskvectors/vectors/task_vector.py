@@ -229,7 +229,7 @@ class TaskVector:
 
     @classmethod
     def load(cls, folder: str | PathLike[str]) -> "TaskVector":
-        """Read a vector from a folder.
+        """Read a vector from a folder, or a control vector from a `.gguf` file.
 
         Raises:
             DataError: There is none, or it is damaged.
