@@ -17,6 +17,7 @@ import torch
 
 from taskvectors import TaskVector
 from taskvectors.evaluate import evaluate
+from taskvectors.methods import METHODS
 from taskvectors.models import FAMILIES, load_model
 from taskvectors.tasks import HUB_PRESETS, builtin_tasks, load_task
 
@@ -43,9 +44,7 @@ def test_tasks_lists_every_task_with_its_source(tv: Tv) -> None:
 def test_methods_lists_methods_and_controls_with_their_source(tv: Tv) -> None:
     rows = tv("methods", "--json").json["rows"]
     found = {row["name"]: row for row in rows}
-    assert {name for name, row in found.items() if not row["is_control"]} == {
-        *("zero-shot", "icl", "vanilla", "learned"),
-    }
+    assert {name for name, row in found.items() if not row["is_control"]} == set(METHODS)
     assert found["random"]["is_control"]
     assert "2509.24169" in found["learned"]["source"]
     assert all(row["summary"] and row["source"] for row in rows)

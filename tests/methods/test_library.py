@@ -136,9 +136,7 @@ def made(bench: Workbench, **about: Any) -> TaskVector:
 def test_two_vectors_of_one_task_are_an_error(bench: Workbench, tmp_path: Any) -> None:
     for name in "ab":
         made(bench).save(tmp_path / name)
-    with pytest.raises(
-        DataError, match=r"2 vectors, of number-word, number-word; .* another task"
-    ):
+    with pytest.raises(DataError, match=r"2 vectors, of number-word, number-word; .* another task"):
         library(bench, Library(folder=str(tmp_path)))
 
 

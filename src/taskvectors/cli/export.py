@@ -42,7 +42,7 @@ class Export:
             "task": vector.origin.task,
             "layers": [layer_name(layer) for layer in vector.layers],
             "positions": list(vector.positions),
-            "is_equivalent": not self.force or set(vector.positions) == {"all", "generated"},
+            "is_equivalent": set(vector.positions) == {"all", "generated"},
             "notes": list(told),
         }
         return Result(data=data, shown=[*(f"Note: {note}." for note in told), f"It is {path}"])

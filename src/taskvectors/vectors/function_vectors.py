@@ -34,7 +34,7 @@ def read_function_vector(path: str | PathLike[str], layer: int) -> TaskVector:
         found = torch.load(path, map_location="cpu", weights_only=True)
     except FileNotFoundError as error:
         raise DataError(f"there is no file {path}; give a .pt file with one vector") from error
-    except (UnpicklingError, RuntimeError, EOFError, OSError) as error:
+    except (UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError) as error:
         raise DataError(
             f"{path} is not a file of tensors alone, and nothing else is read: "
             f"{str(error).splitlines()[0]}"
