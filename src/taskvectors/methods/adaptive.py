@@ -231,7 +231,8 @@ class _Run:
     def loss(self, batch: Batch) -> Float[Tensor, ""]:
         """Mean negative log-probability of the answers of a batch."""
         # a batch's values are those of its prompts among all of the trunk
-        rows = torch.cat([group.rows for group in batch.groups if group.rows is not None])
+        rows = batch.rows
+        assert rows is not None
         own = einsum(self.embedded[rows], self.weights, "row e, layer e d -> layer row d")
         every = own.new_zeros(len(self.blocks), self.trunk.n_prompts, own.shape[2])
         vectors = every.index_copy(1, rows, own * self.scale)

@@ -19,11 +19,11 @@ from torch import Tensor
 from taskvectors.models.attention import branching
 from taskvectors.models.language_model import LanguageModel
 from taskvectors.models.recording import LayerRecord, Recording, record
-from taskvectors.models.replay import replay_block, select
+from taskvectors.models.replay import Selection, replay_block
 from taskvectors.models.sites import Component, Rewrite
 from taskvectors.models.unembedding import TokenScores, score_tokens, token_losses
 from taskvectors.prompts import Prompt
-from taskvectors.trunk.batch import Batch, Group, make_batch
+from taskvectors.trunk.batch import Batch, make_batch
 from taskvectors.trunk.cut import Columns, Cut, cut_prompts
 from taskvectors.trunk.edits import (
     Branch,
@@ -131,8 +131,8 @@ class Trunk:
 
         Args:
             rows: Prompts of the trunk; all by default.
-            n_reads: Give every step the same shapes, as a captured graph needs: run the rows in one
-                group, and pad the answer tokens to this many.
+            n_reads: Give every step the same shapes, as a captured graph needs: keep the padding
+                of the suffixes, and pad the answer tokens to this many.
         """
         return make_batch(self.cut, rows, n_reads)
 
@@ -148,22 +148,14 @@ class Trunk:
         for branch in branches:
             for edit in branch:
                 check_edit(self.model, edit)
-        if batch is None:
-            return self._run(branches, Group(rows=None, n_rows=self.n_prompts, suffix=self.suffix))
-        parts = [self._run(branches, group) for group in batch.groups]
-        padded = [
-            torch.nn.functional.pad(part, (0, 0, 0, batch.suffix - part.shape[2])) for part in parts
-        ]
-        states = torch.cat(padded) if len(padded) > 1 else padded[0]
-        return states if batch.order is None else states.index_select(0, batch.order)
-
-    def _run(self, branches: Sequence[Branch], group: Group) -> Tensor:
+        batch = self.batch() if batch is None else batch
         model = self.model
+        selection = Selection(recording=self.recording, rows=batch.rows, packing=batch.packing)
         joins = [joins_after(branch, model.n_layers) for branch in branches]
         order = sorted(range(len(branches)), key=joins.__getitem__)
         plan = _Plan(
             trunk=self,
-            group=group,
+            batch=batch,
             edits=[(slot, edit) for slot, index in enumerate(order) for edit in branches[index]],
         )
         state = torch.empty(0)
@@ -174,24 +166,24 @@ class Trunk:
                     state = replay_block(
                         model,
                         layer,
-                        select(self.recording.layers[layer], group.rows, group.suffix),
+                        selection,
                         state,
                         n_branches=n_active,
                         rewrites=plan.inside(layer),
                     )
                 joining = sum(join == layer for join in joins)
                 if joining:
-                    start = self.recording.residual(layer)[:, : group.suffix]
-                    start = start if group.rows is None else start.index_select(0, group.rows)
-                    new = start.repeat(1, joining, 1)
+                    start = selection.packed(self.recording.residual(layer))
+                    new = start.repeat(joining, 1).unsqueeze(0)
                     state = torch.cat([state.to(new.device), new], dim=1) if n_active else new
                     n_active += joining
                 if n_active:
                     state = plan.between(layer, state)
-        stacked = state.view(group.n_rows, len(branches), group.suffix, -1)
+        by_branch = state.view(len(branches), batch.packing.n_tokens, -1)
+        padded = batch.packing.pad(by_branch, dim=1).transpose(0, 1)
         if order == list(range(len(order))):
-            return stacked
-        return stacked[:, sorted(range(len(order)), key=order.__getitem__)]
+            return padded
+        return padded[:, sorted(range(len(order)), key=order.__getitem__)]
 
     def answer_states(
         self, states: Float[Tensor, "row branch suffix d_model"], batch: Batch
@@ -276,7 +268,7 @@ class _Plan:
     """The edits of one run, grouped by where they are made."""
 
     trunk: Trunk
-    group: Group
+    batch: Batch
     edits: Sequence[tuple[int, Edit]]
     """(branch slot on the token axis, edit)."""
 
@@ -310,24 +302,25 @@ class _Plan:
     ) -> Tensor:
         """Make edits with the same operation: one kernel for all of them."""
         n_heads = self.trunk.model.n_heads if is_one_head else 1
-        flat = state.reshape(state.shape[0], state.shape[1] * n_heads, state.shape[2] // n_heads)
-        operation = group[0][1].operation
+        flat = state.reshape(-1, state.shape[2] // n_heads)
+        packing = self.batch.packing
+        offsets = packing.offsets.unsqueeze(1)
         index, source = [], []
         for slot, edit in group:
-            columns = self.trunk.columns(edit.positions).select(self.group.rows)
-            token = (slot * self.group.suffix + columns.index) * n_heads + (edit.head or 0)
-            index.append(token)
-            source.append(self._source(edit, columns, state))
-        at = torch.cat(index, dim=1).unsqueeze(-1).expand(-1, -1, flat.shape[2])
-        values = torch.cat(source, dim=1)
+            columns = self.trunk.columns(edit.positions).select(self.batch.rows)
+            token = slot * packing.n_tokens + offsets + columns.index
+            index.append((token * n_heads + (edit.head or 0)).flatten())
+            source.append(self._source(edit, columns, state).flatten(0, 1))
+        at, values = torch.cat(index).to(flat.device), torch.cat(source)
+        operation = group[0][1].operation
+        if operation == "add":
+            return flat.index_add(0, at, values).view(state.shape)
         if operation == "turn":  # one edit alone
-            values = turned(flat.gather(1, at), values)
+            values = turned(flat.index_select(0, at), values)
             if columns.present is not None:  # a token has one gradient, however often it is written
-                values = torch.where(columns.present.unsqueeze(-1), values, values.detach())
-        edited = (
-            flat.scatter_add(1, at, values) if operation == "add" else flat.scatter(1, at, values)
-        )
-        return edited.view(state.shape)
+                present = columns.present.flatten().unsqueeze(1).to(values.device)
+                values = torch.where(present, values, values.detach())
+        return flat.index_copy(0, at, values).view(state.shape)
 
     def _source(self, edit: Edit, columns: Columns, state: Tensor) -> Tensor:
         """An edit's value as `[row, position, width]`, in the state's type."""
@@ -337,13 +330,13 @@ class _Plan:
             value = value.unsqueeze(0)
         if value.dim() == 2:
             value = value.unsqueeze(0)
-        elif self.group.rows is not None:
-            value = value.index_select(0, self.group.rows)
+        elif self.batch.rows is not None:
+            value = value.index_select(0, self.batch.rows.to(value.device))
         value = value.expand(n_rows, n_positions, -1)
         if columns.present is None:
             return value
         # absent positions point at one that is present: they add nothing, or write what it gets
-        keep = columns.present.unsqueeze(-1)
+        keep = columns.present.unsqueeze(-1).to(value.device)
         absent = torch.zeros_like(value) if edit.operation == "add" else value[:, :1].detach()
         return torch.where(keep, value, absent)
 
