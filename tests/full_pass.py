@@ -49,7 +49,8 @@ def positions_of(branches: Sequence[Branch]) -> list[int | str]:
 def places_in(prompt: Prompt, positions: Sequence[int | str]) -> list[int]:
     """Where positions are in a prompt, counted by hand."""
     n = len(prompt.token_ids)
-    spans = {**prompt.spans, "last": (n - 1, n)}
+    after = (n, n + len(prompt.answer_ids) - 1)
+    spans = {**prompt.spans, "last": (n - 1, n), "answer": after, "generated": after}
     found: list[int] = []
     for position in positions:
         if isinstance(position, str):

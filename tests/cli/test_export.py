@@ -19,7 +19,12 @@ Tv = Callable[..., Any]
 
 
 def test_a_vector_at_every_token_is_exported_and_goes_on_working(
-    tv: Tv, on_model: list[object], vector: Path, tmp_path: Path
+    *,
+    tv: Tv,
+    on_model: list[object],
+    on_both: list[object],
+    vector: Path,
+    tmp_path: Path,
 ) -> None:
     last = TaskVector.load(vector)
     values = torch.cat([last.values[:1]] * 2)
@@ -38,6 +43,13 @@ def test_a_vector_at_every_token_is_exported_and_goes_on_working(
         for place in (tmp_path / "everywhere", file)
     ]
     assert rows[0] == rows[1]
+    measured = [
+        tv("evaluate", *on_both, "--template", "arrow", "--seed", 1, "--vector", place, "--json")
+        for place in (tmp_path / "everywhere", file)
+    ]
+    log_probabilities = [said.json["rows"][1]["answer_logprob"] for said in measured]
+    assert log_probabilities[0] == pytest.approx(log_probabilities[1], abs=1e-6)
+    assert log_probabilities[0] != pytest.approx(measured[0].json["rows"][0]["answer_logprob"])
 
 
 def test_a_vector_at_the_last_token_is_exported_only_by_force(

@@ -300,3 +300,16 @@ def test_edits_of_one_site_are_made_in_the_order_given(
                 expected = full_logits(model, prompt, branch, i)
                 ours = found[batch.read_rows == i, b]
                 torch.testing.assert_close(ours, expected, atol=1e-4, rtol=0)
+
+
+def test_nothing_is_replaced_after_a_prompt_whose_answer_is_one_token(
+    tiny_model: Any, ragged_prompts: Any
+) -> None:
+    model = tiny_model("llama")
+    prompts = ragged_prompts(model, 2, answers=(2, 2)) + ragged_prompts(model, 1, answers=(1, 1))
+    value = torch.ones(model.d_model)
+    trunk = Trunk.build(model, prompts, positions=("generated",))
+    trunk.run([[Edit(layer=1, positions=("generated",), value=value)]])
+    with pytest.raises(PositionError, match="its answer is one token"):
+        edit = Edit(layer=1, positions=("generated",), value=value, operation="replace")
+        trunk.run([[edit]])

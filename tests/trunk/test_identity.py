@@ -63,6 +63,12 @@ CASES: dict[str, list[list[Spec]]] = {
             {"layer": 3, "component": "mlp_out", "operation": "turn"},
         ],
     ],
+    # of some answers there is no token that is read
+    "what stands after the prompt": [
+        [{"layer": 1, "positions": ("answer",)}],
+        [{"layer": 0, "positions": ("all", "generated"), "each": "position"}, {"layer": 2}],
+        [{"layer": 1, "positions": ("generated",), "component": "mlp_out", "operation": "turn"}],
+    ],
     "turned twice at one place": [
         [{"layer": 1, "operation": "turn"}, {"layer": 1, "operation": "turn"}, {"layer": 1}],
         [{"layer": 1, "operation": "turn", "each": "prompt"}],

@@ -16,6 +16,7 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from taskvectors.errors import PositionError
 from taskvectors.models.attention import branching
 from taskvectors.models.language_model import LanguageModel
 from taskvectors.models.recording import LayerRecord, Recording, record
@@ -335,9 +336,18 @@ class _Plan:
         value = value.expand(n_rows, n_positions, -1)
         if columns.present is None:
             return value
-        # absent positions point at one that is present: they add nothing, or write what it gets
+        # absent positions point at one that is present: they add nothing, or do there what it does
         keep = columns.present.unsqueeze(-1).to(value.device)
-        absent = torch.zeros_like(value) if edit.operation == "add" else value[:, :1].detach()
+        absent = torch.zeros_like(value)
+        if edit.operation != "add":
+            has_any = keep.any(dim=1, keepdim=True)
+            if edit.operation == "replace" and columns.has_empty:
+                raise PositionError(
+                    f"a prompt has no token at {', '.join(map(str, edit.positions))} to replace: "
+                    "its answer is one token, and nothing is read after it"
+                )
+            # turned by nothing, a state stays as it is
+            absent = torch.where(has_any, value[:, :1].detach(), absent)
         return torch.where(keep, value, absent)
 
 
