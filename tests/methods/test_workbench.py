@@ -109,6 +109,30 @@ def test_last_states_are_the_same_in_chunks_that_fit_a_small_budget(
         bench.last_states("test", 2)
 
 
+def test_methods_share_the_states_that_they_read(
+    tiny_model: Any, bench_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from taskvectors.methods import METHODS
+
+    bench = bench_of(tiny_model("llama"), sizes=(12, 4, 2))
+    sizes: list[int] = []
+    build = Trunk.build
+
+    def counted(model: Any, prompts: Any, **rest: Any) -> Trunk:
+        sizes.append(len(prompts))
+        return build(model, prompts, **rest)
+
+    monkeypatch.setattr(Trunk, "build", counted)
+    run = []
+    for name in ("vanilla", "multi-injection", "linear"):
+        METHODS[name].find(bench, METHODS[name].config())
+        run.append(sum(sizes))
+        sizes.clear()
+    # all training prompts with and without demonstrations; nothing; and of the validation split
+    # those without demonstrations, with them, and the edited ones
+    assert run == [24, 0, 12]
+
+
 def test_labels_are_known_only_when_training_shows_them_all(tiny_model: Any, bench_of: Any) -> None:
     model = tiny_model("llama")
     assert set(bench_of(model, lambda i: ("cold", "small")[i % 2]).labels) == {"cold", "small"}

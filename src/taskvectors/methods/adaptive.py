@@ -76,8 +76,10 @@ def adaptive(bench: Workbench, config: Adaptive) -> list[Candidate]:
         with torch.enable_grad():
             run.train()
 
+    weights = run.kept  # alone: the run holds its trunks
+
     def edits(prompts: Sequence[Prompt]) -> Branch:
-        return layer_edits(blocks, run.kept, embed(prompts))
+        return layer_edits(blocks, weights, embed(prompts))
 
     return [
         Candidate(
@@ -94,7 +96,7 @@ def adaptive(bench: Workbench, config: Adaptive) -> list[Candidate]:
                 seconds_per_step=run.seconds / run.steps,
                 peak_bytes=peak.bytes,
                 forward_tokens=run.tokens(),
-                parameters=run.weights.numel(),
+                parameters=weights.numel(),
             ),
         )
     ]
