@@ -310,6 +310,6 @@ def test_nothing_is_replaced_after_a_prompt_whose_answer_is_one_token(
     value = torch.ones(model.d_model)
     trunk = Trunk.build(model, prompts, positions=("generated",))
     trunk.run([[Edit(layer=1, positions=("generated",), value=value)]])
+    edit = Edit(layer=1, positions=("generated",), value=value, operation="replace")
     with pytest.raises(PositionError, match="its answer is one token"):
-        edit = Edit(layer=1, positions=("generated",), value=value, operation="replace")
         trunk.run([[edit]])

@@ -92,9 +92,9 @@ def read_gguf(path: str | PathLike[str]) -> TaskVector:
             _ARCHITECTURE,
         )
     sites = tuple(site for layer in layers for site in sites_at([layer], sorted(_EVERY_TOKEN)))
-    notes = (f"read from {path.name}",)
+    notes = [f"read from {path.name}"]
     if keys.get(f"{_ARCHITECTURE}.positions"):
-        notes += (f"made for positions {keys[f'{_ARCHITECTURE}.positions']}",)
+        notes.append(f"made for positions {keys[f'{_ARCHITECTURE}.positions']}")
     try:
         return TaskVector(
             values=torch.stack([directions[site.layer] for site in sites]),
@@ -105,7 +105,7 @@ def read_gguf(path: str | PathLike[str]) -> TaskVector:
                 family=str(keys.get(f"{_ARCHITECTURE}.model_hint", "")),
                 task=str(keys.get(f"{_ARCHITECTURE}.task", "")),
                 template=str(keys.get(f"{_ARCHITECTURE}.template", "")),
-                notes=notes,
+                notes=tuple(notes),
             ),
         )
     except (RuntimeError, TaskVectorsError) as error:
@@ -161,9 +161,9 @@ def _write(vector: TaskVector, directions: dict[int, Tensor], path: Path) -> Non
             "positions": json.dumps(list(vector.positions)),
             "layers": "direction.N is added to the output of block N, counted from 0",
         }
-        for name, value in about.items():
-            if value:
-                writer.add_string(f"{_ARCHITECTURE}.{name}", value)
+        for name, text in about.items():
+            if text:
+                writer.add_string(f"{_ARCHITECTURE}.{name}", text)
         for layer, value in sorted(directions.items()):
             writer.add_tensor(f"{_DIRECTION}{layer}", value.cpu().float().contiguous().numpy())
         writer.write_header_to_file()
