@@ -50,7 +50,7 @@ def places_in(prompt: Prompt, positions: Sequence[int | str]) -> list[int]:
     """Where positions are in a prompt, counted by hand."""
     n = len(prompt.token_ids)
     after = (n, n + len(prompt.answer_ids) - 1)
-    spans = {**prompt.spans, "last": (n - 1, n), "answer": after, "generated": after}
+    spans = {**prompt.spans, "last": (n - 1, n), "all": (0, n), "answer": after, "generated": after}
     found: list[int] = []
     for position in positions:
         if isinstance(position, str):
