@@ -64,7 +64,7 @@ CASES: dict[str, list[list[Spec]]] = {
         ],
     ],
     # of some answers there is no token that is read
-    "what stands after the prompt": [
+    "what comes after the prompt": [
         [{"layer": 1, "positions": ("answer",)}],
         [{"layer": 0, "positions": ("all", "generated"), "each": "position"}, {"layer": 2}],
         [{"layer": 1, "positions": ("generated",), "component": "mlp_out", "operation": "turn"}],
