@@ -31,6 +31,12 @@ MethodName = Literal[
     "function-vector-attribution",
     "learned-heads",
     "multi-head",
+    "icv",
+    "state-vector",
+    "multi-injection",
+    "linear",
+    "library",
+    "adaptive",
     "learned",
 ]
 ControlName = Literal[
@@ -68,6 +74,8 @@ class Compare:
         arg(aliases=["--strength"], help_behavior_hint="(default: those of the method)"),
     ] = ()
     """Factors that extracted vectors are tried with."""
+    library: Annotated[str, default("none")] = ""
+    """Folder of saved vectors that the method library retrieves from."""
     test_dtype: Literal["same", "float32"] = "same"
     """Type to score the test split in; figures that are published are in float32."""
     out: Annotated[str, default("a new folder among the user's data")] = ""
@@ -118,4 +126,8 @@ class Compare:
     def _config(self, name: MethodName) -> Any:
         if name == "learned":
             return self.training.learned(self.sites)
+        if name == "library":
+            from taskvectors.methods import Library
+
+            return checked(Library, folder=self.library)
         return method_config(name, self.sites, self.strengths)

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
+from taskvectors.methods.adaptive import Adaptive, adaptive
 from taskvectors.methods.api import extract, learn
 from taskvectors.methods.candidate import Candidate, Cost
 from taskvectors.methods.function_vector import FunctionVector, function_vector
@@ -19,9 +20,14 @@ from taskvectors.methods.function_vector_attribution import (
 )
 from taskvectors.methods.hendel import Hendel, hendel
 from taskvectors.methods.icl import InContext, icl
+from taskvectors.methods.icv import InContextVector, icv
 from taskvectors.methods.learned import Learned, learned, named_recipe
 from taskvectors.methods.learned_heads import LearnedHeads, learned_heads
+from taskvectors.methods.library import Library, library
+from taskvectors.methods.linear import Linear, linear
 from taskvectors.methods.multi_head import MultiHead, multi_head
+from taskvectors.methods.multi_injection import MultiInjection, multi_injection
+from taskvectors.methods.state_vector import StateVector, state_vector
 from taskvectors.methods.training import Recipe
 from taskvectors.methods.vanilla import Vanilla, vanilla
 from taskvectors.methods.workbench import Workbench
@@ -98,6 +104,42 @@ METHODS: dict[str, Method] = {
         summary="the injected vector trained by gradient descent, the model frozen (LTV)",
         source="Yang et al. 2026, arXiv 2509.24169",
     ),
+    "icv": Method(
+        config=InContextVector,
+        find=icv,
+        summary="main direction from inputs to outputs, turns every MLP's output at every token",
+        source="Liu et al. 2024, arXiv 2311.06668",
+    ),
+    "state-vector": Method(
+        config=StateVector,
+        find=state_vector,
+        summary="outputs of the first layers' heads at separators, averaged or with momentum",
+        source="Li et al. 2024, arXiv 2404.11225",
+    ),
+    "multi-injection": Method(
+        config=MultiInjection,
+        find=multi_injection,
+        summary="N + 1 vectors in place of every answer separator of an N-shot prompt",
+        source="Dong et al. 2026, arXiv 2506.09048",
+    ),
+    "linear": Method(
+        config=Linear,
+        find=linear,
+        summary="ridge map from the zero-shot state to what demonstrations change, added",
+        source="Kwon et al. 2026, arXiv 2605.20730",
+    ),
+    "library": Method(
+        config=Library,
+        find=library,
+        summary="a folder of saved vectors, one retrieved per query, or none below a threshold",
+        source="ELICIT 2025, arXiv 2410.09343",
+    ),
+    "adaptive": Method(
+        config=Adaptive,
+        find=adaptive,
+        summary="a vector per query and layer by a trained linear map from the query's embedding",
+        source="ATV 2025, arXiv 2506.03426",
+    ),
 }
 """Methods by the name the command line uses."""
 
@@ -110,25 +152,37 @@ MethodConfig = Annotated[
     | FunctionVectorAttribution
     | LearnedHeads
     | MultiHead
-    | Learned,
+    | Learned
+    | InContextVector
+    | StateVector
+    | MultiInjection
+    | Linear
+    | Library
+    | Adaptive,
     Field(discriminator="kind"),
 ]
 """Any method's config."""
 
 __all__ = [
     "METHODS",
+    "Adaptive",
     "Candidate",
     "Cost",
     "FunctionVector",
     "FunctionVectorAttribution",
     "Hendel",
     "InContext",
+    "InContextVector",
     "Learned",
     "LearnedHeads",
+    "Library",
+    "Linear",
     "Method",
     "MethodConfig",
     "MultiHead",
+    "MultiInjection",
     "Recipe",
+    "StateVector",
     "Vanilla",
     "Workbench",
     "ZeroShot",
