@@ -25,6 +25,13 @@ AnalysisName = Literal[
     "head-ablation",
     "head-overlap",
     "attention",
+    "propagation",
+    "rotation",
+    "geometry",
+    "transfer",
+    "composition",
+    "interpolation",
+    "bijections",
 ]
 
 

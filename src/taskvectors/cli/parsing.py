@@ -19,6 +19,7 @@ from taskvectors.cli.methods import Methods
 from taskvectors.cli.report import Report
 from taskvectors.cli.results import Result
 from taskvectors.cli.tasks import Tasks
+from taskvectors.cli.train import Train
 from taskvectors.errors import TaskVectorsError
 
 PROGRAM = "taskvectors"
@@ -39,6 +40,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "evaluate": Evaluate,
     "generate": Generate,
     "explain": Explain,
+    "train": Train,
     "report": Report,
 }
 

@@ -99,6 +99,7 @@ def row_of(
         peak_bytes=cost.peak_bytes,
         forward_tokens=cost.forward_tokens + test.forward_tokens,
         converged=candidate.converged,
+        note=candidate.note or None,
         correct="".join("1" if hit else "0" for hit in test.is_correct[0].tolist()),
         **about,
     )

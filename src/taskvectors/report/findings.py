@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from taskvectors.report.vector_findings import VECTOR_FINDINGS
 from taskvectors.report.wording import join_words, number_word, percent, percent_range
 
 Row = dict[str, Any]
@@ -195,5 +196,6 @@ FINDINGS: dict[str, Callable[[pd.DataFrame], str]] = {
     "head-ablation": _ablation,
     "head-overlap": _overlap,
     "attention": _attention,
+    **VECTOR_FINDINGS,
 }
 """By analysis; a test compares the names with those of the analyses."""
