@@ -87,6 +87,7 @@ class KeyHeads:
             rows=tuple(map(str, layers)),
             values=tuple(tuple(scores[layer, head] for head in columns) for layer in layers),
             value_label="score, |z · ∂p/∂z|",
+            limits=(0.0, max(scores.values()) or 1.0),
             marked=tuple(
                 (layers.index(layer), columns.index(head)) for layer, head in sorted(self.key)
             ),
