@@ -96,7 +96,9 @@ def test_a_method_finds_candidates_on_every_family(
             assert one.vector.values.dtype == torch.float32
             assert one.vector.norm() > 0
             one.vector.check_model(model)
-    if layers:
+    if name == "multi-head":  # it chooses heads, so layers too
+        assert set(layers) <= set(range(model.n_layers))
+    elif layers:
         assert set(layers) == SOME_LAYERS.get(name, set(range(model.n_layers)))
     scores = score_candidates(bench, "validation", candidates)
     assert len(scores) == len(candidates)
@@ -126,14 +128,15 @@ def test_all_methods_and_controls_run_on_a_gpu(
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_gives_vectors_if_and_only_if_it_says_so(
-    tiny_model: Any, bench_of: Any, name: str
+    tiny_model: Any, bench_of: Any, mixed: Any, shelved: Any, name: str
 ) -> None:
-    bench = bench_of(tiny_model("llama"), sizes=(6, 3, 2))
-    found = [one.vector is not None for one in METHODS[name].find(bench, config_of(name))]
+    bench = bench_of(tiny_model("llama"), mixed, sizes=(6, 3, 2))
+    config = config_of(name, **(shelved(bench) if name == "library" else {}))
+    found = [one.vector is not None for one in METHODS[name].find(bench, config)]
     assert set(found) == {METHODS[name].gives_vector}
 
 
-@pytest.mark.parametrize("name", WITH_LAYERS)
+@pytest.mark.parametrize("name", [name for name in WITH_LAYERS if name in WITH_POSITIONS])
 def test_a_vector_goes_to_the_sites_that_were_asked_for(
     tiny_model: Any, bench_of: Any, name: str
 ) -> None:
@@ -155,7 +158,7 @@ def test_a_vector_knows_how_it_was_made_and_is_saved_with_it(
     vector.save(tmp_path / "vector")
     origin = TaskVector.load(tmp_path / "vector").origin
     assert (origin.method, origin.task, origin.template, origin.seed) == (name, "small", "colon", 3)
-    assert origin.shots == (0 if name == "learned" else 2)
+    assert origin.shots == (0 if name in ("learned", "icv") else 2)
     assert origin.settings
 
 

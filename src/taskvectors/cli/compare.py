@@ -39,6 +39,8 @@ MethodName = Literal[
     "adaptive",
     "learned",
 ]
+WITHOUT_VECTOR = {"zero-shot", "icl", "multi-head", "linear", "library", "adaptive"}
+"""Methods for which no control can be made; a test compares it with the registry."""
 ControlName = Literal[
     "majority",
     "random",
@@ -120,7 +122,7 @@ class Compare:
         return shown_comparison(found, with_report=not self.no_report)
 
     def _controls(self) -> tuple[ControlName, ...]:
-        has_vector = not {"zero-shot", "icl", "multi-head"}.issuperset(self.methods)
+        has_vector = not WITHOUT_VECTOR.issuperset(self.methods)
         return ("majority", "random") if has_vector else ("majority",)
 
     def _config(self, name: MethodName) -> Any:

@@ -127,18 +127,21 @@ METHODS: dict[str, Method] = {
         find=linear,
         summary="ridge map from the zero-shot state to what demonstrations change, added",
         source="Kwon et al. 2026, arXiv 2605.20730",
+        gives_vector=False,
     ),
     "library": Method(
         config=Library,
         find=library,
         summary="a folder of saved vectors, one retrieved per query, or none below a threshold",
         source="ELICIT 2025, arXiv 2410.09343",
+        gives_vector=False,
     ),
     "adaptive": Method(
         config=Adaptive,
         find=adaptive,
         summary="a vector per query and layer by a trained linear map from the query's embedding",
         source="ATV 2025, arXiv 2506.03426",
+        gives_vector=False,
     ),
 }
 """Methods by the name the command line uses."""
