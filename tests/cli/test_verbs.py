@@ -17,6 +17,7 @@ import torch
 
 from taskvectors import TaskVector
 from taskvectors.evaluate import evaluate
+from taskvectors.methods import METHODS
 from taskvectors.models import FAMILIES, load_model
 from taskvectors.tasks import HUB_PRESETS, builtin_tasks, load_task
 
@@ -43,9 +44,7 @@ def test_tasks_lists_every_task_with_its_source(tv: Tv) -> None:
 def test_methods_lists_methods_and_controls_with_their_source(tv: Tv) -> None:
     rows = tv("methods", "--json").json["rows"]
     found = {row["name"]: row for row in rows}
-    assert {name for name, row in found.items() if not row["is_control"]} == {
-        *("zero-shot", "icl", "vanilla", "learned"),
-    }
+    assert {name for name, row in found.items() if not row["is_control"]} == set(METHODS)
     assert found["random"]["is_control"]
     assert "2509.24169" in found["learned"]["source"]
     assert all(row["summary"] and row["source"] for row in rows)
@@ -137,6 +136,26 @@ def test_extract_saves_a_vector_of_the_layers_named(
     assert said.json["method"] == once.origin.method == "vanilla"
     assert tv("extract", *on_both, *place, "--strengths", 3).code == 0
     assert torch.allclose(TaskVector.load(tmp_path / "v").values, 3 * once.values)
+
+
+@pytest.mark.parametrize(
+    ("method", "flag"), [("learned-heads", "--layers"), ("hendel", "--strengths")]
+)
+def test_extract_refuses_a_flag_that_means_nothing_to_the_method(
+    tv: Tv, on_both: list[object], tmp_path: Path, method: str, flag: str
+) -> None:
+    said = tv("extract", *on_both, "--method", method, flag, 1, "--out", tmp_path / "v")
+    assert said.code == 2
+    assert f"{flag}: {method} leaves no choice of {flag[2:]}" in said.err
+
+
+def test_extract_makes_a_function_vector(tv: Tv, on_both: list[object], tmp_path: Path) -> None:
+    place = ["--layers", 1, "--shots", 2, "--strengths", 1, "--out", tmp_path / "v"]
+    said = tv("extract", *on_both, "--method", "function-vector", *place)
+    assert said.code == 0, said.err
+    vector = TaskVector.load(tmp_path / "v")
+    assert len(vector.origin.settings["heads"]) == 10
+    assert vector.layers == (1,)
 
 
 @pytest.mark.slow

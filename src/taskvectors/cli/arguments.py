@@ -23,7 +23,16 @@ if TYPE_CHECKING:
 Layer = int | Literal["embed"]
 Config = TypeVar("Config")
 
-_FLAGS = {"source": "model", "strengths": "strengths", "kind": "methods"}
+_FLAGS = {
+    "source": "model",
+    "strengths": "strengths",
+    "kind": "methods",
+    "n_layers": "layers",
+    "d_model": "width",
+    "n_heads": "heads",
+    "tvp_from": "icl_steps",
+    "n_trials": "trials",
+}
 """Fields of configs whose flag has another name."""
 
 
@@ -201,6 +210,15 @@ class TrainingChoice:
             n_examples=self.n_examples,
             **about,
         )
+
+
+def method_config(name: str, sites: SiteChoice, strengths: tuple[float, ...]) -> Any:
+    """The config of a method without training flags, from the flags that mean something to it."""
+    from taskvectors.methods import METHODS
+
+    kind = METHODS[name].config
+    given = sites.config() | ({"strengths": strengths} if strengths else {})
+    return checked(kind, **{key: given[key] for key in kind.model_fields if key in given})
 
 
 def checked(kind: Callable[..., Config], **values: Any) -> Config:

@@ -8,7 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import arg
 
 from taskvectors.cli.arguments import ModelChoice, Output, TaskChoice, default
+from taskvectors.cli.progress import teller
 from taskvectors.cli.results import Result, Table
+from taskvectors.cli.train import evaluate_learner
+from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
     from taskvectors.methods import Workbench
@@ -19,11 +22,23 @@ logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate:
-    """Measure a saved vector on a task, beside the same prompts without it."""
+class VectorTask(TaskChoice):
+    """What a vector is measured on."""
 
-    vector: str
-    """Folder of the vector."""
+    task: Annotated[str, default("none")] = ""
+    """A built-in task (`taskvectors tasks`), a file of input/output pairs, or hub:OWNER/NAME."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Measure a saved vector on a task, or a learner, beside the same prompts without it."""
+
+    vector: Annotated[str, default("none")] = ""
+    """Folder of the vector; then --task has to be given."""
+    learner: Annotated[str, default("none")] = ""
+    """Folder of a learner that `taskvectors train` made, to measure it on its own task."""
+    trials: int = 1280
+    """Questions to measure a learner on."""
     split: Literal["train", "validation", "test"] = "test"
     """The pairs to measure on."""
     strengths: Annotated[tuple[float, ...], arg(aliases=["--strength"])] = (1.0,)
@@ -34,12 +49,18 @@ class Evaluate:
     """Measure what each strength does to unrelated text, too."""
     seed: Annotated[int | None, default("the vector's")] = None
     """Seed of split and demonstrations."""
-    task: TaskChoice
+    task: VectorTask
     model: ModelChoice
     output: Output
 
     def run(self) -> Result:
         """Measure it."""
+        if self.learner:
+            return evaluate_learner(
+                self.learner, trials=self.trials, seed=self.seed or 0, say=teller()
+            )
+        if not (self.vector and self.task.task):
+            raise TaskVectorsError("give --vector and --task, or --learner")
         loading = self.model.config()
         from taskvectors.evaluate import dose_response
         from taskvectors.methods import Workbench

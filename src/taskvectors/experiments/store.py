@@ -15,7 +15,7 @@ from taskvectors.experiments.rows import Row, to_table
 from taskvectors.methods import Candidate
 from taskvectors.vectors import TaskVector
 
-_KEPT = ("method", "shots", "strength", "configuration")
+_KEPT = ("method", "shots", "strength", "configuration", "note")
 """What a candidate is, beside its vector."""
 
 

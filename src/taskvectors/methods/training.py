@@ -187,12 +187,10 @@ class _Run:
         validation = bench.prompts("validation", shots)
         if recipe.answer == "first-token":
             prompts = tuple(_first_token(prompt) for prompt in prompts)
-        plan = _plan(bench, prompts, validation, vectors, recipe)
-        model = bench.model
+        model, positions = bench.model, _positions(vectors)
+        plan = training_plan(bench, prompts, validation, positions, len(vectors), recipe.batch_size)
         trunk, checked = (
-            Trunk.build(
-                model, some, positions=_positions(vectors), rows_per_pass=plan.rows_per_pass
-            )
+            Trunk.build(model, some, positions=positions, rows_per_pass=plan.rows_per_pass)
             for some in (prompts, validation)
         )
         sites = [site for vector in vectors for site in vector.sites]
@@ -231,7 +229,7 @@ class _Run:
             num_warmup_steps=0,
             num_training_steps=recipe.schedule_steps or recipe.steps,
         )
-        batches = _Batches(self.trunk, recipe.batch_size, self.seed)
+        batches = Batches(self.trunk, recipe.batch_size, self.seed)
         losses_of = GraphedLosses(self.losses, [self.u], self.trunk.model.device)
         active = list(self.vectors)
         started = time.perf_counter()
@@ -330,7 +328,7 @@ class _Run:
 
 
 @dataclass(kw_only=False, eq=False)
-class _Batches:
+class Batches:
     """Mini-batches without replacement, drawn anew each time all prompts were seen."""
 
     trunk: Trunk
@@ -390,24 +388,24 @@ def _first_token(prompt: Prompt) -> Prompt:
     return replace(prompt, answer_ids=prompt.answer_ids[:1])
 
 
-def _plan(
+def training_plan(
     bench: Workbench,
     prompts: Sequence[Prompt],
     validation: Sequence[Prompt],
-    vectors: Sequence[_Vector],
-    recipe: Recipe,
+    positions: tuple[Position, ...],
+    n_vectors: int,
+    batch_size: int,
 ) -> TrainingPlan:
     """How much at once, after checking that trunks and a step fit the budget."""
-    positions = _positions(vectors)
 
     def kept(some: Sequence[Prompt], *, is_training: bool) -> Kept:
-        shape = shape_of(some, positions, n_branches=len(vectors), is_training=is_training)
+        shape = shape_of(some, positions, n_branches=n_vectors, is_training=is_training)
         return Kept(shape=shape, n_prompts=len(some))
 
     return plan_training(
         bench.model,
         kept(prompts, is_training=True),
         kept(validation, is_training=False),
-        batch_size=recipe.batch_size,
+        batch_size=batch_size,
         budget=resolve_budget(bench.memory, bench.model.device),
     )
