@@ -52,7 +52,8 @@ def test_every_shift_gives_trials_that_can_be_scored(
     assert family.shifts[0] == IN_DISTRIBUTION
     for shift in family.shifts:
         trial = tiny_trial(family, shift=shift, n_dummies=2)
-        assert trial.dummies.shape[1] == 2
+        # a vector that is read at a delimiter has seen no query, so there is one of it
+        assert trial.dummies.shape[1] == (1 if family.kind in ("ginc", "regbench") else 2)
         logits = torch.zeros(len(trial.queries), len(trial.query_reads), family.d_vocab)
         assert family.errors(logits, trial.targets).shape == trial.weights.shape
         assert set(trial.baselines) >= {"without", "optimal"}

@@ -212,6 +212,15 @@ class TrainingChoice:
         )
 
 
+def method_config(name: str, sites: SiteChoice, strengths: tuple[float, ...]) -> Any:
+    """The config of a method without training flags, from the flags that mean something to it."""
+    from taskvectors.methods import METHODS
+
+    kind = METHODS[name].config
+    given = sites.config() | ({"strengths": strengths} if strengths else {})
+    return checked(kind, **{key: given[key] for key in kind.model_fields if key in given})
+
+
 def checked(kind: Callable[..., Config], **values: Any) -> Config:
     """A config of the library made of flags.
 

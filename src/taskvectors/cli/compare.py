@@ -13,14 +13,32 @@ from taskvectors.cli.arguments import (
     TrainingChoice,
     checked,
     default,
+    method_config,
 )
 from taskvectors.cli.comparison import shown_comparison
 from taskvectors.cli.folders import folder_for
 from taskvectors.cli.progress import teller
 from taskvectors.cli.results import Result
+from taskvectors.cli.typed import command_line
 from taskvectors.errors import TaskVectorsError
 
-MethodName = Literal["zero-shot", "icl", "vanilla", "learned"]
+MethodName = Literal[
+    "zero-shot",
+    "icl",
+    "vanilla",
+    "hendel",
+    "function-vector",
+    "function-vector-attribution",
+    "learned-heads",
+    "multi-head",
+    "icv",
+    "state-vector",
+    "multi-injection",
+    "linear",
+    "library",
+    "adaptive",
+    "learned",
+]
 ControlName = Literal[
     "majority",
     "random",
@@ -55,7 +73,9 @@ class Compare:
         tuple[float, ...],
         arg(aliases=["--strength"], help_behavior_hint="(default: those of the method)"),
     ] = ()
-    """Factors that vanilla tries."""
+    """Factors that extracted vectors are tried with."""
+    library: Annotated[str, default("none")] = ""
+    """Folder of saved vectors that the method library retrieves from."""
     test_dtype: Literal["same", "float32"] = "same"
     """Type to score the test split in; figures that are published are in float32."""
     out: Annotated[str, default("a new folder among the user's data")] = ""
@@ -94,20 +114,20 @@ class Compare:
         folder = folder_for(self.out, "runs", "compare", self.task.task, self.model.model)
         say = teller()
         say(f"The run is in {folder}; with --out and that folder it goes on if it is cut off")
-        found = compare(config, folder, say=say)
+        found = compare(config, folder, say=say, command=command_line())
+        if not self.no_report:
+            say("Writing the report, a few seconds")
         return shown_comparison(found, with_report=not self.no_report)
 
     def _controls(self) -> tuple[ControlName, ...]:
-        has_vector = not {"zero-shot", "icl"}.issuperset(self.methods)
+        has_vector = not {"zero-shot", "icl", "multi-head"}.issuperset(self.methods)
         return ("majority", "random") if has_vector else ("majority",)
 
     def _config(self, name: MethodName) -> Any:
-        from taskvectors.methods import METHODS
-
-        kind = METHODS[name].config
         if name == "learned":
             return self.training.learned(self.sites)
-        if name == "vanilla":
-            about = {"strengths": self.strengths} if self.strengths else {}
-            return checked(kind, **self.sites.config(), **about)
-        return kind()
+        if name == "library":
+            from taskvectors.methods import Library
+
+            return checked(Library, folder=self.library)
+        return method_config(name, self.sites, self.strengths)

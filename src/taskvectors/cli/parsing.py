@@ -10,6 +10,8 @@ from taskvectors.cli.arguments import Output
 from taskvectors.cli.compare import Compare
 from taskvectors.cli.demo import Demo
 from taskvectors.cli.evaluate import Evaluate
+from taskvectors.cli.explain import Explain
+from taskvectors.cli.export import Export
 from taskvectors.cli.extract import Extract
 from taskvectors.cli.families import Families
 from taskvectors.cli.generate import Generate
@@ -23,7 +25,8 @@ from taskvectors.errors import TaskVectorsError
 
 PROGRAM = "taskvectors"
 DESCRIPTION = (
-    "Task vectors of transformer language models: learn, extract, inject and measure them. "
+    "Task vectors of transformer language models: learn, extract, inject, measure and explain "
+    "them. "
     "Begin with `taskvectors demo`."
 )
 
@@ -37,8 +40,10 @@ VERBS: dict[str, Callable[..., Any]] = {
     "extract": Extract,
     "evaluate": Evaluate,
     "generate": Generate,
+    "explain": Explain,
     "train": Train,
     "report": Report,
+    "export": Export,
 }
 
 # what tyro adds below an error that is no part of what went wrong

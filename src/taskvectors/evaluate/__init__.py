@@ -1,10 +1,16 @@
 """Does it work: scores, the measures made of them, and how far they can be trusted."""
 
+from taskvectors.evaluate.divergence import next_token_divergence
 from taskvectors.evaluate.measures import Measures, label_starts, label_tokens, measure
 from taskvectors.evaluate.measuring import dose_response, evaluate
 from taskvectors.evaluate.scoring import Labels, Scores, score
 from taskvectors.evaluate.side_effects import SideEffects, side_effects
-from taskvectors.evaluate.statistics import Difference, paired_difference, wilson_interval
+from taskvectors.evaluate.statistics import (
+    Difference,
+    paired_difference,
+    pooled_interval,
+    wilson_interval,
+)
 
 __all__ = [
     "Difference",
@@ -17,7 +23,9 @@ __all__ = [
     "label_starts",
     "label_tokens",
     "measure",
+    "next_token_divergence",
     "paired_difference",
+    "pooled_interval",
     "score",
     "side_effects",
     "wilson_interval",

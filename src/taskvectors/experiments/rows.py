@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from taskvectors.evaluate import Scores, measure, paired_difference
+from taskvectors.evaluate import Scores, measure, paired_difference, pooled_interval
 from taskvectors.methods import Candidate, Workbench
 from taskvectors.methods.workbench import layer_name
 
@@ -47,6 +47,7 @@ class Row:
     peak_bytes: int | None
     forward_tokens: int | None
     converged: bool | None
+    d_ntp: float | None = None
     note: str | None = None
     error: str | None = None
     correct: str = ""
@@ -99,6 +100,8 @@ def row_of(
         peak_bytes=cost.peak_bytes,
         forward_tokens=cost.forward_tokens + test.forward_tokens,
         converged=candidate.converged,
+        note=candidate.note or None,
+        d_ntp=candidate.d_ntp,
         correct="".join("1" if hit else "0" for hit in test.is_correct[0].tolist()),
         **about,
     )
@@ -174,13 +177,9 @@ def _compared(row: Row, ours: list[Row], icl: list[Row]) -> Row:
 
 
 def _pooled(chosen: list[Row], icl: list[Row]) -> Row:
-    """One row for several seeds; its interval is a bootstrap over seeds and over prompts.
-
-    Test splits of different seeds share prompts, so they are not one large sample.
-    """
+    """One row for several seeds; its interval is `pooled_interval`'s."""
     n_prompts = sum(len(row.correct) for row in chosen)
-    hits = [_hits(row) for row in chosen]
-    spread = paired_difference(hits, [torch.zeros_like(hit) for hit in hits])
+    ci_low, ci_high = pooled_interval([_hits(row) for row in chosen])
 
     def mean(name: str) -> float | None:
         values = [getattr(row, name) for row in chosen]
@@ -190,7 +189,7 @@ def _pooled(chosen: list[Row], icl: list[Row]) -> Row:
         name: mean(name)
         for name in (
             "accuracy", "first_token_accuracy", "label_accuracy", "in_label_set", "answer_logprob",
-            "validation_accuracy", "seconds", "seconds_per_step",
+            "validation_accuracy", "seconds", "seconds_per_step", "d_ntp",
         )
     }  # fmt: skip
     pooled = _replaced(
@@ -199,8 +198,8 @@ def _pooled(chosen: list[Row], icl: list[Row]) -> Row:
         layers=list(dict.fromkeys(layer for row in chosen for layer in row.layers)),
         seed=None,
         n=n_prompts,
-        ci_low=max(0.0, spread.low),
-        ci_high=min(1.0, spread.high),
+        ci_low=ci_low,
+        ci_high=ci_high,
         strength=chosen[0].strength if len({row.strength for row in chosen}) == 1 else None,
         correct="",
         **averaged,

@@ -88,7 +88,7 @@ class Trial:
     history: Shaped[Tensor, "batch pos *width"]
     """The demonstrations, all of one length."""
     dummies: Shaped[Tensor, "batch dummy dummy_pos *width"]
-    """Queries that the vector is read from; where it is read at a delimiter, the delimiter."""
+    """Queries that the vector is read from; where it is read at a delimiter, that one delimiter."""
     queries: Shaped[Tensor, "batch query_pos *width"]
     site_column: int | None
     """Column, within a dummy and within a query, of the vector; None in a format without one."""

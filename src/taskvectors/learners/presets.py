@@ -33,7 +33,86 @@ _GARG = TrainingConfig(
     measure_every=5_000,
 )
 
+# Xie et al. (2022): 4 layers, 12 heads, width 768, learning rate 8e-4, warm-up 1,000, batch 8 of
+# 1,024 tokens, about 6,250 steps; steps with both losses and l* are our choice
+_XIE = TrainingConfig(
+    shape=LearnerShape(n_layers=4, d_model=768, n_heads=12),
+    steps=12_500,
+    tvp_from=6_250,
+    batch_size=8,
+    learning_rate=8e-4,
+    warmup_steps=1_000,
+    checkpoint_every=1_000,
+    measure_every=625,
+)
+# Akyürek et al. (2024): 8 layers, 2 heads, width 128, learning rate 5e-4, decay 0.1, batch 32, 200
+# epochs of 5,000 instances, 20 of them warm-up; steps with both losses and l* are our choice
+_AKYUREK = TrainingConfig(
+    shape=LearnerShape(n_layers=8, d_model=128, n_heads=2),
+    steps=62_500,
+    tvp_from=31_250,
+    batch_size=32,
+    learning_rate=5e-4,
+    weight_decay=0.1,
+    warmup_steps=3_125,
+    checkpoint_every=5_000,
+    measure_every=3_125,
+)
+
 PRESETS: dict[tuple[PresetName, str], VariantsConfig] = {
+    ("cpu", "ginc"): VariantsConfig(
+        task="ginc",
+        training=TrainingConfig(
+            shape=_SMALL,
+            steps=4_000,
+            tvp_from=2_000,
+            batch_size=32,
+            learning_rate=2e-3,
+            measure_every=250,
+        ),
+    ),
+    ("cpu", "regbench"): VariantsConfig(
+        task="regbench",
+        training=TrainingConfig(
+            shape=_SMALL,
+            steps=10_000,
+            tvp_from=6_000,
+            batch_size=32,
+            learning_rate=2e-3,
+        ),
+    ),
+    ("paper", "ginc"): VariantsConfig(
+        task="ginc",
+        settings={
+            "n_symbols": 50,
+            "n_values": 10,
+            "n_slots": 10,
+            "n_hmms": 10,
+            "n_demonstrations": 102,
+            "corpus": "published",
+        },
+        training=_XIE,
+        tvp_layers=(None, 0, 1, 2),
+        seeds=(0, 1, 2),
+        with_shifts=True,
+    ),
+    ("paper", "regbench"): VariantsConfig(
+        task="regbench",
+        settings={
+            "states": (4, 12),
+            "alphabet": (4, 18),
+            "n_letters": 18,
+            "n_train": 5000,
+            "strings": (10, 19),
+            "length": (1, 49),
+            "segment_length": 10,
+            "corpus": "published",
+        },
+        training=_AKYUREK,
+        tvp_layers=(None, 1, 3, 5),
+        seeds=(0, 1, 2),
+        with_shifts=True,
+    ),
     ("cpu", "offset"): VariantsConfig(
         task="offset",
         settings={"n_symbols": 11, "n_demonstrations": 6},

@@ -37,14 +37,17 @@ def linear_probe(
     return float(1 - left / total)
 
 
-def task_share(states: Float[Tensor, "trial dummy d_model"]) -> float:
+def task_share(states: Float[Tensor, "trial dummy d_model"]) -> float | None:
     """Share of the states' variance that lies between tasks, not between queries of one task.
 
-    Near 1 the state is the same whatever the query is; near 0 it is about the query.
+    Near 1 the state is the same whatever the query is; near 0 it is about the query. None where
+    there is one dummy: a vector that is read at a delimiter has seen no query.
 
     Source: ours: the variance between tasks over the sum of that and the variance within them. The
         variance between tasks is corrected for the spread of means of few queries.
     """
+    if states.shape[1] < 2:
+        return None
     within = states.var(dim=1).sum(dim=-1).mean()
     between = states.mean(dim=1).var(dim=0).sum() - within / states.shape[1]
     between = between.clamp(min=0)

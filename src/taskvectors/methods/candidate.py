@@ -47,11 +47,16 @@ class Candidate:
     """Demonstrations in the prompts it is run on."""
     strength: float = 1.0
     configuration: str = ""
+    note: str = ""
+    """A remark that its row carries."""
     logit_bias: Float[Tensor, " d_vocab"] | None = None
     """Added to the logits where an answer begins (a control)."""
     constant_answer: str | None = None
     """Given to every query (a control); the model is not run."""
     cost: Cost = field(default_factory=Cost)
+    d_ntp: float | None = None
+    """Divergence of its next-token distribution from that of in-context learning, on validation;
+    where the method measures it."""
     converged: bool | None = None
     """Whether training had stopped improving on validation; None where nothing is trained."""
     curve: Sequence[Mapping[str, float]] = ()

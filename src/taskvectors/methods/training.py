@@ -5,7 +5,7 @@ stopped improving leave the pass.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -15,22 +15,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from taskvectors.errors import MemoryBudgetError, TaskVectorsError
+from taskvectors.errors import TaskVectorsError
 from taskvectors.methods.candidate import Cost
+from taskvectors.methods.pace import roughly
 from taskvectors.methods.peak import PeakMemory
 from taskvectors.methods.workbench import Workbench, layer_name
 from taskvectors.prompts import Prompt
-from taskvectors.trunk import (
-    Batch,
-    Edit,
-    Trunk,
-    prompts_that_fit,
-    resolve_budget,
-    shape_of,
-)
+from taskvectors.trunk import Batch, Branch, Edit, Position, Trunk, resolve_budget, shape_of
 from taskvectors.trunk.graph import GraphedLosses
-from taskvectors.trunk.memory import readable, trunk_bytes, work_bytes
+from taskvectors.trunk.memory import Kept, TrainingPlan, plan_training
 from taskvectors.vectors import Site
+
+_TIMED = 3
+"""Steps after which it is said how long the others will take."""
 
 
 class Recipe(BaseModel):
@@ -164,9 +161,12 @@ class _Run:
 
     trunk: Trunk
     validation: Trunk
+    checks: Sequence[Batch]
+    """The validation prompts, as many at once as fit."""
     vectors: list[_Vector]
     recipe: Recipe
     seed: int
+    say: Callable[[str], None]
     scale: Float[Tensor, "site 1"]
     """s of θ = s·u."""
     u: Float[Tensor, "site d_model"]
@@ -187,11 +187,12 @@ class _Run:
         validation = bench.prompts("validation", shots)
         if recipe.answer == "first-token":
             prompts = tuple(_first_token(prompt) for prompt in prompts)
-        positions = tuple(dict.fromkeys(site.position for v in vectors for site in v.sites))
-        step = _check_budget(bench, prompts, positions, len(vectors), recipe)
-        model = bench.model
-        trunk = Trunk.build(model, prompts, positions=positions, rows_per_pass=step)
-        checked = Trunk.build(model, validation, positions=positions, rows_per_pass=step)
+        model, positions = bench.model, _positions(vectors)
+        plan = training_plan(bench, prompts, validation, positions, len(vectors), recipe.batch_size)
+        trunk, checked = (
+            Trunk.build(model, some, positions=positions, rows_per_pass=plan.rows_per_pass)
+            for some in (prompts, validation)
+        )
         sites = [site for vector in vectors for site in vector.sites]
         scale = torch.ones(len(sites), 1, device=model.device)
         if recipe.rate == "relative":
@@ -200,9 +201,11 @@ class _Run:
         return cls(
             trunk=trunk,
             validation=checked,
+            checks=_in_pieces(checked, plan.rows_per_check),
             vectors=vectors,
             recipe=recipe,
             seed=bench.seed,
+            say=bench.say,
             scale=scale,
             u=u.requires_grad_(True),
             seconds_before=time.perf_counter() - started,
@@ -226,9 +229,10 @@ class _Run:
             num_warmup_steps=0,
             num_training_steps=recipe.schedule_steps or recipe.steps,
         )
-        batches = _Batches(self.trunk, recipe.batch_size, self.seed)
+        batches = Batches(self.trunk, recipe.batch_size, self.seed)
         losses_of = GraphedLosses(self.losses, [self.u], self.trunk.model.device)
         active = list(self.vectors)
+        started = time.perf_counter()
         with tqdm(total=recipe.steps, desc="learning", unit="step", disable=None) as bar:
             for step in range(1, recipe.steps + 1):
                 losses = losses_of(batches.draw(), active)
@@ -237,12 +241,23 @@ class _Run:
                 optimizer.step()
                 scheduler.step()
                 bar.update()
+                if step == _TIMED:
+                    self.tell_time((time.perf_counter() - started) / step)
                 if step % recipe.check_every == 0 or step == recipe.steps:
                     self.check(active, losses, step)
                     active = [vector for vector in active if not vector.is_done]
                     bar.set_postfix(vectors=len(active), loss=f"{float(losses.mean()):.3f}")
                     if not active:
                         break
+
+    def tell_time(self, seconds_per_step: float) -> None:
+        """Say how long all steps take at most, as soon as a few have shown it."""
+        left = self.recipe.steps - _TIMED
+        if left > 0:
+            self.say(
+                f"At most {left} more steps of {seconds_per_step:.2g} s: "
+                f"{roughly(seconds_per_step * left)} at most, checks on validation apart"
+            )
 
     def losses(self, batch: Batch, active: Sequence[_Vector]) -> Float[Tensor, " vector"]:
         """One loss per vector; each depends on its own sites only."""
@@ -267,13 +282,7 @@ class _Run:
     def check(self, active: Sequence[_Vector], losses: Tensor, step: int) -> None:
         """Score the active vectors on validation, keep each one's best, and retire who is done."""
         theta = self.theta().detach()
-        batch = self.validation.batch()
-        with torch.no_grad():
-            states = self.validation.run([vector.edits(theta) for vector in active], batch)
-            found = self.validation.answer_scores(states, batch)
-        accuracy = found.is_best.all(dim=2).double().mean(dim=0).tolist()
-        lengths = found.present.sum(dim=1, keepdim=True)
-        log_probability = (found.log_probability.sum(dim=2) / lengths).mean(dim=0).tolist()
+        accuracy, log_probability = self.validated([vector.edits(theta) for vector in active])
         for index, vector in enumerate(active):
             reached = (accuracy[index], log_probability[index])
             vector.steps = step
@@ -293,6 +302,19 @@ class _Run:
             patience = self.recipe.patience
             vector.is_done = patience is not None and vector.checks_since_best >= patience
 
+    @torch.no_grad()
+    def validated(self, branches: Sequence[Branch]) -> tuple[list[float], list[float]]:
+        """Accuracy and mean log-probability of some branches on validation."""
+        hits, log_probabilities = [], []
+        for batch in self.checks:
+            states = self.validation.run(branches, batch)
+            found = self.validation.answer_scores(states, batch)
+            hits.append(found.is_best.all(dim=2).double())
+            lengths = found.present.sum(dim=1, keepdim=True)
+            log_probabilities.append(found.log_probability.sum(dim=2) / lengths)
+        accuracy = torch.cat(hits).mean(dim=0)
+        return accuracy.tolist(), torch.cat(log_probabilities).mean(dim=0).tolist()
+
     def tokens(self, vector: _Vector) -> int:
         """Forward tokens of one vector's training, its share of the trunks included."""
         branch = [vector.edits(self.theta().detach())]
@@ -306,7 +328,7 @@ class _Run:
 
 
 @dataclass(kw_only=False, eq=False)
-class _Batches:
+class Batches:
     """Mini-batches without replacement, drawn anew each time all prompts were seen."""
 
     trunk: Trunk
@@ -348,35 +370,42 @@ def _initial(recipe: Recipe, n_sites: int, width: int, seed: int) -> Tensor:
     return torch.zeros(n_sites, width)
 
 
+def _in_pieces(trunk: Trunk, size: int) -> list[Batch]:
+    """All prompts of a trunk, so many at once."""
+    n = trunk.n_prompts
+    if size >= n:
+        return [trunk.batch()]
+    return [trunk.batch(range(start, min(start + size, n))) for start in range(0, n, size)]
+
+
+def _positions(vectors: Sequence[_Vector]) -> tuple[Position, ...]:
+    return tuple(dict.fromkeys(site.position for vector in vectors for site in vector.sites))
+
+
 def _first_token(prompt: Prompt) -> Prompt:
     from dataclasses import replace
 
     return replace(prompt, answer_ids=prompt.answer_ids[:1])
 
 
-def _check_budget(
+def training_plan(
     bench: Workbench,
     prompts: Sequence[Prompt],
-    positions: tuple[int | str, ...],
+    validation: Sequence[Prompt],
+    positions: tuple[Position, ...],
     n_vectors: int,
-    recipe: Recipe,
-) -> int:
-    """Prompts per plain pass, after checking that trunk and step fit the budget."""
-    model = bench.model
-    budget = resolve_budget(bench.memory, model.device)
-    shape = shape_of(prompts, positions, n_branches=n_vectors, is_training=True)
-    held = trunk_bytes(model, shape) * len(prompts)
-    batch = min(recipe.batch_size, len(prompts))
-    step = work_bytes(model, shape) * batch
-    if held + step > budget:
-        raise MemoryBudgetError(
-            f"learning {n_vectors} vectors on {len(prompts)} prompts of "
-            f"{shape.prefix + shape.suffix} "
-            f"tokens needs about {readable(held + step)} ({readable(held)} for the trunk, "
-            f"{readable(step)} for a step of {batch}), and {readable(budget)} are granted. Use "
-            "fewer "
-            "layers at once, a smaller batch, fewer training pairs or shots, or grant more "
-            "--memory."
-        )
-    plain = shape_of(prompts, positions, n_branches=0)
-    return prompts_that_fit(model, plain, budget - held)
+    batch_size: int,
+) -> TrainingPlan:
+    """How much at once, after checking that trunks and a step fit the budget."""
+
+    def kept(some: Sequence[Prompt], *, is_training: bool) -> Kept:
+        shape = shape_of(some, positions, n_branches=n_vectors, is_training=is_training)
+        return Kept(shape=shape, n_prompts=len(some))
+
+    return plan_training(
+        bench.model,
+        kept(prompts, is_training=True),
+        kept(validation, is_training=False),
+        batch_size=batch_size,
+        budget=resolve_budget(bench.memory, bench.model.device),
+    )

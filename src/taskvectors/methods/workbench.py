@@ -4,10 +4,12 @@ Every method of a comparison works on the same workbench, so it sees the same pr
 demonstrations, and nothing is computed twice.
 """
 
-from collections.abc import Sequence
+import logging
+import time
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 
 import torch
 from jaxtyping import Float
@@ -17,14 +19,17 @@ from torch import Tensor
 from taskvectors.errors import DataError
 from taskvectors.evaluate import Scores, label_starts, label_tokens, score
 from taskvectors.models import EMBED, LanguageModel
-from taskvectors.models.sites import check_site
+from taskvectors.models.sites import Component, check_site
 from taskvectors.prompts import Prompt, build_prompts
 from taskvectors.tasks import Example, Task
 from taskvectors.trunk import Branch, Position, Trunk, prompts_that_fit, resolve_budget, shape_of
 from taskvectors.vectors import VectorOrigin
 
+logger = logging.getLogger(__name__)
+
 Split = Literal["train", "validation", "test"]
 LayerName = int | Literal["embed"]
+_Made = TypeVar("_Made")
 _ALIASES: dict[Any, int] = {"embed": EMBED, "last": -1}
 
 
@@ -41,6 +46,26 @@ Positions = Annotated[tuple[Position, ...], Field(min_length=1), AfterValidator(
 """Token positions, each once."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LastTokens:
+    """What plain runs of some prompts hold at their last tokens; float32."""
+
+    states: Float[Tensor, "layer prompt d_model"]
+    """`resid_post`, from `embed` up."""
+    z: Float[Tensor, "block prompt width"]
+    """The heads' outputs before W_O, side by side."""
+    seconds: float
+    """What reading them took."""
+
+
+class _Token(NamedTuple):
+    """What a plain run of one prompt holds at one token, and its share of the time."""
+
+    states: Float[Tensor, "layer d_model"]
+    z: Float[Tensor, "block width"]
+    seconds: float
+
+
 @dataclass(kw_only=True, eq=False)
 class Workbench:
     """A model and a task, ready for methods.
@@ -54,6 +79,7 @@ class Workbench:
         memory: Budget in bytes; a share of what is free by default.
         chat: Whether prompts go through the tokenizer's chat template.
         test_model: The same model in another type, to score the test split in.
+        say: Told in a sentence what is about to be done where that takes long.
     """
 
     model: LanguageModel
@@ -64,8 +90,11 @@ class Workbench:
     memory: int | None = None
     chat: bool = False
     test_model: LanguageModel | None = None
+    say: Callable[[str], None] = logger.info
     _prompts: dict[tuple[Split, int], tuple[Prompt, ...]] = field(default_factory=dict)
-    _states: dict[tuple[Split, int, int | None], Tensor] = field(default_factory=dict)
+    _memo: dict[Hashable, Any] = field(default_factory=dict)
+    _read: dict[tuple[tuple[int, ...], Position], _Token] = field(default_factory=dict)
+    """What was read, by the tokens of a prompt and the position."""
 
     def __post_init__(self) -> None:
         """The task's own template is the default."""
@@ -125,6 +154,13 @@ class Workbench:
             memory=self.memory,
         )
 
+    def once(self, key: Hashable, make: Callable[[], _Made]) -> _Made:
+        """What `make` gives, worked out for the first that asks and kept for the others."""
+        if key not in self._memo:
+            self._memo[key] = make()
+        made: _Made = self._memo[key]
+        return made
+
     def last_states(
         self, split: Split, shots: int, most: int | None = None
     ) -> Float[Tensor, "layer prompt d_model"]:
@@ -135,22 +171,54 @@ class Workbench:
             shots: Demonstrations in them.
             most: Only this many prompts, the first ones.
         """
-        key = (split, shots, most)
-        if key not in self._states:
-            prompts = self.prompts(split, shots)[:most]
-            budget = resolve_budget(self.memory, self.model.device)
-            step = prompts_that_fit(self.model, shape_of(prompts, (-1,), n_branches=0), budget)
-            parts = [
-                self._last_states(prompts[start : start + step])
-                for start in range(0, len(prompts), step)
-            ]
-            self._states[key] = torch.cat(parts, dim=1)
-        return self._states[key]
+        return self.states(self.prompts(split, shots)[:most])
 
-    def _last_states(self, prompts: Sequence[Prompt]) -> Tensor:
-        trunk = Trunk.build(self.model, prompts)
-        layers = range(EMBED, self.model.n_layers)
-        return torch.stack([trunk.states(layer)[:, 0].float() for layer in layers])
+    def last_tokens(self, split: Split, shots: int, most: int | None = None) -> LastTokens:
+        """States and heads' outputs at the last tokens, read in one pass; see `last_states`."""
+        prompts = self.prompts(split, shots)[:most]
+        read = self._tokens(prompts, "last")
+        return LastTokens(
+            states=torch.stack([token.states for token in read], dim=1),
+            z=torch.stack([token.z for token in read], dim=1),
+            seconds=sum(token.seconds for token in read),
+        )
+
+    def states(
+        self, prompts: Sequence[Prompt], position: Position = "last"
+    ) -> Float[Tensor, "layer prompt d_model"]:
+        """`resid_post` of every layer, from `embed` up, at one token of each prompt; float32.
+
+        What was read before is not computed again, whichever method asked for it.
+
+        Args:
+            prompts: The prompts.
+            position: A position that is one token in each of them.
+        """
+        return torch.stack([token.states for token in self._tokens(prompts, position)], dim=1)
+
+    def _tokens(self, prompts: Sequence[Prompt], position: Position) -> list[_Token]:
+        """What is read at one token of each prompt; of prompts read before, what was kept."""
+        missing = [p for p in prompts if (p.token_ids, position) not in self._read]
+        if missing:
+            budget = resolve_budget(self.memory, self.model.device)
+            shape = shape_of(missing, (position,), n_branches=0)
+            step = prompts_that_fit(self.model, shape, budget)
+            for start in range(0, len(missing), step):
+                self._read_tokens(missing[start : start + step], position)
+        return [self._read[p.token_ids, position] for p in prompts]
+
+    def _read_tokens(self, prompts: Sequence[Prompt], position: Position) -> None:
+        started = time.perf_counter()
+        n_layers, at = self.model.n_layers, (position,)
+        sites: list[tuple[int, Component]] = [(block, "z") for block in range(n_layers)]
+        trunk = Trunk.build(self.model, prompts, positions=at, sites=sites)
+        states = [trunk.states(layer, at)[:, 0].float() for layer in range(EMBED, n_layers)]
+        z = [trunk.read(*site, at)[:, 0].float() for site in sites]
+        by_prompt = torch.stack(states, dim=1), torch.stack(z, dim=1)
+        seconds = (time.perf_counter() - started) / len(prompts)
+        for prompt, own, heads in zip(prompts, *by_prompt, strict=True):
+            token = _Token(states=own.clone(), z=heads.clone(), seconds=seconds)
+            self._read[prompt.token_ids, position] = token
 
     def origin(self, method: str, **about: Any) -> VectorOrigin:
         """Where a vector made here comes from."""
@@ -160,6 +228,8 @@ class Workbench:
             template=self.template,
             task=self.task.name,
             seed=self.seed,
+            split_sizes={split: len(getattr(self.task, split)) for split in get_args(Split)},
+            chat=self.chat,
             **about,
         )
 

@@ -3,7 +3,13 @@
 from taskvectors.trunk.batch import Batch
 from taskvectors.trunk.edits import Branch, Edit, Operation, Position
 from taskvectors.trunk.engine import AnswerScores, Trunk
-from taskvectors.trunk.memory import Shape, prompts_that_fit, resolve_budget, shape_of
+from taskvectors.trunk.memory import (
+    Shape,
+    logits_that_fit,
+    prompts_that_fit,
+    resolve_budget,
+    shape_of,
+)
 
 __all__ = [
     "AnswerScores",
@@ -14,6 +20,7 @@ __all__ = [
     "Position",
     "Shape",
     "Trunk",
+    "logits_that_fit",
     "prompts_that_fit",
     "resolve_budget",
     "shape_of",
