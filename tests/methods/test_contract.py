@@ -12,7 +12,7 @@ import torch
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from taskvectors.errors import PositionError, UnsupportedModelError
+from taskvectors.errors import PositionError, TaskVectorsError, UnsupportedModelError
 from taskvectors.methods import METHODS, MethodConfig, Recipe, named_recipe
 from taskvectors.methods.choosing import choose, score_candidates
 from taskvectors.methods.controls import CONTROLS
@@ -25,7 +25,18 @@ QUICK: dict[str, dict[str, Any]] = {
     "icl": {"shots": 3},
     "vanilla": {"n_prompts": 4, "strengths": (1.0, -2.0)},
     "learned": {"settings": Recipe(steps=2, batch_size=4, check_every=1)},
-}
+    "loreft": {"rank": 2, "settings": Recipe(steps=2, batch_size=4, check_every=1)},
+    "lobireft": {"rank": 2, "settings": Recipe(steps=2, batch_size=4, check_every=1)},
+} | dict.fromkeys(
+    ("prompt-tuning", "prefix-tuning", "lora", "ia3", "bitfit"),
+    {"steps": 1, "batch_size": 4, "check_every": 1, "learning_rates": (0.01,)},
+)
+WITHOUT_MEANING = {"bitfit": lambda model: not has_biases(model)}
+"""What a method cannot do on a model, and says."""
+
+
+def has_biases(model: Any) -> bool:
+    return any(name.endswith("bias") for name, _ in model.blocks[0].named_parameters())
 
 
 def config_of(name: str, **about: Any) -> BaseModel:
@@ -41,6 +52,10 @@ def test_a_method_finds_candidates_on_every_family(
 ) -> None:
     model = tiny_model(tiny_name)
     bench = bench_of(model, mixed, sizes=(8, 4, 2))
+    if WITHOUT_MEANING.get(name, lambda _: False)(model):
+        with pytest.raises(TaskVectorsError, match="has no meaning"):
+            METHODS[name].find(bench, config_of(name))
+        return
     candidates = METHODS[name].find(bench, config_of(name))
     assert candidates
     layers = []
@@ -67,7 +82,8 @@ def test_all_methods_and_controls_run_on_a_gpu(
     gpu_model: Any, bench_of: Any, mixed: Any, tiny_kind: str
 ) -> None:
     bench = bench_of(gpu_model(tiny_kind), mixed)
-    candidates = [one for name in METHODS for one in METHODS[name].find(bench, config_of(name))]
+    names = [name for name in METHODS if name != "bitfit" or has_biases(bench.model)]
+    candidates = [one for name in names for one in METHODS[name].find(bench, config_of(name))]
     chosen = next(one for one in candidates if one.vector is not None)
     candidates += [control(bench, chosen, config_of("learned")) for control in CONTROLS.values()]
     for one in score_candidates(bench, "test", candidates):
@@ -75,7 +91,7 @@ def test_all_methods_and_controls_run_on_a_gpu(
         assert one.log_probability.isfinite().all() or one.forward_tokens == 0
 
 
-@pytest.mark.parametrize("name", ["vanilla", "learned"])
+@pytest.mark.parametrize("name", ["vanilla", "learned", "lobireft"])
 def test_a_vector_goes_to_the_sites_that_were_asked_for(
     tiny_model: Any, bench_of: Any, name: str
 ) -> None:
@@ -88,7 +104,7 @@ def test_a_vector_goes_to_the_sites_that_were_asked_for(
     assert sites == {sites_at([-1], [-1]), sites_at([2], [-1])}
 
 
-@pytest.mark.parametrize("name", ["vanilla", "learned"])
+@pytest.mark.parametrize("name", ["vanilla", "learned", "lobireft"])
 def test_a_vector_knows_how_it_was_made_and_is_saved_with_it(
     tiny_model: Any, bench_of: Any, tmp_path: Path, name: str
 ) -> None:
@@ -97,7 +113,7 @@ def test_a_vector_knows_how_it_was_made_and_is_saved_with_it(
     vector.save(tmp_path / "vector")
     origin = TaskVector.load(tmp_path / "vector").origin
     assert (origin.method, origin.task, origin.template, origin.seed) == (name, "small", "colon", 3)
-    assert origin.shots == {"vanilla": 2, "learned": 0}[name]
+    assert origin.shots == {"vanilla": 2}.get(name, 0)
     assert origin.settings
 
 
@@ -154,7 +170,7 @@ def test_a_method_has_a_page_with_its_source_and_all_of_its_options(name: str) -
         assert f"\n## {heading}" in page
 
 
-@pytest.mark.parametrize("name", ["vanilla", "learned"])
+@pytest.mark.parametrize("name", ["vanilla", "learned", "lobireft"])
 def test_a_function_that_makes_vectors_cites_its_source_and_says_what_differs(name: str) -> None:
     text = METHODS[name].find.__doc__ or ""
     assert "Source:" in text

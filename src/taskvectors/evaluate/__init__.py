@@ -2,7 +2,7 @@
 
 from taskvectors.evaluate.measures import Measures, label_starts, label_tokens, measure
 from taskvectors.evaluate.measuring import dose_response, evaluate
-from taskvectors.evaluate.scoring import Labels, Scores, score
+from taskvectors.evaluate.scoring import Labels, Scores, score, score_whole
 from taskvectors.evaluate.side_effects import SideEffects, side_effects
 from taskvectors.evaluate.statistics import Difference, paired_difference, wilson_interval
 
@@ -19,6 +19,7 @@ __all__ = [
     "measure",
     "paired_difference",
     "score",
+    "score_whole",
     "side_effects",
     "wilson_interval",
 ]

@@ -6,7 +6,7 @@ from typing import Any, Literal
 from taskvectors.errors import TaskVectorsError
 from taskvectors.methods.choosing import best_candidate
 from taskvectors.methods.learned import Learned, learned
-from taskvectors.methods.training import Recipe
+from taskvectors.methods.recipe import Recipe
 from taskvectors.methods.vanilla import Vanilla, vanilla
 from taskvectors.methods.workbench import LayerName, Workbench
 from taskvectors.models import LanguageModel

@@ -43,8 +43,12 @@ class Batch:
     order: Int[Tensor, " row"] | None
     """Where each row of the batch is among the groups' rows; None where they are in order."""
     n_rows: int
+    n_answer: int
+    """Tokens of the longest answer of all prompts of the trunk."""
     suffix: int
     """Suffix tokens of the longest group."""
+    prompts: Int[Tensor, " row"]
+    """Which prompt of the trunk each row is."""
     reads: Int[Tensor, " read"]
     """Where answer tokens are predicted, as row * suffix + column."""
     targets: Int[Tensor, " read"]
@@ -94,7 +98,9 @@ def make_batch(cut: Cut, rows: Sequence[int] | None, n_reads: int | None) -> Bat
         groups=groups,
         order=None if back == list(range(len(chosen))) else torch.tensor(back, device=device),
         n_rows=len(chosen),
+        n_answer=cut.n_answer,
         suffix=suffix,
+        prompts=torch.tensor(chosen, device=device),
         reads=torch.tensor(at, device=device),
         targets=torch.tensor(targets, device=device),
         read_rows=torch.tensor(row_of, device=device),

@@ -64,6 +64,7 @@ def group_edits(edits_of: Sequence[Sequence[Edit]]) -> tuple[Group, ...]:
     entries: dict[tuple[int, Component, Operation], list[tuple[int, Site, Tensor]]] = {}
     for owner, edits in enumerate(edits_of):
         for edit in edits:
+            assert isinstance(edit.value, Tensor)  # a vector's edits hold its values
             group = entries.setdefault((*edit.site, edit.operation), [])
             for position, value in zip(edit.positions, edit.value, strict=True):
                 group.append((owner, Site(edit.layer, position, edit.component), value))
