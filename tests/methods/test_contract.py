@@ -27,10 +27,10 @@ QUICK: dict[str, dict[str, Any]] = {
     "learned": {"settings": Recipe(steps=2, batch_size=4, check_every=1)},
     "loreft": {"rank": 2, "settings": Recipe(steps=2, batch_size=4, check_every=1)},
     "lobireft": {"rank": 2, "settings": Recipe(steps=2, batch_size=4, check_every=1)},
-} | dict.fromkeys(
-    ("prompt-tuning", "prefix-tuning", "lora", "ia3", "bitfit"),
-    {"steps": 1, "batch_size": 4, "check_every": 1, "learning_rates": (0.01,)},
-)
+}
+ADAPTERS = ("prompt-tuning", "prefix-tuning", "lora", "ia3", "bitfit")
+for adapter in ADAPTERS:
+    QUICK[adapter] = {"steps": 1, "batch_size": 4, "check_every": 1, "learning_rates": (0.01,)}
 WITHOUT_MEANING = {"bitfit": lambda model: not has_biases(model)}
 """What a method cannot do on a model, and says."""
 

@@ -20,7 +20,19 @@ from taskvectors.cli.progress import teller
 from taskvectors.cli.results import Result
 from taskvectors.errors import TaskVectorsError
 
-MethodName = Literal["zero-shot", "icl", "vanilla", "learned"]
+MethodName = Literal[
+    "zero-shot",
+    "icl",
+    "vanilla",
+    "learned",
+    "loreft",
+    "lobireft",
+    "prompt-tuning",
+    "prefix-tuning",
+    "lora",
+    "ia3",
+    "bitfit",
+]
 ControlName = Literal[
     "majority",
     "random",
@@ -47,6 +59,10 @@ class Compare:
         default("majority random, the latter where a vector is compared"),
     ] = None
     """What must do worse if the result means what it seems to."""
+    configurations: Literal["own", "paper"] = "own"
+    """Where vectors go: as --layers and --positions say, or the six ways of the paper's table."""
+    by_examples: bool = False
+    """Also run each method on 4, 8, 16, ... of the training pairs."""
     shots: int = 8
     """Demonstrations in a few-shot prompt."""
     seeds: Annotated[tuple[int, ...], arg(aliases=["--seed"])] = (0,)
@@ -85,6 +101,8 @@ class Compare:
             n_validation=self.task.n_validation,
             n_test=self.task.n_test,
             seeds=self.seeds,
+            configurations=self.configurations,
+            by_examples=self.by_examples,
             methods=tuple(map(self._config, self.methods)),
             controls=self._controls() if self.controls is None else self.controls,
             test_dtype=self.test_dtype,
@@ -103,10 +121,16 @@ class Compare:
 
     def _config(self, name: MethodName) -> Any:
         from taskvectors.methods import METHODS
+        from taskvectors.methods.adapters import AdapterConfig
+        from taskvectors.methods.training import Placed
 
-        kind = METHODS[name].config
+        kind: Any = METHODS[name].config
+        if issubclass(kind, AdapterConfig):
+            return self.training.adapter(kind)
         if name == "learned":
             return self.training.learned(self.sites)
+        if issubclass(kind, Placed):
+            return self.training.edited(kind, self.sites)
         if name == "vanilla":
             about = {"strengths": self.strengths} if self.strengths else {}
             return checked(kind, **self.sites.config(), **about)

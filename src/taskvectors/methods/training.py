@@ -381,8 +381,8 @@ def cosine_penalty(u: Float[Tensor, "site d_model"]) -> Float[Tensor, ""]:
 
 def norm_penalty(u: Float[Tensor, "site d_model"]) -> Float[Tensor, ""]:
     """Mean over sites of the root mean square of a vector's part: a group lasso over sites."""
-    norms: Tensor = torch.linalg.vector_norm(u, dim=1)
-    return norms.mean() / u.shape[1] ** 0.5
+    penalty: Tensor = torch.linalg.vector_norm(u, dim=1).mean() / u.shape[1] ** 0.5
+    return penalty
 
 
 def residual_rms(trunk: Trunk, site: Site) -> Float[Tensor, ""]:

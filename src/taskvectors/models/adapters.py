@@ -163,7 +163,7 @@ class BiasAdapter(Adapter):
 
 @contextmanager
 def _deprecations_hushed() -> Iterator[None]:
-    """peft asks transformers for things by names that are on their way out."""
+    """Peft asks transformers for things by names that are on their way out."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         yield
@@ -192,8 +192,9 @@ def _forward(model: LanguageModel, adapted: Any) -> Forward:
         model: The model, with whatever the adapter put into it.
         adapted: What peft made of it; the transformers model where peft has no part in it.
     """
-    config = getattr(adapted, "active_peft_config", None)
-    virtual = config.num_virtual_tokens if config is not None and config.is_prompt_learning else 0
+    config: Any = getattr(adapted, "active_peft_config", None)
+    # adapters inside the model have no virtual tokens
+    virtual = int(getattr(config, "num_virtual_tokens", 0))
     is_prefix = virtual > 0 and config.peft_type == "PREFIX_TUNING"
 
     def forward(tokens: Tensor, mask: Tensor) -> Tensor:
