@@ -3,6 +3,7 @@
 Run with `pytest tests/experiments/test_presets.py`.
 """
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ METHODS = (
 
 @pytest.fixture(scope="module")
 def placed(asked: Any, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
-    config = asked(configurations="paper", methods=METHODS, n_shown=0)
+    config = asked(configurations="paper", methods=METHODS, n_shown=0, template="qa")
     return compare(config, tmp_path_factory.mktemp("runs") / "placed").rows
 
 
@@ -120,8 +121,7 @@ def test_extracted_vectors_are_read_at_the_last_token_and_are_the_layers_own(
 def test_a_vector_trained_without_demonstrations_is_trained_once_for_both_uses(
     asked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from taskvectors.methods import learned as module
-
+    module = sys.modules["taskvectors.methods.learned"]  # its function has the same name
     asked_for: list[Any] = []
     train = module.train_vectors
 
@@ -131,7 +131,11 @@ def test_a_vector_trained_without_demonstrations_is_trained_once_for_both_uses(
 
     monkeypatch.setattr(module, "train_vectors", counted)
     config = asked(
-        configurations="paper", methods=(Learned(settings=RECIPE),), controls=(), n_shown=0
+        configurations="paper",
+        methods=(Learned(settings=RECIPE),),
+        controls=(),
+        n_shown=0,
+        template="qa",
     )
     compare(config, tmp_path / "run")
     assert len(asked_for) == len(set(asked_for)) == 8
