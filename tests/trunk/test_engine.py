@@ -5,14 +5,11 @@ Run with `pytest tests/trunk/test_engine.py`.
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
 from typing import Any
 
 import pytest
 import torch
 from full_pass import Spec, branches_of, full_logits, positions_of
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import Tensor
 
 from taskvectors.errors import PositionError, UnsupportedModelError
@@ -20,7 +17,6 @@ from taskvectors.models import LanguageModel, replay
 from taskvectors.models.attention import SharedContext
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Edit, Trunk
-from taskvectors.trunk.batch import split_by_length
 
 THREE_BRANCHES: list[list[Spec]] = [
     [{"layer": 1, "positions": (-3, -1), "each": "position"}],
@@ -117,26 +113,10 @@ def test_batches_of_one_shape_give_the_same_losses_and_scores(
         torch.testing.assert_close(ours.log_probability, reference.log_probability)
         assert torch.equal(ours.best, reference.best)
         assert torch.equal(ours.present, reference.present)
-        shapes.add((padded_states.shape, padded.reads.shape, len(padded.groups)))
+        shapes.add((padded_states.shape, padded.reads.shape, padded.packing.n_tokens))
     assert len(shapes) == 1
     with pytest.raises(ValueError, match="n_reads is 2, but these prompts have"):
         trunk.batch([0, 1, 2], n_reads=2)
-
-
-@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=30))
-def test_groups_hold_every_row_once_and_never_cost_more_tokens(lengths: list[int]) -> None:
-    groups = split_by_length(lengths)
-    assert sorted(row for group in groups for row in group) == list(range(len(lengths)))
-    assert 1 <= len(groups) <= 3
-    longest = [max(lengths[row] for row in group) for group in groups]
-    assert sum(map(int.__mul__, longest, map(len, groups))) <= max(lengths) * len(lengths)
-    for shorter, longer in pairwise(groups):
-        assert max(lengths[row] for row in shorter) <= min(lengths[row] for row in longer)
-
-
-def test_one_long_answer_does_not_make_every_row_long() -> None:
-    assert split_by_length([2, 2, 30, 2, 2]) == [[0, 1, 3, 4], [2]]
-    assert split_by_length([5, 5, 5, 6]) == [[0, 1, 2, 3]]
 
 
 # --- what is shared

@@ -75,5 +75,5 @@ class Teacher:
 
     def targets(self, batch: Batch) -> SoftTargets:
         """Its distributions where a mini-batch's answers are read."""
-        at = (batch.prompts[batch.read_rows], batch.read_slots)
+        at = (batch.read_prompts, batch.read_slots)
         return SoftTargets(state=self.states[at], normalizer=self.normalizers[at], share=self.share)

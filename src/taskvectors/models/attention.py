@@ -16,17 +16,20 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from taskvectors.models.packing import Packing
+
 NAME = "taskvectors_branches"
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True, kw_only=True, eq=False)
 class SharedContext:
     """What the branches of one block share while it is replayed."""
 
-    keys: Float[Tensor, "batch kv_head prefix d_head"] | None
-    values: Float[Tensor, "batch kv_head prefix d_head"] | None
-    mask: Float[Tensor, "batch suffix key"] | None
+    keys: Float[Tensor, "row kv_head prefix d_head"] | None
+    values: Float[Tensor, "row kv_head prefix d_head"] | None
+    mask: Float[Tensor, "row suffix key"] | None
     """0 where the suffix token may look, -inf where not; keys are the prefix, then the suffix."""
+    packing: Packing
     n_branches: int
 
 
@@ -45,37 +48,43 @@ def sharing(context: SharedContext) -> Iterator[None]:
 
 def branch_attention(  # noqa: PLR0913, PLR0917  (what transformers passes to attention)
     module: nn.Module,
-    query: Float[Tensor, "batch head token d_head"],
-    key: Float[Tensor, "batch kv_head token d_head"],
-    value: Float[Tensor, "batch kv_head token d_head"],
+    query: Float[Tensor, "1 head token d_head"],
+    key: Float[Tensor, "1 kv_head token d_head"],
+    value: Float[Tensor, "1 kv_head token d_head"],
     attention_mask: Tensor | None,  # noqa: ARG001  (the shared context holds the mask)
     scaling: float | None = None,
     softcap: float | None = None,
     **_: Any,
-) -> tuple[Float[Tensor, "batch token head d_head"], None]:
-    """Attention in which token (branch r, suffix s) sees the prefix and its own branch up to s."""
+) -> tuple[Float[Tensor, "1 token head d_head"], None]:
+    """Attention in which token (branch b, row r, suffix s) sees r's prefix and b's r up to s."""
     shared = _SHARED.get()
     if shared is None:
         raise RuntimeError(
             f"attention {NAME!r} was called outside a replay of {type(module).__name__}"
         )
-    batch, kv_heads, tokens, d_head = key.shape
-    group, branches = query.shape[1] // kv_heads, shared.n_branches
-    suffix = tokens // branches
+    packing, branches = shared.packing, shared.n_branches
+    kv_heads, d_head = key.shape[1], key.shape[3]
+    group = query.shape[1] // kv_heads
+    rows, suffix = packing.n_rows, packing.suffix
+
+    def by_row(heads: Tensor, *axes: int) -> Tensor:
+        """`[1, head, token, d_head]` with the token axis as branch, row, suffix; row first."""
+        split = heads.reshape(kv_heads, -1, branches, packing.n_tokens, d_head)
+        return packing.pad(split, dim=3).permute(*axes)
+
     scaling = d_head**-0.5 if scaling is None else scaling
-    # [batch, kv_head, branch, group, suffix, d_head]: rows that meet the same keys lie together
-    rows = query.view(batch, kv_heads, group, branches, suffix, d_head).transpose(2, 3) * scaling
-    own_keys = key.view(batch, kv_heads, branches, suffix, d_head)
-    own_values = value.view(batch, kv_heads, branches, suffix, d_head)
-    by_branch = rows.reshape(batch, kv_heads, branches, group * suffix, d_head)
-    scores = (by_branch @ own_keys.transpose(-1, -2)).view(
-        batch, kv_heads, branches, group, suffix, suffix
-    )
+    # from [kv_head, group, branch, row, suffix, d_head]: rows that meet the same keys lie together
+    queries = by_row(query * scaling, 3, 0, 2, 1, 4, 5)
+    own_keys = by_row(key, 3, 0, 2, 1, 4, 5).flatten(3, 4)
+    own_values = by_row(value, 3, 0, 2, 1, 4, 5).flatten(3, 4)
+    shape = queries.shape  # [row, kv_head, branch, group, suffix, d_head]
+    by_branch = queries.reshape(rows, kv_heads, branches, group * suffix, d_head)
+    scores = (by_branch @ own_keys.transpose(-1, -2)).view(*shape[:-1], suffix)
     prefix = 0
     if shared.keys is not None and shared.values is not None:
         prefix = shared.keys.shape[2]
-        flat = rows.reshape(batch, kv_heads, branches * group * suffix, d_head)
-        to_prefix = (flat @ shared.keys.transpose(-1, -2)).view(*scores.shape[:-1], prefix)
+        flat = by_branch.reshape(rows, kv_heads, branches * group * suffix, d_head)
+        to_prefix = (flat @ shared.keys.transpose(-1, -2)).view(*shape[:-1], prefix)
         scores = torch.cat([to_prefix, scores], dim=-1)
     scores = scores.float()
     if softcap is not None:
@@ -83,15 +92,14 @@ def branch_attention(  # noqa: PLR0913, PLR0917  (what transformers passes to at
     if shared.mask is not None:
         scores = scores + shared.mask[:, None, None, None]
     pattern = scores.softmax(dim=-1).to(value.dtype)
-    mixed = (pattern[..., prefix:].reshape(*by_branch.shape[:-1], suffix) @ own_values).view(
-        rows.shape
-    )
+    mixed = (pattern[..., prefix:].reshape(*by_branch.shape[:-1], suffix) @ own_values).view(shape)
     if shared.values is not None and prefix:
-        from_prefix = pattern[..., :prefix].reshape(batch, kv_heads, -1, prefix) @ shared.values
-        mixed = mixed + from_prefix.view(rows.shape)
-    # back to [batch, (branch suffix), (kv_head group), d_head]
-    mixed = mixed.permute(0, 2, 4, 1, 3, 5)
-    return mixed.reshape(batch, tokens, kv_heads * group, d_head), None
+        from_prefix = pattern[..., :prefix].reshape(rows, kv_heads, -1, prefix) @ shared.values
+        mixed = mixed + from_prefix.view(shape)
+    # back to [1, (branch token), (kv_head group), d_head]
+    mixed = mixed.permute(0, 4, 2, 1, 3, 5).flatten(3, 4)
+    packed = packing.pack(mixed).transpose(0, 1)
+    return packed.reshape(1, branches * packing.n_tokens, kv_heads * group, d_head), None
 
 
 @contextmanager

@@ -1,104 +1,117 @@
 """Run one block again for the branches, with the arguments that the model passed to it.
 
-The only difference to the model's own call: the suffix is there once per branch, so whatever is
-aligned with its tokens is tiled, and attention is the branches' own (`attention.py`).
+The only difference to the model's own call: the suffix tokens of all prompts lie side by side, once
+per branch, so whatever is aligned with them is gathered in that order, and attention is the
+branches' own (`attention.py`).
 """
 
 from collections.abc import Sequence
 from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
 from taskvectors.models.attention import SharedContext, sharing
 from taskvectors.models.language_model import LanguageModel
-from taskvectors.models.recording import LayerRecord
+from taskvectors.models.packing import Packing
+from taskvectors.models.recording import Recording
 from taskvectors.models.sites import Component, Rewrite, rewriting
 
 
-def select(
-    record: LayerRecord, rows: Int[Tensor, " row"] | None, suffix: int | None = None
-) -> LayerRecord:
-    """One layer's record for a mini-batch; keys and values are gathered only for the rows in hand.
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Selection:
+    """The prompts of a recording that run, and how their tokens lie.
 
-    Args:
-        record: A layer of a recording.
-        rows: Prompts of the recording; all by default.
-        suffix: Leading suffix tokens to keep; all by default.
+    What several layers share (masks, rotary tables) is gathered once.
     """
-    n_prompts, whole = record.entered.shape[:2]
-    suffix = whole if suffix is None else suffix
 
-    def pick(value: Any) -> Any:
-        if isinstance(value, tuple):
-            return tuple(pick(part) for part in value)
-        if isinstance(value, Tensor) and value.dim():
-            if rows is not None and value.shape[0] == n_prompts:
-                value = value.index_select(0, rows)
-            if suffix < whole and value.dim() >= 2 and value.shape[1] == whole:
-                value = value[:, :suffix]
-        return value
+    recording: Recording
+    rows: Int[Tensor, " row"] | None
+    """Prompts of the recording; None for all of them in order."""
+    packing: Packing
+    _gathered: dict[tuple[int, int], Any] = field(default_factory=dict)
 
-    mask = record.mask
-    if mask is not None:
-        mask = mask if rows is None else mask.index_select(0, rows)
-        mask = mask[:, :suffix, : mask.shape[2] - whole + suffix]
-    return LayerRecord(
-        entered=pick(record.entered),
-        keys=_rows(record.keys, rows),
-        values=_rows(record.values, rows),
-        mask=mask,
-        arguments={name: pick(value) for name, value in record.arguments.items()},
-    )
+    def packed(self, padded: Shaped[Tensor, "prompt suffix ..."]) -> Shaped[Tensor, "token ..."]:
+        """The tokens that run, of something that holds all prompts' suffixes."""
+        chosen = self._of_rows(padded)
+        return self.packing.pack(chosen[:, : self.packing.suffix])
 
+    def context(self, layer: int, n_branches: int) -> SharedContext:
+        """What the branches' attention shares at a layer."""
+        record = self.recording.layers[layer]
+        mask = record.mask
+        if mask is not None:
+            mask = self._once(mask, 0, self._mask)
+        return SharedContext(
+            keys=None if record.keys is None else self._of_rows(record.keys),
+            values=None if record.values is None else self._of_rows(record.values),
+            mask=mask,
+            packing=self.packing,
+            n_branches=n_branches,
+        )
 
-def _rows(value: Tensor | None, rows: Tensor | None) -> Tensor | None:
-    return value if value is None or rows is None else value.index_select(0, rows)
+    def arguments(self, layer: int, n_branches: int) -> dict[str, Any]:
+        """A block's arguments for all branches side by side."""
+        record = self.recording.layers[layer]
+        prompts, suffix = record.entered.shape[:2]
+
+        def align(value: Any) -> Any:
+            if isinstance(value, tuple):
+                return tuple(align(part) for part in value)
+            if not isinstance(value, Tensor):
+                return value
+            if value.dim() >= 2 and value.shape[1] == suffix and value.shape[0] in (1, prompts):
+                return self._once(value, n_branches, self._tiled, prompts, n_branches)
+            return value
+
+        return {name: align(value) for name, value in record.arguments.items()}
+
+    def _of_rows(self, value: Tensor) -> Tensor:
+        return value if self.rows is None else value.index_select(0, self.rows.to(value.device))
+
+    def _mask(self, mask: Tensor) -> Tensor:
+        dropped = mask.shape[1] - self.packing.suffix
+        return self._of_rows(mask)[:, : self.packing.suffix, : mask.shape[2] - dropped]
+
+    def _tiled(self, value: Tensor, prompts: int, n_branches: int) -> Tensor:
+        if value.shape[0] != prompts:
+            value = value.expand(prompts, *value.shape[1:])
+        return torch.cat([self.packed(value)] * n_branches).unsqueeze(0)
+
+    def _once(self, value: Tensor, kind: int, make: Any, *about: Any) -> Tensor:
+        key = (id(value), kind)  # the recording holds the value as long as this lives
+        if key not in self._gathered:
+            self._gathered[key] = make(value, *about)
+        found: Tensor = self._gathered[key]
+        return found
 
 
 def replay_block(
     model: LanguageModel,
     layer: int,
-    record: LayerRecord,
-    state: Float[Tensor, "row token d_model"],
+    selection: Selection,
+    state: Float[Tensor, "1 token d_model"],
     *,
     n_branches: int,
     rewrites: Sequence[tuple[Component, Rewrite]] = (),
-) -> Float[Tensor, "row token d_model"]:
+) -> Float[Tensor, "1 token d_model"]:
     """`resid_post` of one block for branches that lie side by side on the token axis.
 
     Args:
         model: The model; call inside `attention.branching`.
         layer: The block.
-        record: Its record for these rows.
-        state: `resid_pre` of the branches; token = branch * suffix + suffix position.
+        selection: The prompts that run, of a recording.
+        state: `resid_pre` of the branches; token = branch * n_tokens + packed token.
         n_branches: How many branches there are.
         rewrites: What to change inside the block, by site.
     """
-    suffix = state.shape[1] // n_branches
-    context = SharedContext(
-        keys=record.keys, values=record.values, mask=record.mask, n_branches=n_branches
-    )
-    arguments = {name: _tile(value, suffix, n_branches) for name, value in record.arguments.items()}
     with ExitStack() as stack:
-        stack.enter_context(sharing(context))
+        stack.enter_context(sharing(selection.context(layer, n_branches)))
         for component, rewrite in rewrites:
             stack.enter_context(rewriting(model, layer, component, rewrite))
-        output = model.blocks[layer](state, **arguments)
+        output = model.blocks[layer](state, **selection.arguments(layer, n_branches))
     result: Tensor = output[0] if isinstance(output, tuple) else output
     return result
-
-
-def _tile(value: Any, suffix: int, n_branches: int) -> Any:
-    """Repeat along the token axis what is aligned with the suffix's tokens."""
-    if n_branches == 1:
-        return value
-    if isinstance(value, tuple):
-        return tuple(_tile(part, suffix, n_branches) for part in value)
-    if isinstance(value, Tensor) and value.dim() >= 2 and value.shape[1] == suffix:
-        return torch.cat([value] * n_branches, dim=1)
-    if isinstance(value, Tensor) and value.dim() == 1 and value.shape[0] == suffix:
-        return value.repeat(n_branches)
-    return value

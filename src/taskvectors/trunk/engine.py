@@ -19,17 +19,12 @@ from torch import Tensor
 from taskvectors.models.attention import branching
 from taskvectors.models.language_model import LanguageModel
 from taskvectors.models.recording import LayerRecord, Recording, record
-from taskvectors.models.replay import replay_block, select
+from taskvectors.models.replay import Selection, replay_block
 from taskvectors.models.sites import Component, Rewrite
 from taskvectors.models.unembedding import SoftTargets
 from taskvectors.prompts import Prompt
-from taskvectors.trunk.answers import (
-    AnswerScores,
-    answer_losses,
-    answer_scores,
-    answer_states,
-)
-from taskvectors.trunk.batch import Batch, Group, make_batch
+from taskvectors.trunk.answers import AnswerScores, answer_losses, answer_scores, answer_states
+from taskvectors.trunk.batch import Batch, make_batch
 from taskvectors.trunk.cut import Columns, Cut, cut_prompts
 from taskvectors.trunk.edits import (
     Branch,
@@ -122,8 +117,8 @@ class Trunk:
 
         Args:
             rows: Prompts of the trunk; all by default.
-            n_reads: Give every step the same shapes, as a captured graph needs: run the rows in one
-                group, and pad the answer tokens to this many.
+            n_reads: Give every step the same shapes, as a captured graph needs: keep the padding
+                of the suffixes, and pad the answer tokens to this many.
         """
         return make_batch(self.cut, rows, n_reads)
 
@@ -139,22 +134,14 @@ class Trunk:
         for branch in branches:
             for edit in branch:
                 check_edit(self.model, edit)
-        if batch is None:
-            return self._run(branches, Group(rows=None, n_rows=self.n_prompts, suffix=self.suffix))
-        parts = [self._run(branches, group) for group in batch.groups]
-        padded = [
-            torch.nn.functional.pad(part, (0, 0, 0, batch.suffix - part.shape[2])) for part in parts
-        ]
-        states = torch.cat(padded) if len(padded) > 1 else padded[0]
-        return states if batch.order is None else states.index_select(0, batch.order)
-
-    def _run(self, branches: Sequence[Branch], group: Group) -> Tensor:
+        batch = self.batch() if batch is None else batch
         model = self.model
+        selection = Selection(recording=self.recording, rows=batch.rows, packing=batch.packing)
         joins = [joins_after(branch, model.n_layers) for branch in branches]
         order = sorted(range(len(branches)), key=joins.__getitem__)
         plan = _Plan(
             trunk=self,
-            group=group,
+            batch=batch,
             edits=[(slot, edit) for slot, index in enumerate(order) for edit in branches[index]],
         )
         state = torch.empty(0)
@@ -165,24 +152,24 @@ class Trunk:
                     state = replay_block(
                         model,
                         layer,
-                        select(self.recording.layers[layer], group.rows, group.suffix),
+                        selection,
                         state,
                         n_branches=n_active,
                         rewrites=plan.inside(layer),
                     )
                 joining = sum(join == layer for join in joins)
                 if joining:
-                    start = self.recording.residual(layer)[:, : group.suffix]
-                    start = start if group.rows is None else start.index_select(0, group.rows)
-                    new = start.repeat(1, joining, 1)
+                    start = selection.packed(self.recording.residual(layer))
+                    new = start.repeat(joining, 1).unsqueeze(0)
                     state = torch.cat([state.to(new.device), new], dim=1) if n_active else new
                     n_active += joining
                 if n_active:
                     state = plan.between(layer, state)
-        stacked = state.view(group.n_rows, len(branches), group.suffix, -1)
+        by_branch = state.view(len(branches), batch.packing.n_tokens, -1)
+        padded = batch.packing.pad(by_branch, dim=1).transpose(0, 1)
         if order == list(range(len(order))):
-            return stacked
-        return stacked[:, sorted(range(len(order)), key=order.__getitem__)]
+            return padded
+        return padded[:, sorted(range(len(order)), key=order.__getitem__)]
 
     def answer_states(
         self, states: Float[Tensor, "row branch suffix d_model"], batch: Batch
@@ -224,7 +211,7 @@ class _Plan:
     """The edits of one run, grouped by where they are made."""
 
     trunk: Trunk
-    group: Group
+    batch: Batch
     edits: Sequence[tuple[int, Edit]]
     """(branch slot on the token axis, edit)."""
 
@@ -261,25 +248,25 @@ class _Plan:
     ) -> Tensor:
         """Add or write the values of edits with the same operation: one kernel for all of them."""
         n_heads = self.trunk.model.n_heads if is_one_head else 1
-        flat = state.reshape(state.shape[0], state.shape[1] * n_heads, state.shape[2] // n_heads)
-        operation = group[0][1].operation
+        flat = state.reshape(-1, state.shape[2] // n_heads)
+        packing = self.batch.packing
+        offsets = packing.offsets.unsqueeze(1)
         index, source = [], []
         for slot, edit in group:
-            columns = self.trunk.columns(edit.positions).select(self.group.rows)
-            token = (slot * self.group.suffix + columns.index) * n_heads + (edit.head or 0)
-            index.append(token)
+            columns = self.trunk.columns(edit.positions).select(self.batch.rows)
+            token = slot * packing.n_tokens + offsets + columns.index
+            place = token * n_heads + (edit.head or 0)
+            index.append(place.flatten())
             given = edit.value
             if callable(given):
-                given = given(flat.gather(1, token.unsqueeze(-1).expand(-1, -1, flat.shape[2])))
-            elif given.dim() == 3 and self.group.rows is not None:
-                given = given.index_select(0, self.group.rows.to(given.device))
-            source.append(self._source(edit, given, columns, state))
-        at = torch.cat(index, dim=1).unsqueeze(-1).expand(-1, -1, flat.shape[2])
-        values = torch.cat(source, dim=1)
-        edited = (
-            flat.scatter_add(1, at, values) if operation == "add" else flat.scatter(1, at, values)
-        )
-        return edited.view(state.shape)
+                given = given(flat[place.to(flat.device)])
+            elif given.dim() == 3 and self.batch.rows is not None:
+                given = given.index_select(0, self.batch.rows.to(given.device))
+            source.append(self._source(edit, given, columns, state).flatten(0, 1))
+        at, values = torch.cat(index).to(flat.device), torch.cat(source)
+        if group[0][1].operation == "add":
+            return flat.index_add(0, at, values).view(state.shape)
+        return flat.index_copy(0, at, values).view(state.shape)
 
     def _source(self, edit: Edit, given: Tensor, columns: Columns, state: Tensor) -> Tensor:
         """An edit's value as `[row, position, width]`, in the state's type."""
@@ -291,7 +278,7 @@ class _Plan:
         if columns.present is None:
             return value
         # absent positions point at one that is present: they add nothing, or write what it gets
-        keep = columns.present.unsqueeze(-1)
+        keep = columns.present.unsqueeze(-1).to(value.device)
         absent = value[:, :1].detach() if edit.operation == "replace" else torch.zeros_like(value)
         return torch.where(keep, value, absent)
 

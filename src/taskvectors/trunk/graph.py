@@ -15,7 +15,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from taskvectors.trunk.batch import Batch, Group
+from taskvectors.trunk.batch import Batch
 
 logger = logging.getLogger(__name__)
 
@@ -95,27 +95,17 @@ class GraphedLosses:
 
 
 def _copy_of(batch: Batch) -> Batch:
-    groups = tuple(
-        replace(group, rows=None if group.rows is None else group.rows.clone())
-        for group in batch.groups
-    )
     held: dict[str, Any] = {
         f.name: value.clone()
         for f in fields(batch)
         if isinstance(value := getattr(batch, f.name), Tensor)
     }
-    return replace(batch, groups=groups, **held)
+    return replace(batch, **held)
 
 
 def _copy_into(static: Batch, batch: Batch) -> None:
-    for mine, given in zip(static.groups, batch.groups, strict=True):
-        _copy_rows(mine, given)
+    """The packing stays: with static shapes it is the same for all batches."""
     for f in fields(batch):
         mine = getattr(static, f.name)
         if isinstance(mine, Tensor):
             mine.copy_(getattr(batch, f.name), non_blocking=True)
-
-
-def _copy_rows(mine: Group, given: Group) -> None:
-    if mine.rows is not None and given.rows is not None:
-        mine.rows.copy_(given.rows, non_blocking=True)

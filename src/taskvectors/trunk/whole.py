@@ -42,18 +42,12 @@ class WholePasses:
 
     def run(self, batch: Batch) -> Float[Tensor, "row 1 suffix d_model"]:
         """`resid_post` of the last block; differentiable in what the forward pass depends on."""
-        tokens = self.cut.tokens
-        parts = []
-        for group in batch.groups:
-            ids, lengths = tokens.suffix[:, : group.suffix], tokens.suffix_lengths
-            if group.rows is not None:
-                ids, lengths = ids.index_select(0, group.rows), lengths.index_select(0, group.rows)
-            mask = torch.arange(group.suffix, device=ids.device) < lengths.unsqueeze(1)
-            state = self.forward(ids, mask.long())
-            parts.append(torch.nn.functional.pad(state, (0, 0, 0, batch.suffix - group.suffix)))
-        states = torch.cat(parts) if len(parts) > 1 else parts[0]
-        in_order = states if batch.order is None else states.index_select(0, batch.order)
-        return in_order.unsqueeze(1)
+        suffix = batch.packing.suffix
+        ids, lengths = self.cut.tokens.suffix[:, :suffix], self.cut.tokens.suffix_lengths
+        if batch.rows is not None:
+            ids, lengths = ids.index_select(0, batch.rows), lengths.index_select(0, batch.rows)
+        mask = torch.arange(suffix, device=ids.device) < lengths.unsqueeze(1)
+        return self.forward(ids, mask.long()).unsqueeze(1)
 
     def losses(self, batch: Batch) -> Float[Tensor, " 1"]:
         """Negative log-probability, averaged over an answer's tokens and over prompts."""
