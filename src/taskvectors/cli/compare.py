@@ -33,6 +33,9 @@ MethodName = Literal[
     "ia3",
     "bitfit",
 ]
+_WITHOUT_VECTOR = frozenset(
+    {"zero-shot", "icl", "loreft", "prompt-tuning", "prefix-tuning", "lora", "ia3", "bitfit"}
+)
 ControlName = Literal[
     "majority",
     "random",
@@ -116,7 +119,7 @@ class Compare:
         return shown_comparison(found, with_report=not self.no_report)
 
     def _controls(self) -> tuple[ControlName, ...]:
-        has_vector = not {"zero-shot", "icl"}.issuperset(self.methods)
+        has_vector = not _WITHOUT_VECTOR.issuperset(self.methods)
         return ("majority", "random") if has_vector else ("majority",)
 
     def _config(self, name: MethodName) -> Any:
