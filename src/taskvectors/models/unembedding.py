@@ -8,6 +8,7 @@ weights are frozen.
 """
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float, Int
@@ -74,9 +75,8 @@ def score_tokens(
         added = None
         if bias is not None:
             added = bias.unsqueeze(0) if has_bias is None else has_bias.unsqueeze(1) * bias
-        walk = _walk(
-            unembedding, state.detach().contiguous(), targets, with_gradient=False, bias=added
-        )
+        walk = _walk(unembedding, state.detach().contiguous(), targets, wanted="best", bias=added)
+    assert walk.best is not None
     return TokenScores(
         log_probability=walk.target - walk.normalizer, best=walk.best, normalizer=walk.normalizer
     )
@@ -124,8 +124,8 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         targets: Tensor,
         soft: SoftTargets | None,
     ) -> Tensor:
-        wanted = ctx.needs_input_grad[0]  # type: ignore[attr-defined]
-        walk = _walk(unembedding, state, targets, with_gradient=wanted, bias=None, soft=soft)
+        wanted: _Wanted = "gradient" if ctx.needs_input_grad[0] else "loss"  # type: ignore[attr-defined]
+        walk = _walk(unembedding, state, targets, wanted=wanted, bias=None, soft=soft)
         if walk.gradient is not None:
             ctx.save_for_backward(walk.gradient)
         loss = walk.normalizer - walk.target
@@ -142,11 +142,14 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         return (gradient * upstream.unsqueeze(1)).to(gradient.dtype), None, None, None
 
 
+_Wanted = Literal["loss", "best", "gradient"]
+
+
 @dataclass(frozen=True, kw_only=True)
 class _Walk:
     target: Tensor
     normalizer: Tensor
-    best: Tensor
+    best: Tensor | None
     gradient: Tensor | None
     soft: Tensor
     """Mean under the soft targets p of log p minus the row's logits; zeros without them."""
@@ -157,21 +160,34 @@ def _walk(
     state: Tensor,
     targets: Tensor,
     *,
-    with_gradient: bool,
+    wanted: _Wanted,
     bias: Tensor | None,
     soft: SoftTargets | None = None,
 ) -> _Walk:
-    """One pass over the vocabulary; all running values are float32, one per row."""
+    """One pass over the vocabulary; all running values are float32, one per row.
+
+    The passes over a slice's logits cost as much as a matrix product, so there are few of them: the
+    arg-max is found only where it is wanted, and the exponentials are made in place.
+    """
     rows, cap = state.shape[0], unembedding.softcap
     maximum = state.new_full((rows,), -torch.inf, dtype=torch.float32)
     total, target = torch.zeros_like(maximum), torch.zeros_like(maximum)
-    best = torch.zeros_like(targets)
-    expected = state.new_zeros(state.shape, dtype=torch.float32) if with_gradient else None
-    pulled = None if soft is None else _Pull.start(soft, state, with_gradient=with_gradient)
+    best = torch.zeros_like(targets) if wanted == "best" else None
+    expected = None
+    if wanted == "gradient":
+        expected = state.new_zeros(state.shape, dtype=torch.float32)
+    pulled = None
+    if soft is not None:
+        pulled = _Pull.start(soft, state, with_gradient=expected is not None)
     for start in range(0, unembedding.weight.shape[0], VOCABULARY_SLICE):
         weight = unembedding.weight[start : start + VOCABULARY_SLICE]
         logits = _slice_logits(unembedding, state, weight, start, bias)
-        top, index = logits.max(dim=1)
+        if best is None:
+            top = logits.amax(dim=1).float()
+        else:
+            top, index = logits.max(dim=1)
+            top = top.float()
+            best = torch.where(top > maximum, index + start, best)
         inside = (targets >= start) & (targets < start + weight.shape[0])
         chosen = logits.gather(
             1, (targets - start).clamp(0, weight.shape[0] - 1).unsqueeze(1)
@@ -179,11 +195,10 @@ def _walk(
         target = torch.where(inside, chosen.float(), target)
         if pulled is not None:
             pulled.add(unembedding, logits, weight, start)
-        top = top.float()
-        best = torch.where(top > maximum, index + start, best)
         raised = torch.maximum(maximum, top)
         shrink = torch.exp(maximum - raised)
-        weights = (logits - raised.unsqueeze(1)).exp_()  # float32; logits stay for the slope
+        # a copy also of float32 logits: the slope of the soft-cap needs them
+        weights = logits.to(torch.float32, copy=True).sub_(raised.unsqueeze(1)).exp_()
         total = total * shrink + weights.sum(dim=1)
         if expected is not None:
             if cap is not None:  # derivative of cap·tanh(x/cap)
@@ -193,10 +208,10 @@ def _walk(
     gradient = None
     if expected is not None:
         slope = 1.0 if cap is None else (1 - (target / cap) ** 2).unsqueeze(1)
-        wanted = slope * unembedding.weight[targets].float()
+        pull = slope * unembedding.weight[targets].float()
         if pulled is not None:
-            wanted = (1 - pulled.soft.share) * wanted + pulled.soft.share * pulled.expected
-        gradient = (expected / total.unsqueeze(1) - wanted).to(state.dtype)
+            pull = (1 - pulled.soft.share) * pull + pulled.soft.share * pulled.expected
+        gradient = (expected / total.unsqueeze(1) - pull).to(state.dtype)
     return _Walk(
         target=target,
         normalizer=maximum + total.log(),
