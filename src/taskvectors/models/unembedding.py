@@ -207,11 +207,8 @@ def _walk(
         maximum = raised
     gradient = None
     if expected is not None:
-        slope = 1.0 if cap is None else (1 - (target / cap) ** 2).unsqueeze(1)
-        pull = slope * unembedding.weight[targets].float()
-        if pulled is not None:
-            pull = (1 - pulled.soft.share) * pull + pulled.soft.share * pulled.expected
-        gradient = (expected / total.unsqueeze(1) - pull).to(state.dtype)
+        wanted_rows = _wanted_rows(unembedding, targets, target, pulled)
+        gradient = (expected / total.unsqueeze(1) - wanted_rows).to(state.dtype)
     return _Walk(
         target=target,
         normalizer=maximum + total.log(),
@@ -219,6 +216,18 @@ def _walk(
         gradient=gradient,
         soft=torch.zeros_like(total) if pulled is None else pulled.total,
     )
+
+
+def _wanted_rows(
+    unembedding: Unembedding, targets: Tensor, logits: Tensor, pulled: "_Pull | None"
+) -> Float[Tensor, "row d_state"]:
+    """Slope of the logits that are to grow: the target's, or their mean under the soft targets."""
+    rows = unembedding.weight[targets].float()
+    if unembedding.softcap is not None:
+        rows = rows * (1 - (logits / unembedding.softcap) ** 2).unsqueeze(1)
+    if pulled is None:
+        return rows
+    return (1 - pulled.soft.share) * rows + pulled.soft.share * pulled.expected
 
 
 @dataclass(kw_only=True, eq=False)
