@@ -105,8 +105,8 @@ def lobireft(bench: Workbench, config: LobiReFT) -> list[Candidate]:
         TaskVectorsError: The gradient of an edit is zero or not finite on the first step.
         MemoryBudgetError: A training step does not fit the budget.
 
-    Source: Wu et al. (2024), https://arxiv.org/abs/2404.03592, the variant Φ(h) = h + Rᵀ b. We
-        differ: b starts at 0; R is the orthonormal factor of a free matrix; learning rates are
+    Source: Wu et al. (2024), https://arxiv.org/abs/2404.03592, the variant Φ(h) = h + Rᵀ b.
+        We differ: b starts at 0; R is the orthonormal factor of a free matrix; learning rates are
         relative to the residual stream.
     """
     run, costs = _trained(bench, config)
