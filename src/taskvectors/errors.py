@@ -4,6 +4,8 @@ Each message says what was wrong, the value, what was expected and what to do ne
 prints them in one line and exits with code 2; anything else is a bug and shows its traceback.
 """
 
+import importlib.util
+
 
 class TaskVectorsError(Exception):
     """Anything that went wrong because of what was asked for or given."""
@@ -35,3 +37,20 @@ class VectorMismatchError(TaskVectorsError):
 
 class MemoryBudgetError(TaskVectorsError):
     """The smallest piece of work does not fit the memory that was granted."""
+
+
+def require_package(package: str, extra: str, purpose: str) -> None:
+    """Raise unless a package of an extra is installed.
+
+    Args:
+        package: The package, as it is imported.
+        extra: The extra of taskvectors that brings it.
+        purpose: What it is needed for, as the beginning of a sentence.
+
+    Raises:
+        TaskVectorsError: It is missing; the message says how to install it.
+    """
+    if importlib.util.find_spec(package) is None:
+        raise TaskVectorsError(
+            f"{purpose} needs {package}, which is not installed; pip install 'taskvectors[{extra}]'"
+        )

@@ -11,7 +11,7 @@ import pytest
 
 from taskvectors.cli.arguments import ModelChoice, SiteChoice, TaskChoice, TrainingChoice
 from taskvectors.cli.compare import Compare, ControlName, MethodName
-from taskvectors.cli.extract import Extract
+from taskvectors.cli.extract import Extract, ExtractionName
 from taskvectors.cli.learn import Learn
 from taskvectors.cli.parsing import VERBS, parse
 from taskvectors.errors import TaskVectorsError
@@ -70,6 +70,9 @@ def test_the_flags_of_training_are_those_of_a_recipe() -> None:
 def test_methods_and_controls_are_those_of_the_registries() -> None:
     assert set(get_args(MethodName)) == set(METHODS)
     assert set(get_args(ControlName)) == set(CONTROLS)
+    # `learn` is the verb for what is trained by its flags
+    extracted = {name for name, method in METHODS.items() if method.gives_vector} - {"learned"}
+    assert set(get_args(ExtractionName)) == extracted
 
 
 @pytest.mark.parametrize("name", ["shots", "seeds", "n_train", "n_validation", "n_test", "chat"])
@@ -89,9 +92,19 @@ def test_a_comparison_without_flags_compares_what_its_config_compares() -> None:
 
 
 def test_a_comparison_without_a_vector_has_no_control_that_needs_one() -> None:
-    assert parsed("compare", "--task", "t", "--methods", "zero-shot", "icl")._controls() == (
-        "majority",
-    )
+    vectorless = [name for name, method in METHODS.items() if not method.gives_vector]
+    verb = parsed("compare", "--task", "t", "--methods", *vectorless)
+    assert verb._controls() == ("majority",)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_each_method_gets_the_flags_that_mean_something_to_it(name: str) -> None:
+    words = ["compare", "--task", "t", "--layers", "1", "--positions", "-2", "--strengths", "3"]
+    config = parsed(*words)._config(name)
+    assert type(config) is METHODS[name].config
+    given = {"layers": (1,), "positions": (-2,), "strengths": (3.0,)}
+    for field, value in given.items():
+        assert getattr(config, field, value) == value
 
 
 def test_adapters_have_no_control_that_needs_a_vector() -> None:

@@ -17,6 +17,7 @@ import torch
 
 from taskvectors import TaskVector
 from taskvectors.evaluate import evaluate
+from taskvectors.methods import METHODS
 from taskvectors.models import FAMILIES, load_model
 from taskvectors.tasks import HUB_PRESETS, builtin_tasks, load_task
 
@@ -43,9 +44,7 @@ def test_tasks_lists_every_task_with_its_source(tv: Tv) -> None:
 def test_methods_lists_methods_and_controls_with_their_source(tv: Tv) -> None:
     rows = tv("methods", "--json").json["rows"]
     found = {row["name"]: row for row in rows}
-    assert {name for name, row in found.items() if not row["is_control"]} == {
-        *("zero-shot", "icl", "vanilla", "learned"),
-    }
+    assert {name for name, row in found.items() if not row["is_control"]} == set(METHODS)
     assert found["random"]["is_control"]
     assert "2509.24169" in found["learned"]["source"]
     assert all(row["summary"] and row["source"] for row in rows)
@@ -139,6 +138,26 @@ def test_extract_saves_a_vector_of_the_layers_named(
     assert torch.allclose(TaskVector.load(tmp_path / "v").values, 3 * once.values)
 
 
+@pytest.mark.parametrize(
+    ("method", "flag"), [("learned-heads", "--layers"), ("hendel", "--strengths")]
+)
+def test_extract_refuses_a_flag_that_means_nothing_to_the_method(
+    tv: Tv, on_both: list[object], tmp_path: Path, method: str, flag: str
+) -> None:
+    said = tv("extract", *on_both, "--method", method, flag, 1, "--out", tmp_path / "v")
+    assert said.code == 2
+    assert f"{flag}: {method} leaves no choice of {flag[2:]}" in said.err
+
+
+def test_extract_makes_a_function_vector(tv: Tv, on_both: list[object], tmp_path: Path) -> None:
+    place = ["--layers", 1, "--shots", 2, "--strengths", 1, "--out", tmp_path / "v"]
+    said = tv("extract", *on_both, "--method", "function-vector", *place)
+    assert said.code == 0, said.err
+    vector = TaskVector.load(tmp_path / "v")
+    assert len(vector.origin.settings["heads"]) == 10
+    assert vector.layers == (1,)
+
+
 @pytest.mark.slow
 def test_a_process_of_its_own_says_what_it_does_and_nothing_else(
     on_both: list[object], tmp_path: Path
@@ -214,7 +233,13 @@ def test_another_split_than_the_vectors_own_is_warned_of(
     said = tv(*words, "--seed", 2, "--json")
     assert said.json["seed"] == 2
     assert said.err == (
-        "warning: the vector was made with seed 1: under seed 2 it may have seen the test pairs\n"
+        "warning: the vector was made with seed 1, not 2: it may have seen the test pairs\n"
+    )
+    assert on_both[-2:] == ["--n-test", 16]
+    said = tv("evaluate", *on_both[:-2], "--n-test", 12, "--vector", vector)
+    assert said.err == (
+        "warning: the vector was made with splits of 24, 8, 16 pairs, not 24, 8, 12: it may have "
+        "seen the test pairs\n"
     )
 
 
@@ -405,6 +430,8 @@ def test_demo_does_the_main_job_on_any_model(
     rows = [line.split() for line in lines if line.startswith(" ") and line.strip()]
     names = [row[0] for row in rows if row[0] != "method" and row[0].strip("─")]
     assert names == ["zero-shot", "icl", "vanilla", "learned", "majority", "random"]
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["command"] == ["taskvectors", "demo", *map(str, place), "--steps", "2"]
     assert "examples" in said.out
     assert "time" in said.out
     assert all(line.startswith("[") for line in said.err.splitlines())

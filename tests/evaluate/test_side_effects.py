@@ -10,10 +10,11 @@ from typing import Any
 import pytest
 import torch
 
-from taskvectors.errors import VectorMismatchError
+from taskvectors.errors import MemoryBudgetError, VectorMismatchError
 from taskvectors.evaluate import side_effects
 from taskvectors.evaluate.side_effects import PASSAGES
 from taskvectors.models import rewriting
+from taskvectors.trunk import Trunk, resolve_budget
 from taskvectors.vectors import Site, TaskVector, VectorOrigin
 
 TEXTS = ("The house is here.", "hot and cold, red and big", "Paris, Berlin: Germany")
@@ -102,6 +103,29 @@ def test_the_projects_own_passages_are_read_by_default(tiny_model: Any) -> None:
     halves = [len(model.tokenizer(text)["input_ids"]) for text in PASSAGES]
     assert found.n_tokens == sum(n - n // 2 for n in halves)
     assert all(value >= 0 for value in asdict(found).values())
+
+
+def test_passages_are_read_in_pieces_that_fit_the_memory(
+    tiny_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model("llama")
+    vector = vector_of(model, 1.0, (-1, -2))
+    whole = side_effects(model, vector)
+    built: list[int] = []
+    build = Trunk.build.__func__  # type: ignore[attr-defined]
+
+    def seen(cls: Any, model: Any, prompts: Any, **about: Any) -> Any:
+        built.append(len(prompts))
+        return build(cls, model, prompts, **about)
+
+    monkeypatch.setattr(Trunk, "build", classmethod(seen))
+    with pytest.raises(MemoryBudgetError) as caught:
+        side_effects(model, vector, memory=30_000)
+    least = resolve_budget(str(caught.value).split("Grant --memory ")[1].split()[0], model.device)
+    pieces = side_effects(model, vector, memory=2 * least)
+    assert sum(built) == len(PASSAGES)
+    assert max(built) <= 3
+    assert asdict(pieces) == pytest.approx(asdict(whole), rel=1e-4)
 
 
 def test_a_vector_of_another_model_is_refused(tiny_model: Any, fresh_model: Any) -> None:

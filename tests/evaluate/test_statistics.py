@@ -10,7 +10,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from taskvectors.evaluate import paired_difference, wilson_interval
+from taskvectors.evaluate import paired_difference, pooled_interval, wilson_interval
 
 Z = 1.959963984540054
 # Newcombe (1998), Statistics in Medicine 17, 857-872, table I, method 3
@@ -161,3 +161,38 @@ def test_what_cannot_be_paired_is_an_error(
 ) -> None:
     with pytest.raises(ValueError, match="the same prompts on both sides"):
         paired_difference(ours, theirs)
+
+
+# --- over several seeds
+
+
+def test_a_pooled_interval_is_the_bootstrap_over_seeds_and_prompts() -> None:
+    generator = torch.Generator().manual_seed(3)
+    hits = [torch.rand(60, generator=generator) < share for share in (0.6, 0.7, 0.8)]
+    nothing = [torch.zeros(60, dtype=torch.bool)] * 3
+    found = paired_difference(hits, nothing)
+    assert pooled_interval(hits) == (found.low, found.high)
+
+
+@pytest.mark.parametrize("sizes", [(40,), (40, 60, 50)])
+def test_all_right_or_all_wrong_is_as_uncertain_as_the_smallest_split_alone(
+    sizes: tuple[int, ...],
+) -> None:
+    right = [torch.ones(n, dtype=torch.bool) for n in sizes]
+    low, high = pooled_interval(right)
+    assert (low, high) == wilson_interval(40, 40)
+    assert low < 0.92
+    assert pooled_interval([~hit for hit in right]) == pytest.approx((1 - high, 1 - low))
+
+
+def test_one_answer_that_differs_is_for_the_bootstrap_again() -> None:
+    hits = [torch.ones(40, dtype=torch.bool) for _ in range(3)]
+    hits[1][5] = False
+    low, high = pooled_interval(hits)
+    assert 0.9 < low < 1 - 1 / 120 < high <= 1
+
+
+def test_without_prompts_there_is_no_pooled_interval() -> None:
+    for empty in ([], [torch.zeros(0, dtype=torch.bool)]):
+        with pytest.raises(ValueError, match="not a share"):
+            pooled_interval(empty)

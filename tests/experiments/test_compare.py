@@ -4,6 +4,7 @@ Run with `pytest tests/experiments/test_compare.py`.
 """
 
 import json
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ import torch
 from pydantic import ValidationError
 
 from taskvectors.errors import DataError, TaskVectorsError
-from taskvectors.evaluate import Scores, measure, paired_difference
+from taskvectors.evaluate import Scores, measure, paired_difference, pooled_interval
 from taskvectors.experiments import CompareConfig, ModelConfig, compare
 from taskvectors.experiments.config import Control
 from taskvectors.experiments.rows import Row
@@ -273,12 +274,34 @@ def test_the_report_can_read_the_run(finished: Any) -> None:
     assert len(run.measurements) == len(finished.rows)
 
 
-def test_it_is_told_what_is_being_done(asked: Any, tmp_path: Path) -> None:
+def test_it_is_told_what_is_to_be_done_before_it_is_done(
+    asked: Any, tmp_path: Path, calls: list[str]
+) -> None:
+    """Also how long it takes, as soon as that can be known."""
     said: list[str] = []
-    compare(asked(methods=VECTORLESS, n_shown=0), tmp_path / "run", say=said.append)
+
+    def say(sentence: str) -> None:
+        said.append(f"{len(calls)} done; {sentence}")
+
+    methods = (*VECTORLESS, Vanilla(n_prompts=4), Learned(layers=(1,), settings=Recipe(steps=5)))
+    compare(asked(methods=methods, n_shown=2), tmp_path / "run", say=say)
     assert "Loading the model" in said[0]
-    assert [line.split(":")[0] for line in said[1:]] == ["zero-shot", "icl", "majority"]
-    assert "on 8 test items" in said[1]
+    assert said[1].startswith("0 done; zero-shot: 6 validation and 8 test prompts with 0 shots, ")
+    assert said[2].startswith("1 done; zero-shot: 0.")
+    assert said[2].split(" (")[0].endswith("on 8 test items")
+    assert said[3] == "1 done; icl: 6 validation and 8 test prompts with 2 shots, a few seconds"
+    assert said[5].startswith("2 done; vanilla: states of up to 12 training prompts, then all its")
+    assert said[7].startswith("3 done; learned: trained in at most 5 steps of 32 prompts, then 6 ")
+    assert re.match(r"4 done; At most 2 more steps of [\d.e-]+ s: a few seconds at most", said[8])
+    assert said[10].startswith("4 done; majority: a control, scored on 8 test prompts, a few sec")
+    assert said[-1].startswith("6 done; Writing answers to 2 test items")
+
+
+def test_the_command_line_is_kept_as_it_was_typed(asked: Any, tmp_path: Path) -> None:
+    words = ["taskvectors", "demo", "--task", "my words.csv"]
+    for folder, command in ((tmp_path / "typed", words), (tmp_path / "called", [])):
+        compare(asked(methods=VECTORLESS, n_shown=0), folder, command=command)
+        assert json.loads((folder / "config.json").read_text())["command"] == command
 
 
 # --- going on
@@ -485,9 +508,8 @@ def test_several_seeds_are_pooled_method_by_method(two_seeds: Any) -> None:
         assert row.selected
         assert row.accuracy == pytest.approx(sum(one.accuracy for one in chosen) / 2)
         hits = [torch.tensor([mark == "1" for mark in one.correct]) for one in chosen]
-        # seeds share prompts, so theirs are not one large sample: drawn in two stages as well
-        spread = paired_difference(hits, [torch.zeros_like(one) for one in hits])
-        assert (row.ci_low, row.ci_high) == (spread.low, spread.high)
+        # seeds share prompts, so theirs are not one large sample
+        assert (row.ci_low, row.ci_high) == pooled_interval(hits)
         assert 0 <= row.ci_low <= row.accuracy <= row.ci_high <= 1
         assert row.layers == list(dict.fromkeys(x for one in chosen for x in one.layers))
         assert row.configuration == "all 2 seeds"

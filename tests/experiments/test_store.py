@@ -11,7 +11,7 @@ import pandas as pd
 import pytest
 import torch
 
-from taskvectors.errors import DataError
+from taskvectors.errors import DataError, TaskVectorsError
 from taskvectors.experiments.rows import failed_row
 from taskvectors.experiments.store import RunFolder
 from taskvectors.methods import Candidate
@@ -142,3 +142,21 @@ def test_other_settings_are_an_error_that_names_them(
 def test_letters_of_any_language_are_kept(store: RunFolder) -> None:
     store.write_lines("examples.jsonl", [{"answer": "Brasília, Ελλάδα"}])
     assert "Brasília, Ελλάδα" in (store.path / "examples.jsonl").read_text(encoding="utf-8")
+
+
+def test_a_run_that_could_not_be_kept_is_refused_before_it_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import importlib.util
+
+    present = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util,
+        "find_spec",
+        lambda name, *rest: None if name == "pyarrow" else present(name, *rest),
+    )
+    with pytest.raises(
+        TaskVectorsError, match=r"needs pyarrow, .* pip install 'taskvectors\[demo\]'"
+    ):
+        RunFolder(tmp_path / "run").open({})
+    assert not (tmp_path / "run").exists()

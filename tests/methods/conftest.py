@@ -1,6 +1,6 @@
 """Small tasks, benches, and what a model computes, read off one whole pass per prompt."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -93,3 +93,22 @@ MIXED = ("cold", "rouge house", "small", "big red")
 def mixed() -> Callable[[int], str]:
     """Answers of one and of several tokens, in turn."""
     return lambda number: MIXED[number % len(MIXED)]
+
+
+@pytest.fixture
+def body_calls() -> Iterator[Callable[[Any], list[int]]]:
+    """`body_calls(model)`: tokens of each forward pass of its body from now on."""
+    handles = []
+
+    def watch(model: Any) -> list[int]:
+        calls: list[int] = []
+
+        def note(_: Any, __: Any, given: dict[str, Any]) -> None:
+            calls.append(given["input_ids"].numel())
+
+        handles.append(model.body.register_forward_pre_hook(note, with_kwargs=True))
+        return calls
+
+    yield watch
+    for handle in handles:
+        handle.remove()

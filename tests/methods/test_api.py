@@ -10,7 +10,7 @@ import torch
 
 import taskvectors as tv
 from taskvectors.errors import TaskVectorsError
-from taskvectors.methods import Learned, Recipe, Vanilla, Workbench
+from taskvectors.methods import METHODS, Learned, Recipe, Vanilla, Workbench
 from taskvectors.methods.choosing import choose, score_candidates
 from taskvectors.methods.learned import learned
 from taskvectors.methods.vanilla import vanilla
@@ -30,6 +30,8 @@ def test_learn_returns_the_vector_of_the_layer_that_is_best_on_validation(
     assert vector.sites == best.sites
     assert torch.equal(vector.values, best.values)
     assert (vector.origin.seed, vector.origin.template) == (2, "colon")
+    assert vector.origin.split_sizes == {"train": 12, "validation": 6, "test": 6}
+    assert vector.origin.chat is False
 
 
 def test_learn_takes_layers_positions_shots_and_examples(tiny_model: Any, task_of: Any) -> None:
@@ -88,11 +90,36 @@ def test_a_learned_vector_is_evaluated_and_injected_with_the_same_effect(
         assert tuple(out[0, ids.shape[1] :].tolist()) == cold
 
 
-def test_an_extraction_method_that_does_not_exist_is_an_error_that_lists_them(
+@pytest.mark.parametrize("name", [name for name, one in METHODS.items() if one.gives_vector])
+def test_extract_takes_any_method_that_gives_vectors(
+    tiny_model: Any, task_of: Any, name: str
+) -> None:
+    model, task = tiny_model("llama"), task_of("cold", sizes=(6, 3, 2))
+    about: dict[str, Any] = {"positions": [-1, -3], "shots": 2}
+    if "layers" in METHODS[name].config.model_fields:
+        about["layers"] = [1, 2]
+    few = {"steps": 2, "n_effect_prompts": 2, "n_prompts": 3, "n_heads": (2,), "settings": QUICK}
+    known = METHODS[name].config.model_fields
+    config = METHODS[name].config(**{key: few[key] for key in few if key in known})
+    vector = tv.extract(model, task, config, **about)
+    assert vector.origin.method == name
+    assert vector.positions == (-1, -3)
+    assert vector.layers == tuple(about.get("layers", range(4)))
+
+
+@pytest.mark.parametrize("name", ["icl", "multi-head", "hypnosis"])
+def test_extract_refuses_what_gives_no_vector_and_lists_what_does(
+    tiny_model: Any, task_of: Any, name: str
+) -> None:
+    with pytest.raises(TaskVectorsError, match=f"no method '{name}' .* there are: vanilla, hendel"):
+        tv.extract(tiny_model("llama"), task_of("cold"), name)
+
+
+def test_extract_refuses_layers_where_a_method_leaves_no_choice(
     tiny_model: Any, task_of: Any
 ) -> None:
-    with pytest.raises(TaskVectorsError, match=r"no extraction method 'hendel'; there is: vanilla"):
-        tv.extract(tiny_model("llama"), task_of("cold"), "hendel")
+    with pytest.raises(TaskVectorsError, match="learned-heads leaves no choice of layers"):
+        tv.extract(tiny_model("llama"), task_of("cold"), "learned-heads", layers=[1])
 
 
 def test_a_field_that_a_bench_does_not_have_is_an_error(tiny_model: Any, task_of: Any) -> None:

@@ -24,6 +24,11 @@ QUICK: dict[str, dict[str, Any]] = {
     "zero-shot": {},
     "icl": {"shots": 3},
     "vanilla": {"n_prompts": 4, "strengths": (1.0, -2.0)},
+    "hendel": {"n_prompts": 4},
+    "function-vector": {"n_prompts": 4, "n_effect_prompts": 2, "n_heads": (3,)},
+    "function-vector-attribution": {"n_prompts": 4, "n_effect_prompts": 2, "n_heads": (3,)},
+    "learned-heads": {"steps": 2, "batch_size": 4, "check_every": 1, "n_prompts": 4},
+    "multi-head": {"steps": 2, "batch_size": 4, "n_samples": 2, "n_prompts": 4},
     "learned": {"settings": Recipe(steps=2, batch_size=4, check_every=1)},
     "loreft": {"rank": 2, "settings": Recipe(steps=2, batch_size=4, check_every=1)},
     "lobireft": {"rank": 2, "settings": Recipe(steps=2, batch_size=4, check_every=1)},
@@ -33,6 +38,9 @@ for adapter in ADAPTERS:
     QUICK[adapter] = {"steps": 1, "batch_size": 4, "check_every": 1, "learning_rates": (0.01,)}
 WITHOUT_MEANING = {"bitfit": lambda model: not has_biases(model)}
 """What a method cannot do on a model, and says."""
+WITH_VECTOR = [name for name, method in METHODS.items() if method.gives_vector]
+WITH_LAYERS = [name for name in WITH_VECTOR if "layers" in METHODS[name].config.model_fields]
+WITH_POSITIONS = [name for name in WITH_VECTOR if "positions" in METHODS[name].config.model_fields]
 
 
 def has_biases(model: Any) -> bool:
@@ -91,7 +99,16 @@ def test_all_methods_and_controls_run_on_a_gpu(
         assert one.log_probability.isfinite().all() or one.forward_tokens == 0
 
 
-@pytest.mark.parametrize("name", ["vanilla", "learned", "lobireft"])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_gives_vectors_if_and_only_if_it_says_so(
+    tiny_model: Any, bench_of: Any, name: str
+) -> None:
+    bench = bench_of(tiny_model("llama-biased"), sizes=(6, 3, 2))
+    found = [one.vector is not None for one in METHODS[name].find(bench, config_of(name))]
+    assert set(found) == {METHODS[name].gives_vector}
+
+
+@pytest.mark.parametrize("name", WITH_LAYERS)
 def test_a_vector_goes_to_the_sites_that_were_asked_for(
     tiny_model: Any, bench_of: Any, name: str
 ) -> None:
@@ -104,20 +121,21 @@ def test_a_vector_goes_to_the_sites_that_were_asked_for(
     assert sites == {sites_at([-1], [-1]), sites_at([2], [-1])}
 
 
-@pytest.mark.parametrize("name", ["vanilla", "learned", "lobireft"])
+@pytest.mark.parametrize("name", WITH_VECTOR)
 def test_a_vector_knows_how_it_was_made_and_is_saved_with_it(
     tiny_model: Any, bench_of: Any, tmp_path: Path, name: str
 ) -> None:
     bench = bench_of(tiny_model("llama"), seed=3, template="colon")
-    vector = METHODS[name].find(bench, config_of(name))[1].vector
+    vector = METHODS[name].find(bench, config_of(name))[-1].vector
     vector.save(tmp_path / "vector")
     origin = TaskVector.load(tmp_path / "vector").origin
     assert (origin.method, origin.task, origin.template, origin.seed) == (name, "small", "colon", 3)
-    assert origin.shots == {"vanilla": 2}.get(name, 0)
+    is_trained = name in ("learned", "lobireft")
+    assert origin.shots == (0 if is_trained else 2)
     assert origin.settings
 
 
-@pytest.mark.parametrize("name", ["vanilla", "learned"])
+@pytest.mark.parametrize("name", WITH_LAYERS)
 @pytest.mark.parametrize("layer", [4, -2])
 def test_a_layer_that_the_model_does_not_have_is_an_error(
     tiny_model: Any, bench_of: Any, name: str, layer: int
@@ -126,7 +144,7 @@ def test_a_layer_that_the_model_does_not_have_is_an_error(
         METHODS[name].find(bench_of(tiny_model("llama")), config_of(name, layers=(1, layer)))
 
 
-@pytest.mark.parametrize("name", ["vanilla", "learned"])
+@pytest.mark.parametrize("name", WITH_POSITIONS)
 def test_a_position_that_a_prompt_does_not_have_is_an_error(
     tiny_model: Any, bench_of: Any, name: str
 ) -> None:
@@ -170,7 +188,7 @@ def test_a_method_has_a_page_with_its_source_and_all_of_its_options(name: str) -
         assert f"\n## {heading}" in page
 
 
-@pytest.mark.parametrize("name", ["vanilla", "learned", "lobireft"])
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("zero-shot", "icl")])
 def test_a_function_that_makes_vectors_cites_its_source_and_says_what_differs(name: str) -> None:
     text = METHODS[name].find.__doc__ or ""
     assert "Source:" in text

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from taskvectors.errors import TaskVectorsError
+from taskvectors.errors import MemoryBudgetError, TaskVectorsError
 from taskvectors.methods import Candidate, Learned, Recipe
 from taskvectors.methods.choosing import score_candidates
 from taskvectors.methods.controls import CONTROLS, OTHER_TASKS, fit_logit_bias
@@ -190,6 +190,28 @@ def test_the_bias_is_kept_as_it_was_best_on_held_out_prompts() -> None:
         bias = fit_logit_bias(*planted(50, 7), *planted(50, favourite, seed=1))
         shifts.append(float(bias[7] - bias.mean()))
     assert shifts[1] < 0.75 * shifts[0]
+
+
+def test_the_bias_is_the_same_in_pieces() -> None:
+    data = (*planted(50, 7), *planted(30, 7, seed=1))
+    whole, pieces = (fit_logit_bias(*data, rows_at_once=rows) for rows in (None, 7))
+    torch.testing.assert_close(whole, pieces, atol=1e-4, rtol=1e-4)
+
+
+def test_the_bias_keeps_within_the_memory_that_is_granted(tiny_model: Any, bench_of: Any) -> None:
+    model = tiny_model("llama")
+    least = 4 * model.d_vocab * (12 + 6) + 20 * model.d_vocab
+    roomy, tight, short = (
+        bench_of(model, lambda i: ("cold", "small")[i % 2], memory=memory)
+        for memory in (None, least + 300_000, least - 1)
+    )
+    biases = [
+        CONTROLS["logit-bias"](bench, chosen_at(model), QUICK).logit_bias
+        for bench in (roomy, tight)
+    ]
+    torch.testing.assert_close(*biases, atol=1e-4, rtol=1e-4)
+    with pytest.raises(MemoryBudgetError, match=r"logits of 18 prompts.*--memory"):
+        CONTROLS["logit-bias"](short, chosen_at(model), QUICK)
 
 
 def test_the_bias_does_not_depend_on_the_query(tiny_model: Any, bench_of: Any) -> None:

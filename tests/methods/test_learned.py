@@ -17,7 +17,7 @@ from taskvectors.errors import MemoryBudgetError, TaskVectorsError
 from taskvectors.methods import Learned, Recipe, named_recipe
 from taskvectors.methods.learned import learned
 from taskvectors.prompts import Prompt
-from taskvectors.trunk import Edit, Trunk
+from taskvectors.trunk import Edit, Trunk, resolve_budget
 from taskvectors.vectors import Site
 
 AT_ALL = Recipe(steps=1, batch_size=99, check_every=1, initialisation="normal", scale=1.0)
@@ -393,6 +393,37 @@ def test_a_budget_that_does_not_hold_a_step_is_an_error_that_says_what_would_do(
     assert "200kB are granted" in said
     for way in ("fewer layers", "smaller batch", "fewer training pairs", "--memory"):
         assert way in said
+
+
+def test_the_validation_trunk_counts_and_is_checked_in_pieces(
+    tiny_model: Any, bench_of: Any, mixed: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The least budget with which it goes is not enough with more to validate on."""
+    recipe = Recipe(steps=4, batch_size=1, check_every=2)
+    config = Learned(layers=(0, 2), each_layer=True, settings=recipe)
+    roomy = learned(bench_of(tiny_model("llama"), mixed), config)
+    sizes: list[int] = []
+    run = Trunk.run
+
+    def seen(self: Trunk, branches: Any, batch: Any = None) -> torch.Tensor:
+        if not torch.is_grad_enabled():
+            sizes.append(batch.n_rows)
+        return run(self, branches, batch)
+
+    monkeypatch.setattr(Trunk, "run", seen)
+    with pytest.raises(MemoryBudgetError) as caught:
+        learned(bench_of(tiny_model("llama"), mixed, memory=1000), config)
+    needed = str(caught.value).split("grant --memory ")[1].split()[0]
+    least = resolve_budget(needed, torch.device("cpu"))
+    tight = learned(bench_of(tiny_model("llama"), mixed, memory=least), config)
+    assert sum(sizes) == 2 * 6
+    assert max(sizes) < 6
+    for one, same in zip(roomy, tight, strict=True):
+        torch.testing.assert_close(one.vector.values, same.vector.values, atol=1e-5, rtol=1e-4)
+        for mine, its in zip(one.curve, same.curve, strict=True):
+            assert mine == pytest.approx(its, abs=1e-5)
+    with pytest.raises(MemoryBudgetError, match="that of 60 validation prompts"):
+        learned(bench_of(tiny_model("llama"), mixed, (12, 60, 6), memory=least), config)
 
 
 # --- on a GPU

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from taskvectors.errors import DataError, MemoryBudgetError, UnsupportedModelError
+from taskvectors.methods import METHODS
 from taskvectors.methods.workbench import layer_groups, layer_name
 from taskvectors.trunk import Trunk, shape_of
 from taskvectors.trunk.memory import trunk_bytes, work_bytes
@@ -52,6 +53,38 @@ def test_last_states_are_those_of_whole_passes(
     torch.testing.assert_close(
         bench.last_states("train", 2, 3), expected[:, :3], atol=1e-4, rtol=1e-4
     )
+
+
+def test_methods_that_read_the_same_things_share_them(
+    tiny_model: Any, bench_of: Any, mixed: Any, body_calls: Any
+) -> None:
+    """Forward passes in one bench: each thing is run by the first method that needs it."""
+    bench = bench_of(tiny_model("gemma2"), mixed, sizes=(8, 4, 2))
+    few = {"n_prompts": 6}
+    effects = few | {"n_effect_prompts": 3, "n_heads": (2,)}
+    search = few | {"steps": 2, "batch_size": 4, "check_every": 1}
+    # a trunk is two passes: what comes before the cut, and what comes after
+    expected = [
+        ("vanilla", few, 4),  # with demonstrations, and without
+        ("hendel", few, 0),
+        ("function-vector", effects, 2),  # the label-shuffled prompts
+        ("function-vector-attribution", effects, 0),
+        ("learned-heads", search, 4),  # training and validation prompts
+        ("multi-head", search, 0),
+    ]
+    calls = body_calls(bench.model)
+    for name, about, passes in expected:
+        calls.clear()
+        METHODS[name].find(bench, METHODS[name].config(**about))
+        assert len(calls) == passes, name
+
+
+def test_what_is_asked_for_twice_is_made_once(tiny_model: Any, bench_of: Any) -> None:
+    bench = bench_of(tiny_model("llama"))
+    made = []
+    assert [bench.once("one", lambda: made.append(1)) for _ in range(3)] == [None] * 3
+    bench.once("other", lambda: made.append(2))
+    assert made == [1, 2]
 
 
 def test_last_states_are_the_same_in_chunks_that_fit_a_small_budget(

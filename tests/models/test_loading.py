@@ -3,6 +3,7 @@
 Run with `pytest tests/models/test_loading.py`; `-m slow` adds the embedded model.
 """
 
+import hashlib
 import json
 import logging
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import torch
 
 from taskvectors.errors import TaskVectorsError, UnsupportedModelError
-from taskvectors.models import load_model, loading
+from taskvectors.models import checks, conversion, load_model, loading
 
 TOKENS = torch.tensor([[1, 17, 40, 8, 99, 250, 31]])
 
@@ -263,16 +264,32 @@ def test_a_conversion_that_was_cut_off_leaves_nothing_and_is_made_again(
 ) -> None:
     file = write_gguf(tiny_model("llama"), tmp_path / "small.gguf")
     with monkeypatch.context() as broken:
-        broken.setattr(loading, "_plain", lambda _: 1 / 0)
+        broken.setattr(conversion, "_plain", lambda _: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             load_model(str(file))
     assert list(user_cache.iterdir()) == []
     # a folder under the final name without the file that is written last does not count either
-    half = user_cache / loading._sha256(file)[:16]
+    half = conversion.folder_of(hashlib.sha256(file.read_bytes()).hexdigest())
     half.mkdir()
     (half / "config.json").write_text("{}")
     load_model(str(file))
     assert (half / "conversion.json").is_file()
+
+
+def test_a_copy_that_an_earlier_version_made_is_made_again(
+    tiny_model: Any, user_cache: Path, tmp_path: Path
+) -> None:
+    file = write_gguf(tiny_model("llama"), tmp_path / "small.gguf")
+    folder, _ = conversion.converted(file)
+    last = folder / "conversion.json"
+    last.write_text(json.dumps({"file": file.name, "transformers": "5.17.0"}))
+    (folder / "tokenizer.json").write_text("a wrong one")
+    model = load_model(str(file), dtype="float32", device="cpu")
+    assert json.loads(last.read_text())["format"] == conversion.FORMAT
+    torch.testing.assert_close(logits(model), logits(tiny_model("llama")), atol=1e-5, rtol=1e-5)
+    before = last.stat().st_mtime_ns
+    assert conversion.converted(file)[0] == folder
+    assert last.stat().st_mtime_ns == before
 
 
 def test_a_file_that_only_calls_itself_gguf_is_an_error(user_cache: Path, tmp_path: Path) -> None:
@@ -283,7 +300,47 @@ def test_a_file_that_only_calls_itself_gguf_is_an_error(user_cache: Path, tmp_pa
     assert not user_cache.exists() or list(user_cache.iterdir()) == []
 
 
+def test_a_tokenizer_that_is_not_the_one_of_the_file_is_refused_and_nothing_is_kept(
+    tiny_model: Any, user_cache: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import transformers
+
+    file = write_gguf(tiny_model("llama"), tmp_path / "small.gguf")
+    right = tiny_model("llama").tokenizer
+
+    class WithoutBos:
+        def __call__(self, text: str, **options: Any) -> dict[str, list[int]]:
+            return {"input_ids": right(text, add_special_tokens=False)["input_ids"]}
+
+    monkeypatch.setattr(
+        transformers.AutoTokenizer, "from_pretrained", lambda *_, **__: WithoutBos()
+    )
+    with pytest.raises(UnsupportedModelError, match=r"small.gguf.*a text does not begin with BOS"):
+        load_model(str(file))
+    assert list(user_cache.iterdir()) == []
+
+
 # --- the embedded model
+
+
+def test_a_wrong_copy_of_the_embedded_model_is_noticed(
+    tiny_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model("llama")
+    tokens = model.tokenizer(checks._SENTENCE, return_tensors="pt")["input_ids"]
+    with torch.no_grad():
+        loss = float(model.hf(input_ids=tokens, labels=tokens).loss)
+    monkeypatch.setattr(checks, "_SENTENCE_IDS", tuple(tokens[0].tolist()))
+    monkeypatch.setattr(checks, "_SENTENCE_LOGPROB", -loss)
+    monkeypatch.setattr(checks, "_LOGPROB_TOLERANCE", 1e-4)
+    checks.check_embedded(model, "/a/copy")
+    for wrong in (-loss + 1e-3, -loss - 1e-3, float("nan")):
+        monkeypatch.setattr(checks, "_SENTENCE_LOGPROB", wrong)
+        with pytest.raises(UnsupportedModelError, match=r"/a/copy.*log-probability .*Delete"):
+            checks.check_embedded(model, "/a/copy")
+    monkeypatch.setattr(checks, "_SENTENCE_IDS", (1, 2, 3))
+    with pytest.raises(UnsupportedModelError, match=r"/a/copy.*becomes the tokens .*Delete"):
+        checks.check_embedded(model, "/a/copy")
 
 
 @pytest.mark.slow

@@ -4,21 +4,20 @@ import os
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from taskvectors.errors import TaskVectorsError
+from taskvectors.figures import STYLES, Figure, Heatmap, ReferenceLine, Series
 from taskvectors.report import (
-    Figure,
-    ReferenceLine,
-    Series,
     draw_matplotlib,
     draw_plotly,
     read_run,
     run_figures,
 )
-from taskvectors.report.figures import STYLES, alternative_text
+from taskvectors.report.alternative_text import alternative_text
 from taskvectors.report.run_figures import (
     EMBED_PLACE,
     accuracy_by_layer,
@@ -273,3 +272,53 @@ def test_reading_a_run_loads_no_drawing_library() -> None:
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+TABLE = Heatmap(
+    name="table",
+    title="Heads",
+    x_label="Head",
+    y_label="Layer",
+    columns=("0", "1"),
+    rows=("4", "5", "6"),
+    values=((0.1, None), (0.4, -0.8), (0.0, 0.2)),
+    value_label="score",
+    scale="diverging",
+    marked=((1, 1),),
+    mark_label="key heads",
+)
+
+
+def test_a_heatmap_has_its_cells_where_the_description_has_them() -> None:
+    (cells,) = draw_plotly(TABLE).data
+    assert [list(row) for row in cells.z] == [[0.1, None], [0.4, -0.8], [0.0, 0.2]]
+    assert (cells.zmin, cells.zmax) == (-0.8, 0.8)  # white is zero
+    assert cells.customdata[1][1] == "5, 1"
+    layout = draw_plotly(TABLE).layout
+    assert layout.yaxis.autorange == "reversed"  # the first row is on top
+    (frame,) = layout.shapes
+    assert (frame.x0, frame.x1, frame.y0, frame.y1) == (0.5, 1.5, 0.5, 1.5)
+
+
+def test_a_heatmap_in_words_names_its_extremes_and_frames() -> None:
+    said = alternative_text(TABLE)
+    assert "Highest: 0.4 at 5, 0." in said
+    assert "Lowest: -0.8 at 5, 1." in said
+    assert "key heads: 5, 1." in said
+
+
+def test_a_heatmap_as_a_file_writes_its_numbers_and_names(tmp_path: Path) -> None:
+    text = draw_matplotlib(TABLE, tmp_path / "table.svg").read_text()
+    assert text.startswith("<?xml")
+    empty = replace(TABLE, values=((None, None),) * 3, marked=())
+    assert draw_matplotlib(empty, tmp_path / "empty.png").stat().st_size > 1000
+
+
+def test_a_heatmap_with_cells_missing_is_refused() -> None:
+    with pytest.raises(ValueError, match="3 rows and 2 columns"):
+        replace(TABLE, values=((0.1, 0.2), (0.3,), (0.4, 0.5)))
+
+
+def test_a_scale_never_has_one_value_only() -> None:
+    flat = replace(TABLE, scale="sequential", values=((0.5, 0.5),) * 3)
+    assert flat.ends == (0.5, 1.5)

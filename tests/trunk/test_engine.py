@@ -290,6 +290,17 @@ def test_edits_of_one_site_are_made_in_the_order_given(
     case: list[list[Spec]] = [
         [{"layer": 1, "operation": "replace"}, {"layer": 1}],
         [{"layer": 1}, {"layer": 1, "operation": "replace"}],
+        # of two values for one token the later one stays
+        [{"layer": 1, "operation": "replace"}, {"layer": 1, "operation": "replace"}],
+        [
+            {"layer": 1, "positions": (-2, -1), "operation": "replace"},
+            {"layer": 1, "positions": (-1,), "operation": "replace"},
+        ],
+        [
+            {"layer": 1, "component": "z", "head": 1, "operation": "replace"},
+            {"layer": 1, "component": "z", "head": 0, "operation": "replace"},
+            {"layer": 1, "component": "z", "head": 1, "operation": "replace"},
+        ],
     ]
     trunk, branches = made(model, prompts, case)
     batch = trunk.batch()
@@ -300,3 +311,19 @@ def test_edits_of_one_site_are_made_in_the_order_given(
                 expected = full_logits(model, prompt, branch, i)
                 ours = found[batch.read_rows == i, b]
                 torch.testing.assert_close(ours, expected, atol=1e-4, rtol=0)
+
+
+def test_an_edit_that_replaces_one_token_twice_is_an_error(
+    tiny_model: Any, ragged_prompts: Any
+) -> None:
+    model = tiny_model("llama")
+    prompts = ragged_prompts(model, 3)
+    trunk = Trunk.build(model, prompts)
+    value = torch.ones(2, model.d_model)
+    twice = Edit(layer=1, positions=(-1, "last"), operation="replace", value=value)
+    with pytest.raises(PositionError, match=r"-1, last are one token of prompt 0.*name each token"):
+        trunk.run([[twice]])
+    with torch.no_grad():  # what is added twice is added twice
+        once = Edit(layer=1, value=2 * value[0])
+        both = trunk.run([[replace(twice, operation="add")], [once]])
+    torch.testing.assert_close(both[:, 0], both[:, 1])

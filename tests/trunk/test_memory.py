@@ -14,7 +14,14 @@ from hypothesis import strategies as st
 
 from taskvectors.errors import MemoryBudgetError
 from taskvectors.trunk import Shape, Trunk, memory, prompts_that_fit, resolve_budget, shape_of
-from taskvectors.trunk.memory import readable, trunk_bytes, work_bytes
+from taskvectors.trunk.memory import (
+    Kept,
+    logits_that_fit,
+    plan_training,
+    readable,
+    trunk_bytes,
+    work_bytes,
+)
 
 CPU = torch.device("cpu")
 
@@ -95,6 +102,58 @@ def test_a_prompt_that_does_not_fit_is_an_error_whose_advice_is_enough(
     assert ("fewer branches at once than 6" in said) == (n_branches == 6)
     advised = said.split("Grant --memory ")[1].split(maxsplit=1)[0]
     assert prompts_that_fit(model, shape, resolve_budget(advised, CPU)) == 1
+
+
+def test_what_is_held_meanwhile_leaves_less_room(tiny_model: Any) -> None:
+    model = tiny_model("llama")
+    shape = Shape(prefix=20, suffix=3, n_branches=2)
+    each = trunk_bytes(model, shape) + work_bytes(model, shape)
+    assert prompts_that_fit(model, shape, 5 * each, held=2 * each) == 3
+    with pytest.raises(MemoryBudgetError) as caught:
+        prompts_that_fit(model, shape, 2 * each, held=2 * each)
+    advised = str(caught.value).split("Grant --memory ")[1].split(maxsplit=1)[0]
+    assert prompts_that_fit(model, shape, resolve_budget(advised, CPU), held=2 * each) == 1
+
+
+# --- learning
+
+
+def kept(n: int, **about: Any) -> Kept:
+    return Kept(shape=Shape(prefix=20, suffix=3, n_branches=4, **about), n_prompts=n)
+
+
+def test_learning_holds_both_trunks_beside_a_step_and_checks_in_pieces(tiny_model: Any) -> None:
+    model = tiny_model("llama")
+    train, validation = kept(12, is_training=True), kept(6)
+    trunks = sum(k.n_prompts * trunk_bytes(model, k.shape) for k in (train, validation))
+    step, check = 5 * work_bytes(model, train.shape), work_bytes(model, validation.shape)
+    assert step > check
+    plan = plan_training(model, train, validation, batch_size=5, budget=trunks + step)
+    assert plan.rows_per_check == step // check
+    plain = work_bytes(model, replace(validation.shape, n_branches=0))
+    assert plan.rows_per_pass == step // plain
+    with pytest.raises(MemoryBudgetError) as caught:
+        plan_training(model, train, validation, batch_size=5, budget=trunks + step - 1)
+    advised = resolve_budget(str(caught.value).split("grant --memory ")[1].split()[0], CPU)
+    assert plan_training(model, train, validation, batch_size=5, budget=advised)
+
+
+def test_a_larger_validation_split_needs_more_to_learn(tiny_model: Any) -> None:
+    model = tiny_model("llama")
+    train, few, many = kept(12, is_training=True), kept(6), kept(500)
+    trunks = sum(k.n_prompts * trunk_bytes(model, k.shape) for k in (train, few))
+    budget = trunks + 12 * work_bytes(model, train.shape)
+    plan_training(model, train, few, batch_size=12, budget=budget)
+    with pytest.raises(MemoryBudgetError, match="that of 500 validation prompts"):
+        plan_training(model, train, many, batch_size=12, budget=budget)
+
+
+def test_logits_are_counted_whole_and_worked_on_in_pieces(tiny_model: Any) -> None:
+    model = tiny_model("llama")
+    held, each = 4 * model.d_vocab * 10, 20 * model.d_vocab
+    assert logits_that_fit(model, 10, held + 3 * each) == 3
+    with pytest.raises(MemoryBudgetError, match=f"logits of 10 prompts over {model.d_vocab}"):
+        logits_that_fit(model, 10, held + each - 1)
 
 
 # --- budgets as they are written

@@ -15,6 +15,7 @@ from taskvectors._version import __version__
 from taskvectors.cli.parsing import Verb, parse
 from taskvectors.cli.progress import logging_to_stderr, one_line
 from taskvectors.cli.results import Result, print_result
+from taskvectors.cli.typed import typed
 from taskvectors.errors import TaskVectorsError
 
 DONE, BUG, USER_ERROR, INTERRUPTED = 0, 1, 2, 130
@@ -40,7 +41,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return USER_ERROR
     if verb is None:  # help was asked for, and printed
         return DONE
-    found = _run(verb)
+    with typed(words):
+        found = _run(verb)
     if isinstance(found, int):
         return found
     return _print(found, as_json=verb.output.json)

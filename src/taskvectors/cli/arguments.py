@@ -28,6 +28,11 @@ _FLAGS = {
     "strengths": "strengths",
     "kind": "methods",
     "learning_rates": "learning_rate",
+    "n_layers": "layers",
+    "d_model": "width",
+    "n_heads": "heads",
+    "tvp_from": "icl_steps",
+    "n_trials": "trials",
 }
 """Fields of configs whose flag has another name."""
 
@@ -234,6 +239,15 @@ class TrainingChoice:
         if given.get("patience") == "never":
             given["patience"] = None
         return given
+
+
+def method_config(name: str, sites: SiteChoice, strengths: tuple[float, ...]) -> Any:
+    """The config of a method without training flags, from the flags that mean something to it."""
+    from taskvectors.methods import METHODS
+
+    kind = METHODS[name].config
+    given = sites.config() | ({"strengths": strengths} if strengths else {})
+    return checked(kind, **{key: given[key] for key in kind.model_fields if key in given})
 
 
 def checked(kind: Callable[..., Config], **values: Any) -> Config:

@@ -13,17 +13,24 @@ from taskvectors.cli.arguments import (
     TrainingChoice,
     checked,
     default,
+    method_config,
 )
 from taskvectors.cli.comparison import shown_comparison
 from taskvectors.cli.folders import folder_for
 from taskvectors.cli.progress import teller
 from taskvectors.cli.results import Result
+from taskvectors.cli.typed import command_line
 from taskvectors.errors import TaskVectorsError
 
 MethodName = Literal[
     "zero-shot",
     "icl",
     "vanilla",
+    "hendel",
+    "function-vector",
+    "function-vector-attribution",
+    "learned-heads",
+    "multi-head",
     "learned",
     "loreft",
     "lobireft",
@@ -33,9 +40,6 @@ MethodName = Literal[
     "ia3",
     "bitfit",
 ]
-_WITHOUT_VECTOR = frozenset(
-    {"zero-shot", "icl", "loreft", "prompt-tuning", "prefix-tuning", "lora", "ia3", "bitfit"}
-)
 ControlName = Literal[
     "majority",
     "random",
@@ -74,7 +78,7 @@ class Compare:
         tuple[float, ...],
         arg(aliases=["--strength"], help_behavior_hint="(default: those of the method)"),
     ] = ()
-    """Factors that vanilla tries."""
+    """Factors that extracted vectors are tried with."""
     test_dtype: Literal["same", "float32"] = "same"
     """Type to score the test split in; figures that are published are in float32."""
     out: Annotated[str, default("a new folder among the user's data")] = ""
@@ -115,11 +119,15 @@ class Compare:
         folder = folder_for(self.out, "runs", "compare", self.task.task, self.model.model)
         say = teller()
         say(f"The run is in {folder}; with --out and that folder it goes on if it is cut off")
-        found = compare(config, folder, say=say)
+        found = compare(config, folder, say=say, command=command_line())
+        if not self.no_report:
+            say("Writing the report, a few seconds")
         return shown_comparison(found, with_report=not self.no_report)
 
     def _controls(self) -> tuple[ControlName, ...]:
-        has_vector = not _WITHOUT_VECTOR.issuperset(self.methods)
+        from taskvectors.methods import METHODS
+
+        has_vector = any(METHODS[name].gives_vector for name in self.methods)
         return ("majority", "random") if has_vector else ("majority",)
 
     def _config(self, name: MethodName) -> Any:
@@ -128,13 +136,10 @@ class Compare:
         from taskvectors.methods.training import Placed
 
         kind: Any = METHODS[name].config
-        if issubclass(kind, AdapterConfig):
-            return self.training.adapter(kind)
         if name == "learned":
             return self.training.learned(self.sites)
         if issubclass(kind, Placed):
             return self.training.edited(kind, self.sites)
-        if name == "vanilla":
-            about = {"strengths": self.strengths} if self.strengths else {}
-            return checked(kind, **self.sites.config(), **about)
-        return kind()
+        if issubclass(kind, AdapterConfig):
+            return self.training.adapter(kind)
+        return method_config(name, self.sites, self.strengths)

@@ -8,6 +8,7 @@ from taskvectors.cli.comparison import shown_comparison
 from taskvectors.cli.folders import folder_for
 from taskvectors.cli.progress import teller
 from taskvectors.cli.results import Result
+from taskvectors.cli.typed import command_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +52,6 @@ class Demo:
             f"demonstrations, and one learned at each layer in at most {self.steps} steps"
         )
         say(f"The run is in {folder}; with --out and that folder it goes on if it is cut off")
-        found = compare(config, folder, say=say)
-        say("Writing the report")
+        found = compare(config, folder, say=say, command=command_line())
+        say("Writing the report, a few seconds")
         return shown_comparison(found, with_report=True)

@@ -8,20 +8,37 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import arg
 
 from taskvectors.cli.arguments import ModelChoice, Output, TaskChoice, default
+from taskvectors.cli.progress import teller
 from taskvectors.cli.results import Result, Table
+from taskvectors.cli.train import evaluate_learner
+from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
+    from taskvectors.methods import Workbench
+    from taskvectors.tasks import Task
     from taskvectors.vectors import TaskVector
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Evaluate:
-    """Measure a saved vector on a task, beside the same prompts without it."""
+class VectorTask(TaskChoice):
+    """What a vector is measured on."""
 
-    vector: str
-    """Folder of the vector."""
+    task: Annotated[str, default("none")] = ""
+    """A built-in task (`taskvectors tasks`), a file of input/output pairs, or hub:OWNER/NAME."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluate:
+    """Measure a saved vector on a task, or a learner, beside the same prompts without it."""
+
+    vector: Annotated[str, default("none")] = ""
+    """Folder of the vector; then --task has to be given."""
+    learner: Annotated[str, default("none")] = ""
+    """Folder of a learner that `taskvectors train` made, to measure it on its own task."""
+    trials: int = 1280
+    """Questions to measure a learner on."""
     split: Literal["train", "validation", "test"] = "test"
     """The pairs to measure on."""
     strengths: Annotated[tuple[float, ...], arg(aliases=["--strength"])] = (1.0,)
@@ -32,12 +49,18 @@ class Evaluate:
     """Measure what each strength does to unrelated text, too."""
     seed: Annotated[int | None, default("the vector's")] = None
     """Seed of split and demonstrations."""
-    task: TaskChoice
+    task: VectorTask
     model: ModelChoice
     output: Output
 
     def run(self) -> Result:
         """Measure it."""
+        if self.learner:
+            return evaluate_learner(
+                self.learner, trials=self.trials, seed=self.seed or 0, say=teller()
+            )
+        if not (self.vector and self.task.task):
+            raise TaskVectorsError("give --vector and --task, or --learner")
         loading = self.model.config()
         from taskvectors.evaluate import dose_response
         from taskvectors.methods import Workbench
@@ -47,13 +70,6 @@ class Evaluate:
         own_seed = vector.origin.seed or 0
         seed = own_seed if self.seed is None else self.seed
         task = self.task.load(seed)
-        if seed != own_seed and task.name == vector.origin.task:
-            logger.warning(
-                "the vector was made with seed %d: under seed %d it may have seen the %s pairs",
-                own_seed,
-                seed,
-                self.split,
-            )
         model = loading.load()
         bench = Workbench(
             model=model,
@@ -72,7 +88,8 @@ class Evaluate:
             labels=bench.labels,
             memory=bench.memory,
         )
-        effects = self._side_effects(model, vector) if self.side_effects else {}
+        self._check_splits(vector, task, seed)
+        effects = self._side_effects(bench, vector) if self.side_effects else {}
         rows = [
             _row(vector, strength, self.shots) | asdict(measures) | effects.get(strength, {})
             for strength, measures in found
@@ -90,11 +107,39 @@ class Evaluate:
         }
         return Result(data=data, shown=[_table(rows)])
 
-    def _side_effects(self, model: Any, vector: "TaskVector") -> dict[float, dict[str, Any]]:
+    def _check_splits(self, vector: "TaskVector", task: "Task", seed: int) -> None:
+        """Warn where the pairs may not be new to the vector, or are shown in another form."""
+        origin = vector.origin
+        if task.name != origin.task:
+            return
+        sizes = {name: len(getattr(task, name)) for name in origin.split_sizes}
+        differences = []
+        if seed != (origin.seed or 0):
+            differences.append(f"seed {origin.seed or 0}, not {seed}")
+        if sizes != origin.split_sizes:
+            sizes_of = [", ".join(map(str, of.values())) for of in (origin.split_sizes, sizes)]
+            differences.append(f"splits of {sizes_of[0]} pairs, not {sizes_of[1]}")
+        if differences:
+            logger.warning(
+                "the vector was made with %s: it may have seen the %s pairs",
+                " and ".join(differences),
+                self.split,
+            )
+        if origin.chat is not None and origin.chat != self.task.chat:
+            logger.warning(
+                "the vector was made %s --chat, and is measured %s",
+                *(("with", "without it") if origin.chat else ("without", "with it")),
+            )
+
+    def _side_effects(
+        self, bench: "Workbench", vector: "TaskVector"
+    ) -> dict[float, dict[str, Any]]:
         from taskvectors.evaluate import side_effects
 
         return {
-            strength: asdict(side_effects(model, vector, strength=strength))
+            strength: asdict(
+                side_effects(bench.model, vector, strength=strength, memory=bench.memory)
+            )
             for strength in self.strengths
             if strength != 0
         }

@@ -5,20 +5,32 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import arg
 
-from taskvectors.cli.arguments import ModelChoice, Output, SiteChoice, TaskChoice, checked, default
+from taskvectors.cli.arguments import (
+    ModelChoice,
+    Output,
+    SiteChoice,
+    TaskChoice,
+    default,
+    method_config,
+)
 from taskvectors.cli.results import Result
 from taskvectors.cli.vectors import make_vector
+from taskvectors.errors import TaskVectorsError
+
+ExtractionName = Literal[
+    "vanilla", "hendel", "function-vector", "function-vector-attribution", "learned-heads"
+]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Extract:
-    """Read one vector off the model's states, without gradients, and save it.
+    """Make one vector by a method of the registry, and save it; see `learn` for trained ones.
 
     Layer and strength are the best on the validation split; a strength is multiplied in.
     """
 
-    method: Literal["vanilla"] = "vanilla"
-    """How it is read; see `taskvectors methods`."""
+    method: ExtractionName = "vanilla"
+    """How it is made; see `taskvectors methods`."""
     shots: int = 8
     """Demonstrations in the prompts that it is read from."""
     strengths: Annotated[
@@ -49,5 +61,8 @@ class Extract:
     def _config(self) -> Any:
         from taskvectors.methods import METHODS
 
-        about = {"strengths": self.strengths} if self.strengths else {}
-        return checked(METHODS[self.method].config, **self.sites.config(), **about)
+        fields = METHODS[self.method].config.model_fields
+        for flag, given in (("layers", self.sites.layers), ("strengths", self.strengths)):
+            if given and flag not in fields:
+                raise TaskVectorsError(f"--{flag}: {self.method} leaves no choice of {flag}")
+        return method_config(self.method, self.sites, self.strengths)

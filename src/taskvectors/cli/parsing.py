@@ -10,6 +10,7 @@ from taskvectors.cli.arguments import Output
 from taskvectors.cli.compare import Compare
 from taskvectors.cli.demo import Demo
 from taskvectors.cli.evaluate import Evaluate
+from taskvectors.cli.explain import Explain
 from taskvectors.cli.extract import Extract
 from taskvectors.cli.families import Families
 from taskvectors.cli.generate import Generate
@@ -18,11 +19,13 @@ from taskvectors.cli.methods import Methods
 from taskvectors.cli.report import Report
 from taskvectors.cli.results import Result
 from taskvectors.cli.tasks import Tasks
+from taskvectors.cli.train import Train
 from taskvectors.errors import TaskVectorsError
 
 PROGRAM = "taskvectors"
 DESCRIPTION = (
-    "Task vectors of transformer language models: learn, extract, inject and measure them. "
+    "Task vectors of transformer language models: learn, extract, inject, measure and explain "
+    "them. "
     "Begin with `taskvectors demo`."
 )
 
@@ -36,6 +39,8 @@ VERBS: dict[str, Callable[..., Any]] = {
     "extract": Extract,
     "evaluate": Evaluate,
     "generate": Generate,
+    "explain": Explain,
+    "train": Train,
     "report": Report,
 }
 

@@ -53,6 +53,7 @@ def make_vector(
         seed=seed,
         memory=model.budget(loaded),
         chat=task.chat,
+        say=say,
     )
     say(f"{name} on {len(pairs.train)} training pairs of {pairs.name}")
     started = time.perf_counter()

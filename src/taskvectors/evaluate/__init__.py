@@ -4,7 +4,12 @@ from taskvectors.evaluate.measures import Measures, label_starts, label_tokens, 
 from taskvectors.evaluate.measuring import dose_response, evaluate
 from taskvectors.evaluate.scoring import Labels, Scores, score, score_whole
 from taskvectors.evaluate.side_effects import SideEffects, side_effects
-from taskvectors.evaluate.statistics import Difference, paired_difference, wilson_interval
+from taskvectors.evaluate.statistics import (
+    Difference,
+    paired_difference,
+    pooled_interval,
+    wilson_interval,
+)
 
 __all__ = [
     "Difference",
@@ -18,6 +23,7 @@ __all__ = [
     "label_tokens",
     "measure",
     "paired_difference",
+    "pooled_interval",
     "score",
     "score_whole",
     "side_effects",

@@ -10,10 +10,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from taskvectors.evaluate.scoring import positions_of
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt
 from taskvectors.tasks import Example
-from taskvectors.trunk import Trunk
+from taskvectors.trunk import (
+    Branch,
+    Trunk,
+    logits_that_fit,
+    prompts_that_fit,
+    resolve_budget,
+    shape_of,
+)
 from taskvectors.vectors import TaskVector
 
 PASSAGES: tuple[str, ...] = (
@@ -62,6 +70,7 @@ def side_effects(
     *,
     strength: float = 1.0,
     passages: Sequence[str] = PASSAGES,
+    memory: int | None = None,
 ) -> SideEffects:
     """KL divergence and perplexity on unrelated text.
 
@@ -70,33 +79,68 @@ def side_effects(
         vector: The vector.
         strength: Its factor.
         passages: Texts of at least four tokens.
+        memory: Budget in bytes; a share of what is free by default.
 
     Raises:
         VectorMismatchError: The vector was made for another model.
+        MemoryBudgetError: Not even one passage fits the budget.
     """
     vector.check_model(model)
     prompts = [_halved(model, passage) for passage in passages]
-    edits = vector.edits(strength)
-    positions = tuple(dict.fromkeys(p for edit in edits for p in edit.positions))
-    trunk = Trunk.build(model, prompts, positions=positions)
-    batch = trunk.batch()
-    with torch.no_grad():
-        read = trunk.answer_states(trunk.run([(), edits], batch), batch)
-        divergences, losses = [], []
-        for row, target in zip(read, batch.targets.tolist(), strict=True):
-            # a row at a time: all logits of a large vocabulary at once would not be small
-            plain, edited = model.logits(row).float().log_softmax(dim=-1)
-            divergences.append(_kl(plain, edited))
-            losses.append((-float(plain[target]), -float(edited[target])))
-    starts = [i for i, slot in enumerate(batch.read_slots.tolist()) if slot == 0]
-    before, after = torch.tensor(losses).mean(dim=0).exp().tolist()
+    branches: list[Branch] = [(), vector.edits(strength)]
+    positions = positions_of(branches)
+    budget = resolve_budget(memory, model.device)
+    logits_that_fit(model, 0, budget)
+    step = prompts_that_fit(model, shape_of(prompts, positions, n_branches=2), budget)
+    found = [
+        token
+        for start in range(0, len(prompts), step)
+        for token in _compared(
+            Trunk.build(model, prompts[start : start + step], positions=positions), branches
+        )
+    ]
+    firsts = [token.kl for token in found if token.is_first]
+    losses = torch.tensor([(token.loss_plain, token.loss) for token in found])
+    before, after = losses.mean(dim=0).exp().tolist()
     return SideEffects(
-        kl=sum(divergences) / len(divergences),
-        kl_first=sum(divergences[i] for i in starts) / len(starts),
+        kl=sum(token.kl for token in found) / len(found),
+        kl_first=sum(firsts) / len(firsts),
         perplexity_plain=before,
         perplexity=after,
-        n_tokens=len(losses),
+        n_tokens=len(found),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Token:
+    """One token of a second half, without the vector and with it."""
+
+    kl: float
+    loss_plain: float
+    loss: float
+    is_first: bool
+
+
+def _compared(trunk: Trunk, branches: Sequence[Branch]) -> list[_Token]:
+    """What the plain run and the edited one say, token by token."""
+    batch = trunk.batch()
+    found = []
+    with torch.no_grad():
+        read = trunk.answer_states(trunk.run(branches, batch), batch)
+        about = zip(read, batch.targets.tolist(), batch.read_slots.tolist(), strict=True)
+        for row, target, slot in about:
+            # a row at a time: all logits of a large vocabulary at once would not be small
+            plain, edited = trunk.model.logits(row).float().log_softmax(dim=-1)
+            losses = -float(plain[target]), -float(edited[target])
+            found.append(
+                _Token(
+                    kl=_kl(plain, edited),
+                    loss_plain=losses[0],
+                    loss=losses[1],
+                    is_first=slot == 0,
+                )
+            )
+    return found
 
 
 def _halved(model: LanguageModel, passage: str) -> Prompt:

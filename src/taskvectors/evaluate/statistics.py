@@ -85,6 +85,33 @@ def paired_difference(
     return Difference(mean=mean, low=low, high=high)
 
 
+def pooled_interval(hits: Sequence[Bool[Tensor, " _"]]) -> tuple[float, float]:
+    """95 % interval of an accuracy over several seeds.
+
+    A bootstrap in two stages, as in `paired_difference`: test splits of different seeds share
+    prompts, so they are not one large sample. Where all answers are right, or all wrong, there is
+    nothing to draw differently and the bootstrap would say that nothing is uncertain; the interval
+    is then Wilson's for the smallest of the splits alone, as if the other seeds added nothing.
+
+    Args:
+        hits: Per seed, whether each prompt is answered rightly.
+
+    Raises:
+        ValueError: There is no seed, or one without prompts.
+
+    Example:
+        >>> all_right = [torch.ones(40, dtype=torch.bool)] * 5
+        >>> [round(x, 3) for x in pooled_interval(all_right)]
+        [0.912, 1.0]
+    """
+    n_right, n = sum(int(hit.sum()) for hit in hits), sum(len(hit) for hit in hits)
+    if n_right in (0, n):
+        smallest = min((len(hit) for hit in hits), default=0)
+        return wilson_interval(smallest if n_right else 0, smallest)
+    spread = paired_difference(hits, [torch.zeros_like(hit) for hit in hits])
+    return max(0.0, spread.low), min(1.0, spread.high)
+
+
 def _resampled_means(values: Tensor, n_draws: int, generator: torch.Generator) -> Tensor:
     index = torch.randint(len(values), (n_draws, len(values)), generator=generator)
     return values[index].mean(dim=1)

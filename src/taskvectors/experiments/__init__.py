@@ -1,6 +1,15 @@
-"""What is run: a comparison of methods on one task, and its folder on disk."""
+"""What is run: methods on one task, analyses of one vector, and their folders on disk."""
 
 from taskvectors.experiments.compare import Comparison, compare
 from taskvectors.experiments.config import CompareConfig, ModelConfig
+from taskvectors.experiments.explain import ExplainConfig, Explanation, explain
 
-__all__ = ["CompareConfig", "Comparison", "ModelConfig", "compare"]
+__all__ = [
+    "CompareConfig",
+    "Comparison",
+    "ExplainConfig",
+    "Explanation",
+    "ModelConfig",
+    "compare",
+    "explain",
+]

@@ -27,6 +27,7 @@ from taskvectors.experiments.store import RunFolder
 from taskvectors.methods import METHODS, Candidate, Learned, Workbench
 from taskvectors.methods.choosing import choose, score_candidates
 from taskvectors.methods.controls import CONTROLS, replace_task
+from taskvectors.methods.pace import Pace, n_tokens
 from taskvectors.methods.workbench import layer_name
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import shared_first_tokens
@@ -34,6 +35,11 @@ from taskvectors.tasks import Task, load_task
 from taskvectors.trunk import resolve_budget
 
 logger = logging.getLogger(__name__)
+
+_BASELINES = ("zero-shot", "icl")
+"""Methods that only run prompts."""
+_TRAINED = ("other-task", "shuffled-labels", "learned-from-shots")
+"""Controls that train a vector."""
 
 Say = Callable[[str], None]
 
@@ -59,13 +65,20 @@ class Comparison:
         return {name: self.summary[name] for name in kept} | {"rows": self.rows}
 
 
-def compare(config: CompareConfig, folder: Path, *, say: Say = logger.info) -> Comparison:
+def compare(
+    config: CompareConfig,
+    folder: Path,
+    *,
+    say: Say = logger.info,
+    command: Sequence[str] = (),
+) -> Comparison:
     """Run a comparison, or go on with one that was cut off.
 
     Args:
         config: What to compare.
         folder: The run's folder; a folder of the same run goes on where it stopped.
-        say: Told in a sentence what is being done.
+        say: Told in a sentence what is to be done, before it is done, and what it gave.
+        command: The command line that asked for it, where there is one.
 
     Raises:
         TaskVectorsError: The model or the task cannot be loaded.
@@ -73,7 +86,10 @@ def compare(config: CompareConfig, folder: Path, *, say: Say = logger.info) -> C
     started = time.perf_counter()
     store = RunFolder(folder)
     store.open(config.model_dump(mode="json"))
-    say(f"Loading the model {config.model.source!r}")
+    say(
+        f"Loading the model {config.model.source!r}: some seconds, and a minute more where it has "
+        "to be converted"
+    )
     model = config.model.load()
     test_model = None
     if config.test_dtype == "float32" and model.dtype != torch.float32:
@@ -82,6 +98,7 @@ def compare(config: CompareConfig, folder: Path, *, say: Say = logger.info) -> C
     metrics: list[Mapping[str, Any]] = []
     shown: list[Mapping[str, Any]] = []
     summary: dict[str, Any] = {}
+    pace = Pace()
     for seed in config.seeds:
         task = load_task(
             config.task,
@@ -99,16 +116,19 @@ def compare(config: CompareConfig, folder: Path, *, say: Say = logger.info) -> C
             memory=None if config.memory is None else resolve_budget(config.memory, model.device),
             chat=config.chat,
             test_model=test_model,
+            say=say,
         )
         if not summary:
-            summary = describe(config, model, task, bench)
-        one = _Seed(bench=bench, config=config, store=store, say=say)
+            summary = describe(config, model, task, bench) | {"command": list(command)}
+        one = _Seed(bench=bench, config=config, store=store, pace=pace, say=say)
         rows += one.run()
         metrics += one.metrics
         store.write_results(with_differences(rows))
         store.write_lines("metrics.jsonl", metrics)
         if not shown and config.n_shown:
-            say(f"Writing answers to {config.n_shown} test items")
+            say(
+                f"Writing answers to {config.n_shown} test items by each method, a few seconds each"
+            )
             shown = one.shown()
             store.write_lines("examples.jsonl", shown)
     table = with_differences(rows)
@@ -136,7 +156,6 @@ def describe(
         )
     return {
         "asked": config.model_dump(mode="json"),
-        "command": "compare",
         "model": model.source,
         "revision": model.revision,
         "family": model.family.model_type,
@@ -183,6 +202,7 @@ class _Seed:
     bench: Workbench
     config: CompareConfig
     store: RunFolder
+    pace: Pace
     say: Say
 
     def __post_init__(self) -> None:
@@ -200,12 +220,14 @@ class _Seed:
             if self.config.configurations == "paper":
                 rows += self._placed(key, config)
             else:
-                rows += self._cell(key, partial(self._method, config), config.kind)
+                plan = partial(self._plan, config)
+                rows += self._cell(key, partial(self._method, config), config.kind, plan)
             if self.config.by_examples and config.kind != "zero-shot":
                 rows += self._by_examples(key, config)
         for name in self.config.controls:
             key = f"seed{self.bench.seed}-control-{name}"
-            rows += self._cell(key, partial(self._control, name), name, is_control=True)
+            plan = partial(self._plan_of_control, name)
+            rows += self._cell(key, partial(self._control, name), name, plan, is_control=True)
         return with_one_selected(rows)
 
     def _placed(self, key: str, config: Any) -> list[Row]:
@@ -213,7 +235,8 @@ class _Seed:
         if {"layers", "positions"} <= set(type(config).model_fields):
             rows: list[Row] = []
         else:
-            rows = self._cell(key, partial(self._method, config), config.kind)
+            plan = partial(self._plan, config)
+            rows = self._cell(key, partial(self._method, config), config.kind, plan)
         if config.kind in ("zero-shot", "icl"):
             return rows
         for number, preset in enumerate(self.presets):
@@ -221,7 +244,9 @@ class _Seed:
                 work = partial(self._method, config, preset)
             else:
                 work = partial(_without_meaning, config, preset)
-            rows += self._cell(f"{key}-preset{number}", work, config.kind, preset=preset.name)
+            plan = partial(self._plan_of_preset, preset.name)
+            key_of = f"{key}-preset{number}"
+            rows += self._cell(key_of, work, config.kind, plan, preset=preset.name)
         return rows
 
     def _by_examples(self, key: str, config: Any) -> list[Row]:
@@ -230,7 +255,8 @@ class _Seed:
         for n in doublings(len(self.bench.task.train)):
             work = partial(self._on_some, config, n)
             name = f"{n} training pairs"
-            rows += self._cell(f"{key}-examples{n}", work, config.kind, preset=name)
+            plan = partial(self._plan_of_preset, name)
+            rows += self._cell(f"{key}-examples{n}", work, config.kind, plan, preset=name)
         return rows
 
     def _on_some(self, config: Any, n: int) -> _Cell:
@@ -251,6 +277,7 @@ class _Seed:
         key: str,
         work: Callable[[], _Cell],
         method: str,
+        plan: Callable[[], str],
         *,
         is_control: bool = False,
         preset: str | None = None,
@@ -264,6 +291,7 @@ class _Seed:
             return rows
         started = time.perf_counter()
         try:
+            self.say(f"{method}: {plan()}")
             cell = work()
         except TaskVectorsError as error:
             logger.warning("%s could not be run: %s", method, error)
@@ -273,6 +301,9 @@ class _Seed:
         if cell.chosen is not None and cell.chosen.adapter is not None:
             cell.chosen.adapter.save(self.bench.model, self.store.path / "adapters" / key)
         self._keep(cell)
+        for row in cell.rows:
+            if not row.layers and row.seconds and row.forward_tokens:
+                self.pace.saw(row.forward_tokens, row.seconds)
         best = next(row for row in cell.rows if row.selected or row.preset_selected)
         where = f" at layer {best.layers[0]}" if len(best.layers) == 1 else ""
         self.say(
@@ -281,6 +312,43 @@ class _Seed:
             f"({time.perf_counter() - started:.0f} s)"
         )
         return cell.rows
+
+    def _plan(self, config: Any) -> str:
+        """What a method is about to do, and for how long."""
+        bench = self.bench
+        test, validation = bench.prompts("test"), bench.prompts("validation")
+        if isinstance(config, Learned):
+            return (
+                f"trained in at most {config.training.steps} steps of "
+                f"{config.training.batch_size} prompts, then {len(validation)} validation and "
+                f"{len(test)} test prompts; the time is told when a few steps have shown it"
+            )
+        shots = bench.shots if config.kind == "icl" else 0
+        tokens = n_tokens(bench.prompts("validation", shots)) + n_tokens(
+            bench.prompts("test", shots)
+        )
+        what = f"{len(validation)} validation and {len(test)} test prompts with {shots} shots"
+        if config.kind not in _BASELINES:
+            # with demonstrations and without; a demonstration is as long as a query
+            tokens += (bench.shots + 2) * n_tokens(bench.prompts("train"))
+            what = (
+                f"states of up to {len(bench.task.train)} training prompts, then all its "
+                f"candidates on {len(validation)} validation prompts and the layers on "
+                f"{len(test)} test prompts"
+            )
+        # the first run of all shows the pace of the others
+        return f"{what}, {self.pace.of(tokens) or 'a few seconds to a minute'}"
+
+    def _plan_of_preset(self, name: str) -> str:
+        """What a method is about to do besides."""
+        return f"{name}, on {len(self.bench.task.test)} test prompts"
+
+    def _plan_of_control(self, name: str) -> str:
+        """What a control is about to do, and for how long."""
+        expected = self.pace.of(n_tokens(self.bench.prompts("test")))
+        made = "trained as the vector was, then scored" if name in _TRAINED else "scored"
+        takes = f", {expected}" if expected else ""
+        return f"a control, {made} on {len(self.bench.task.test)} test prompts{takes}"
 
     def _keep(self, cell: _Cell) -> None:
         """Remember what was logged, and what was chosen, for controls and examples."""

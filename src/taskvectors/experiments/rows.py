@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 
-from taskvectors.evaluate import Scores, measure, paired_difference
+from taskvectors.evaluate import Scores, measure, paired_difference, pooled_interval
 from taskvectors.methods import Candidate, Workbench
 from taskvectors.methods.workbench import layer_name
 
@@ -104,6 +104,7 @@ def row_of(
         peak_bytes=cost.peak_bytes,
         forward_tokens=cost.forward_tokens + test.forward_tokens,
         converged=candidate.converged,
+        note=candidate.note or None,
         correct="".join("1" if hit else "0" for hit in test.is_correct[0].tolist()),
         **about,
     )
@@ -189,13 +190,9 @@ def _compared(row: Row, ours: list[Row], icl: list[Row]) -> Row:
 
 
 def _pooled(chosen: list[Row], icl: list[Row], preset: str | None) -> Row:
-    """One row for several seeds; its interval is a bootstrap over seeds and over prompts.
-
-    Test splits of different seeds share prompts, so they are not one large sample.
-    """
+    """One row for several seeds; its interval is `pooled_interval`'s."""
     n_prompts = sum(len(row.correct) for row in chosen)
-    hits = [_hits(row) for row in chosen]
-    spread = paired_difference(hits, [torch.zeros_like(hit) for hit in hits])
+    ci_low, ci_high = pooled_interval([_hits(row) for row in chosen])
 
     def mean(name: str) -> float | None:
         values = [getattr(row, name) for row in chosen]
@@ -217,8 +214,8 @@ def _pooled(chosen: list[Row], icl: list[Row], preset: str | None) -> Row:
         layers=list(dict.fromkeys(layer for row in chosen for layer in row.layers)),
         seed=None,
         n=n_prompts,
-        ci_low=max(0.0, spread.low),
-        ci_high=min(1.0, spread.high),
+        ci_low=ci_low,
+        ci_high=ci_high,
         strength=chosen[0].strength if len({row.strength for row in chosen}) == 1 else None,
         correct="",
         **averaged,

@@ -10,12 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from taskvectors.errors import DataError
+from taskvectors.errors import DataError, require_package
 from taskvectors.experiments.rows import Row, to_table
 from taskvectors.methods import Candidate
 from taskvectors.vectors import TaskVector
 
-_KEPT = ("method", "shots", "strength", "configuration")
+_KEPT = ("method", "shots", "strength", "configuration", "note")
 """What a candidate is, beside its vector."""
 
 
@@ -30,7 +30,9 @@ class RunFolder:
 
         Raises:
             DataError: The folder holds a run that was asked for differently, or something else.
+            TaskVectorsError: pyarrow, which writes the results, is not installed.
         """
+        require_package("pyarrow", "demo", "keeping the results of a run")
         config = self.path / "config.json"
         if not config.exists():
             if self.path.exists() and any(self.path.iterdir()):

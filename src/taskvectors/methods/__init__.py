@@ -20,8 +20,16 @@ from taskvectors.methods.adapters import (
 )
 from taskvectors.methods.api import extract, learn
 from taskvectors.methods.candidate import Candidate, Cost
+from taskvectors.methods.function_vector import FunctionVector, function_vector
+from taskvectors.methods.function_vector_attribution import (
+    FunctionVectorAttribution,
+    function_vector_attribution,
+)
+from taskvectors.methods.hendel import Hendel, hendel
 from taskvectors.methods.icl import InContext, icl
 from taskvectors.methods.learned import Learned, learned, named_recipe
+from taskvectors.methods.learned_heads import LearnedHeads, learned_heads
+from taskvectors.methods.multi_head import MultiHead, multi_head
 from taskvectors.methods.recipe import Recipe
 from taskvectors.methods.reft import LobiReFT, LoReFT, lobireft, loreft
 from taskvectors.methods.vanilla import Vanilla, vanilla
@@ -37,23 +45,61 @@ class Method:
     find: Callable[[Workbench, Any], list[Candidate]]
     summary: str
     source: str
+    gives_vector: bool = True
+    """Whether what it finds is a task vector, which can be saved and injected."""
 
 
 METHODS: dict[str, Method] = {
     "zero-shot": Method(
-        config=ZeroShot, find=zero_shot, summary="the query alone, no vector", source="baseline"
+        config=ZeroShot,
+        find=zero_shot,
+        summary="the query alone, no vector",
+        source="baseline",
+        gives_vector=False,
     ),
     "icl": Method(
         config=InContext,
         find=icl,
         summary="demonstrations in the prompt, no vector",
         source="Brown et al. 2020, arXiv 2005.14165",
+        gives_vector=False,
     ),
     "vanilla": Method(
         config=Vanilla,
         find=vanilla,
         summary="mean difference of last-token states with and without demonstrations, added",
         source="Yang et al. 2026, arXiv 2509.24169; after Hendel et al. 2023, arXiv 2310.15916",
+    ),
+    "hendel": Method(
+        config=Hendel,
+        find=hendel,
+        summary="the mean last-token state behind demonstrations, replacing the query's",
+        source="Hendel et al. 2023, arXiv 2310.15916",
+    ),
+    "function-vector": Method(
+        config=FunctionVector,
+        find=function_vector,
+        summary="summed mean results of the heads with the largest indirect effects, added",
+        source="Todd et al. 2024, arXiv 2310.15213",
+    ),
+    "function-vector-attribution": Method(
+        config=FunctionVectorAttribution,
+        find=function_vector_attribution,
+        summary="the same, the heads found by one forward and one backward pass",
+        source="Syed et al. 2023, arXiv 2310.10348; Todd et al. 2024, arXiv 2310.15213",
+    ),
+    "learned-heads": Method(
+        config=LearnedHeads,
+        find=learned_heads,
+        summary="mean results of all heads with one learned weight each, added at every layer",
+        source="Saglam et al. 2025, arXiv 2502.05390",
+    ),
+    "multi-head": Method(
+        config=MultiHead,
+        find=multi_head,
+        summary="mean outputs of heads that a policy gradient chooses, replacing the heads' own",
+        source="Huang et al. 2024, arXiv 2406.15334",
+        gives_vector=False,
     ),
     "learned": Method(
         config=Learned,
@@ -66,6 +112,7 @@ METHODS: dict[str, Method] = {
         find=loreft,
         summary="a low-rank edit of the state at the site, trained, the model frozen",
         source="Wu et al. 2024, arXiv 2404.03592",
+        gives_vector=False,
     ),
     "lobireft": Method(
         config=LobiReFT,
@@ -78,30 +125,35 @@ METHODS: dict[str, Method] = {
         find=adapters,
         summary="trained embeddings before the prompt (peft)",
         source="Lester et al. 2021, arXiv 2104.08691",
+        gives_vector=False,
     ),
     "prefix-tuning": Method(
         config=PrefixTuning,
         find=adapters,
         summary="trained keys and values before those of the prompt, in every block (peft)",
         source="Li and Liang 2021, arXiv 2101.00190",
+        gives_vector=False,
     ),
     "lora": Method(
         config=Lora,
         find=adapters,
         summary="a trained low-rank change of linear maps (peft)",
         source="Hu et al. 2021, arXiv 2106.09685",
+        gives_vector=False,
     ),
     "ia3": Method(
         config=IA3,
         find=adapters,
         summary="trained factors on keys, values and the MLP's activations (peft)",
         source="Liu et al. 2022, arXiv 2205.05638",
+        gives_vector=False,
     ),
     "bitfit": Method(
         config=BitFit,
         find=adapters,
         summary="the model's own biases, trained",
         source="Ben Zaken et al. 2021, arXiv 2106.10199",
+        gives_vector=False,
     ),
 }
 """Methods by the name the command line uses."""
@@ -110,6 +162,11 @@ MethodConfig = Annotated[
     ZeroShot
     | InContext
     | Vanilla
+    | Hendel
+    | FunctionVector
+    | FunctionVectorAttribution
+    | LearnedHeads
+    | MultiHead
     | Learned
     | LoReFT
     | LobiReFT
@@ -128,13 +185,18 @@ __all__ = [
     "BitFit",
     "Candidate",
     "Cost",
+    "FunctionVector",
+    "FunctionVectorAttribution",
+    "Hendel",
     "InContext",
     "Learned",
+    "LearnedHeads",
     "LoReFT",
     "LobiReFT",
     "Lora",
     "Method",
     "MethodConfig",
+    "MultiHead",
     "PrefixTuning",
     "PromptTuning",
     "Recipe",

@@ -14,14 +14,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-import torch
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from taskvectors.errors import MemoryBudgetError, TaskVectorsError
 from taskvectors.methods.candidate import Candidate, Cost
-from taskvectors.methods.descent import Descent, Trainee
+from taskvectors.methods.descent import Descent, Trainee, in_pieces
 from taskvectors.methods.peak import PeakMemory
 from taskvectors.methods.recipe import Recipe
 from taskvectors.methods.workbench import Workbench
@@ -276,12 +275,7 @@ def train_adapter(
     n_checked = _check_budget(bench, prompts, validation, recipe)
     with PeakMemory(model.device) as peak, adapter.on(model) as adapted:
         one = Trainee()
-        run = _Run(
-            passes=WholePasses.of(model, prompts, adapted.forward),
-            recipe=recipe,
-            seed=bench.seed,
-            trainees=[one],
-        )
+        run = _Run(bench, WholePasses.of(model, prompts, adapted.forward), recipe, [one])
         run.adapted = adapted
         run.validation = WholePasses.of(model, validation, adapted.forward)
         run.n_checked = n_checked
@@ -326,21 +320,10 @@ class _Run(Descent[Trainee]):
         del active
         return self.passes.losses(batch)
 
-    def scores(self, active: Sequence[Trainee]) -> AnswerScores:
+    def scores(self, active: Sequence[Trainee]) -> list[AnswerScores]:
         del active
-        n_prompts = len(self.validation.cut.prompts)
-        parts = [
-            self.validation.scores(
-                self.validation.batch(range(start, min(start + self.n_checked, n_prompts)))
-            )
-            for start in range(0, n_prompts, self.n_checked)
-        ]
-        return AnswerScores(
-            log_probability=torch.cat([part.log_probability for part in parts]),
-            best=torch.cat([part.best for part in parts]),
-            present=torch.cat([part.present for part in parts]),
-            is_best=torch.cat([part.is_best for part in parts]),
-        )
+        pieces = in_pieces(self.validation, self.n_checked)
+        return [self.validation.scores(piece) for piece in pieces]
 
     def values(self, trainee: Trainee) -> dict[str, Tensor]:
         del trainee

@@ -3,11 +3,12 @@
 from collections.abc import Sequence
 from typing import Any, Literal
 
+from pydantic import BaseModel
+
 from taskvectors.errors import TaskVectorsError
 from taskvectors.methods.choosing import best_candidate
 from taskvectors.methods.learned import Learned, learned
 from taskvectors.methods.recipe import Recipe
-from taskvectors.methods.vanilla import Vanilla, vanilla
 from taskvectors.methods.workbench import LayerName, Workbench
 from taskvectors.models import LanguageModel
 from taskvectors.tasks import Task
@@ -59,30 +60,44 @@ def learn(  # noqa: PLR0913  (sites, data and settings)
 def extract(
     model: LanguageModel,
     task: Task,
-    method: str = "vanilla",
+    method: str | BaseModel = "vanilla",
     *,
     layers: Sequence[LayerName] | None = None,
-    positions: Sequence[Position] = (-1,),
+    positions: Sequence[Position] | None = None,
     **bench: Any,
 ) -> TaskVector:
-    """Read one vector off the model's states, without gradients.
+    """One vector by any method of the registry that gives vectors.
 
     Args:
         model: The model.
         task: The task; demonstrations and queries are from its training split.
-        method: Name of an extraction method.
-        layers: Layers it is added at, together; the best one on validation by default.
-        positions: Where it is added.
+        method: Name of a method, or its config.
+        layers: Layers of the vector, together; by default as the method has it, usually the best
+            single one on validation.
+        positions: Where it is put; the last token by default.
         bench: Further fields of `Workbench`: `shots`, `template`, `seed`, `memory`, `chat`.
 
     Raises:
-        TaskVectorsError: There is no such extraction method.
+        TaskVectorsError: There is no such method, it gives no vector, or it leaves no choice of
+            layers or positions.
+
+    Example:
+        vector = tv.extract(model, tv.load_task("capital"), "function-vector", layers=[5])
     """
-    if method != "vanilla":
-        raise TaskVectorsError(f"no extraction method {method!r}; there is: vanilla")
-    config = Vanilla(layers=None if layers is None else tuple(layers), positions=tuple(positions))
+    from taskvectors.methods import METHODS
+
+    name = method if isinstance(method, str) else str(getattr(method, "kind", type(method)))
+    if name not in METHODS or not METHODS[name].gives_vector:
+        known = ", ".join(key for key, one in METHODS.items() if one.gives_vector)
+        raise TaskVectorsError(f"no method {name!r} that gives a vector; there are: {known}")
+    config = METHODS[name].config() if isinstance(method, str) else method
+    chosen = {"layers": layers, "positions": positions}
+    given = {key: tuple(value) for key, value in chosen.items() if value is not None}
+    for key in given.keys() - type(config).model_fields.keys():
+        raise TaskVectorsError(f"{name} leaves no choice of {key}; leave {key} out")
+    config = type(config).model_validate(config.model_dump() | given)
     workbench = Workbench(model=model, task=task, **bench)
-    return _vector(workbench, vanilla(workbench, config))
+    return _vector(workbench, METHODS[name].find(workbench, config))
 
 
 def _vector(bench: Workbench, candidates: Any) -> TaskVector:

@@ -50,6 +50,8 @@ class Candidate:
     """Demonstrations in the prompts it is run on."""
     strength: float = 1.0
     configuration: str = ""
+    note: str = ""
+    """A remark that its row carries."""
     logit_bias: Float[Tensor, " d_vocab"] | None = None
     """Added to the logits where an answer begins (a control)."""
     constant_answer: str | None = None

@@ -5,7 +5,7 @@ Each is made for the vector that was chosen, at its sites, with the same data an
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
@@ -16,11 +16,10 @@ from taskvectors.errors import TaskVectorsError
 from taskvectors.methods.candidate import Candidate, Cost
 from taskvectors.methods.choosing import best_candidate
 from taskvectors.methods.learned import Learned, learned
-from taskvectors.methods.workbench import Workbench, layer_name
-from taskvectors.models import LanguageModel
+from taskvectors.methods.workbench import Split, Workbench, layer_name
 from taskvectors.prompts import most_shots
 from taskvectors.tasks import Task
-from taskvectors.trunk import Trunk
+from taskvectors.trunk import logits_that_fit, resolve_budget
 from taskvectors.vectors import TaskVector
 
 OTHER_TASKS = ("antonym", "capital")
@@ -116,9 +115,12 @@ def logit_bias(bench: Workbench, chosen: Candidate, config: Learned) -> Candidat
     """
     del chosen, config
     started = time.perf_counter()
-    logits, targets = _first_logits(bench, "train")
-    held_out, answers = _first_logits(bench, "validation")
-    bias = fit_logit_bias(logits, targets, held_out, answers)
+    n_held = len(bench.task.train) + len(bench.task.validation)
+    budget = resolve_budget(bench.memory, bench.model.device)
+    step = logits_that_fit(bench.model, n_held, budget)
+    logits, targets = _first_logits(bench, "train", step)
+    held_out, answers = _first_logits(bench, "validation", step)
+    bias = fit_logit_bias(logits, targets, held_out, answers, rows_at_once=step)
     return Candidate(
         method="logit-bias",
         logit_bias=bias,
@@ -136,22 +138,30 @@ def fit_logit_bias(
     targets: Int[Tensor, " prompt"],
     held_out: Float[Tensor, "other_prompt d_vocab"],
     answers: Int[Tensor, " other_prompt"],
+    *,
+    rows_at_once: int | None = None,
 ) -> Float[Tensor, " d_vocab"]:
-    """The bias that minimises cross-entropy, as it was at its best on the held-out prompts."""
+    """The bias that minimises cross-entropy, as it was at its best on the held-out prompts.
+
+    Args:
+        logits: Of the prompts to fit on.
+        targets: Their tokens.
+        held_out: Logits of the prompts to choose on.
+        answers: Their tokens.
+        rows_at_once: Prompts whose gradient is formed at once; all by default.
+    """
     bias = torch.zeros(logits.shape[1], requires_grad=True)
     optimizer = torch.optim.Adam([bias], lr=_BIAS_RATE)
     best, kept, waited = (-1.0, -torch.inf), bias.detach().clone(), 0
     for step in range(1, _BIAS_STEPS + 1):
         optimizer.zero_grad()
-        with torch.enable_grad():
-            loss = torch.nn.functional.cross_entropy(logits + bias, targets)
-            loss.backward()  # type: ignore[no-untyped-call]
+        for some, tokens in _pieces(logits, targets, rows_at_once):
+            with torch.enable_grad():
+                loss = torch.nn.functional.cross_entropy(some + bias, tokens, reduction="sum")
+                (loss / len(targets)).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
         if step % _BIAS_CHECK == 0:
-            with torch.no_grad():
-                shifted = held_out + bias
-                hit = float((shifted.argmax(dim=1) == answers).float().mean())
-                merit = (hit, -float(torch.nn.functional.cross_entropy(shifted, answers)))
+            merit = _bias_merit(bias.detach(), _pieces(held_out, answers, rows_at_once))
             waited += 1
             if merit > best:
                 best, kept, waited = merit, bias.detach().clone(), 0
@@ -160,13 +170,33 @@ def fit_logit_bias(
     return kept
 
 
-def _first_logits(bench: Workbench, split: str) -> tuple[Tensor, Tensor]:
+def _pieces(
+    logits: Tensor, targets: Tensor, rows_at_once: int | None
+) -> list[tuple[Tensor, Tensor]]:
+    step = rows_at_once or len(targets)
+    starts = range(0, len(targets), step)
+    return [(logits[start : start + step], targets[start : start + step]) for start in starts]
+
+
+def _bias_merit(bias: Tensor, pieces: Sequence[tuple[Tensor, Tensor]]) -> tuple[float, float]:
+    """Accuracy, then mean log-probability."""
+    hits, log_probabilities = [], []
+    for some, tokens in pieces:
+        shifted = some + bias
+        hits.append((shifted.argmax(dim=1) == tokens).float())
+        losses = torch.nn.functional.cross_entropy(shifted, tokens, reduction="none")
+        log_probabilities.append(-losses)
+    return float(torch.cat(hits).mean()), float(torch.cat(log_probabilities).mean())
+
+
+def _first_logits(bench: Workbench, split: Split, step: int) -> tuple[Tensor, Tensor]:
     """All logits where the answers begin, and the tokens they begin with."""
-    prompts = bench.prompts(split)  # type: ignore[arg-type]
-    model: LanguageModel = bench.model
-    trunk = Trunk.build(model, prompts)
-    with torch.no_grad():
-        logits = model.logits(trunk.states(model.n_layers - 1)[:, 0]).float().cpu()
+    model, prompts = bench.model, bench.prompts(split)
+    states = bench.last_states(split, 0)[-1].to(model.dtype)
+    logits = torch.empty(len(prompts), model.d_vocab)
+    for start in range(0, len(prompts), step):
+        with torch.no_grad():
+            logits[start : start + step] = model.logits(states[start : start + step]).float()
     return logits, torch.tensor([prompt.answer_ids[0] for prompt in prompts])
 
 
@@ -197,6 +227,7 @@ def replace_task(bench: Workbench, task: Task, *, shots: int | None = None) -> W
         memory=bench.memory,
         chat=bench.chat,
         test_model=bench.test_model,
+        say=bench.say,
     )
 
 

@@ -15,9 +15,14 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
+from taskvectors.methods.pace import roughly
 from taskvectors.methods.recipe import Recipe
+from taskvectors.methods.workbench import Workbench
 from taskvectors.trunk import AnswerScores, Batch, Trunk, WholePasses
 from taskvectors.trunk.graph import GraphedLosses
+
+_TIMED = 3
+"""Steps after which it is said how long the others will take."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -44,11 +49,12 @@ class Descent(ABC, Generic[T]):
     """Whether a step has the same shapes and kernels each time, as a captured graph needs."""
 
     def __init__(
-        self, passes: Trunk | WholePasses, recipe: Recipe, seed: int, trainees: Sequence[T]
+        self, bench: Workbench, passes: Trunk | WholePasses, recipe: Recipe, trainees: Sequence[T]
     ) -> None:
         self.passes = passes
         self.recipe = recipe
-        self.seed = seed
+        self.seed = bench.seed
+        self.say = bench.say
         self.trainees = list(trainees)
         self.seconds = 0.0
 
@@ -66,8 +72,8 @@ class Descent(ABC, Generic[T]):
         """One loss per active trainee; each depends on its own parameters only."""
 
     @abstractmethod
-    def scores(self, active: Sequence[T]) -> AnswerScores:
-        """What active trainees give on the validation split."""
+    def scores(self, active: Sequence[T]) -> list[AnswerScores]:
+        """What active trainees give on the validation split, as many prompts at once as fit."""
 
     @abstractmethod
     def values(self, trainee: T) -> Any:
@@ -108,6 +114,8 @@ class Descent(ABC, Generic[T]):
                 optimizer.step()
                 scheduler.step()
                 bar.update()
+                if step == _TIMED:
+                    self.tell_time((time.perf_counter() - started) / step)
                 if step % recipe.check_every == 0 or step == recipe.steps:
                     self.check(active, losses, step)
                     active = [one for one in active if not one.is_done]
@@ -116,15 +124,20 @@ class Descent(ABC, Generic[T]):
                         break
         self.seconds = time.perf_counter() - started
 
+    def tell_time(self, seconds_per_step: float) -> None:
+        """Say how long all steps take at most, as soon as a few have shown it."""
+        left = self.recipe.steps - _TIMED
+        if left > 0:
+            self.say(
+                f"At most {left} more steps of {seconds_per_step:.2g} s: "
+                f"{roughly(seconds_per_step * left)} at most, checks on validation apart"
+            )
+
     def check(self, active: Sequence[T], losses: Tensor, step: int) -> None:
         """Score on validation, keep each one's best, and retire who is done."""
         with torch.no_grad():
-            found = self.scores(active)
-        accuracy = found.is_best.all(dim=2).double().mean(dim=0).tolist()
-        lengths = found.present.sum(dim=1, keepdim=True)
-        log_probability = (found.log_probability.sum(dim=2) / lengths).mean(dim=0).tolist()
-        for index, one in enumerate(active):
-            reached = (accuracy[index], log_probability[index])
+            merits = merits_of(self.scores(active))
+        for index, (one, reached) in enumerate(zip(active, merits, strict=True)):
             one.steps = step
             one.checks_since_best += 1
             if reached > one.best:
@@ -140,6 +153,24 @@ class Descent(ABC, Generic[T]):
             )
             patience = self.recipe.patience
             one.is_done = patience is not None and one.checks_since_best >= patience
+
+
+def merits_of(parts: Sequence[AnswerScores]) -> list[tuple[float, float]]:
+    """Accuracy and mean log-probability of each branch, over prompts that were scored in parts."""
+    hits = torch.cat([part.is_best.all(dim=2).double() for part in parts])
+    lengths = [part.present.sum(dim=1, keepdim=True) for part in parts]
+    log_probability = torch.cat(
+        [part.log_probability.sum(dim=2) / n for part, n in zip(parts, lengths, strict=True)]
+    )
+    return list(zip(hits.mean(dim=0).tolist(), log_probability.mean(dim=0).tolist(), strict=True))
+
+
+def in_pieces(passes: Trunk | WholePasses, size: int) -> list[Batch]:
+    """All prompts, so many at once."""
+    n = len(passes.cut.prompts)
+    if size >= n:
+        return [passes.batch()]
+    return [passes.batch(range(start, min(start + size, n))) for start in range(0, n, size)]
 
 
 @dataclass(kw_only=False, eq=False)

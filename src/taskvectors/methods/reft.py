@@ -219,7 +219,7 @@ class _Run(Descent[_Edit]):
     def losses(self, batch: Batch, active: Sequence[_Edit]) -> Float[Tensor, " branch"]:
         return self.prepared.losses([one.edits() for one in active], batch)
 
-    def scores(self, active: Sequence[_Edit]) -> AnswerScores:
+    def scores(self, active: Sequence[_Edit]) -> list[AnswerScores]:
         return self.prepared.scores([one.edits() for one in active])
 
     def values(self, trainee: _Edit) -> _Kept:
@@ -256,7 +256,7 @@ def _trained(bench: Workbench, config: _Reft) -> tuple[_Run, list[Cost]]:
             )
             for group in sites
         ]
-        run = _Run(prepared.trunk, config.training, bench.seed, edits)
+        run = _Run(bench, prepared.trunk, config.training, edits)
         run.prepared = prepared
         run.train()
     seconds = time.perf_counter() - started

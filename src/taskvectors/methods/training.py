@@ -15,9 +15,9 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from taskvectors.errors import MemoryBudgetError, TaskVectorsError
+from taskvectors.errors import TaskVectorsError
 from taskvectors.methods.candidate import Cost
-from taskvectors.methods.descent import Descent, Trainee
+from taskvectors.methods.descent import Descent, Trainee, in_pieces
 from taskvectors.methods.peak import PeakMemory
 from taskvectors.methods.recipe import Recipe
 from taskvectors.methods.teacher import Teacher
@@ -34,11 +34,10 @@ from taskvectors.trunk import (
     Batch,
     Edit,
     Trunk,
-    prompts_that_fit,
     resolve_budget,
     shape_of,
 )
-from taskvectors.trunk.memory import readable, trunk_bytes, work_bytes
+from taskvectors.trunk.memory import Kept, plan_training
 from taskvectors.vectors import Site, sites_at
 
 logger = logging.getLogger(__name__)
@@ -160,7 +159,8 @@ def train_vectors(
         offset += len(sites)
     with PeakMemory(bench.model.device) as peak:
         started = time.perf_counter()
-        run = _Run.prepare(bench, vectors, recipe, shots, n_examples)
+        prepared_passes = Prepared.of(bench, groups, recipe, shots, n_examples)
+        run = _Run(bench, prepared_passes, vectors, recipe)
         prepared = time.perf_counter() - started
         run.train()
     steps = max(vector.steps for vector in vectors)
@@ -193,6 +193,8 @@ class Prepared:
 
     trunk: Trunk
     validation: Trunk
+    checks: tuple[Batch, ...]
+    """The validation prompts, as many at once as fit."""
     teacher: Teacher | None
     """The few-shot run to be close to, where the recipe asks for it."""
 
@@ -227,17 +229,35 @@ class Prepared:
             return prompts
 
         prompts = asked("train", shots)
+        validation = asked("validation", shots)
         positions = tuple(dict.fromkeys(site.position for sites in branches for site in sites))
-        step = _check_budget(bench, prompts, positions, len(branches), recipe)
+        shapes = tuple(
+            Kept(
+                shape=shape_of(
+                    some, positions, n_branches=len(branches), is_training=some is prompts
+                ),
+                n_prompts=len(some),
+            )
+            for some in (prompts, validation)
+        )
+        plan = plan_training(
+            bench.model,
+            *shapes,
+            batch_size=recipe.batch_size,
+            budget=resolve_budget(bench.memory, bench.model.device),
+        )
         teacher = None
         if recipe.distillation:
             shown = asked("train", bench.shots)
             teacher = Teacher.of(bench, prompts, shown, recipe.distillation)
+        trunk, checked = (
+            Trunk.build(bench.model, some, positions=positions, rows_per_pass=plan.rows_per_pass)
+            for some in (prompts, validation)
+        )
         return cls(
-            trunk=Trunk.build(bench.model, prompts, positions=positions, rows_per_pass=step),
-            validation=Trunk.build(
-                bench.model, asked("validation", shots), positions=positions, rows_per_pass=step
-            ),
+            trunk=trunk,
+            validation=checked,
+            checks=tuple(in_pieces(checked, plan.rows_per_check)),
             teacher=teacher,
         )
 
@@ -247,10 +267,10 @@ class Prepared:
         soft = None if self.teacher is None else self.teacher.targets(batch)
         return self.trunk.answer_losses(states, batch, soft)
 
-    def scores(self, branches: Sequence[Sequence[Edit]]) -> AnswerScores:
+    def scores(self, branches: Sequence[Sequence[Edit]]) -> list[AnswerScores]:
         """What each branch gives on the validation split."""
-        batch = self.validation.batch()
-        return self.validation.answer_scores(self.validation.run(branches, batch), batch)
+        trunk = self.validation
+        return [trunk.answer_scores(trunk.run(branches, batch), batch) for batch in self.checks]
 
     def tokens(self, branch: Sequence[Edit], one: Trainee, recipe: Recipe, n_shared: int) -> int:
         """Forward tokens of one branch's training, its share of the trunks included."""
@@ -270,9 +290,9 @@ class _Run(Descent[_Vector]):
     passes: Trunk
 
     def __init__(
-        self, prepared: Prepared, vectors: list[_Vector], recipe: Recipe, seed: int
+        self, bench: Workbench, prepared: Prepared, vectors: list[_Vector], recipe: Recipe
     ) -> None:
-        super().__init__(prepared.trunk, recipe, seed, vectors)
+        super().__init__(bench, prepared.trunk, recipe, vectors)
         self.prepared = prepared
         model = prepared.trunk.model
         sites = [site for vector in vectors for site in vector.sites]
@@ -282,27 +302,13 @@ class _Run(Descent[_Vector]):
             rms = [residual_rms(prepared.trunk, site) for site in sites]
             self.scale = torch.stack(rms).unsqueeze(1)
         self.n_joint = max(len(vector.sites) for vector in vectors)
-        u = _initial(recipe, len(sites), model.d_model, seed)
+        u = _initial(recipe, len(sites), model.d_model, bench.seed)
         self.u = u.to(model.device).requires_grad_(True)
         self.strength = torch.ones(len(vectors), device=model.device, requires_grad=True)
         """a, vector by vector."""
         self.owner = torch.tensor(
             [vector.number for vector in vectors for _ in vector.sites], device=model.device
         )
-
-    @classmethod
-    def prepare(
-        cls,
-        bench: Workbench,
-        vectors: list[_Vector],
-        recipe: Recipe,
-        shots: int,
-        n_examples: int | None,
-    ) -> "_Run":
-        """Build the trunks, within the budget, and initialise the parameters."""
-        sites = [vector.sites for vector in vectors]
-        prepared = Prepared.of(bench, sites, recipe, shots, n_examples)
-        return cls(prepared, vectors, recipe, bench.seed)
 
     @property
     def learning_rate(self) -> float:
@@ -333,7 +339,7 @@ class _Run(Descent[_Vector]):
         added = torch.stack([penalty(self.u[vector.rows]) for vector in active])
         return losses + self.recipe.penalty_weight * added
 
-    def scores(self, active: Sequence[_Vector]) -> AnswerScores:
+    def scores(self, active: Sequence[_Vector]) -> list[AnswerScores]:
         theta = self.theta().detach()
         return self.prepared.scores([vector.edits(theta) for vector in active])
 
@@ -405,31 +411,3 @@ def _initial(recipe: Recipe, n_sites: int, width: int, seed: int) -> Tensor:
 
 def _first_token(prompt: Prompt) -> Prompt:
     return replace(prompt, answer_ids=prompt.answer_ids[:1])
-
-
-def _check_budget(
-    bench: Workbench,
-    prompts: Sequence[Prompt],
-    positions: tuple[int | str, ...],
-    n_vectors: int,
-    recipe: Recipe,
-) -> int:
-    """Prompts per plain pass, after checking that trunk and step fit the budget."""
-    model = bench.model
-    budget = resolve_budget(bench.memory, model.device)
-    shape = shape_of(prompts, positions, n_branches=n_vectors, is_training=True)
-    held = trunk_bytes(model, shape) * len(prompts)
-    batch = min(recipe.batch_size, len(prompts))
-    step = work_bytes(model, shape) * batch
-    if held + step > budget:
-        raise MemoryBudgetError(
-            f"learning {n_vectors} vectors on {len(prompts)} prompts of "
-            f"{shape.prefix + shape.suffix} "
-            f"tokens needs about {readable(held + step)} ({readable(held)} for the trunk, "
-            f"{readable(step)} for a step of {batch}), and {readable(budget)} are granted. Use "
-            "fewer "
-            "layers at once, a smaller batch, fewer training pairs or shots, or grant more "
-            "--memory."
-        )
-    plain = shape_of(prompts, positions, n_branches=0)
-    return prompts_that_fit(model, plain, budget - held)

@@ -4,10 +4,12 @@ Every method of a comparison works on the same workbench, so it sees the same pr
 demonstrations, and nothing is computed twice.
 """
 
-from collections.abc import Sequence
+import logging
+import time
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 import torch
 from jaxtyping import Float
@@ -18,14 +20,17 @@ from taskvectors.errors import DataError
 from taskvectors.evaluate import Scores, label_starts, label_tokens, score, score_whole
 from taskvectors.models import EMBED, LanguageModel
 from taskvectors.models.adapters import Adapter
-from taskvectors.models.sites import check_site
+from taskvectors.models.sites import Component, check_site
 from taskvectors.prompts import Prompt, build_prompts
 from taskvectors.tasks import Example, Task
 from taskvectors.trunk import Branch, Position, Trunk, prompts_that_fit, resolve_budget, shape_of
 from taskvectors.vectors import VectorOrigin
 
+logger = logging.getLogger(__name__)
+
 Split = Literal["train", "validation", "test"]
 LayerName = int | Literal["embed"]
+_Made = TypeVar("_Made")
 _ALIASES: dict[Any, int] = {"embed": EMBED, "last": -1}
 
 
@@ -42,6 +47,18 @@ Positions = Annotated[tuple[Position, ...], Field(min_length=1), AfterValidator(
 """Token positions, each once."""
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class LastTokens:
+    """What plain runs of some prompts hold at their last tokens; float32."""
+
+    states: Float[Tensor, "layer prompt d_model"]
+    """`resid_post`, from `embed` up."""
+    z: Float[Tensor, "block prompt width"]
+    """The heads' outputs before W_O, side by side."""
+    seconds: float
+    """What reading them took."""
+
+
 @dataclass(kw_only=True, eq=False)
 class Workbench:
     """A model and a task, ready for methods.
@@ -55,6 +72,7 @@ class Workbench:
         memory: Budget in bytes; a share of what is free by default.
         chat: Whether prompts go through the tokenizer's chat template.
         test_model: The same model in another type, to score the test split in.
+        say: Told in a sentence what is about to be done where that takes long.
     """
 
     model: LanguageModel
@@ -65,8 +83,9 @@ class Workbench:
     memory: int | None = None
     chat: bool = False
     test_model: LanguageModel | None = None
+    say: Callable[[str], None] = logger.info
     _prompts: dict[tuple[Split, int], tuple[Prompt, ...]] = field(default_factory=dict)
-    _states: dict[tuple[Split, int, int | None], Tensor] = field(default_factory=dict)
+    _memo: dict[Hashable, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         """The task's own template is the default."""
@@ -143,6 +162,13 @@ class Workbench:
         is_tested = split == "test" and self.test_model is not None
         return self.test_model if is_tested else self.model  # type: ignore[return-value]
 
+    def once(self, key: Hashable, make: Callable[[], _Made]) -> _Made:
+        """What `make` gives, worked out for the first that asks and kept for the others."""
+        if key not in self._memo:
+            self._memo[key] = make()
+        made: _Made = self._memo[key]
+        return made
+
     def last_states(
         self, split: Split, shots: int, most: int | None = None
     ) -> Float[Tensor, "layer prompt d_model"]:
@@ -153,22 +179,32 @@ class Workbench:
             shots: Demonstrations in them.
             most: Only this many prompts, the first ones.
         """
-        key = (split, shots, most)
-        if key not in self._states:
-            prompts = self.prompts(split, shots)[:most]
-            budget = resolve_budget(self.memory, self.model.device)
-            step = prompts_that_fit(self.model, shape_of(prompts, (-1,), n_branches=0), budget)
-            parts = [
-                self._last_states(prompts[start : start + step])
-                for start in range(0, len(prompts), step)
-            ]
-            self._states[key] = torch.cat(parts, dim=1)
-        return self._states[key]
+        return self.last_tokens(split, shots, most).states
 
-    def _last_states(self, prompts: Sequence[Prompt]) -> Tensor:
-        trunk = Trunk.build(self.model, prompts)
-        layers = range(EMBED, self.model.n_layers)
-        return torch.stack([trunk.states(layer)[:, 0].float() for layer in layers])
+    def last_tokens(self, split: Split, shots: int, most: int | None = None) -> LastTokens:
+        """States and heads' outputs at the last tokens, read in one pass; see `last_states`."""
+        return self.once(
+            ("last tokens", split, shots, most), lambda: self._read(split, shots, most)
+        )
+
+    def _read(self, split: Split, shots: int, most: int | None) -> LastTokens:
+        started = time.perf_counter()
+        prompts = self.prompts(split, shots)[:most]
+        budget = resolve_budget(self.memory, self.model.device)
+        step = prompts_that_fit(self.model, shape_of(prompts, (-1,), n_branches=0), budget)
+        states, heads = [], []
+        blocks = range(self.model.n_layers)
+        z: list[tuple[int, Component]] = [(block, "z") for block in blocks]
+        for start in range(0, len(prompts), step):
+            trunk = Trunk.build(self.model, prompts[start : start + step], sites=z)
+            at_last = [trunk.states(layer)[:, 0].float() for layer in range(EMBED, len(blocks))]
+            states.append(torch.stack(at_last))
+            heads.append(torch.stack([trunk.read(*site)[:, 0].float() for site in z]))
+        return LastTokens(
+            states=torch.cat(states, dim=1),
+            z=torch.cat(heads, dim=1),
+            seconds=time.perf_counter() - started,
+        )
 
     def origin(self, method: str, **about: Any) -> VectorOrigin:
         """Where a vector made here comes from."""
@@ -178,6 +214,8 @@ class Workbench:
             template=self.template,
             task=self.task.name,
             seed=self.seed,
+            split_sizes={split: len(getattr(self.task, split)) for split in get_args(Split)},
+            chat=self.chat,
             **about,
         )
 

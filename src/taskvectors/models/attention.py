@@ -6,13 +6,14 @@ keys in one matrix product, so no key is copied per branch and none is repeated 
 trunk's keys and values need no gradient, so the backward pass has no product with them either.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -44,6 +45,42 @@ def sharing(context: SharedContext) -> Iterator[None]:
         yield
     finally:
         _SHARED.reset(token)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Look:
+    """Where the branches of one block look, and the values of their own tokens."""
+
+    layer: int
+    pattern: Float[Tensor, "row branch head suffix key"]
+    """Keys are the prefix, then the branch's own suffix."""
+    own_values: Float[Tensor, "row branch kv_head suffix d_head"]
+    packing: Packing
+
+    def unpacked(self, state: Float[Tensor, "... width"]) -> Float[Tensor, "row branch suffix _"]:
+        """What a site of the block holds, by prompt and branch; padding repeats a last token."""
+        n_branches = self.pattern.shape[1]
+        by_branch = state.reshape(n_branches, self.packing.n_tokens, -1)
+        return self.packing.pad(by_branch, dim=1).transpose(0, 1)
+
+    def packed(
+        self, padded: Float[Tensor, "row branch suffix width"]
+    ) -> Float[Tensor, "1 _ width"]:
+        """The same as the block has it."""
+        return self.packing.pack(padded.transpose(1, 2)).transpose(0, 1).flatten(0, 1).unsqueeze(0)
+
+
+_WATCH: ContextVar[Callable[[Look], None] | None] = ContextVar("taskvectors_watch", default=None)
+
+
+@contextmanager
+def watching_attention(watch: Callable[[Look], None]) -> Iterator[None]:
+    """Show the attention of every block that is replayed while inside to `watch`."""
+    token = _WATCH.set(watch)
+    try:
+        yield
+    finally:
+        _WATCH.reset(token)
 
 
 def branch_attention(  # noqa: PLR0913, PLR0917  (what transformers passes to attention)
@@ -92,6 +129,9 @@ def branch_attention(  # noqa: PLR0913, PLR0917  (what transformers passes to at
     if shared.mask is not None:
         scores = scores + shared.mask[:, None, None, None]
     pattern = scores.softmax(dim=-1).to(value.dtype)
+    watch = _WATCH.get()
+    if watch is not None:
+        watch(_look(module, shared, pattern, own_values))
     mixed = (pattern[..., prefix:].reshape(*by_branch.shape[:-1], suffix) @ own_values).view(shape)
     if shared.values is not None and prefix:
         from_prefix = pattern[..., :prefix].reshape(rows, kv_heads, -1, prefix) @ shared.values
@@ -100,6 +140,17 @@ def branch_attention(  # noqa: PLR0913, PLR0917  (what transformers passes to at
     mixed = mixed.permute(0, 4, 2, 1, 3, 5).flatten(3, 4)
     packed = packing.pack(mixed).transpose(0, 1)
     return packed.reshape(1, branches * packing.n_tokens, kv_heads * group, d_head), None
+
+
+def _look(module: nn.Module, shared: SharedContext, pattern: Tensor, values: Tensor) -> Look:
+    return Look(
+        layer=int(module.layer_idx),  # type: ignore[arg-type]
+        pattern=rearrange(
+            pattern, "row kv branch group suffix key -> row branch (kv group) suffix key"
+        ),
+        own_values=rearrange(values, "row kv branch suffix d -> row branch kv suffix d"),
+        packing=shared.packing,
+    )
 
 
 @contextmanager

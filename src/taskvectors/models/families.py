@@ -44,6 +44,9 @@ class Family:
     """Module whose output attention adds to the residual stream."""
     mlp_output: str = "mlp"
     """Module whose output the MLP adds to the residual stream."""
+    mlp_input: str = "post_attention_layernorm"
+    """The first module on the MLP's way, which is given the residual stream: its norm, or the MLP
+    itself where there is none."""
     post_attention_norm: str | None = None
     """The norm on attention's output, where there is one."""
     pre_norm_flag: str | None = None
@@ -70,6 +73,7 @@ _FAMILIES = (
         name="Gemma 2",
         attention_output="post_attention_layernorm",
         mlp_output="post_feedforward_layernorm",
+        mlp_input="pre_feedforward_layernorm",
         post_attention_norm="post_attention_layernorm",
     ),
     Family(
@@ -77,6 +81,7 @@ _FAMILIES = (
         name="Gemma 3 (text)",
         attention_output="post_attention_layernorm",
         mlp_output="post_feedforward_layernorm",
+        mlp_input="pre_feedforward_layernorm",
         post_attention_norm="post_attention_layernorm",
     ),
     Family(
@@ -91,6 +96,7 @@ _FAMILIES = (
         value_layout="tail",
         attention_norm="ln_1",
         attention_output="attn.c_proj",
+        mlp_input="ln_2",
         linear_targets=("c_attn", "c_proj"),
         scaled_targets=("c_attn",),
         mlp_last_map="mlp.c_proj",
@@ -121,6 +127,7 @@ _FAMILIES = (
         pre_norm_flag="do_layer_norm_before",
         attention_output="self_attn.out_proj",
         mlp_output="fc2",
+        mlp_input="final_layer_norm",
         linear_targets=("q_proj", "k_proj", "v_proj", "out_proj"),
         mlp_last_map="fc2",
     ),
@@ -138,6 +145,7 @@ _FAMILIES = (
         attention_norm="",
         attention_output="post_attention_layernorm",
         mlp_output="post_feedforward_layernorm",
+        mlp_input="mlp",
         post_attention_norm="post_attention_layernorm",
     ),
     Family(model_type="mixtral", name="Mixtral"),

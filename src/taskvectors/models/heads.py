@@ -6,12 +6,15 @@ what it does to the unit vectors. Where a family normalises attention's output b
 question held fixed, so that the results of all heads still add up.
 """
 
+from dataclasses import dataclass
+
 import torch
 from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from taskvectors.models.language_model import LanguageModel
+from taskvectors.models.norms import linear_part
 
 
 def output_weights(model: LanguageModel, layer: int) -> Float[Tensor, "head d_head d_model"]:
@@ -50,6 +53,28 @@ def value_weights(model: LanguageModel, layer: int) -> Float[Tensor, "kv_head d_
     )
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Circuits:
+    """The OV circuits of a block's heads, kept factored; float32."""
+
+    W_V: Float[Tensor, "kv_head d_model d_head"]
+    W_O: Float[Tensor, "head d_head d_model"]
+
+    @classmethod
+    def of(cls, model: LanguageModel, layer: int) -> "Circuits":
+        """Those of a block."""
+        return cls(W_V=value_weights(model, layer), W_O=output_weights(model, layer))
+
+    def values(self, read: Float[Tensor, "... d_model"]) -> Float[Tensor, "... head d_head"]:
+        """What each head makes of what attention reads, biases apart."""
+        values = einsum(read, self.W_V, "... d_model, kv d_model d_head -> ... kv d_head")
+        return values.repeat_interleave(len(self.W_O) // len(self.W_V), dim=-2)
+
+    def written(self, z: Float[Tensor, "... head d_head"]) -> Float[Tensor, "... d_model"]:
+        """What all heads together write, before a norm on attention's output."""
+        return einsum(z, self.W_O, "... head d_head, head d_head d_model -> ... d_model")
+
+
 def attention_scale(
     model: LanguageModel, layer: int, attention_before_norm: Float[Tensor, "... d_model"]
 ) -> Float[Tensor, "... d_model"]:
@@ -68,12 +93,7 @@ def attention_scale(
     if path is None:
         return torch.ones_like(before)
     norm = model.module(layer, path)
-    (epsilon,) = (getattr(norm, n) for n in ("eps", "variance_epsilon") if hasattr(norm, n))
-    # RMS norms store their weight as w or as w - 1; what they make of ones tells either way
-    weight = norm(torch.ones(model.d_model, device=before.device)) * (1 + epsilon) ** 0.5
-    scale = torch.rsqrt(before.square().mean(dim=-1, keepdim=True) + epsilon)
-    scaled: Tensor = scale * weight.float()
-    return scaled
+    return linear_part(norm, before, torch.ones_like(before))
 
 
 def head_results(

@@ -218,6 +218,7 @@ def _missing_modules(hf: Any, family: Family) -> list[str]:
         family.value_projection,
         family.attention_output,
         family.mlp_output,
+        family.mlp_input,
         *filter(None, (family.attention_norm, family.post_attention_norm)),
     }
     first = blocks[0]  # type: ignore[index]

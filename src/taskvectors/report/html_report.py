@@ -13,8 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from taskvectors.errors import TaskVectorsError
+from taskvectors.figures import VERMILION, AnyFigure, Heatmap, Style
 from taskvectors.report import facts, tables
-from taskvectors.report.figures import Figure, Style, alternative_text
+from taskvectors.report.alternative_text import alternative_text
+from taskvectors.report.explain_pages import pages, vector_in_words
+from taskvectors.report.explanation import ExplanationRun, is_explanation, read_explanation
 from taskvectors.report.plotly_chart import draw_plotly, plotly_script
 from taskvectors.report.run import Run, read_run
 from taskvectors.report.run_figures import run_figures
@@ -27,6 +30,11 @@ if TYPE_CHECKING:
     from markupsafe import Markup
 
 FILE_NAME = "report.html"
+_SHOWN = (
+    "model", "family", "dtype", "weights_note", "task", "template", "shots", "seed", "seconds",
+    "vector", "method", "other_vector", "n_layers", "n_heads", "n_key_value_heads",
+)  # fmt: skip
+"""Settings of a run of analyses that its page names."""
 _INTERVAL = re.compile(r"\[[^\]]{,30}\]")
 
 
@@ -53,7 +61,10 @@ def write_report(folder: Path) -> Path:
         DataError: The folder does not hold a readable run.
         TaskVectorsError: jinja2 or plotly is not installed.
     """
-    text = render(read_run(folder))
+    if is_explanation(folder):
+        text = render_explanation(read_explanation(folder))
+    else:
+        text = render(read_run(folder))
     path = folder / FILE_NAME
     part = folder / f".{FILE_NAME}.{os.getpid()}.part"
     try:
@@ -110,8 +121,43 @@ def render(run: Run) -> str:
     )
 
 
-def legend(figure: Figure) -> list[LegendEntry]:
+def render_explanation(run: ExplanationRun) -> str:
+    """The page of a run of analyses as text: a part for each, with its sentence and figure.
+
+    Args:
+        run: What to show.
+
+    Returns:
+        One HTML document with everything it needs inside.
+
+    Raises:
+        TaskVectorsError: jinja2 or plotly is not installed.
+    """
+    environment = _environment()
+    figures = [one.figure for one in run.analyses if one.figure is not None]
+    return environment.get_template("explain.html").render(
+        css=_source(environment, "style.css"),
+        script=_source(environment, "report.js"),
+        plotly=plotly_script() if figures else "",
+        drawings=drawings(figures),
+        legends={figure.name: legend(figure) for figure in figures},
+        alternatives={figure.name: alternative_text(figure) for figure in figures},
+        config=run.config,
+        where=vector_in_words(run.config),
+        pages=pages(run),
+        settings=facts.settings({k: v for k, v in run.config.items() if k in _SHOWN}),
+        versions=facts.environment(run.config),
+    )
+
+
+def legend(figure: AnyFigure) -> list[LegendEntry]:
     """The legend of a chart, which the page lays out so that it never covers data."""
+    if isinstance(figure, Heatmap):
+        if not figure.marked:
+            return []
+        return [
+            LegendEntry(label=figure.mark_label, style=VERMILION, has_line=False, has_marker=True)
+        ]
     series = [
         LegendEntry(
             label=item.label,
@@ -128,7 +174,7 @@ def legend(figure: Figure) -> list[LegendEntry]:
     return series + lines
 
 
-def drawings(figures: Sequence[Figure]) -> str:
+def drawings(figures: Sequence[AnyFigure]) -> str:
     """The charts as JSON that can stand inside a script element, for light and for dark ground."""
     made = {
         figure.name: {

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.report.figures import Dash, Figure, Marker, Series, span
+from taskvectors.figures import VERMILION, AnyFigure, Dash, Figure, Heatmap, Marker, Series, span
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -42,7 +42,7 @@ _SETTINGS: Any = {
 }
 
 
-def draw_matplotlib(figure: Figure, path: Path) -> Path:
+def draw_matplotlib(figure: AnyFigure, path: Path) -> Path:
     """The figure as a file, written whole or not at all.
 
     Args:
@@ -71,8 +71,11 @@ def draw_matplotlib(figure: Figure, path: Path) -> Path:
                 f"{path} ends in {path.suffix!r}, expected .png, .svg or .pdf; rename it"
             )
         axes = canvas.add_subplot()
-        _draw(figure, axes)
-        _place_legend(figure, axes, canvas)
+        if isinstance(figure, Heatmap):
+            _draw_heatmap(figure, axes, canvas)
+        else:
+            _draw(figure, axes)
+            _place_legend(figure, axes, canvas)
         part = path.with_name(f".{path.name}.part")
         metadata = {"Date": None} if form == "svg" else None
         try:
@@ -180,7 +183,7 @@ def _draw_points(series: Series, axes: "Axes") -> None:
         yerr=[below, above],
         linestyle="",
         marker=_MARKERS[series.style.marker],
-        markersize=10,
+        markersize=5 if series.is_crowded else 10,
         markeredgecolor="white",
         color=series.style.light,
         capsize=4,
@@ -188,6 +191,46 @@ def _draw_points(series: Series, axes: "Axes") -> None:
         label=_literal(series.label),
         zorder=5,
     )
+
+
+def _draw_heatmap(figure: Heatmap, axes: "Axes", canvas: "Canvas") -> None:
+    from matplotlib.colors import LinearSegmentedColormap
+    from matplotlib.patches import Rectangle
+    from matplotlib.ticker import FuncFormatter
+
+    low, high = figure.ends
+    axes.set_facecolor(_FAINT)  # what a cell without a value shows
+    colours = LinearSegmentedColormap.from_list(figure.scale, list(figure.colours))
+    cells = [[float("nan") if v is None else v for v in row] for row in figure.values]
+    image = axes.imshow(cells, cmap=colours, vmin=low, vmax=high, aspect="auto")
+    if figure.is_written_out:
+        for row, values in enumerate(figure.values):
+            for column, value in enumerate(values):
+                if value is not None:
+                    red, green, blue, _ = colours((value - low) / (high - low))
+                    is_dark = 0.3 * red + 0.6 * green + 0.1 * blue < 0.5
+                    text = f"{100 * value:.0f}%" if figure.shares else f"{value:.2g}"
+                    ink = "white" if is_dark else _INK
+                    axes.text(column, row, text, ha="center", va="center", fontsize=8, color=ink)
+    for row, column in figure.marked:
+        frame = Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False)
+        frame.set(edgecolor=VERMILION.light, linewidth=2, zorder=3)
+        axes.add_patch(frame)
+    axes.set_title(_literal(figure.title), loc="left", fontsize=12, fontweight="bold")
+    marks = f"\nframed: {figure.mark_label}" if figure.marked else ""
+    axes.set_xlabel(_literal(figure.x_label + marks))
+    axes.set_ylabel(_literal(figure.y_label))
+    slanted = max(map(len, figure.columns), default=0) > 4
+    axes.set_xticks(
+        range(len(figure.columns)),
+        [_literal(name) for name in figure.columns],
+        rotation=45 if slanted else 0,
+        ha="right" if slanted else "center",
+    )
+    axes.set_yticks(range(len(figure.rows)), [_literal(name) for name in figure.rows])
+    axes.spines[:].set_visible(False)
+    shares = FuncFormatter(lambda share, _: f"{100 * share:.0f}%") if figure.shares else None
+    canvas.colorbar(image, ax=axes, label=_literal(figure.value_label), format=shares)
 
 
 def _literal(text: str) -> str:

@@ -7,8 +7,11 @@ import html
 from typing import TYPE_CHECKING, Any
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.report.figures import (
+from taskvectors.figures import (
+    VERMILION,
+    AnyFigure,
     Figure,
+    Heatmap,
     ReferenceLine,
     Series,
     runs_without_gaps,
@@ -31,7 +34,7 @@ _HOLLOW_MARKERS = {
 }
 
 
-def draw_plotly(figure: Figure, *, dark: bool = False) -> "go.Figure":
+def draw_plotly(figure: AnyFigure, *, dark: bool = False) -> "go.Figure":
     """The figure as a plotly chart.
 
     Args:
@@ -51,6 +54,8 @@ def draw_plotly(figure: Figure, *, dark: bool = False) -> "go.Figure":
             "charts in HTML need plotly, which is not installed; pip install 'taskvectors[demo]'"
         ) from error
     theme = "dark" if dark else "light"
+    if isinstance(figure, Heatmap):
+        return go.Figure(data=[_cells(figure, theme)], layout=_heatmap_layout(figure, theme))
     traces: list[dict[str, Any]] = [_reference(line, figure, theme) for line in figure.references]
     traces += [_band(item, theme) for item in figure.series if item.kind == "line" and item.low]
     traces += [_trace(series, figure, theme) for series in figure.series]
@@ -118,7 +123,7 @@ def _trace(series: Series, figure: Figure, theme: str) -> dict[str, Any]:
         "line": {"color": color, "dash": series.style.dash, "width": 2.2},
         "marker": {
             "color": color,
-            "size": 13 if is_point else 7,
+            "size": 13 if is_point and not series.is_crowded else 7,
             "symbol": _symbols(series),
             "line": {"width": 1.6, "color": _GROUND[theme] if is_point else color},
         },
@@ -178,21 +183,96 @@ def _layout(figure: Figure, theme: str) -> dict[str, Any]:
     x_axis["range"] = list(span(figure))
     if figure.x_ticks:
         x_axis["tickvals"] = [place for place, _ in figure.x_ticks]
-        x_axis["ticktext"] = [html.escape(text) for _, text in figure.x_ticks]
+        x_axis["ticktext"] = _escaped(tuple(text for _, text in figure.x_ticks))
     y_axis = axis | {"title": _axis_title(figure.y_label)}
     if figure.shares:
         y_axis |= {"range": [-0.02, 1.02], "tickformat": ".0%", "dtick": 0.2}
+    return _ground(theme) | {
+        "xaxis": x_axis,
+        "yaxis": y_axis,
+        "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"},
+    }
+
+
+def _ground(theme: str) -> dict[str, Any]:
+    """What all charts have in common."""
     return {
         "font": {"family": _FONT, "size": 13, "color": _INK[theme]},
         "paper_bgcolor": "rgba(0,0,0,0)",
         "plot_bgcolor": "rgba(0,0,0,0)",
         "margin": {"l": 8, "r": 12, "t": 12, "b": 8},
-        "xaxis": x_axis,
-        "yaxis": y_axis,
         "hovermode": "closest",
         "hoverlabel": {"bgcolor": _GROUND[theme], "font": {"color": _INK[theme]}},
-        "legend": {"orientation": "h", "yref": "container", "y": 0, "yanchor": "bottom"},
     }
+
+
+def _cells(figure: Heatmap, theme: str) -> dict[str, Any]:
+    low, high = figure.ends
+    steps = len(figure.colours) - 1
+    form = ".0%" if figure.shares else ".3g"
+    columns, rows = (
+        [html.escape(text) for text in names] for names in (figure.columns, figure.rows)
+    )
+    cell: dict[str, Any] = {
+        "type": "heatmap",
+        # names may repeat or look like numbers, so cells stand at whole numbers
+        "x": list(range(len(columns))),
+        "y": list(range(len(rows))),
+        "z": [list(row) for row in figure.values],
+        "customdata": [[f"{row}, {column}" for column in columns] for row in rows],
+        "zmin": low,
+        "zmax": high,
+        "colorscale": [[i / steps, colour] for i, colour in enumerate(figure.colours)],
+        "xgap": 1,
+        "ygap": 1,
+        "hoverongaps": False,
+        "hovertemplate": f"%{{customdata}}<br>%{{z:{form}}}<extra></extra>",
+        "colorbar": {
+            "title": {"text": html.escape(figure.value_label), "side": "right"},
+            "thickness": 12,
+            "outlinecolor": _FAINT[theme],
+            "tickformat": ".0%" if figure.shares else "",
+        },
+    }
+    if figure.is_written_out:
+        cell |= {"texttemplate": f"%{{z:{form}}}", "textfont": {"size": 11}}
+    return cell
+
+
+def _heatmap_layout(figure: Heatmap, theme: str) -> dict[str, Any]:
+    def axis(label: str, names: tuple[str, ...]) -> dict[str, Any]:
+        return {
+            "title": _axis_title(label),
+            "tickvals": list(range(len(names))),
+            "ticktext": _escaped(names),
+            "showgrid": False,
+            "zeroline": False,
+            "automargin": True,
+            "fixedrange": True,
+        }
+
+    frames = [
+        {
+            "type": "rect",
+            "x0": column - 0.5,
+            "x1": column + 0.5,
+            "y0": row - 0.5,
+            "y1": row + 0.5,
+            "line": {"color": VERMILION.light, "width": 2.5},
+        }
+        for row, column in figure.marked
+    ]
+    y_axis = axis(figure.y_label, figure.rows) | {"autorange": "reversed"}
+    return _ground(theme) | {
+        "xaxis": axis(figure.x_label, figure.columns),
+        "yaxis": y_axis,
+        "shapes": frames,
+        "plot_bgcolor": _FAINT[theme],
+    }
+
+
+def _escaped(names: tuple[str, ...]) -> list[str]:
+    return [html.escape(name).replace("\n", "<br>") for name in names]
 
 
 def _axis_title(text: str) -> dict[str, Any]:

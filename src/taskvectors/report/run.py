@@ -13,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from taskvectors.errors import DataError
+from taskvectors.errors import DataError, require_package
 
 BASELINES = ("zero-shot", "icl")
 """Methods without a vector: what a vector is compared with."""
@@ -111,6 +111,7 @@ def read_run(folder: Path) -> Run:
 
     Raises:
         DataError: A needed file, key or column is missing, or a line cannot be read.
+        TaskVectorsError: pyarrow is not installed.
     """
     config = _read_config(folder / "config.json")
     rows = _read_rows(folder / "results.parquet")
@@ -206,6 +207,7 @@ def _read_rows(path: Path) -> pd.DataFrame:
             f"{path} does not exist: the run has no results yet; "
             "start its command again, it goes on where it stopped"
         )
+    require_package("pyarrow", "demo", "reading the results of a run")
     try:
         rows = pd.read_parquet(path)
     except (OSError, ValueError) as error:

@@ -11,7 +11,7 @@ from typing import Literal
 
 import pandas as pd
 
-from taskvectors.report.figures import GREEN, GREY, STYLES, Figure, ReferenceLine, Series, Style
+from taskvectors.figures import GREEN, GREY, STYLES, Figure, ReferenceLine, Series, Style
 from taskvectors.report.run import BASELINES, Measurement, Run
 from taskvectors.report.standing import SUBJECTS, standing
 from taskvectors.report.wording import method_name, percent, percent_range, plural

@@ -55,6 +55,23 @@ def describe_builtin(name: str) -> TaskSummary:
     )
 
 
+def read_forms(name: str) -> tuple[dict[str, str], ...]:
+    """The four words of each pair of a task that has them: both languages, both genders.
+
+    Args:
+        name: A built-in task whose data file lists forms.
+
+    Raises:
+        DataError: There is no such task, or it has no forms.
+    """
+    read_builtin(name)
+    about = parse_json((_DATA / f"{name}.json").read_text(encoding="utf-8"), f"{name}.json")
+    forms = about.get("forms") if isinstance(about, dict) else None
+    if not forms:
+        raise DataError(f"{name} lists no forms; english-masculine-french-feminine does")
+    return tuple(forms)
+
+
 def read_builtin(name: str) -> TaskData:
     """The pairs of a built-in task.
 

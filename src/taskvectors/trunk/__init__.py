@@ -4,7 +4,13 @@ from taskvectors.trunk.answers import AnswerScores
 from taskvectors.trunk.batch import Batch
 from taskvectors.trunk.edits import Branch, Edit, Operation, Position
 from taskvectors.trunk.engine import Trunk
-from taskvectors.trunk.memory import Shape, prompts_that_fit, resolve_budget, shape_of
+from taskvectors.trunk.memory import (
+    Shape,
+    logits_that_fit,
+    prompts_that_fit,
+    resolve_budget,
+    shape_of,
+)
 from taskvectors.trunk.whole import WholePasses
 
 __all__ = [
@@ -17,6 +23,7 @@ __all__ = [
     "Shape",
     "Trunk",
     "WholePasses",
+    "logits_that_fit",
     "prompts_that_fit",
     "resolve_budget",
     "shape_of",

@@ -11,6 +11,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from taskvectors.errors import PositionError
 from taskvectors.models.recording import CutTokens
 from taskvectors.prompts import Prompt, resolve_positions
 from taskvectors.trunk.edits import Position
@@ -24,6 +25,20 @@ class Columns:
     present: Bool[Tensor, "prompt position"] | None
     """False where a prompt has fewer such positions than another (a name can mean several); None if
     all are there. An absent entry repeats the prompt's first column."""
+    repeated: int | None = None
+    """A prompt in which two of the positions are one token, if there is one."""
+
+    def check_distinct(self, positions: tuple[Position, ...]) -> None:
+        """Raise if two of the positions are one token of a prompt: a value for each is no value.
+
+        Raises:
+            PositionError: They are.
+        """
+        if self.repeated is not None:
+            raise PositionError(
+                f"two of the positions {', '.join(map(str, positions))} are one token of prompt "
+                f"{self.repeated}, which an edit would replace twice; name each token once"
+            )
 
     def select(self, rows: Int[Tensor, " row"] | None) -> "Columns":
         """Those of a mini-batch."""
@@ -65,13 +80,14 @@ class Cut:
         if min(map(min, rows)) < 0:
             raise ValueError(f"positions {positions} lie before the cut of this trunk")
         longest = max(map(len, rows))
+        repeated = next((i for i, row in enumerate(rows) if len({*row}) < len(row)), None)
         device = self.tokens.suffix.device
         index = torch.tensor([row + row[:1] * (longest - len(row)) for row in rows], device=device)
         if all(len(row) == longest for row in rows):
-            return Columns(index=index, present=None)
+            return Columns(index=index, present=None, repeated=repeated)
         counts = torch.tensor([len(row) for row in rows], device=device)
         present = torch.arange(longest, device=device) < counts.unsqueeze(1)
-        return Columns(index=index, present=present)
+        return Columns(index=index, present=present, repeated=repeated)
 
 
 def suffix_start(prompt: Prompt, positions: Sequence[Position]) -> int:

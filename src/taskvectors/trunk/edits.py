@@ -87,7 +87,11 @@ def check_edit(model: LanguageModel, edit: Edit) -> None:
 
 
 Branch = Sequence[Edit]
-"""Edits that are made together; an empty branch is the plain run."""
+"""Edits of one run, made in the order given; an empty branch is the plain run.
+
+Where two of them replace the same token's state, the later one stays; one edit that names a token
+twice to replace it is refused.
+"""
 
 
 def joins_after(branch: Branch, n_layers: int) -> int:

@@ -7,7 +7,8 @@ later positions only. Branches of one prompt run side by side and do not see eac
 where it first differs.
 """
 
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
@@ -29,6 +30,7 @@ from taskvectors.trunk.cut import Columns, Cut, cut_prompts
 from taskvectors.trunk.edits import (
     Branch,
     Edit,
+    Operation,
     Position,
     check_edit,
     earliest_layer,
@@ -230,16 +232,9 @@ class _Plan:
         return [(component, partial(self._apply, chosen)) for component, chosen in found.items()]
 
     def _apply(self, chosen: Sequence[tuple[int, Edit]], state: Tensor) -> Tensor:
-        # in the order given; edits of one kind that follow each other are one kernel
-        for (_, is_one_head, _), group in groupby(
-            chosen,
-            key=lambda at: (
-                at[1].operation,
-                at[1].head is not None,
-                # what reads the state has to see the edits before it
-                id(at[1]) if callable(at[1].value) else None,
-            ),
-        ):
+        # in the order given; edits of one kind that follow each other are one kernel, but a branch
+        # that writes to a site again does so in the next: of two values there the later one stays
+        for (_, is_one_head, _), group in groupby(chosen, key=_rounds()):
             state = self._scatter(list(group), state, is_one_head=is_one_head)
         return state
 
@@ -253,7 +248,10 @@ class _Plan:
         offsets = packing.offsets.unsqueeze(1)
         index, source = [], []
         for slot, edit in group:
-            columns = self.trunk.columns(edit.positions).select(self.batch.rows)
+            at_all = self.trunk.columns(edit.positions)
+            if edit.operation == "replace":
+                at_all.check_distinct(edit.positions)
+            columns = at_all.select(self.batch.rows)
             token = slot * packing.n_tokens + offsets + columns.index
             place = token * n_heads + (edit.head or 0)
             index.append(place.flatten())
@@ -281,6 +279,22 @@ class _Plan:
         keep = columns.present.unsqueeze(-1).to(value.device)
         absent = value[:, :1].detach() if edit.operation == "replace" else torch.zeros_like(value)
         return torch.where(keep, value, absent)
+
+
+def _rounds() -> Callable[[tuple[int, Edit]], tuple[Operation, bool, int]]:
+    """A key by which edits that may be made at once are alike: operation, head or not, round."""
+    written: Counter[tuple[int, int | None]] = Counter()
+
+    def key(at: tuple[int, Edit]) -> tuple[Operation, bool, int]:
+        slot, edit = at
+        if callable(edit.value):  # has to see the edits before it
+            return edit.operation, edit.head is not None, id(edit)
+        if edit.operation == "add":
+            return edit.operation, edit.head is not None, 0
+        written[slot, edit.head] += 1
+        return edit.operation, edit.head is not None, written[slot, edit.head]
+
+    return key
 
 
 def _tensors(layer: LayerRecord) -> list[Tensor]:

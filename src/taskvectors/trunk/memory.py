@@ -7,7 +7,7 @@ float32.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -78,22 +78,109 @@ def work_bytes(model: LanguageModel, shape: Shape) -> int:
     return max(plain, branch + logits)
 
 
-def prompts_that_fit(model: LanguageModel, shape: Shape, budget: int) -> int:
+def prompts_that_fit(model: LanguageModel, shape: Shape, budget: int, *, held: int = 0) -> int:
     """How many prompts of a shape fit a budget at once, trunk and work together.
+
+    Args:
+        model: The model.
+        shape: The shape of the longest.
+        budget: Bytes in all.
+        held: Bytes of it that are taken up by something else meanwhile.
 
     Raises:
         MemoryBudgetError: Not even one does; the message says what would.
     """
     each = trunk_bytes(model, shape) + work_bytes(model, shape)
-    if each > budget:
+    needed = held + each
+    if needed > budget:
         fewer = f", fewer branches at once than {shape.n_branches}" if shape.n_branches > 1 else ""
+        beside = f" beside {readable(held)} that are held" if held else ""
         raise MemoryBudgetError(
-            f"one prompt of {shape.prefix + shape.suffix} tokens needs about {readable(each)}, and "
-            f"{readable(budget)} are granted. Grant --memory {readable(each)} or more, or use "
-            "shorter "
-            f"prompts, fewer shots{fewer}."
+            f"one prompt of {shape.prefix + shape.suffix} tokens needs about {readable(each)}"
+            f"{beside}, and {readable(budget)} are granted. Grant --memory {readable(needed)} or "
+            f"more, or use shorter prompts, fewer shots{fewer}."
         )
-    return max(1, budget // each)
+    return max(1, (budget - held) // each)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Kept:
+    """Prompts whose trunk is kept while something is learned."""
+
+    shape: Shape
+    n_prompts: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingPlan:
+    """How learning is cut into pieces that fit."""
+
+    rows_per_pass: int
+    """Prompts per forward pass while the trunks are built."""
+    rows_per_check: int
+    """Validation prompts that are scored at once."""
+
+
+def plan_training(
+    model: LanguageModel, train: Kept, validation: Kept, *, batch_size: int, budget: int
+) -> TrainingPlan:
+    """What fits while both trunks are held: a training step whole, checks and passes in pieces.
+
+    Args:
+        model: The model.
+        train: What is learned from; its branches are counted as in training.
+        validation: What is checked on; its branches are counted without a backward pass.
+        batch_size: Prompts per step.
+        budget: Bytes in all.
+
+    Raises:
+        MemoryBudgetError: Trunks and a step do not fit; the message says what would.
+    """
+    n_vectors = train.shape.n_branches
+    trunks = [trunk_bytes(model, kept.shape) * kept.n_prompts for kept in (train, validation)]
+    batch = min(batch_size, train.n_prompts)
+    step = work_bytes(model, train.shape) * batch
+    check = work_bytes(model, validation.shape)
+    needed = sum(trunks) + max(step, check)
+    if needed > budget:
+        raise MemoryBudgetError(
+            f"learning {n_vectors} vectors on {train.n_prompts} prompts of "
+            f"{train.shape.prefix + train.shape.suffix} tokens needs about {readable(needed)} "
+            f"({readable(trunks[0])} for their trunk, {readable(trunks[1])} for that of "
+            f"{validation.n_prompts} validation prompts, {readable(max(step, check))} for a step "
+            f"of {batch}), and {readable(budget)} are granted. Use fewer layers at once, a smaller "
+            f"batch, fewer training pairs or shots, or grant --memory {readable(needed)} or more."
+        )
+    left = budget - sum(trunks)
+    # building a trunk holds what a plain run does; its own share is counted above
+    plain = max(
+        work_bytes(model, replace(kept.shape, n_branches=0, is_training=False))
+        for kept in (train, validation)
+    )
+    return TrainingPlan(rows_per_pass=max(1, left // plain), rows_per_check=max(1, left // check))
+
+
+def logits_that_fit(model: LanguageModel, n_held: int, budget: int) -> int:
+    """For how many prompts all logits can be worked on at once, beside those of others held.
+
+    Args:
+        model: The model.
+        n_held: Prompts whose logits are kept, in float32.
+        budget: Bytes in all.
+
+    Raises:
+        MemoryBudgetError: Not even for one; the message says what would.
+    """
+    held = 4 * model.d_vocab * n_held
+    # in the model's type, in float32, shifted, as probabilities, and as a gradient
+    each = (model.dtype.itemsize + 4 * 4) * model.d_vocab
+    if held + each > budget:
+        raise MemoryBudgetError(
+            f"the logits of {n_held} prompts over {model.d_vocab} tokens need about "
+            f"{readable(held + each)}, and {readable(budget)} are granted. Grant --memory "
+            f"{readable(held + each)} or more, or use fewer training and validation pairs."
+        )
+    return (budget - held) // each
 
 
 def resolve_budget(stated: str | int | None, device: torch.device) -> int:

@@ -60,6 +60,11 @@ class VectorOrigin:
     template: str = ""
     task: str = ""
     seed: int | None = None
+    """Of split, demonstrations and initialisation."""
+    split_sizes: dict[str, int] = field(default_factory=dict)
+    """Pairs in each split: with the seed, they say which pairs were seen."""
+    chat: bool | None = None
+    """Whether prompts went through the tokenizer's chat template."""
     shots: int | None = None
     """Demonstrations in the prompts."""
     settings: dict[str, Any] = field(default_factory=dict)
@@ -125,6 +130,8 @@ class VectorOrigin:
             task=joined("task"),
             template=joined("template"),
             seed=shared("seed", None),
+            split_sizes=shared("split_sizes", {}),
+            chat=shared("chat", None),
             shots=shared("shots", None),
             settings=shared("settings", {}),
             versions=_versions(),

@@ -1,14 +1,13 @@
 """What a figure shows, apart from what draws it.
 
-One description is drawn by plotly for HTML and by matplotlib for files, so both show the same.
-Colours are those of Okabe and Ito, which colour-blind readers can tell apart; each style also has
-its own dash and marker, so that a print in grey can be read.
+One description is drawn by plotly for HTML and by matplotlib for files, so both show the same. It
+is numbers and words: what makes a figure needs nothing that draws. Colours are those of Okabe and
+Ito, which colour-blind readers can tell apart; each style also has its own dash and marker, so that
+a print in grey can be read.
 """
 
 from dataclasses import dataclass
 from typing import Literal
-
-from taskvectors.report.wording import percent
 
 Dash = Literal["solid", "dash", "dashdot", "dot", "longdash"]
 Marker = Literal["circle", "square", "diamond", "triangle-up", "cross"]
@@ -33,6 +32,12 @@ STYLES = (BLUE, VERMILION, GREEN, PURPLE, GREY)
 """In order of use. Green and purple are the palette's, darkened to stand out on white."""
 
 _MOST_MARKED = 40
+_MOST_LARGE = 8
+_MOST_WRITTEN = 12
+_SCALES = {
+    "sequential": ("#FFFFFF", "#C6DCEC", "#7FB2D6", "#2F83B9", "#003F66"),
+    "diverging": ("#9A4300", "#E9A878", "#FFFFFF", "#7FB2D6", "#00466F"),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -63,6 +68,11 @@ class Series:
     def has_markers(self) -> bool:
         """Whether single points are marked: not on long curves, where they would merge."""
         return self.kind == "point" or len(self.x) <= _MOST_MARKED
+
+    @property
+    def is_crowded(self) -> bool:
+        """Whether its points are so many that they are drawn small."""
+        return len(self.x) > _MOST_LARGE
 
     def __post_init__(self) -> None:
         for name in ("y", "low", "high"):
@@ -110,29 +120,76 @@ class Figure:
     caption: str = ""
 
 
-def alternative_text(figure: Figure) -> str:
-    """The chart in words, for readers who do not see it."""
-    parts = [f"{figure.title}. {figure.y_label} against {figure.x_label.lower()}."]
-    ticks = dict(figure.x_ticks)
-    for series in figure.series:
-        drawn = [(x, y) for x, y in zip(series.x, series.y, strict=True) if y is not None]
-        if not drawn:
-            continue
-        value = {x: _value(y, figure) for x, y in drawn}
-        place = {x: ticks.get(x, f"{x:g}") for x, _ in drawn}
-        first, last = drawn[0][0], drawn[-1][0]
-        if len(drawn) == 1:
-            parts.append(f"{series.label}: {value[first]} at {place[first]}.")
-            continue
-        top, _ = max(drawn, key=lambda point: point[1])
-        bottom, _ = min(drawn, key=lambda point: point[1])
-        parts.append(
-            f"{series.label}: from {value[first]} at {place[first]} to {value[last]} at "
-            f"{place[last]}, highest {value[top]} at {place[top]}, lowest {value[bottom]} at "
-            f"{place[bottom]}."
-        )
-    parts += [f"{line.label}: {_value(line.y, figure)}." for line in figure.references]
-    return " ".join(parts)
+@dataclass(frozen=True, kw_only=True)
+class Heatmap:
+    """A table of numbers as colours: heads by layer, tasks by tasks.
+
+    A sequential scale runs from white to dark blue, so that a print in grey keeps its order. A
+    diverging one runs from vermilion over white to blue, with white at zero.
+
+    Attributes:
+        name: Short name; the file's stem and the chart's id in HTML.
+        title: What is shown, without its result.
+        x_label: Name of the horizontal axis.
+        y_label: Name of the vertical axis.
+        columns: Names from left to right.
+        rows: Names from top to bottom.
+        values: Row by row; `None` is a cell without a value.
+        value_label: What a value is.
+        scale: Which colours.
+        limits: Values of the first and the last colour; those of the data by default.
+        marked: Cells with a frame, as (row, column).
+        mark_label: What a frame means.
+        shares: Whether values are shares, shown as percentages.
+        caption: What a reader needs to know to read the chart.
+    """
+
+    name: str
+    title: str
+    x_label: str
+    y_label: str
+    columns: tuple[str, ...]
+    rows: tuple[str, ...]
+    values: tuple[tuple[float | None, ...], ...]
+    value_label: str
+    scale: Literal["sequential", "diverging"] = "sequential"
+    limits: tuple[float, float] | None = None
+    marked: tuple[tuple[int, int], ...] = ()
+    mark_label: str = ""
+    shares: bool = False
+    caption: str = ""
+
+    def __post_init__(self) -> None:
+        if [len(row) for row in self.values] != [len(self.columns)] * len(self.rows):
+            raise ValueError(
+                f"heatmap {self.name!r} has {len(self.rows)} rows and {len(self.columns)} columns; "
+                f"its values have {[len(row) for row in self.values]}"
+            )
+
+    @property
+    def colours(self) -> tuple[str, ...]:
+        """The scale's colours at equal distances."""
+        return _SCALES[self.scale]
+
+    @property
+    def ends(self) -> tuple[float, float]:
+        """Values of the first and the last colour, never the same."""
+        if self.limits is not None:
+            return self.limits
+        known = [value for row in self.values for value in row if value is not None] or [0.0]
+        low, high = min(known), max(known)
+        if self.scale == "diverging":
+            reach = max(abs(low), abs(high)) or 1.0
+            return -reach, reach
+        return (low, high) if high > low else (low, low + 1.0)
+
+    @property
+    def is_written_out(self) -> bool:
+        """Whether there is room for a number in every cell."""
+        return len(self.columns) <= _MOST_WRITTEN and len(self.rows) <= _MOST_WRITTEN
+
+
+AnyFigure = Figure | Heatmap
 
 
 def runs_without_gaps(series: Series) -> list[tuple[list[float], list[float], list[float]]]:
@@ -157,7 +214,3 @@ def span(figure: Figure) -> tuple[float, float]:
     low, high = min(places), max(places)
     margin = 0.03 * (high - low) or 0.5
     return low - margin, high + margin
-
-
-def _value(y: float, figure: Figure) -> str:
-    return percent(y) if figure.shares else f"{y:.3g}"

@@ -1,0 +1,171 @@
+"""`taskvectors explain`: how a model uses a vector, as tables, figures and a report."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from taskvectors.cli.arguments import ModelChoice, Output, TaskChoice, checked, default
+from taskvectors.cli.folders import folder_for
+from taskvectors.cli.progress import teller
+from taskvectors.cli.results import Result, Table
+from taskvectors.errors import TaskVectorsError
+
+if TYPE_CHECKING:
+    from taskvectors.experiments import Explanation
+
+logger = logging.getLogger(__name__)
+
+AnalysisName = Literal[
+    "ov-reconstruction",
+    "path-expansion",
+    "frozen-paths",
+    "key-heads",
+    "head-ablation",
+    "head-overlap",
+    "attention",
+    "propagation",
+    "rotation",
+    "geometry",
+    "transfer",
+    "composition",
+    "interpolation",
+    "bijections",
+]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnTaskChoice(TaskChoice):
+    """Which task, where a vector says it."""
+
+    task: Annotated[str, default("the vector's own")] = ""
+    """A built-in task, a file of input/output pairs, or hub:OWNER/NAME."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Explain:
+    """Say how a model uses a vector: through which heads, along which paths, where they look.
+
+    The model runs in float32 unless --dtype says otherwise, since effects are to add up. The run is
+    kept in a folder; the same command on the same folder goes on where it stopped.
+    """
+
+    vector: Annotated[str, default("the first of --vectors")] = ""
+    """Folder of the vector that is explained."""
+    vectors: tuple[str, ...] = ()
+    """Folders of further vectors, which it is compared with."""
+    analyses: Annotated[tuple[AnalysisName, ...], default("all that the vectors allow")] = ()
+    """What is analysed."""
+    other_vector: str = "learn"
+    """Folder of another task's vector, to see whether heads are the vector's own; `learn` learns
+    one at the same sites, `none` leaves it out."""
+    most: int = 100
+    """Most prompts of a split that an analysis uses."""
+    shots: int = 8
+    """Demonstrations in few-shot prompts."""
+    seed: Annotated[int | None, default("the vector's")] = None
+    """Seed of split and demonstrations."""
+    figures: Annotated[tuple[Literal["png", "svg", "pdf"], ...], default("none")] = ()
+    """Write every figure as a file, too, in these forms."""
+    out: Annotated[str, default("a new folder among the user's data")] = ""
+    """Folder of the run."""
+    no_report: bool = False
+    """Write no HTML report."""
+    task: OwnTaskChoice
+    model: ModelChoice
+    output: Output
+
+    def run(self) -> Result:
+        """Run the analyses, and write the report."""
+        paths = tuple(dict.fromkeys(filter(None, (self.vector, *self.vectors))))
+        if not paths:
+            raise TaskVectorsError(
+                "--vector: give the folder of a vector; taskvectors learn makes one"
+            )
+        model = self.model.config()
+        if model.dtype == "auto":
+            model = model.model_copy(update={"dtype": "float32"})
+        from taskvectors.experiments import ExplainConfig, explain
+
+        config = checked(
+            ExplainConfig,
+            vectors=paths,
+            analyses=self.analyses,
+            other_vector=None if self.other_vector == "none" else self.other_vector,
+            model=model,
+            task=self.task.task,
+            template=self.task.template,
+            shots=self.shots,
+            seed=self.seed,
+            n_train=self.task.n_train,
+            n_validation=self.task.n_validation,
+            n_test=self.task.n_test,
+            most=self.most,
+            memory=self.model.memory,
+            chat=self.task.chat,
+        )
+        folder = folder_for(self.out, "runs", "explain", Path(paths[0]).name, self.model.model)
+        say = teller()
+        say(f"The run is in {folder}; with --out and that folder it goes on if it is cut off")
+        return self._shown(explain(config, folder, say=say))
+
+    def _shown(self, found: "Explanation") -> Result:
+        from taskvectors.report import finding, read_explanation, write_figures, write_report
+
+        run = read_explanation(found.folder)
+        findings = [
+            {
+                "analysis": one.name,
+                "finding": None if one.error else finding(one.name, one.rows),
+                "error": one.error,
+            }
+            for one in run.analyses
+        ]
+        if all(one["error"] for one in findings):
+            raise TaskVectorsError(str(findings[0]["error"]))
+        written = write_figures(run, self.figures) if self.figures else []
+        report = None if self.no_report else _written(lambda: write_report(found.folder))
+        kept = ("vector", "method", "model", "family", "dtype", "task", "template", "seed",
+                "layers", "positions", "seconds")  # fmt: skip
+        data = {name: found.summary[name] for name in kept} | {
+            "folder": str(found.folder),
+            "report": None if report is None else str(report),
+            "figures": [str(path) for path in written],
+            "findings": findings,
+            "rows": list(found.rows),
+        }
+        shown: list[str | Table] = [_table(findings, found.summary["analyses"])]
+        if report is not None:
+            shown.append(f"The report is {report}")
+        else:
+            shown.append(f"The run is in {found.folder}")
+        return Result(data=data, shown=shown)
+
+
+def _written(write: Any) -> Path | None:
+    """The report, or a warning and a run without it where it cannot be drawn."""
+    try:
+        path: Path = write()
+    except TaskVectorsError as error:
+        logger.warning("no report was written: %s", error)
+        return None
+    return path
+
+
+def _table(findings: Sequence[Mapping[str, Any]], analyses: Sequence[Mapping[str, Any]]) -> Table:
+    from taskvectors.report.wording import duration
+
+    seconds = {one["name"]: one["seconds"] for one in analyses}
+    return Table(
+        headings=("analysis", "what it shows", "time"),
+        rows=[
+            (
+                one["analysis"],
+                one["finding"] or f"refused: {one['error']}",
+                duration(seconds[one["analysis"]]),
+            )
+            for one in findings
+        ],
+        numbers=frozenset({"time"}),
+    )

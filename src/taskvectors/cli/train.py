@@ -1,0 +1,211 @@
+"""`taskvectors train`: small in-context learners from scratch, with and without the TVP-loss."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from tyro.conf import arg
+
+from taskvectors.cli.arguments import Output, checked, default
+from taskvectors.cli.folders import folder_for
+from taskvectors.cli.learner_rows import layer_table, shift_table, trend_table
+from taskvectors.cli.progress import teller
+from taskvectors.cli.results import Result
+from taskvectors.errors import TaskVectorsError
+
+if TYPE_CHECKING:
+    from taskvectors.learners.variants import VariantsConfig
+
+_OF_THE_SHAPE = {"layers": "n_layers", "width": "d_model", "heads": "n_heads", "body": "body"}
+_OF_TRAINING = {
+    "steps": "steps",
+    "icl_steps": "tvp_from",
+    "tvp_weight": "tvp_weight",
+    "stop_gradient": "stop_gradient",
+    "sites_per_sequence": "sites_per_sequence",
+    "batch_size": "batch_size",
+    "learning_rate": "learning_rate",
+    "precision": "precision",
+}
+_OF_THE_VARIANTS = {"seeds": "seeds", "trials": "n_trials", "equal_flops": "equal_flops",
+                    "shifts": "with_shifts"}  # fmt: skip
+_preset = default("the preset's")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Train:
+    """Train a small learner from scratch, with and without the TVP-loss, and measure it.
+
+    A preset trains a vanilla learner and one in which a task vector is formed at a layer, both from
+    the same start. A run that was cut off goes on when it is given the same --out.
+    """
+
+    task: str
+    """linear, sinusoidal, offset or another family, or a Python file that names one."""
+    preset: Literal["cpu", "paper"] = "cpu"
+    """Settings to start from: small, or those of published code, for a GPU."""
+    set: Annotated[tuple[str, ...], arg(metavar="NAME=VALUE ...")] = ()
+    """Fields of the family, such as n_symbols=11, n_dims=3, n_demonstrations=10 or format=zxy."""
+    tvp_layer: Annotated[
+        tuple[str, ...],
+        arg(metavar="LAYER|none ...", help_behavior_hint="(default: the preset's)"),
+    ] = ()
+    """Layers, from 0, at which a vector is to be formed, each a variant; none is vanilla."""
+    layers: Annotated[int | None, _preset] = None
+    """Blocks of the model."""
+    width: Annotated[int | None, _preset] = None
+    """Width of its residual stream."""
+    heads: Annotated[int | None, _preset] = None
+    """Attention heads per block."""
+    body: Annotated[Literal["gpt2", "llama"] | None, _preset] = None
+    """Learned absolute positions, or rotary ones."""
+    steps: Annotated[int | None, _preset] = None
+    """All training steps."""
+    icl_steps: Annotated[int | None, _preset] = None
+    """The first of them, on the in-context loss alone."""
+    tvp_weight: Annotated[float | None, _preset] = None
+    """Weight of the TVP-loss."""
+    stop_gradient: Annotated[bool | None, _preset] = None
+    """Do not let the TVP-loss change how the vector is made."""
+    sites_per_sequence: Annotated[int | None, _preset] = None
+    """Most positions of a sequence that a step puts into the TVP-loss."""
+    batch_size: Annotated[int | None, _preset] = None
+    """Sequences per step."""
+    learning_rate: Annotated[float | None, _preset] = None
+    """Learning rate of AdamW."""
+    precision: Annotated[Literal["float32", "bfloat16"] | None, _preset] = None
+    """Type of the matrix products."""
+    seeds: Annotated[
+        tuple[int, ...], arg(aliases=["--seed"], help_behavior_hint="(default: the preset's)")
+    ] = ()
+    """Seeds of weights and sequences; each trains all variants."""
+    trials: Annotated[int | None, _preset] = None
+    """Questions that results are on."""
+    shifts: Annotated[bool | None, _preset] = None
+    """Measure out of distribution, too."""
+    equal_flops: Annotated[bool | None, _preset] = None
+    """Train vanilla with as many floating-point operations as the TVP-loss takes, too."""
+    compile: bool = False
+    """Compile the training step; pays off in long runs, and on a GPU."""
+    device: Annotated[str | None, default("the first GPU, else the CPU")] = None
+    """Where to train, such as cpu or cuda:1."""
+    tracker: Annotated[Literal["trackio", "tensorboard"] | None, default("none")] = None
+    """Tell the metrics to an experiment tracker, too."""
+    out: Annotated[str, default("a new folder among the user's data")] = ""
+    """Folder of the run."""
+    output: Output
+
+    def run(self) -> Result:
+        """Train them and measure them."""
+        from taskvectors.learners.devices import Devices
+        from taskvectors.learners.variants import train_variants
+
+        config = self.config()
+        folder = folder_for(self.out, "runs", "train", self.task)
+        found = train_variants(
+            config,
+            folder,
+            devices=Devices(self.device, compile=self.compile),
+            tracker=self.tracker,
+            say=teller(),
+        )
+        data = {
+            "folder": str(folder),
+            "task": config.task,
+            "settings": config.settings,
+            "training": config.training.model_dump(mode="json"),
+            "rows": list(found.rows),
+            "shifts": list(found.shifts),
+            "trends": list(found.trends),
+        }
+        shown: list[Any] = [layer_table(found.rows)]
+        shown += [shift_table(found.shifts)] if found.shifts else []
+        shown += [trend_table(found.trends)] if found.trends else []
+        return Result(data=data, shown=[*shown, f"Learners and results are in {folder}"])
+
+    def config(self) -> "VariantsConfig":
+        """The same for the library."""
+        from taskvectors.learners.config import TrainingConfig
+        from taskvectors.learners.model import LearnerShape
+        from taskvectors.learners.presets import PRESETS
+        from taskvectors.learners.variants import VariantsConfig
+
+        start = PRESETS.get((self.preset, self.task), VariantsConfig(task=self.task))
+        training = start.training
+        shape = checked(LearnerShape, **training.shape.model_dump() | self._given(_OF_THE_SHAPE))
+        changed = checked(
+            TrainingConfig,
+            **training.model_dump() | {"shape": shape} | self._given(_OF_TRAINING),
+        )
+        about = self._given(_OF_THE_VARIANTS)
+        if self.tvp_layer:
+            about["tvp_layers"] = tuple(map(_layer, self.tvp_layer))
+        settings = start.settings | dict(map(_setting, self.set))
+        return checked(
+            VariantsConfig,
+            **start.model_dump() | {"training": changed, "settings": settings} | about,
+        )
+
+    def _given(self, names: dict[str, str]) -> dict[str, Any]:
+        """Flags that were given, under the names that a config has for them."""
+        values = {field: getattr(self, flag) for flag, field in names.items()}
+        return {field: value for field, value in values.items() if value not in (None, ())}
+
+
+def evaluate_learner(folder: str, *, trials: int, seed: int, say: Callable[[str], None]) -> Result:
+    """What `taskvectors evaluate` says of a learner's folder.
+
+    Args:
+        folder: The learner.
+        trials: Questions to measure on.
+        seed: Their seed.
+        say: Told in a sentence what is being done.
+    """
+    from taskvectors.learners import Learner
+    from taskvectors.learners.rows import measured_rows, shifted_rows
+
+    learner = Learner.load(Path(folder))
+    training = dict(learner.about.get("training", {}))
+    about = {"variant": Path(folder).name, "seed": seed, "tvp_layer": training.get("tvp_layer")}
+    say(f"Measuring on {trials} questions")
+    rows = [about | row for row in measured_rows(learner, n_trials=trials, seed=seed)]
+    say("Measuring out of distribution")
+    shifts = [about | row for row in shifted_rows(learner, n_trials=trials, seed=seed)]
+    family: Any = learner.family
+    data = {
+        "learner": folder,
+        "task": learner.family_source,
+        "settings": family.model_dump(mode="json"),
+        "training": training,
+        "rows": rows,
+        "shifts": shifts,
+    }
+    return Result(data=data, shown=[layer_table(rows), shift_table(shifts)])
+
+
+def _layer(word: str) -> int | None:
+    if word == "none":
+        return None
+    if not word.isdecimal():
+        raise TaskVectorsError(
+            f"--tvp-layer: {word!r} is no layer; give numbers from 0, or none for a vanilla learner"
+        )
+    return int(word)
+
+
+def _setting(word: str) -> tuple[str, Any]:
+    """NAME=VALUE with the value as JSON where it is that, else as a word."""
+    import json
+
+    name, equals, value = word.partition("=")
+    if not (name and equals and value):
+        raise TaskVectorsError(f"--set: {word!r} is not NAME=VALUE, such as n_symbols=11")
+    try:
+        return name, json.loads(value)
+    except json.JSONDecodeError:
+        return name, value
+
+
+FLAGS_WITH_FIELDS: Sequence[dict[str, str]] = (_OF_THE_SHAPE, _OF_TRAINING, _OF_THE_VARIANTS)
+"""Flags and the fields of configs that they change; a test compares the two."""

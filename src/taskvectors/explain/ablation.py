@@ -1,0 +1,393 @@
+"""Ablation of key heads: does a vector stop working without them, and does anything else?
+
+Heads are taken out at the last prompt token (primary) or at every token of the prompt (secondary):
+their output z is put to zero, to its mean, or to that of another prompt. Random heads of the same
+number stand beside them, drawn from all heads above the vector or layer by layer as the key heads
+are. The same heads are also taken out where the vector is not: in plain in-context learning and
+under another task's vector. Only so can one say whether they are the vector's own.
+"""
+
+import random
+from collections.abc import Collection, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Literal
+
+import pandas as pd
+import torch
+from einops import rearrange
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from taskvectors.evaluate import score
+from taskvectors.explain.key_heads import KeyHeads
+from taskvectors.explain.shares import Share, share_of, share_over
+from taskvectors.figures import BLUE, GREY, PURPLE, VERMILION, Figure, ReferenceLine, Series
+from taskvectors.models import LanguageModel, reading
+from taskvectors.prompts import Prompt
+from taskvectors.trunk import Branch, Edit, Position, Trunk
+from taskvectors.vectors import TaskVector
+
+NAME = "head-ablation"
+N_DRAWS = 20
+"""Random sets of heads beside each set of key heads."""
+N_CURVE_DRAWS = 5
+"""Random sets at each other place of the curve."""
+CURVE = (0.05, 0.2, 0.3, 0.5, 0.75, 1.0)
+"""Shares of heads, beside that of the key heads."""
+_ROWS = 64
+
+Place = tuple[int, int]
+"""A head by layer and number."""
+Mode = Literal["zero", "mean", "resample"]
+MODES: tuple[Mode, ...] = ("zero", "mean", "resample")
+Who = Literal["key", "random", "random-by-layer"]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Condition:
+    """Prompts, and the vector they run with, in which heads are taken out."""
+
+    name: Literal["vector", "icl", "other-task"]
+    vector: TaskVector | None
+    training: Sequence[Prompt]
+    """Prompts that means and other prompts' outputs are taken from."""
+    test: Sequence[Prompt]
+
+    @property
+    def branch(self) -> Branch:
+        """Its edits, before any head is taken out."""
+        return () if self.vector is None else self.vector.edits()
+
+    @property
+    def positions(self) -> tuple[Position, ...]:
+        """Where it edits, and the last token."""
+        own = () if self.vector is None else self.vector.positions
+        return tuple(dict.fromkeys((*own, -1)))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ablated:
+    """Accuracy with some heads taken out."""
+
+    condition: str
+    """`vector`, `icl` or `other-task`."""
+    positions: str
+    """`last` or `all`."""
+    mode: str
+    heads: str
+    """`none`, `key`, `random` or `random-by-layer`."""
+    n_heads: int
+    share: float
+    """Of the heads above the vector."""
+    draws: int
+    accuracy: float
+    ci_low: float
+    ci_high: float
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Ablation:
+    """Accuracy with key heads and with random heads taken out."""
+
+    rows: tuple[Ablated, ...]
+    plain_accuracy: float
+    """Without the vector."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per condition, mode and set of heads."""
+        rows = [asdict(row) for row in self.rows]
+        return pd.DataFrame(rows).assign(plain_accuracy=self.plain_accuracy)
+
+    def figure(self) -> Figure:
+        """Accuracy against the share of heads that are put to zero at the last token."""
+        conditions = {
+            "icl": ("key heads, in in-context learning", PURPLE),
+            "other-task": ("key heads, under another task's vector", VERMILION),
+        }
+        series = [
+            self._curve("key", "key heads, with the vector"),
+            self._curve("random", "random heads, with the vector"),
+        ]
+        for condition, (label, style) in conditions.items():
+            rows = [row for row in self.rows if row.condition == condition and row.mode == "zero"]
+            shown = [row for row in rows if row.heads in ("none", "key")]
+            if shown:
+                series.append(_series(label, shown, style=style, kind="point"))
+        return Figure(
+            name=NAME,
+            title="Accuracy without heads",
+            x_label="Share of the heads above the vector put to zero, %",
+            y_label="Accuracy on test prompts",
+            series=tuple(series),
+            references=(ReferenceLine(label="no vector", y=self.plain_accuracy),),
+            shares=True,
+            caption=(
+                f"{self.rows[0].n} test prompts, heads put to zero at the last token; 95 % "
+                f"intervals, for random heads over {N_DRAWS} sets at the share of the key heads "
+                f"and {N_CURVE_DRAWS} elsewhere."
+            ),
+        )
+
+    def _curve(self, heads: str, label: str) -> Series:
+        rows = [
+            row
+            for row in self.rows
+            if (row.condition, row.positions, row.mode) == ("vector", "last", "zero")
+            and row.heads in ("none", heads)
+        ]
+        style = BLUE if heads == "key" else GREY
+        return _series(label, sorted(rows, key=lambda row: row.share), style=style, kind="line")
+
+
+def _series(label: str, rows: Sequence[Ablated], **how: object) -> Series:
+    return Series(
+        label=label,
+        x=tuple(100 * row.share for row in rows),
+        y=tuple(row.accuracy for row in rows),
+        low=tuple(row.ci_low for row in rows),
+        high=tuple(row.ci_high for row in rows),
+        **how,  # type: ignore[arg-type]
+    )
+
+
+def ablate(
+    model: LanguageModel,
+    heads: KeyHeads,
+    conditions: Sequence[Condition],
+    *,
+    seed: int = 0,
+    memory: int | None = None,
+) -> Ablation:
+    """Take key heads and random heads out.
+
+    Args:
+        model: The model.
+        heads: All heads above the vector, ranked.
+        conditions: The first is the vector on its own task; others say how specific its heads are.
+        seed: Of the random sets and of which prompt's output replaces which.
+        memory: Budget in bytes.
+
+    Returns:
+        Accuracy by condition, mode and set of heads.
+
+    Source:
+        Yang et al. (2026), https://arxiv.org/abs/2509.24169: key heads zeroed, against random ones.
+        We differ: mean and resample beside zero; 20 sets of random heads, also matched by layer;
+        the last position apart from all positions; and the same heads without the vector.
+    """
+    first = conditions[0]
+    draws = _Draws(heads, random.Random(seed))
+    rows: list[Ablated] = []
+    for condition in conditions:
+        asked = _Asked(model=model, condition=condition, n_above=len(heads.heads), memory=memory)
+        outputs = _outputs(model, condition, sorted({place[0] for place in heads.ranked}))
+        for mode in MODES:
+            take_out = partial(_edits, model, outputs, mode, len(condition.test), seed)
+            asked.add(mode, "key", [heads.key], take_out)
+            random_sets = draws.uniform(len(heads.key), N_DRAWS)
+            asked.add(mode, "random", random_sets, take_out)
+        take_out = partial(_edits, model, outputs, "zero", len(condition.test), seed)
+        asked.add("zero", "random-by-layer", draws.by_layer(N_DRAWS), take_out)
+        if condition is first:
+            _add_curve(asked, heads, draws, take_out)
+        rows += asked.rows()
+    plain = score(model, first.test, memory=memory).is_correct[0]
+    rows += _at_all_positions(model, heads, first, memory)
+    return Ablation(rows=tuple(rows), plain_accuracy=float(plain.double().mean()))
+
+
+def _add_curve(asked: "_Asked", heads: KeyHeads, draws: "_Draws", take_out: object) -> None:
+    counts = {round(share * len(heads.ranked)) for share in CURVE} - {0, len(heads.key)}
+    for count in sorted(counts):
+        asked.add("zero", "key", [heads.ranked[:count]], take_out)
+        n_draws = 1 if count == len(heads.ranked) else N_CURVE_DRAWS
+        asked.add("zero", "random", draws.uniform(count, n_draws), take_out)
+
+
+class _Draws:
+    """Random sets of heads above a vector."""
+
+    def __init__(self, heads: KeyHeads, generator: random.Random) -> None:
+        self.heads, self.random = heads, generator
+
+    def uniform(self, count: int, n: int) -> list[tuple[Place, ...]]:
+        """Sets of so many of all heads."""
+        return [tuple(self.random.sample(self.heads.ranked, count)) for _ in range(n)]
+
+    def by_layer(self, n: int) -> list[tuple[Place, ...]]:
+        """Sets with as many heads in each layer as the key heads have."""
+        layers = [layer for layer, _ in self.heads.key]
+        pool = {layer: [at for at in self.heads.ranked if at[0] == layer] for layer in layers}
+        return [
+            tuple(
+                place
+                for layer, places in pool.items()
+                for place in self.random.sample(places, layers.count(layer))
+            )
+            for _ in range(n)
+        ]
+
+
+@dataclass(kw_only=True, eq=False)
+class _Asked:
+    """Sets of heads to take out in one condition; all are scored in one pass."""
+
+    model: LanguageModel
+    condition: Condition
+    n_above: int
+    memory: int | None
+    positions: Literal["last", "all"] = "last"
+
+    def __post_init__(self) -> None:
+        self.branches: list[Branch] = [self.condition.branch]
+        self.groups: list[tuple[str, str, int, list[int]]] = [("none", "none", 0, [0])]
+        """Mode, whose heads, how many, and the branches that take them out."""
+
+    def add(self, mode: str, who: str, sets: Sequence[Collection[Place]], take_out: object) -> None:
+        """Sets of heads of one kind."""
+        at = list(range(len(self.branches), len(self.branches) + len(sets)))
+        self.branches += [[*self.condition.branch, *take_out(places)] for places in sets]  # type: ignore[operator]
+        self.groups.append((mode, who, len(sets[0]), at))
+
+    def rows(self) -> list[Ablated]:
+        """Scored; where nothing is taken out, a row for every mode."""
+        correct = score(
+            self.model, self.condition.test, self.branches, memory=self.memory
+        ).is_correct
+        found = []
+        for mode, who, count, at in self.groups:
+            share = share_of(correct[at[0]]) if len(at) == 1 else share_over(list(correct[at]))
+            modes = MODES if mode == "none" else (mode,)
+            found += [self._row(one, who, count, len(at), share) for one in modes]
+        return found
+
+    def _row(self, mode: str, who: str, count: int, draws: int, share: Share) -> Ablated:
+        return Ablated(
+            condition=self.condition.name,
+            positions=self.positions,
+            mode=mode,
+            heads=who,
+            n_heads=count,
+            share=count / self.n_above,
+            draws=draws,
+            accuracy=share.value,
+            ci_low=share.low,
+            ci_high=share.high,
+            n=len(self.condition.test),
+        )
+
+
+Outputs = dict[int, Float[Tensor, "prompt head d_head"]]
+"""z of each layer at the last token of training prompts, in a condition."""
+
+
+def _outputs(model: LanguageModel, condition: Condition, layers: Sequence[int]) -> Outputs:
+    kept: dict[int, list[Tensor]] = {layer: [] for layer in layers}
+    for start in range(0, len(condition.training), _ROWS):
+        prompts = condition.training[start : start + _ROWS]
+        trunk, read = _read_outputs(model, condition, prompts, condition.positions, layers)
+        column = trunk.columns((-1,)).index[:, 0]
+        for layer in layers:
+            kept[layer].append(read[layer][torch.arange(len(prompts)), column])
+    return {layer: torch.cat(parts) for layer, parts in kept.items()}
+
+
+def _read_outputs(
+    model: LanguageModel,
+    condition: Condition,
+    prompts: Sequence[Prompt],
+    positions: tuple[Position, ...],
+    layers: Sequence[int],
+) -> tuple[Trunk, dict[int, Float[Tensor, "prompt suffix head d_head"]]]:
+    """Z of some layers at the suffix of some prompts."""
+    trunk = Trunk.build(model, prompts, positions=positions)
+    # where the condition edits nothing, the branch is replayed all the same
+    nothing = Edit(layer=layers[0] - 1, value=torch.zeros(model.d_model))
+    read: dict[int, Tensor] = {}
+    with torch.no_grad(), ExitStack() as stack:
+        for layer in layers:
+            stack.enter_context(reading(model, layer, "z", partial(read.__setitem__, layer)))
+        trunk.run([[*condition.branch, nothing]], batch := trunk.batch())
+    by_head = "row token (head d) -> row token head d"
+    return trunk, {
+        layer: rearrange(batch.packing.pad(z[0].float(), dim=0), by_head, head=model.n_heads)
+        for layer, z in read.items()
+    }
+
+
+def _edits(
+    model: LanguageModel,
+    outputs: Outputs,
+    mode: Mode,
+    n_test: int,
+    seed: int,
+    heads: Collection[Place],
+) -> list[Edit]:
+    """Heads taken out at the last token."""
+    found = []
+    for layer, head in sorted(heads):
+        z = outputs[layer][:, head]
+        if mode == "zero":
+            value = torch.zeros(model.d_head)
+        elif mode == "mean":
+            value = z.mean(dim=0)
+        else:  # the same prompts for every head: one other run stands in
+            drawn = torch.randint(len(z), (n_test,), generator=torch.Generator().manual_seed(seed))
+            value = z[drawn.to(z.device)].unsqueeze(1)
+        found.append(Edit(layer=layer, component="z", head=head, operation="replace", value=value))
+    return found
+
+
+def _at_all_positions(
+    model: LanguageModel, heads: KeyHeads, condition: Condition, memory: int | None
+) -> list[Ablated]:
+    """Key heads to zero and to their mean at every token of the prompt.
+
+    Prompts differ in length, so no other prompt's outputs fit there.
+    """
+    means = _means_over_tokens(model, condition, sorted({layer for layer, _ in heads.key}))
+    asked = _Asked(
+        model=model,
+        condition=condition,
+        n_above=len(heads.heads),
+        memory=memory,
+        positions="all",
+    )
+
+    def take_out(mode: Mode, places: Collection[Place]) -> list[Edit]:
+        return [
+            Edit(
+                layer=layer,
+                component="z",
+                head=head,
+                operation="replace",
+                positions=("all",),
+                value=torch.zeros(model.d_head) if mode == "zero" else means[layer][head],
+            )
+            for layer, head in sorted(places)
+        ]
+
+    for mode in ("zero", "mean"):
+        asked.add(mode, "key", [heads.key], partial(take_out, mode))
+    return [row for row in asked.rows() if row.heads == "key"]
+
+
+def _means_over_tokens(
+    model: LanguageModel, condition: Condition, layers: Sequence[int]
+) -> dict[int, Float[Tensor, "head d_head"]]:
+    totals: dict[int, Tensor] = {}
+    count = 0
+    for start in range(0, len(condition.training), _ROWS):
+        prompts = condition.training[start : start + _ROWS]
+        _, read = _read_outputs(model, condition, prompts, (*condition.positions, 0), layers)
+        column = torch.arange(read[layers[0]].shape[1])
+        is_prompt: Bool[Tensor, "prompt suffix"] = column < torch.tensor(
+            [[len(prompt.token_ids)] for prompt in prompts]
+        )
+        count += int(is_prompt.sum())
+        for layer, z in read.items():
+            totals[layer] = totals.get(layer, 0) + z[is_prompt].sum(dim=0)
+    return {layer: total / count for layer, total in totals.items()}

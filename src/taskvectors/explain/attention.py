@@ -1,0 +1,211 @@
+"""Where key heads look: attention of the last token, by what it falls on.
+
+Every key of a prompt is in one of five classes: the sink (the first token), the last token itself,
+the query's tokens, the demonstrations, and the rest of the template. They are disjoint, so a head's
+masses add up to 1. Random heads of the same number stand beside the key heads.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from taskvectors.explain.case import added_layers, with_first_tokens
+from taskvectors.explain.key_heads import KeyHeads
+from taskvectors.explain.two_runs import INJECTED, PLAIN, two_runs
+from taskvectors.figures import BLUE, GREY, PURPLE, Figure, Series
+from taskvectors.models import LanguageModel
+from taskvectors.prompts import Prompt
+from taskvectors.vectors import TaskVector
+
+NAME = "attention"
+CLASSES = ("sink", "last", "query", "demonstrations", "template")
+N_DRAWS = 200
+"""Random sets of heads. They cost nothing: every head's attention is known."""
+_ROWS = 32
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mass:
+    """Mean attention on one class of tokens."""
+
+    condition: str
+    """`injected`, `plain` (the same prompts without the vector), or `icl`."""
+    heads: str
+    """`key`, `random`, or `all`."""
+    falls_on: str
+    mass: float
+    ci_low: float
+    ci_high: float
+    """Over prompts for key heads and all heads, over sets for random ones."""
+    n: int
+    """Prompts."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Attention:
+    """Masses by condition, heads and class."""
+
+    rows: tuple[Mass, ...]
+    n_key: int
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per condition, set of heads and class."""
+        return pd.DataFrame([asdict(row) for row in self.rows]).assign(n_key=self.n_key)
+
+    def figure(self) -> Figure:
+        """Where key heads and random heads look, with the vector and without."""
+        shown = (
+            ("injected", "key", "key heads, with the vector", BLUE, -0.15),
+            ("plain", "key", "key heads, without it", PURPLE, 0.0),
+            ("injected", "random", "random heads, with the vector", GREY, 0.15),
+        )
+        series = []
+        for condition, heads, label, style, shift in shown:
+            rows = [row for row in self.rows if (row.condition, row.heads) == (condition, heads)]
+            series.append(
+                Series(
+                    label=label,
+                    x=tuple(CLASSES.index(row.falls_on) + shift for row in rows),
+                    y=tuple(row.mass for row in rows),
+                    low=tuple(row.ci_low for row in rows),
+                    high=tuple(row.ci_high for row in rows),
+                    kind="point",
+                    style=style,
+                )
+            )
+        names = ("sink", "last token", "query", "demonstrations", "template")
+        return Figure(
+            name=NAME,
+            title="Where the last token looks",
+            x_label="What attention falls on",
+            y_label="Mean attention",
+            series=tuple(series),
+            x_ticks=tuple((float(place), name) for place, name in enumerate(names)),
+            shares=True,
+            caption=(
+                f"{self.rows[0].n} zero-shot prompts, {self.n_key} key heads; intervals of 95 % "
+                f"over prompts, for random heads over {N_DRAWS} sets of as many."
+            ),
+        )
+
+
+def attention_of_heads(
+    model: LanguageModel,
+    vector: TaskVector,
+    heads: KeyHeads,
+    *,
+    prompts: Sequence[Prompt],
+    shown: Sequence[Prompt] = (),
+    seed: int = 0,
+) -> Attention:
+    """Attention of the last token in key heads and in random heads.
+
+    Args:
+        model: The model.
+        vector: Added to the residual stream at the last token.
+        heads: All heads above the vector, ranked.
+        prompts: Queries without demonstrations.
+        shown: Queries with demonstrations, for in-context learning without the vector.
+        seed: Of the random sets.
+
+    Returns:
+        Masses that add up to 1 over the classes.
+
+    Raises:
+        TaskVectorsError: The vector acts elsewhere, or replaces.
+
+    Source:
+        Yang et al. (2026), https://arxiv.org/abs/2509.24169: key heads fall less into the attention
+        sink and look more at the final position. We differ: five classes that are disjoint, and
+        random heads with an interval.
+    """
+    added_layers(vector, "attention with and without the vector")
+    layers = range(min(layer for layer, _ in heads.ranked), model.n_layers)
+    injected, plain = _masses(model, vector, prompts, layers)
+    by_condition = {"injected": injected, "plain": plain}
+    if shown:
+        by_condition["icl"] = _masses(model, vector, shown, layers)[1]
+    rows: list[Mass] = []
+    for condition, masses in by_condition.items():
+        rows += _rows(condition, masses, heads, layers[0], random.Random(seed))
+    return Attention(rows=tuple(rows), n_key=len(heads.key))
+
+
+def _masses(
+    model: LanguageModel, vector: TaskVector, prompts: Sequence[Prompt], layers: range
+) -> tuple[
+    Float[Tensor, "prompt layer head falls_on"], Float[Tensor, "prompt layer head falls_on"]
+]:
+    """Masses in the injected and in the plain run, `[prompt, layer, head, class]`."""
+    found: dict[int, list[Tensor]] = {INJECTED: [], PLAIN: []}
+    asked = with_first_tokens(prompts)
+    for start in range(0, len(asked), _ROWS):
+        rows = asked[start : start + _ROWS]
+        runs = two_runs(model, rows, vector, layers)
+        width = runs.blocks[0].pattern.shape[-1]
+        classes = torch.stack([class_of_keys(prompt, width) for prompt in rows])
+        one_hot = torch.nn.functional.one_hot(classes, len(CLASSES)).float()
+        for run, kept in found.items():
+            patterns = torch.stack([block.pattern[run] for block in runs.blocks], dim=1)
+            kept.append(torch.einsum("plhk,pkc->plhc", patterns.cpu(), one_hot))
+    return torch.cat(found[INJECTED]), torch.cat(found[PLAIN])
+
+
+def class_of_keys(prompt: Prompt, width: int) -> Tensor:
+    """The class of every key, as an index into `CLASSES`; keys are padded on the left.
+
+    Where two would fit, the first of `CLASSES` is taken.
+    """
+    n = len(prompt.token_ids)
+    classes = torch.full((width,), CLASSES.index("template"))
+    for name in ("demonstrations", "query"):
+        begin, stop = prompt.spans.get(name, (0, 0))
+        classes[width - n + begin : width - n + stop] = CLASSES.index(name)
+    classes[width - 1] = CLASSES.index("last")
+    classes[width - n] = CLASSES.index("sink")
+    return classes
+
+
+def _rows(
+    condition: str, masses: Tensor, heads: KeyHeads, first: int, generator: random.Random
+) -> list[Mass]:
+    def of(places: Sequence[tuple[int, int]]) -> Float[Tensor, "prompt falls_on"]:
+        return torch.stack([masses[:, layer - first, head] for layer, head in places]).mean(dim=0)
+
+    n = len(masses)
+    rows: list[Mass] = []
+    for who, places in (("key", heads.key), ("all", heads.ranked)):
+        each = of(places).double()
+        half = 1.96 * each.std(dim=0) / n**0.5 if n > 1 else torch.zeros(len(CLASSES))
+        mean = each.mean(dim=0)
+        rows += _of_classes(condition, who, mean, mean - half, mean + half, n)
+    draws = torch.stack(
+        [
+            of(generator.sample(heads.ranked, len(heads.key))).double().mean(dim=0)
+            for _ in range(N_DRAWS)
+        ]
+    )
+    low, high = draws.quantile(torch.tensor([0.025, 0.975], dtype=torch.double), dim=0)
+    return rows + _of_classes(condition, "random", draws.mean(dim=0), low, high, n)
+
+
+def _of_classes(
+    condition: str, who: str, mean: Tensor, low: Tensor, high: Tensor, n: int
+) -> list[Mass]:
+    return [
+        Mass(
+            condition=condition,
+            heads=who,
+            falls_on=name,
+            mass=float(mean[place]),
+            ci_low=float(low[place]),
+            ci_high=float(high[place]),
+            n=n,
+        )
+        for place, name in enumerate(CLASSES)
+    ]

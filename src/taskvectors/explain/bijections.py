@@ -1,0 +1,301 @@
+"""`bijections`: can one learned vector map both ways, x to y and y to x?
+
+Extracted vectors are known to fail at that. One vector is learned on the union of both directions,
+with nothing but the query to tell which, and stands beside a vector for each direction alone and
+demonstrations of both. A wrong-direction answer is a word of the query's own side.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+
+import pandas as pd
+import torch
+from jaxtyping import Bool
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from taskvectors.evaluate import Scores, paired_difference, score, wilson_interval
+from taskvectors.explain.case import Case
+from taskvectors.figures import BLUE, GREEN, GREY, VERMILION, Figure, Series
+from taskvectors.methods import Learned, Recipe, Workbench, learned
+from taskvectors.methods.choosing import best_candidate
+from taskvectors.methods.workbench import LayerName, Split
+from taskvectors.prompts import Prompt
+from taskvectors.tasks import Task
+from taskvectors.tasks.derived import both_directions, one_to_one, reversed_task
+from taskvectors.trunk import Branch, Position
+
+DIRECTIONS = ("forward", "backward")
+_LAST_FIVE: tuple[Position, ...] = (-5, -4, -3, -2, -1)
+
+
+class Configuration(BaseModel):
+    """Where the vectors of one comparison go."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    name: str
+    layers: tuple[LayerName, ...] = Field(min_length=1)
+    """Layers of one vector, trained together."""
+    positions: tuple[Position, ...] = (-1,)
+    """Its positions."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answered:
+    """One way of answering, in one direction."""
+
+    configuration: str
+    vector: str
+    """`both` learned on the union; `forward` and `backward` on one direction; `none`."""
+    shots: int
+    direction: str
+    """Of the queries."""
+    accuracy: float
+    ci_low: float
+    ci_high: float
+    first_token_accuracy: float
+    wrong_direction: float
+    """Share of answers that begin like a word of the query's own side and like none of the other,
+    the query itself included."""
+    copied: float
+    """Share of answers that begin like the query itself, and not like the right answer."""
+    n: int
+    difference: float | None = None
+    """Accuracy minus that of the direction's own vector, on the same prompts."""
+    difference_low: float | None = None
+    difference_high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Bijections:
+    """Both directions of a mapping, by configuration of the vector."""
+
+    task: str
+    rows: tuple[Answered, ...]
+    n_left_out: int
+    """Pairs whose words do not tell the direction."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per configuration, vector and direction."""
+        return pd.DataFrame([asdict(row) | {"task": self.task} for row in self.rows])
+
+    def figure(self) -> Figure:
+        """Accuracy by direction and configuration."""
+        named = dict.fromkeys(row.configuration for row in self.rows if row.configuration)
+        places = [(name, direction) for name in named for direction in DIRECTIONS]
+        series = []
+        for label, style, offset in (
+            ("one vector for both directions", BLUE, -0.1),
+            ("a vector for this direction alone", GREEN, 0.1),
+            ("the other direction's vector", VERMILION, 0.2),
+        ):
+            rows = [self._shown(label, *place) for place in places]
+            series.append(
+                Series(
+                    label=label,
+                    x=tuple(place + offset for place in range(len(places))),
+                    y=tuple(row.accuracy for row in rows),
+                    low=tuple(row.ci_low for row in rows),
+                    high=tuple(row.ci_high for row in rows),
+                    style=style,
+                    kind="point",
+                )
+            )
+        shown = [self._plain(direction) for _, direction in places]
+        series.append(
+            Series(
+                label=f"{shown[0].shots}-shot, both directions shown",
+                x=tuple(map(float, range(len(places)))),
+                y=tuple(row.accuracy for row in shown),
+                low=tuple(row.ci_low for row in shown),
+                high=tuple(row.ci_high for row in shown),
+                style=GREY,
+                kind="point",
+            )
+        )
+        return Figure(
+            name="bijections",
+            title=f"Both directions of {self.task}",
+            x_label="Vector and direction of the query",
+            y_label="Accuracy (test)",
+            series=tuple(series),
+            x_ticks=tuple((float(i), f"{name}\n{way}") for i, (name, way) in enumerate(places)),
+            shares=True,
+            caption="Nothing but the query tells the direction. 95 % Wilson intervals.",
+        )
+
+    def _row(self, configuration: str, vector: str, direction: str) -> Answered:
+        return next(
+            row
+            for row in self.rows
+            if (row.configuration, row.vector, row.direction) == (configuration, vector, direction)
+        )
+
+    def _plain(self, direction: str) -> Answered:
+        return max(
+            (r for r in self.rows if r.vector == "none" and r.direction == direction),
+            key=lambda row: row.shots,
+        )
+
+    def _shown(self, label: str, configuration: str, direction: str) -> Answered:
+        other = next(name for name in DIRECTIONS if name != direction)
+        vector = {"one": "both", "a": direction, "the": other}[label.split(maxsplit=1)[0]]
+        return self._row(configuration, vector, direction)
+
+
+def bijections(case: Case) -> Bijections:
+    """Bijections of the case's task, at the vector's layer and around it."""
+    layer = case.vector.layers[0]
+    stride = tuple(range(0, case.model.n_layers, 4))
+    return map_both_ways(
+        case.bench,
+        (
+            Configuration(name="last token", layers=(layer,)),
+            Configuration(name="last five tokens", layers=(layer,), positions=_LAST_FIVE),
+            Configuration(name="every fourth layer", layers=stride),
+        ),
+    )
+
+
+def map_both_ways(
+    bench: Workbench,
+    configurations: Sequence[Configuration],
+    recipe: Recipe | None = None,
+    *,
+    keeps_unclear: bool = False,
+) -> Bijections:
+    """Learn one vector for both directions and one for each, and compare them.
+
+    Args:
+        bench: Model and task; the task's pairs are the forward direction.
+        configurations: Where the vectors go.
+        recipe: How to train; a one-direction vector gets as many steps as the one for both.
+        keeps_unclear: Keep pairs whose words do not tell the direction, as controls whose two
+            directions are one mapping need (copying, antonyms).
+
+    Raises:
+        DataError: Too few pairs tell their direction.
+
+    Source: Dong et al. (2026), https://arxiv.org/abs/2506.09048, bijections. We differ: the vectors
+        are learned, not extracted.
+    """
+    task = bench.task if keeps_unclear else one_to_one(bench.task)
+    tasks = {"forward": task, "backward": reversed_task(task), "both": both_directions(task)}
+    benches = {name: _bench(bench, one) for name, one in tasks.items()}
+    rows = []
+    for shots in (0, bench.shots):
+        for direction in DIRECTIONS:
+            # demonstrations come from both directions, whichever is asked
+            prompts = benches["both"].ask(tasks[direction].test, shots)
+            scores = score(bench.model, prompts, memory=bench.memory)
+            rows.append(_answered("", "none", direction, scores, _sides(benches, direction)))
+            rows[-1] = replace(rows[-1], shots=shots)
+    settings = recipe or Recipe()
+    for configuration in configurations:
+        branches = {name: _learn(benches[name], configuration, settings) for name in benches}
+        for direction in DIRECTIONS:
+            rows += _compare(benches, configuration.name, direction, branches)
+    return Bijections(task=bench.task.name, rows=tuple(rows), n_left_out=_lost(bench.task, task))
+
+
+def _bench(bench: Workbench, task: Task) -> Workbench:
+    return Workbench(
+        model=bench.model,
+        task=task,
+        template=bench.template,
+        shots=bench.shots,
+        seed=bench.seed,
+        memory=bench.memory,
+    )
+
+
+def _learn(bench: Workbench, configuration: Configuration, recipe: Recipe) -> Branch:
+    config = Learned(
+        layers=configuration.layers, positions=configuration.positions, settings=recipe
+    )
+    vector = best_candidate(bench, learned(bench, config)).vector
+    assert vector is not None
+    return vector.edits()
+
+
+def _compare(
+    benches: dict[str, Workbench], name: str, direction: str, branches: dict[str, Branch]
+) -> list[Answered]:
+    """One direction's test queries with each of the vectors, in one pass."""
+    scores = benches[direction].score("test", 0, list(branches.values()))
+    own = scores.branch(list(branches).index(direction))
+    rows = []
+    for number, vector in enumerate(branches):
+        one = scores.branch(number)
+        row = _answered(name, vector, direction, one, _sides(benches, direction))
+        gap = paired_difference([one.is_correct[0]], [own.is_correct[0]])
+        rows.append(
+            replace(row, difference=gap.mean, difference_low=gap.low, difference_high=gap.high)
+        )
+    return rows
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Sides:
+    """First tokens of words, where they are answers."""
+
+    own: frozenset[int]
+    """Of the side that the queries are on."""
+    other: frozenset[int]
+    queries: tuple[int, ...]
+    """Of each test query itself."""
+    answers: tuple[int, ...]
+
+
+def _sides(benches: dict[str, Workbench], direction: str) -> _Sides:
+    """The words of both sides as tokens; those of the query's side answer the other direction."""
+    other = next(name for name in DIRECTIONS if name != direction)
+    splits: tuple[Split, ...] = ("train", "validation", "test")
+    starts = {
+        name: frozenset(p.answer_ids[0] for split in splits for p in benches[name].prompts(split))
+        for name in DIRECTIONS
+    }
+    # the reversed task keeps the order of the pairs
+    queries: Sequence[Prompt] = benches[other].prompts("test")
+    return _Sides(
+        own=starts[other],
+        other=starts[direction],
+        queries=tuple(prompt.answer_ids[0] for prompt in queries),
+        answers=tuple(prompt.answer_ids[0] for prompt in benches[direction].prompts("test")),
+    )
+
+
+def _answered(
+    configuration: str, vector: str, direction: str, scores: Scores, sides: _Sides
+) -> Answered:
+    n = scores.is_correct.shape[1]
+    hits = int(scores.is_correct.sum())
+    low, high = wilson_interval(hits, n)
+    said = scores.first_token[0].tolist()
+    wrong = [token in sides.own and token not in sides.other for token in said]
+    copied = [
+        token == query != answer
+        for token, query, answer in zip(said, sides.queries, sides.answers, strict=True)
+    ]
+    return Answered(
+        configuration=configuration,
+        vector=vector,
+        shots=0,
+        direction=direction,
+        accuracy=hits / n,
+        ci_low=low,
+        ci_high=high,
+        first_token_accuracy=_share(scores.first_is_correct[0]),
+        wrong_direction=sum(wrong) / n,
+        copied=sum(copied) / n,
+        n=n,
+    )
+
+
+def _share(values: Bool[Tensor, " prompt"]) -> float:
+    return float(values.to(torch.float64).mean())
+
+
+def _lost(before: Task, after: Task) -> int:
+    splits = ("train", "validation", "test")
+    return sum(len(getattr(before, s)) - len(getattr(after, s)) for s in splits)

@@ -1,0 +1,167 @@
+"""What is explained: a vector, the model it acts in, and the prompts of its task.
+
+Analyses themselves are pure functions of a model, prompts and a vector. A case holds what they are
+called with, so that every analysis of a run sees the same prompts.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
+
+import pandas as pd
+
+from taskvectors.errors import TaskVectorsError
+from taskvectors.figures import AnyFigure
+from taskvectors.methods import Workbench
+from taskvectors.methods.workbench import Split
+from taskvectors.models import LanguageModel
+from taskvectors.prompts import Prompt
+from taskvectors.trunk.edits import joins_after
+from taskvectors.vectors import TaskVector
+
+Found = TypeVar("Found")
+
+
+@runtime_checkable
+class Result(Protocol):
+    """What an analysis found: a small frozen dataclass of numbers, without tensors of a model."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """Its numbers, one row per measured thing, with plain column names."""
+
+    def figure(self) -> AnyFigure:
+        """Its figure; its name is the analysis' name."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Case:
+    """A vector in its task; several where an analysis compares vectors.
+
+    Attributes:
+        bench: The model and the task, with its prompts by split and number of demonstrations.
+        vector: The vector that is explained.
+        vectors: All vectors that were given, `vector` among them.
+        other: Another task's vector at the same sites, with that task's bench; None if there is
+            none.
+        most: Most prompts of a split that analyses use, the first ones.
+    """
+
+    bench: Workbench
+    vector: TaskVector
+    vectors: tuple[TaskVector, ...] = ()
+    other: "Case | None" = None
+    most: int = 100
+    _memo: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def model(self) -> LanguageModel:
+        """The model."""
+        return self.bench.model
+
+    def prompts(self, split: Split, shots: int = 0) -> tuple[Prompt, ...]:
+        """The first prompts of a split."""
+        return self.bench.prompts(split, shots)[: self.most]
+
+    def once(self, name: str, find: Callable[[], Found]) -> Found:
+        """What several analyses need, found by the first that asks."""
+        if name not in self._memo:
+            self._memo[name] = find()
+        found: Found = self._memo[name]
+        return found
+
+
+@dataclass(frozen=True, kw_only=True)
+class Analysis:
+    """One question about a vector, and what answers it."""
+
+    run: Callable[[Case], Result]
+    title: str
+    """What it is, as a heading."""
+    question: str
+    """What it answers, as a sentence with a question mark."""
+    source: str
+    needs: Literal["vector", "vectors"] = "vector"
+    """Whether it explains one vector, or compares several."""
+
+
+def added_layers(vector: TaskVector, analysis: str) -> tuple[int, ...]:
+    """The layers of a vector that is added to the residual stream at the last token.
+
+    Formulas about what heads and MLPs read at the last position have a meaning for such vectors
+    alone: other positions act through keys and values of their own, and a replaced state has no
+    part that is the vector's.
+
+    Args:
+        vector: The vector.
+        analysis: What is asked, for the message.
+
+    Raises:
+        TaskVectorsError: It is added elsewhere, or replaces.
+    """
+    wrong = [
+        str(site) for site in vector.sites if site.place[1] != "resid_post" or site.place[2] != -1
+    ]
+    if vector.operation != "add" or wrong:
+        what = f"at {wrong[0]}" if wrong else "put in place of the residual stream"
+        raise TaskVectorsError(
+            f"{analysis} has no meaning for {vector.origin.label}, which is {what}: it is defined "
+            "for vectors added to the residual stream at the last token (position -1). Learn or "
+            "extract one with --positions -1"
+        )
+    return tuple(sorted(site.place[0] for site in vector.sites))
+
+
+def one_layer(vector: TaskVector, analysis: str) -> int:
+    """The layer of a vector that is added at one layer, at the last token.
+
+    Raises:
+        TaskVectorsError: It has several layers, or is added elsewhere, or replaces.
+    """
+    layers = added_layers(vector, analysis)
+    if len(layers) > 1:
+        raise TaskVectorsError(
+            f"{analysis} has no meaning for {vector.origin.label}, which is added at layers "
+            f"{', '.join(map(str, layers))}: it follows one vector up from one layer. Explain a "
+            "vector of one layer"
+        )
+    return layers[0]
+
+
+def blocks_above(model: LanguageModel, vector: TaskVector, analysis: str) -> range:
+    """The blocks that a vector's lowest layer lies below.
+
+    Raises:
+        TaskVectorsError: There is none, or the model's blocks are no sums of their parts.
+    """
+    layers = added_layers(vector, analysis)
+    if layers[0] + 1 >= model.n_layers:
+        raise TaskVectorsError(
+            f"{analysis} has no meaning for {vector.origin.label}: no block lies above layer "
+            f"{layers[0]}, the last one of {model.source}. Explain a vector of a lower layer"
+        )
+    if model.is_post_norm:
+        raise TaskVectorsError(
+            f"{analysis} has no meaning for {model.source}: a norm follows each sum, so what heads "
+            "and MLPs add does not stay in the residual stream"
+        )
+    return range(layers[0] + 1, model.n_layers)
+
+
+def heads_above(model: LanguageModel, vector: TaskVector, analysis: str) -> range:
+    """The blocks whose heads can read a vector, wherever it acts.
+
+    Raises:
+        TaskVectorsError: There is none.
+    """
+    lowest = joins_after(vector.edits(), model.n_layers) + 1
+    if lowest >= model.n_layers:
+        raise TaskVectorsError(
+            f"{analysis} has no meaning for {vector.origin.label}: no head of {model.source} lies "
+            "above it. Explain a vector of a lower layer"
+        )
+    return range(lowest, model.n_layers)
+
+
+def with_first_tokens(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
+    """The same prompts, their answers cut to the first token."""
+    return tuple(replace(prompt, answer_ids=prompt.answer_ids[:1]) for prompt in prompts)

@@ -1,0 +1,238 @@
+"""`geometry`: do vectors of one task lie together, and those of different tasks apart?
+
+Vectors learned from different seeds, compared layer by layer. The null shuffles which vector is of
+which task.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import pandas as pd
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from taskvectors.errors import TaskVectorsError
+from taskvectors.explain.case import Case
+from taskvectors.figures import STYLES, Figure, Series
+from taskvectors.vectors import TaskVector
+
+_N_PERMUTATIONS = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Separation:
+    """Vectors of one place: how alike within tasks, how alike across."""
+
+    layer: int
+    task: str
+    """One task against the others; `all` for the mean over pairs."""
+    n_vectors: int
+    intra: float
+    """Mean cosine of two vectors of one task."""
+    inter: float
+    """Mean cosine of two vectors of different tasks."""
+    separation: float
+    """Their difference."""
+    p_value: float | None
+    """Share of shuffled task names that separate as well; for `all` only."""
+    null_high: float | None
+    """The 97.5th percentile of the separation under shuffling."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """One vector on the two principal components of a layer."""
+
+    layer: int
+    task: str
+    seed: int | None
+    first: float
+    second: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Geometry:
+    """Where vectors of several tasks and seeds lie."""
+
+    rows: tuple[Separation, ...]
+    points: tuple[Point, ...]
+    explained: tuple[tuple[int, float, float], ...]
+    """Per layer, the share of variance of the two components."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per layer and task."""
+        return pd.DataFrame([asdict(row) for row in self.rows])
+
+    def points_frame(self) -> pd.DataFrame:
+        """The vectors on their principal components, one row each."""
+        return pd.DataFrame([asdict(point) for point in self.points])
+
+    def figure(self) -> Figure:
+        """The principal components of the layer at which the tasks separate best."""
+        best = max(self._whole(), key=lambda row: row.separation)
+        tasks = sorted({point.task for point in self.points})
+        first, second = next(shares for layer, *shares in self.explained if layer == best.layer)
+        series = []
+        for number, task in enumerate(tasks):
+            mine = [p for p in self.points if p.task == task and p.layer == best.layer]
+            series.append(
+                Series(
+                    label=task,
+                    x=tuple(point.first for point in mine),
+                    y=tuple(point.second for point in mine),
+                    style=STYLES[number % len(STYLES)],
+                    kind="point",
+                )
+            )
+        return Figure(
+            name="geometry",
+            title=f"Vectors of {len(tasks)} tasks (layer {best.layer})",
+            x_label=f"First principal component ({first:.0%} of the variance)",
+            y_label=f"Second ({second:.0%})",
+            series=tuple(series),
+            caption="Unit vectors, centred; one point per seed.",
+        )
+
+    def _whole(self) -> list[Separation]:
+        return [row for row in self.rows if row.task == "all"]
+
+
+def geometry(case: Case) -> Geometry:
+    """The geometry of all vectors of a case."""
+    return compare_vectors(case.vectors)
+
+
+def compare_vectors(vectors: Sequence[TaskVector], *, seed: int = 0) -> Geometry:
+    """Intra-task alignment, inter-task separation and principal components, layer by layer.
+
+    Args:
+        vectors: Of at least two tasks, and of at least two seeds of some task; each at one site, or
+            all at the same sites.
+        seed: Of the permutations.
+
+    Raises:
+        TaskVectorsError: There are too few, or vectors of different tasks started from one and the
+            same random start, which alone would make them alike.
+
+    Source: Intra-class alignment and inter-class separation of Yang et al. (2026),
+        https://arxiv.org/abs/2509.24169, whose formulas are not known. Ours are mean cosines, with
+        a null by permutation.
+    """
+    _check_starts(vectors)
+    groups: dict[tuple[tuple[int, str, int | str], ...], list[TaskVector]] = {}
+    for vector in vectors:
+        groups.setdefault(tuple(sorted(site.place for site in vector.sites)), []).append(vector)
+    rows: list[Separation] = []
+    points: list[Point] = []
+    explained = []
+    for place, here in sorted(groups.items()):
+        tasks = [vector.origin.task for vector in here]
+        if len(set(tasks)) < 2 or len(set(tasks)) == len(tasks):
+            continue
+        layer = place[0][0]
+        flat = torch.stack([vector.values.flatten().double().cpu() for vector in here])
+        units = flat / flat.norm(dim=1, keepdim=True)
+        rows += separations(units, tasks, layer, seed=seed)
+        places, shares = principal_components(units)
+        explained.append((layer, *shares))
+        points += [
+            Point(layer=layer, task=task, seed=vector.origin.seed, first=first, second=second)
+            for vector, task, (first, second) in zip(here, tasks, places.tolist(), strict=True)
+        ]
+    if not rows:
+        raise TaskVectorsError(
+            f"geometry needs vectors of at least two tasks, and two seeds of one of them, at one "
+            f"layer; the {len(vectors)} given have no such layer. Learn them with --seed 0 and "
+            "--seed 1"
+        )
+    return Geometry(rows=tuple(rows), points=tuple(points), explained=tuple(explained))
+
+
+def separations(
+    units: Float[Tensor, "vector d_model"], tasks: Sequence[str], layer: int, *, seed: int = 0
+) -> list[Separation]:
+    """Mean cosines within and across tasks, and how often shuffled names do as well.
+
+    Args:
+        units: Vectors of length 1.
+        tasks: The task of each; at least two, one of them with two vectors.
+        layer: For the rows.
+        seed: Of the permutations.
+    """
+    names = sorted(set(tasks))
+    codes = torch.tensor([names.index(task) for task in tasks])
+    cosines = units @ units.T
+    intra, inter = _means(cosines, codes.unsqueeze(0))
+    generator = torch.Generator().manual_seed(seed)
+    orders = torch.rand(_N_PERMUTATIONS, len(tasks), generator=generator).argsort(dim=1)
+    null = torch.sub(*_means(cosines, codes[orders]))
+    observed = float(intra - inter)
+    rows = [
+        Separation(
+            layer=layer,
+            task="all",
+            n_vectors=len(tasks),
+            intra=float(intra),
+            inter=float(inter),
+            separation=observed,
+            p_value=(1 + int((null >= observed - 1e-12).sum())) / (1 + len(null)),
+            null_high=float(null.quantile(0.975)),
+        )
+    ]
+    for code, name in enumerate(names):
+        mine = codes == code
+        count = int(mine.sum())
+        if count < 2:
+            continue
+        within = (float(cosines[mine][:, mine].sum()) - count) / (count * (count - 1))
+        across = float(cosines[mine][:, ~mine].mean())
+        rows.append(
+            Separation(
+                layer=layer,
+                task=name,
+                n_vectors=count,
+                intra=within,
+                inter=across,
+                separation=within - across,
+                p_value=None,
+                null_high=None,
+            )
+        )
+    return rows
+
+
+def _means(
+    cosines: Float[Tensor, "vector other"], codes: Tensor
+) -> tuple[Float[Tensor, " draw"], Float[Tensor, " draw"]]:
+    """Mean cosine of pairs of one task and of pairs of two, for several namings."""
+    same = codes.unsqueeze(2) == codes.unsqueeze(1)
+    apart = ~torch.eye(len(cosines), dtype=torch.bool)
+    within, across = same & apart, ~same
+    return (
+        (cosines * within).sum(dim=(1, 2)) / within.sum(dim=(1, 2)),
+        (cosines * across).sum(dim=(1, 2)) / across.sum(dim=(1, 2)),
+    )
+
+
+def principal_components(
+    rows: Float[Tensor, "vector d_model"],
+) -> tuple[Float[Tensor, "vector component"], tuple[float, float]]:
+    """Rows on their first two principal components, and the share of variance of each."""
+    left, values, _ = torch.linalg.svd(rows - rows.mean(dim=0), full_matrices=False)
+    shares = values.square() / values.square().sum()
+    return left[:, :2] * values[:2], (float(shares[0]), float(shares[1]))
+
+
+def _check_starts(vectors: Sequence[TaskVector]) -> None:
+    starts: dict[int | None, set[str]] = {}
+    for vector in vectors:
+        if vector.origin.settings.get("initialisation", "zero") != "zero":
+            starts.setdefault(vector.origin.seed, set()).add(vector.origin.task)
+    for seed, tasks in starts.items():
+        if len(tasks) > 1:
+            raise TaskVectorsError(
+                f"the vectors of {', '.join(sorted(tasks))} with seed {seed} started from the same "
+                "random values, which alone makes them alike; learn each task with seeds of its "
+                "own, or from zero"
+            )

@@ -1,0 +1,127 @@
+"""Whether two sets of heads are the same more often than chance would make them.
+
+Key heads of one vector against those of another task's vector, of another seed's, and against the
+heads that a function vector is made of.
+"""
+
+from collections.abc import Collection, Mapping
+from dataclasses import asdict, dataclass
+from math import comb
+
+import pandas as pd
+
+from taskvectors.errors import TaskVectorsError
+from taskvectors.figures import BLUE, GREY, Figure, Series
+
+NAME = "head-overlap"
+Heads = Collection[tuple[int, int]]
+"""Heads by layer and head."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Overlap:
+    """Key heads against one other set."""
+
+    reference: str
+    shared: int
+    n_key: int
+    n_reference: int
+    """Of the other set, those that could be key heads: above the vector."""
+    share: float
+    """Of the key heads, those that are in the other set."""
+    chance: float
+    """The same share for heads drawn at random."""
+    p_value: float
+    """Probability that so many or more would be shared by chance."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class HeadOverlap:
+    """Key heads against other sets."""
+
+    rows: tuple[Overlap, ...]
+    n_heads: int
+    """Heads that could be key heads."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per other set."""
+        return pd.DataFrame([asdict(row) for row in self.rows]).assign(n_heads=self.n_heads)
+
+    def figure(self) -> Figure:
+        """Shared heads beside what chance would give."""
+        places = tuple(float(place) for place in range(len(self.rows)))
+        return Figure(
+            name=NAME,
+            title="Key heads that are in other sets, too",
+            x_label="The other set",
+            y_label="Share of the key heads",
+            series=(
+                Series(
+                    label="found",
+                    x=places,
+                    y=tuple(row.share for row in self.rows),
+                    kind="point",
+                    style=BLUE,
+                ),
+                Series(
+                    label="by chance",
+                    x=places,
+                    y=tuple(row.chance for row in self.rows),
+                    kind="point",
+                    style=GREY,
+                ),
+            ),
+            x_ticks=tuple(zip(places, (row.reference for row in self.rows), strict=True)),
+            shares=True,
+            caption=f"Of {self.n_heads} heads above the vector.",
+        )
+
+
+def head_overlap(key: Heads, references: Mapping[str, Heads], among: Heads) -> HeadOverlap:
+    """How many of the key heads are in other sets.
+
+    Args:
+        key: The key heads.
+        references: Other sets of heads by name.
+        among: All heads that could be key heads.
+
+    Raises:
+        TaskVectorsError: There is nothing to compare with.
+
+    Source:
+        The chance is that of the hypergeometric distribution (Fisher's exact test, one-sided).
+
+    Example:
+        >>> pool = [(layer, head) for layer in range(2) for head in range(4)]
+        >>> found = head_overlap(pool[:2], {"twin": pool[:2]}, pool)
+        >>> found.rows[0].share, round(found.rows[0].p_value, 4)
+        (1.0, 0.0357)
+    """
+    if not references:
+        raise TaskVectorsError(
+            "there is nothing to compare the key heads with; give another task's vector "
+            "(--other-vector) or vectors of other seeds (--vectors)"
+        )
+    pool, ours = set(among), set(key)
+    rows = []
+    for name, heads in references.items():
+        theirs = set(heads) & pool
+        shared = len(ours & theirs)
+        rows.append(
+            Overlap(
+                reference=name,
+                shared=shared,
+                n_key=len(ours),
+                n_reference=len(theirs),
+                share=shared / len(ours),
+                chance=len(theirs) / len(pool),
+                p_value=at_least(shared, n=len(ours), marked=len(theirs), pool=len(pool)),
+            )
+        )
+    return HeadOverlap(rows=tuple(rows), n_heads=len(pool))
+
+
+def at_least(shared: int, *, n: int, marked: int, pool: int) -> float:
+    """Probability that n draws of a pool hold so many or more of its marked ones."""
+    ways = sum(comb(marked, k) * comb(pool - marked, n - k) for k in range(shared, n + 1))
+    return ways / comb(pool, n)

@@ -1,0 +1,129 @@
+"""`interpolation`: what lies between the vectors of two tasks?
+
+(1 - t) a + t b for t from 0 to 1, on both tasks. Beside it each vector alone at the same strength:
+what is lost there is lost to weakness, the rest to the other vector.
+"""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import pandas as pd
+
+from taskvectors.errors import TaskVectorsError
+from taskvectors.evaluate import measure
+from taskvectors.explain.case import Case
+from taskvectors.explain.transfer import bench_of
+from taskvectors.figures import BLUE, VERMILION, Figure, Series, Style
+from taskvectors.methods import Workbench
+from taskvectors.vectors import TaskVector
+
+STEPS = tuple(step / 10 for step in range(11))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Between:
+    """One point between two vectors, on one task."""
+
+    task: str
+    t: float
+    """0 is the first vector, 1 the second."""
+    mixed: bool
+    """Whether the other vector is there, too."""
+    accuracy: float
+    ci_low: float
+    ci_high: float
+    first_token_accuracy: float
+    in_label_set: float
+    n: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interpolation:
+    """Both tasks along the line between two vectors."""
+
+    rows: tuple[Between, ...]
+    tasks: tuple[str, str]
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per task, place and kind."""
+        return pd.DataFrame([asdict(row) for row in self.rows])
+
+    def figure(self) -> Figure:
+        """Accuracy against t."""
+        series = []
+        for task, style in zip(self.tasks, (BLUE, VERMILION), strict=True):
+            alone = Style(light=style.light, dark=style.dark, dash="dot", marker="cross")
+            for mixed, look in ((True, style), (False, alone)):
+                rows = [row for row in self.rows if row.task == task and row.mixed == mixed]
+                series.append(
+                    Series(
+                        label=f"{task}{'' if mixed else ', its vector alone'}",
+                        x=tuple(row.t for row in rows),
+                        y=tuple(row.accuracy for row in rows),
+                        low=tuple(row.ci_low for row in rows) if mixed else (),
+                        high=tuple(row.ci_high for row in rows) if mixed else (),
+                        style=look,
+                    )
+                )
+        first, second = self.tasks
+        return Figure(
+            name="interpolation",
+            title="Between the vectors of two tasks",
+            x_label=f"t of (1 - t) {first} + t {second}",
+            y_label="Accuracy (test)",
+            series=tuple(series),
+            shares=True,
+            caption="Alone: the task's own vector at the strength it has in the mixture.",
+        )
+
+
+def interpolation(case: Case) -> Interpolation:
+    """Between the case's vector and the first one of another task at its sites."""
+    places = {site.place for site in case.vector.sites}
+    for vector in case.vectors:
+        task = vector.origin.task
+        if task != case.bench.task.name and {site.place for site in vector.sites} == places:
+            return interpolate((case.bench, bench_of(case, task)), (case.vector, vector))
+    raise TaskVectorsError(
+        "interpolation needs the vector of another task at the same sites; name one among --vectors"
+    )
+
+
+def interpolate(benches: Sequence[Workbench], vectors: Sequence[TaskVector]) -> Interpolation:
+    """Score the line between two vectors on both tasks, one pass per task.
+
+    Args:
+        benches: Two, one per task.
+        vectors: Theirs, in the same order, at the same sites.
+
+    Raises:
+        TaskVectorsError: The vectors are at different sites.
+    """
+    first, second = vectors
+    if {site.place for site in first.sites} != {site.place for site in second.sites}:
+        raise TaskVectorsError(
+            f"{first.origin.label} and {second.origin.label} are at different sites; between them "
+            "is nothing. Learn both at the same layer and position"
+        )
+    mixtures = [(first * (1 - t) + second * t).edits() for t in STEPS]
+    rows = []
+    for number, bench in enumerate(benches):
+        own = [1 - t for t in STEPS] if number == 0 else list(STEPS)
+        alone = [vectors[number].edits(strength) if strength else () for strength in own]
+        scores = bench.score("test", 0, [*mixtures, *alone])
+        for index in range(2 * len(STEPS)):
+            found = measure(scores.branch(index), bench.label_starts)
+            rows.append(
+                Between(
+                    task=bench.task.name,
+                    t=STEPS[index % len(STEPS)],
+                    mixed=index < len(STEPS),
+                    accuracy=found.accuracy,
+                    ci_low=found.ci_low,
+                    ci_high=found.ci_high,
+                    first_token_accuracy=found.first_token_accuracy,
+                    in_label_set=found.in_label_set,
+                    n=found.n,
+                )
+            )
+    return Interpolation(rows=tuple(rows), tasks=(benches[0].task.name, benches[1].task.name))

@@ -1,0 +1,51 @@
+"""Rows that several analyses share: one number, of what, at which layer, with its interval."""
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+
+import pandas as pd
+
+from taskvectors.evaluate import wilson_interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measured:
+    """One number of an analysis by layer."""
+
+    layer: int
+    around: str
+    """What it was measured on: `vector`, or a control."""
+    measure: str
+    value: float
+    low: float | None = None
+    """Lower end of a 95 % interval or, for random vectors, of their middle 95 %."""
+    high: float | None = None
+    at: float | None = None
+    """A strength or a noise scale, where the number belongs to one."""
+    n: int | None = None
+    """Prompts or draws behind it."""
+    text: str | None = None
+    """A token, where the row is about one."""
+
+
+def share(layer: int, around: str, measure: str, hits: int, n: int) -> Measured:
+    """A share of prompts, with its Wilson interval."""
+    low, high = wilson_interval(hits, n)
+    return Measured(
+        layer=layer, around=around, measure=measure, value=hits / n, low=low, high=high, n=n
+    )
+
+
+def frame_of(rows: Iterable[Measured]) -> pd.DataFrame:
+    """Rows as a table."""
+    columns = list(Measured.__dataclass_fields__)
+    return pd.DataFrame([asdict(row) for row in rows], columns=columns)
+
+
+def find(rows: Iterable[Measured], measure: str, around: str = "vector") -> dict[int, Measured]:
+    """The rows of one measure, by layer; where there are several of a layer, the first."""
+    found: dict[int, Measured] = {}
+    for row in rows:
+        if row.measure == measure and row.around == around:
+            found.setdefault(row.layer, row)
+    return found

@@ -1,0 +1,378 @@
+"""OV reconstruction: how much of a vector's work do the heads, or the MLPs, do that read it.
+
+The vector is taken away, and what is put in its place is only what heads make of it through their
+OV circuits; once more with MLPs. The paper does not say how; three readings are built:
+
+- `paper`: the sum over heads above of W_O W_V diag(norm weight) θ, in place of θ;
+- `scaled`: each term times the mean of c_NN/rms at its layer, in the injected run;
+- `path`: θ enters only the value inputs at the last position of the blocks above. Queries, keys,
+  MLPs and the direct path never see it; what heads write enters the stream as usual.
+
+`paper` and `scaled` are added once at the vector's site, or each block's term after its block. For
+MLPs a term is the mean change of a block's MLP output when θ enters that MLP alone.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+from typing import Literal
+
+import pandas as pd
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor
+
+from taskvectors.evaluate import Scores, paired_difference, score
+from taskvectors.explain.case import blocks_above, one_layer, with_first_tokens
+from taskvectors.explain.shares import Share, gained, share_of, share_over
+from taskvectors.explain.two_runs import INJECTED, two_runs
+from taskvectors.figures import BLUE, GREEN, GREY, VERMILION, Figure, ReferenceLine, Series
+from taskvectors.methods.choosing import choose
+from taskvectors.models import LanguageModel, rewriting
+from taskvectors.models.entering import entering_mlp, entering_values
+from taskvectors.models.heads import Circuits, attention_scale, output_bias
+from taskvectors.models.norms import linear_part, norm_weight
+from taskvectors.prompts import Prompt
+from taskvectors.trunk import Branch, Edit, Trunk
+from taskvectors.vectors import TaskVector
+
+NAME = "ov-reconstruction"
+STRENGTHS = (0.5, 1.0, 2.0, 4.0)
+"""Factors tried on validation. `paper` has no natural size: its 1 is the vector's own norm."""
+N_RANDOM = 3
+_ROWS = 32
+
+Variant = Literal[
+    "paper", "paper-by-layer", "scaled", "scaled-by-layer", "path",
+    "mlp", "mlp-by-layer", "mlp-path",
+]  # fmt: skip
+VARIANTS: tuple[Variant, ...] = (
+    "paper", "paper-by-layer", "scaled", "scaled-by-layer", "path",
+    "mlp", "mlp-by-layer", "mlp-path",
+)  # fmt: skip
+Terms = Mapping[Literal["paper", "scaled", "mlp"], Float[Tensor, "layer d_model"]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reconstructed:
+    """What one variant reaches on the test prompts."""
+
+    variant: str
+    """`none`, `vector`, or one of `VARIANTS`, for which the fields below are known."""
+    accuracy: float
+    ci_low: float
+    ci_high: float
+    strength: float | None = None
+    """Chosen on validation."""
+    recovered: float | None = None
+    """Share of what the vector gains over no vector; None where it gains nothing."""
+    recovered_low: float | None = None
+    recovered_high: float | None = None
+    difference_to_vector: float | None = None
+    difference_to_vector_low: float | None = None
+    difference_to_vector_high: float | None = None
+    random_accuracy: float | None = None
+    """The same made of random vectors of the same norm, each tuned alike."""
+    random_low: float | None = None
+    random_high: float | None = None
+    difference_to_random: float | None = None
+    difference_to_random_low: float | None = None
+    difference_to_random_high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reconstruction:
+    """All variants beside the vector and no vector."""
+
+    rows: tuple[Reconstructed, ...]
+    layer: int
+    n: int
+    """Test prompts."""
+    n_validation: int
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row per variant."""
+        rows = [asdict(row) for row in self.rows]
+        return pd.DataFrame(rows).assign(
+            layer=self.layer, n=self.n, n_validation=self.n_validation, n_random=N_RANDOM
+        )
+
+    def figure(self) -> Figure:
+        """Accuracy of each variant beside its random control."""
+        by_name = {row.variant: row for row in self.rows}
+        shown = [by_name[name] for name in VARIANTS]
+        names = {
+            "paper": "paper,\nonce", "paper-by-layer": "paper,\nby layer",
+            "scaled": "scaled,\nonce", "scaled-by-layer": "scaled,\nby layer",
+            "path": "path", "mlp": "mean,\nonce", "mlp-by-layer": "mean,\nby layer",
+            "mlp-path": "path",
+        }  # fmt: skip
+
+        def series(label: str, rows: Sequence[Reconstructed], **style: object) -> Series:
+            places = [float(VARIANTS.index(row.variant)) for row in rows]
+            return Series(
+                label=label,
+                x=tuple(places),
+                y=tuple(row.accuracy for row in rows),
+                low=tuple(row.ci_low for row in rows),
+                high=tuple(row.ci_high for row in rows),
+                kind="point",
+                **style,  # type: ignore[arg-type]
+            )
+
+        heads = [row for row in shown if not row.variant.startswith("mlp")]
+        mlps = [row for row in shown if row.variant.startswith("mlp")]
+        control = Series(
+            label="the same of random vectors",
+            x=tuple(place + 0.25 for place in range(len(shown))),
+            y=tuple(row.random_accuracy for row in shown),
+            low=tuple(row.random_low for row in shown),
+            high=tuple(row.random_high for row in shown),
+            kind="point",
+            style=GREY,
+        )
+        return Figure(
+            name=NAME,
+            title="What heads and MLPs make of the vector, in its place",
+            x_label="How it is put back (left: heads' OV circuits, right: MLPs)",
+            y_label="Accuracy on test prompts",
+            series=(
+                series("through the heads", heads, style=BLUE),
+                series("through the MLPs", mlps, style=VERMILION),
+                control,
+            ),
+            references=(
+                ReferenceLine(label="the vector itself", y=by_name["vector"].accuracy, style=GREEN),
+                ReferenceLine(label="no vector", y=by_name["none"].accuracy),
+            ),
+            x_ticks=tuple((float(i), names[name]) for i, name in enumerate(VARIANTS)),
+            shares=True,
+            caption=(
+                f"{self.n} test prompts, 95 % intervals; strengths chosen on {self.n_validation} "
+                f"validation prompts, alike for {N_RANDOM} random vectors."
+            ),
+        )
+
+
+def reconstruct(  # noqa: PLR0913  (three splits, each with its use)
+    model: LanguageModel,
+    vector: TaskVector,
+    *,
+    training: Sequence[Prompt],
+    validation: Sequence[Prompt],
+    test: Sequence[Prompt],
+    seed: int = 0,
+    memory: int | None = None,
+) -> Reconstruction:
+    """Put back only what heads, or MLPs, make of a vector.
+
+    Args:
+        model: The model.
+        vector: Added to the residual stream at the last token of one layer.
+        training: Prompts that means are taken over.
+        validation: Prompts that strengths are chosen on.
+        test: Prompts that are reported.
+        seed: Of the random vectors and the bootstrap.
+        memory: Budget in bytes.
+
+    Raises:
+        TaskVectorsError: The formula has no meaning for the vector.
+
+    Source:
+        Yang et al. (2026), https://arxiv.org/abs/2509.24169, section on OV circuits: `paper`, as
+        far as its formula is known. We differ: `scaled` and `path` beside it, strengths chosen on
+        validation, random vectors treated alike. Where a family normalises attention's output,
+        `paper` takes that norm's weight, `scaled` its scale too.
+    """
+    layers = blocks_above(model, vector, "OV reconstruction")
+    layer = one_layer(vector, "OV reconstruction")
+    generator = torch.Generator().manual_seed(seed + 7)
+    subjects = [vector, *(vector.random_like(generator) for _ in range(N_RANDOM))]
+    asked = with_first_tokens(training)
+    terms = [
+        {
+            "paper": _paper_terms(model, subject, layers),
+            "scaled": _scaled_terms(model, subject, layers, asked),
+            "mlp": _mlp_terms(model, subject, layers, asked),
+        }
+        for subject in subjects
+    ]
+    tried = _Trial(model=model, subjects=subjects, terms=terms, layers=layers, memory=memory)  # type: ignore[arg-type]
+    chosen = tried.strengths(validation)
+    found = tried.at(test, chosen)
+    whole = score(model, test, [(), vector.edits()], memory=memory)
+    return _summary(found, chosen, whole, layer=layer, n_validation=len(validation), seed=seed)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Trial:
+    """Variants of several subjects (the vector first, then random ones), ready to be scored."""
+
+    model: LanguageModel
+    subjects: Sequence[TaskVector]
+    terms: Sequence[Terms]
+    layers: range
+    memory: int | None
+
+    def strengths(self, prompts: Sequence[Prompt]) -> dict[Variant, list[float]]:
+        """For each variant and subject, the strength that does best."""
+        chosen: dict[Variant, list[float]] = {}
+        for variant in VARIANTS:
+            wanted = [(s, strength) for s in range(len(self.subjects)) for strength in STRENGTHS]
+            scores = self._score(variant, wanted, prompts)
+            step = len(STRENGTHS)
+            chosen[variant] = [
+                STRENGTHS[choose([scores.branch(s * step + i) for i in range(step)])]
+                for s in range(len(self.subjects))
+            ]
+        return chosen
+
+    def at(
+        self, prompts: Sequence[Prompt], chosen: Mapping[Variant, Sequence[float]]
+    ) -> dict[Variant, Bool[Tensor, "subject prompt"]]:
+        """For each variant, which prompts each subject answers at its strength."""
+        return {
+            variant: self._score(variant, list(enumerate(chosen[variant])), prompts).is_correct
+            for variant in VARIANTS
+        }
+
+    def _score(
+        self, variant: Variant, wanted: Sequence[tuple[int, float]], prompts: Sequence[Prompt]
+    ) -> Scores:
+        if variant not in ("path", "mlp-path"):
+            branches = [self._branch(variant, subject, strength) for subject, strength in wanted]
+            return score(self.model, prompts, branches, memory=self.memory)
+        enter = entering_values if variant == "path" else entering_mlp
+        added = torch.stack([self.subjects[s].values[0] * strength for s, strength in wanted])
+        with enter(self.model, self.layers, added):
+            nothing = [[_nothing(self.model, self.layers)]] * len(wanted)
+            return score(self.model, prompts, nothing, memory=self.memory)
+
+    def _branch(self, variant: Variant, subject: int, strength: float) -> Branch:
+        kind, _, where = variant.partition("-")
+        terms = self.terms[subject][kind] * strength  # type: ignore[index]
+        if where == "by-layer":
+            return [
+                Edit(layer=layer, value=term)
+                for layer, term in zip(self.layers, terms, strict=True)
+            ]
+        return [Edit(layer=self.layers[0] - 1, value=terms.sum(dim=0))]
+
+
+def _nothing(model: LanguageModel, layers: range) -> Edit:
+    """An edit that adds nothing, so that the branch is replayed from there on."""
+    return Edit(layer=layers[0] - 1, value=torch.zeros(model.d_model))
+
+
+def _paper_terms(model: LanguageModel, vector: TaskVector, layers: range) -> Tensor:
+    """W_O W_V diag(norm weight) θ, summed over a block's heads, as large together as θ."""
+    theta = vector.values[0].to(model.device).float()
+    terms = []
+    for layer in layers:
+        circuits, norm = Circuits.of(model, layer), model.attention_norm(layer)
+        read = theta if norm is None else theta * norm_weight(norm)
+        written = circuits.written(circuits.values(read))
+        path = model.family.post_attention_norm
+        terms.append(written if path is None else written * norm_weight(model.module(layer, path)))
+    found = torch.stack(terms)
+    length = found.sum(dim=0).norm()
+    return found * (theta.norm() / length) if length > 0 else found
+
+
+def _scaled_terms(
+    model: LanguageModel, vector: TaskVector, layers: range, prompts: Sequence[Prompt]
+) -> Tensor:
+    """Each block's W_O W_V D θ with the mean of the injected run's patterns and scales."""
+    theta = vector.values[0].to(model.device).float()
+    total = torch.zeros(len(layers), model.d_model, device=theta.device)
+    for start in range(0, len(prompts), _ROWS):
+        runs = two_runs(model, prompts[start : start + _ROWS], vector, layers)
+        for number, block in enumerate(runs.blocks):
+            circuits = Circuits.of(model, block.layer)
+            state = block.entered[INJECTED]
+            read = linear_part(model.attention_norm(block.layer), state, theta)
+            own = block.pattern[INJECTED, :, :, -1].unsqueeze(-1)
+            written = circuits.written(own * circuits.values(read))
+            before = circuits.written(block.z[INJECTED]) + output_bias(model, block.layer)
+            total[number] += (written * attention_scale(model, block.layer, before)).sum(dim=0)
+    return total / len(prompts)
+
+
+def _mlp_terms(
+    model: LanguageModel, vector: TaskVector, layers: range, prompts: Sequence[Prompt]
+) -> Tensor:
+    """Mean change of each block's MLP output when θ enters that MLP alone, in the plain run."""
+    theta = vector.values[0].to(model.device)
+    total = torch.zeros(len(layers), model.d_model, device=theta.device)
+    for start in range(0, len(prompts), _ROWS):
+        trunk = Trunk.build(model, prompts[start : start + _ROWS])
+        nothing = [_nothing(model, layers)]
+        with torch.no_grad(), _kept_apart(model, layers, theta, total):
+            trunk.run([nothing, nothing])
+    return total / len(prompts)
+
+
+@contextmanager
+def _kept_apart(
+    model: LanguageModel, layers: range, theta: Tensor, total: Tensor
+) -> Iterator[None]:
+    """θ enters each MLP of the second of two branches, and its effect is summed and taken out."""
+
+    def take(number: int, written: Tensor) -> Tensor:
+        plain, entered = written.view(2, -1, model.d_model)  # a token for each prompt
+        total[number] += (entered - plain).float().sum(dim=0)
+        return torch.cat([plain, plain]).view(written.shape)
+
+    with ExitStack() as stack:
+        added = torch.stack([torch.zeros_like(theta), theta])
+        stack.enter_context(entering_mlp(model, layers, added))
+        for number, layer in enumerate(layers):
+            stack.enter_context(rewriting(model, layer, "mlp_out", partial(take, number)))
+        yield
+
+
+def _summary(
+    found: Mapping[Variant, Bool[Tensor, "subject prompt"]],
+    chosen: Mapping[Variant, Sequence[float]],
+    whole: Scores,
+    *,
+    layer: int,
+    n_validation: int,
+    seed: int,
+) -> Reconstruction:
+    plain, vector = whole.is_correct
+    rows = [
+        Reconstructed(variant="none", **_measured(share_of(plain))),
+        Reconstructed(variant="vector", **_measured(share_of(vector))),
+    ]
+    for variant in VARIANTS:
+        ours, *draws = found[variant]
+        part = gained(ours, vector, plain, seed)
+        to_vector = paired_difference([ours], [vector], seed=seed)
+        to_random = paired_difference([ours] * len(draws), draws, seed=seed)
+        random = share_over(draws, seed)
+        rows.append(
+            Reconstructed(
+                variant=variant,
+                strength=chosen[variant][0],
+                **_measured(share_of(ours)),
+                recovered=None if part is None else part.value,
+                recovered_low=None if part is None else part.low,
+                recovered_high=None if part is None else part.high,
+                difference_to_vector=to_vector.mean,
+                difference_to_vector_low=to_vector.low,
+                difference_to_vector_high=to_vector.high,
+                random_accuracy=random.value,
+                random_low=random.low,
+                random_high=random.high,
+                difference_to_random=to_random.mean,
+                difference_to_random_low=to_random.low,
+                difference_to_random_high=to_random.high,
+            )
+        )
+    return Reconstruction(rows=tuple(rows), layer=layer, n=len(plain), n_validation=n_validation)
+
+
+def _measured(share: Share) -> dict[str, float]:
+    return {"accuracy": share.value, "ci_low": share.low, "ci_high": share.high}

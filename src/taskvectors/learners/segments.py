@@ -1,0 +1,71 @@
+"""Families of sequences with a delimiter: the task vector sits at the delimiter.
+
+A site is a delimiter of a training sequence; its query is a fresh segment of the same task, the
+delimiter first, that nothing in the sequence has seen. Every position of the segment is read. This
+module puts what a family drew into episodes and trials.
+"""
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from taskvectors.learners.family import Episode
+
+SITE_COLUMN = 0
+"""The delimiter opens a query."""
+
+
+def chosen_sites(
+    is_site: Bool[Tensor, "batch pos"], n: int, generator: torch.Generator
+) -> tuple[Int[Tensor, "batch site"], Float[Tensor, "batch site"]]:
+    """Up to `n` of each row's sites, drawn without preference; a weight of 0 where there are fewer.
+
+    Args:
+        is_site: Where a vector can be read.
+        n: How many per row.
+        generator: Where randomness comes from.
+    """
+    keys = torch.rand(is_site.shape, generator=generator, device=is_site.device)
+    found = keys.masked_fill(~is_site, -1).topk(min(n, is_site.shape[1]))
+    return found.indices, (found.values >= 0).float()
+
+
+def segment_episode(
+    tokens: Int[Tensor, "batch pos"],
+    counted: Bool[Tensor, "batch read"],
+    sites: tuple[Int[Tensor, "batch site"], Float[Tensor, "batch site"]],
+    segments: Int[Tensor, "batch site segment_pos"],
+) -> Episode:
+    """Training sequences: each next token is predicted, and each position of a site's segment.
+
+    Args:
+        tokens: The sequences.
+        counted: Which next tokens count; the last column has none.
+        sites: Columns of delimiters, and weights.
+        segments: A fresh segment for each site, its delimiter first.
+    """
+    columns, site_weights = sites
+    batch, width = tokens.shape
+    n_reads = segments.shape[-1] - 1
+    return Episode(
+        inputs=tokens,
+        reads=torch.arange(width - 1, device=tokens.device).expand(batch, -1),
+        targets=tokens[:, 1:],
+        weights=counted.float(),
+        sites=columns,
+        queries=segments[..., :-1],
+        site_column=SITE_COLUMN,
+        query_reads=tuple(range(n_reads)),
+        query_targets=segments[..., 1:],
+        query_weights=site_weights.unsqueeze(-1).expand(-1, -1, n_reads),
+    )
+
+
+def next_token_losses(
+    logits: Float[Tensor, "*reads d_vocab"], targets: Int[Tensor, "*reads"]
+) -> Float[Tensor, "*reads"]:
+    """Cross-entropies."""
+    flat = torch.nn.functional.cross_entropy(
+        logits.flatten(0, -2).float(), targets.flatten(), reduction="none"
+    )
+    return flat.view(targets.shape)

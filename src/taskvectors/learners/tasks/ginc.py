@@ -1,0 +1,214 @@
+"""GINC as a family: which hidden Markov model a document is by is the task.
+
+The vector is read at a delimiter of a document and put at the delimiter of a fresh segment by the
+same model, whose value is drawn anew. A demonstration stands for as many tokens as there are slots:
+documents have a delimiter that often.
+"""
+
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from taskvectors.learners.family import HELD_OUT, IN_DISTRIBUTION, Episode, Extent, Split, Trial
+from taskvectors.learners.segments import (
+    SITE_COLUMN,
+    chosen_sites,
+    next_token_losses,
+    segment_episode,
+)
+from taskvectors.learners.tasks.ginc_bayes import history_evidence, segment_predictions
+from taskvectors.learners.tasks.ginc_world import (
+    DELIMITER,
+    Corpus,
+    World,
+    WorldSizes,
+    draw_corpus,
+    draw_documents,
+    draw_histories,
+    draw_segments,
+    draw_trained,
+    draw_world,
+)
+
+PUBLISHED_DOCUMENTS = (1000, 10240)
+"""Documents of the published corpus, and tokens of each."""
+
+
+class Ginc(BaseModel):
+    """Documents of a mixture of hidden Markov models; half of the models are held out.
+
+    The sizes are small by default; the published ones are those of `WorldSizes`.
+
+    Source: Xie et al. (2022), https://arxiv.org/abs/2111.02080; Yang et al. (2025),
+        https://arxiv.org/abs/2501.09240, use it. Where the vector sits is our choice.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    kind: str = "ginc"
+    n_symbols: int = Field(default=8, ge=2)
+    """Symbols, the delimiter included."""
+    n_values: int = Field(default=2, ge=1)
+    """Values of a hidden state."""
+    n_slots: int = Field(default=4, ge=2)
+    """Slots of a hidden state."""
+    n_hmms: int = Field(default=20, ge=2, multiple_of=2)
+    """Models; the second half is never trained on."""
+    n_demonstrations: int = Field(default=10, ge=1)
+    """Stretches of a document, each as long as there are slots, before a segment."""
+    segment_length: int = Field(default=4, ge=1)
+    """Tokens after the delimiter that are predicted from a vector."""
+    n_sites: int = Field(default=8, ge=1)
+    """Most delimiters of a document that vectors are read at, in training."""
+    corpus: Literal["fresh", "published"] = "fresh"
+    """`published` trains on windows of 1,000 documents that are drawn once."""
+    task_seed: int = 0
+    """Seed of the models."""
+    near_optimal: float = 0.05
+    """ICL error beyond the Bayes predictor's that counts as near it."""
+
+    @property
+    def d_vocab(self) -> int:
+        """The symbols and the end of text."""
+        return self.sizes.n_tokens
+
+    @property
+    def sizes(self) -> WorldSizes:
+        """The sizes of the world."""
+        return WorldSizes(
+            n_symbols=self.n_symbols,
+            n_values=self.n_values,
+            n_slots=self.n_slots,
+            n_hmms=self.n_hmms,
+        )
+
+    @property
+    def shifts(self) -> tuple[str, ...]:
+        """Models that were never trained on."""
+        return (IN_DISTRIBUTION, HELD_OUT)
+
+    def n_positions(self, n_demonstrations: int) -> int:
+        """Columns of so much of a document, and a segment."""
+        return n_demonstrations * self.n_slots + self.segment_length
+
+    def draw_tasks(
+        self, n: int, generator: torch.Generator, split: Split = "train"
+    ) -> Int[Tensor, " batch"]:
+        """Models of a split, with equal chances."""
+        world = self.world(generator.device)
+        return draw_trained(world, n, generator) + (split == "test") * world.n_trained
+
+    def episode(
+        self, tasks: Int[Tensor, " batch"], generator: torch.Generator, extent: Extent
+    ) -> Episode:
+        """Documents; vectors at their delimiters, after a demonstration's length."""
+        world = self.world(generator.device)
+        n = self.n_demonstrations if extent.n_demonstrations is None else extent.n_demonstrations
+        tokens = self._documents(tasks, self.n_positions(n), generator)
+        is_site = tokens == DELIMITER
+        is_site[:, : self.n_slots] = False
+        sites = chosen_sites(is_site, self.n_sites, generator)
+        each = tasks.repeat_interleave(sites[0].shape[1])
+        segments = draw_segments(world, each, self.segment_length, generator)
+        counted = torch.ones_like(tokens[:, 1:], dtype=torch.bool)
+        return segment_episode(tokens, counted, sites, segments.view(*sites[0].shape, -1))
+
+    def trial(
+        self,
+        tasks: Int[Tensor, " batch"],
+        generator: torch.Generator,
+        n_demonstrations: int,
+        *,
+        shift: str = IN_DISTRIBUTION,
+        n_dummies: int = 1,  # noqa: ARG002  (a delimiter carries no query: all would be one)
+    ) -> Trial:
+        """The middle of a document, a delimiter, and a fresh segment of the same model.
+
+        A target is the token that is likeliest after the segment so far under the model itself.
+        """
+        world = self.world(generator.device)
+        history = draw_histories(world, tasks, n_demonstrations * self.n_slots, generator)
+        segment = draw_segments(world, tasks, self.segment_length, generator)[:, :-1]
+        joint = segment_predictions(world, world.models, segment)
+        rows = torch.arange(len(tasks), device=tasks.device)
+        targets = _likeliest(joint[rows, tasks])
+        known = slice(None, world.n_trained) if shift != HELD_OUT else slice(world.n_trained, None)
+        evidence = history_evidence(world.some(known), history)
+        mixture = joint[:, known]
+        guesses = {
+            "without": mixture.logsumexp(dim=1),
+            "optimal": (mixture + evidence[..., None, None]).logsumexp(dim=1),
+        }
+        return Trial(
+            history=history,
+            dummies=segment[:, None, :1],
+            queries=segment,
+            site_column=SITE_COLUMN,
+            query_reads=tuple(range(self.segment_length)),
+            targets=targets,
+            wrong_targets=_likeliest(joint[rows, tasks.roll(1, 0)]),
+            weights=torch.ones(segment.shape, device=segment.device),
+            tasks=tasks,
+            baselines={
+                name: (_likeliest(guess) != targets).float() for name, guess in guesses.items()
+            },
+        )
+
+    def losses(
+        self, logits: Float[Tensor, "*reads d_vocab"], targets: Int[Tensor, "*reads"]
+    ) -> Float[Tensor, "*reads"]:
+        """Cross-entropies of the next tokens."""
+        return next_token_losses(logits, targets)
+
+    def errors(
+        self, logits: Float[Tensor, "*reads d_vocab"], targets: Int[Tensor, "*reads"]
+    ) -> Float[Tensor, "*reads"]:
+        """1 where the arg-max is not the likeliest token."""
+        return (logits.argmax(dim=-1) != targets).float()
+
+    def probe_targets(self, tasks: Int[Tensor, " batch"]) -> Float[Tensor, "batch n_hmms"]:
+        """The model as a one-hot."""
+        return torch.nn.functional.one_hot(tasks, self.n_hmms).float()
+
+    def world(self, device: torch.device | str) -> World:
+        """The models of this seed; the same on every device."""
+        return _world(self.sizes, self.task_seed, str(device))
+
+    def _documents(
+        self, tasks: Int[Tensor, " batch"], length: int, generator: torch.Generator
+    ) -> Int[Tensor, "batch pos"]:
+        world = self.world(generator.device)
+        if self.corpus == "fresh":
+            return draw_documents(world, tasks, length, generator)
+        corpus = _corpus(self.sizes, self.task_seed, str(generator.device))
+        by_task = (corpus.hmm == tasks[:, None]).double()
+        document = torch.multinomial(by_task, 1, generator=generator)
+        latest = corpus.documents.shape[1] - length
+        begin = torch.randint(
+            latest + 1, (len(tasks), 1), generator=generator, device=generator.device
+        )
+        return corpus.documents[document, begin + torch.arange(length, device=begin.device)]
+
+
+def _likeliest(log_weight: Float[Tensor, "batch pos symbol"]) -> Int[Tensor, "batch pos"]:
+    """The token of the likeliest symbol; -1, which nothing predicts, where none is possible."""
+    is_possible = ~log_weight.isneginf().all(dim=-1)
+    return torch.where(is_possible, log_weight.argmax(dim=-1) + 1, -1)
+
+
+@lru_cache(maxsize=8)
+def _world(sizes: WorldSizes, seed: int, device: str) -> World:
+    return draw_world(sizes, torch.Generator().manual_seed(seed)).to(torch.device(device))
+
+
+@lru_cache(maxsize=2)
+def _corpus(sizes: WorldSizes, seed: int, device: str) -> Corpus:
+    world = _world(sizes, seed, "cpu")
+    generator = torch.Generator().manual_seed(seed)
+    return draw_corpus(world, *PUBLISHED_DOCUMENTS, generator).to(torch.device(device))
+
+
+FAMILY = Ginc

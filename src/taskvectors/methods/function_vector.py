@@ -1,0 +1,190 @@
+"""`function-vector`: the summed mean results of the heads that carry a task, added.
+
+Which heads carry it is found by intervention: those that, given their mean output behind true
+demonstrations, most raise the probability of the right answer in prompts with shuffled labels. The
+search is exact, over every head of the model, or averaged over other tasks (universal heads).
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from taskvectors.errors import TaskVectorsError
+from taskvectors.methods.candidate import Candidate, Cost
+from taskvectors.methods.controls import replace_task
+from taskvectors.methods.head_means import HeadMeans, head_means
+from taskvectors.methods.indirect_effect import HowFound, indirect_effects
+from taskvectors.methods.workbench import Layers, Positions, Workbench, layer_groups
+from taskvectors.vectors import Site, TaskVector, sites_at
+
+UNIVERSAL_TASKS = (
+    *("antonym", "capital", "country-currency", "english-french", "present-past"),
+    *("singular-plural",),
+)
+"""Tasks whose effects are averaged for universal heads; the task in hand is left out."""
+
+Head = tuple[int, int]
+"""Layer and head."""
+
+
+class HeadChoice(BaseModel):
+    """What function vectors have in common, however their heads are found."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    layers: Layers = None
+    """Layers the vector is added at, the same one at each; one layer at a time by default."""
+    each_layer: bool = False
+    """One candidate for each of `layers`, in place of one at all of them."""
+    positions: Positions = (-1,)
+    """Where it is added; heads are always read at the last token."""
+    strengths: tuple[float, ...] = Field(default=(1.0, 0.5, 2.0), min_length=1)
+    """Factors to try; the best on validation is shown beside strength 1."""
+    n_heads: tuple[int, ...] = Field(default=(10,), min_length=1)
+    """How many heads are summed; of several numbers the best on validation is shown."""
+    heads: Literal["task", "universal"] = "task"
+    """Whether heads are found on the task itself or on average over other tasks."""
+    n_prompts: int = Field(default=100, ge=1)
+    """Most training prompts that the heads' means are over."""
+    n_effect_prompts: int = Field(default=25, ge=1)
+    """Label-shuffled prompts that effects are measured on, per task."""
+
+
+class FunctionVector(HeadChoice):
+    """Heads by their exact average indirect effect."""
+
+    kind: Literal["function-vector"] = "function-vector"
+
+
+def function_vector(bench: Workbench, config: FunctionVector) -> list[Candidate]:
+    """One candidate per layer, strength and number of heads.
+
+    Raises:
+        TaskVectorsError: More heads are asked for than the model has.
+
+    Source: Todd et al. (2024), https://arxiv.org/abs/2310.15213, section 2. We differ: true head
+        results, also where heads are not d_model / n_heads wide or a norm follows them; labels are
+        shuffled over the training split; other strengths than 1 are tried.
+    """
+    effects, cost = average_effects(bench, config, "exact")
+    return summed_heads(bench, config, effects, cost)
+
+
+def average_effects(
+    bench: Workbench, config: HeadChoice, how: HowFound
+) -> tuple[Float[Tensor, "layer head"], Cost]:
+    """Average indirect effects, on the task or over other tasks, and what they cost."""
+    benches = [bench] if config.heads == "task" else _other_benches(bench)
+    sizes = {"n_prompts": config.n_effect_prompts, "n_means": config.n_prompts}
+    found = [indirect_effects(one, how, **sizes) for one in benches]
+    read = dict.fromkeys((*benches, bench))
+    means = [head_means(one, config.n_prompts) for one in read]
+    cost = Cost(
+        examples=sum(len(one.task.train) for one in read),
+        seconds=sum(one.seconds for one in found) + sum(one.seconds for one in means),
+        forward_tokens=sum(one.forward_tokens for one in found)
+        + sum(one.forward_tokens for one in means),
+    )
+    return torch.stack([one.average for one in found]).mean(dim=0), cost
+
+
+def _other_benches(bench: Workbench) -> list[Workbench]:
+    """Benches of the tasks for universal heads, with the same model, template and sizes."""
+    from taskvectors.tasks import load_task
+
+    def make() -> list[Workbench]:
+        names = (name for name in UNIVERSAL_TASKS if name != bench.task.name)
+        tasks = [
+            load_task(
+                name,
+                seed=bench.task.seed,
+                n_train=len(bench.task.train),
+                n_validation=len(bench.task.validation),
+            )
+            for name in names
+        ]
+        return [replace_task(bench, task) for task in tasks]
+
+    return bench.once("benches for universal heads", make)
+
+
+def top_heads(effects: Float[Tensor, "layer head"], n_heads: int) -> tuple[Head, ...]:
+    """The heads with the largest effects, the largest first.
+
+    Raises:
+        TaskVectorsError: There are not so many.
+
+    Example:
+        >>> top_heads(torch.tensor([[0.1, 0.5], [0.3, -0.9]]), 2)
+        ((0, 1), (1, 0))
+    """
+    if n_heads > effects.numel():
+        raise TaskVectorsError(
+            f"{n_heads} heads were asked for, and the model has {effects.numel()}; give fewer"
+        )
+    order = effects.flatten().argsort(descending=True, stable=True)[:n_heads].tolist()
+    return tuple(divmod(index, effects.shape[1]) for index in order)
+
+
+def summed_heads(
+    bench: Workbench,
+    config: HeadChoice,
+    effects: Float[Tensor, "layer head"],
+    cost: Cost,
+    *,
+    note: str = "",
+    **scores: float,
+) -> list[Candidate]:
+    """Candidates that add the summed mean results of the top heads.
+
+    Args:
+        bench: Model and task.
+        config: The method's config.
+        effects: By which heads are ranked.
+        cost: What the effects and the means cost.
+        note: Shown with the candidates.
+        scores: Kept in the vectors' origin.
+    """
+    kind: str = config.kind  # type: ignore[attr-defined]
+    means = head_means(bench, config.n_prompts)
+    groups = layer_groups(bench.model, config.layers, each_layer=config.each_layer)
+    found = []
+    for n_heads in config.n_heads:
+        heads = top_heads(effects, n_heads)
+        value = sum_of_results(means, heads)
+        origin = bench.origin(
+            kind,
+            shots=bench.shots,
+            settings={
+                "heads": [list(head) for head in heads],
+                "effects": [float(effects[head]) for head in heads],
+                "found_on": config.heads,
+                "n_prompts": means.n_prompts,
+                "n_effect_prompts": config.n_effect_prompts,
+            },
+            scores=scores,
+        )
+        for layers in groups:
+            sites: tuple[Site, ...] = sites_at(layers, config.positions)
+            vector = TaskVector(
+                values=value.repeat(len(sites), 1), sites=sites, operation="add", origin=origin
+            )
+            found += [
+                Candidate(
+                    method=kind,
+                    vector=vector,
+                    strength=strength,
+                    configuration=f"top {n_heads} heads",
+                    cost=cost,
+                    note=note,
+                )
+                for strength in config.strengths
+            ]
+    return found
+
+
+def sum_of_results(means: HeadMeans, heads: tuple[Head, ...]) -> Float[Tensor, " d_model"]:
+    """What some heads add to the residual stream on average, together."""
+    return torch.stack([means.results[head] for head in heads]).sum(dim=0).cpu()

@@ -1,0 +1,52 @@
+"""`hendel`: the last token's state behind demonstrations, put in the place of the plain one."""
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from taskvectors.methods.candidate import Candidate, Cost
+from taskvectors.methods.workbench import Layers, Positions, Workbench, layer_groups
+from taskvectors.vectors import TaskVector, sites_at
+
+
+class Hendel(BaseModel):
+    """Mean state behind demonstrations and a dummy query, replacing the state of the query."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    kind: Literal["hendel"] = "hendel"
+    layers: Layers = None
+    """Layers whose states are replaced, together; one vector per layer of the model by default."""
+    each_layer: bool = False
+    """One vector for each of `layers`, in place of one at all of them."""
+    positions: Positions = (-1,)
+    """Where states are replaced; they are always read at the last token."""
+    n_prompts: int = Field(default=100, ge=1)
+    """Most dummy queries to average over."""
+
+
+def hendel(bench: Workbench, config: Hendel) -> list[Candidate]:
+    """One candidate per layer.
+
+    The dummy queries are training inputs, so none of them is a validation or test query.
+
+    Source: Hendel et al. (2023), https://arxiv.org/abs/2310.15916. We differ: averaged over many
+        dummy queries, each behind demonstrations of its own, where the released code has two behind
+        the same ones.
+    """
+    groups = layer_groups(bench.model, config.layers, each_layer=config.each_layer)
+    read = bench.last_tokens("train", bench.shots, config.n_prompts)
+    states = read.states.mean(dim=1).cpu()
+    prompts = bench.prompts("train", bench.shots)[: config.n_prompts]
+    cost = Cost(
+        examples=len(bench.task.train),
+        seconds=read.seconds,
+        forward_tokens=sum(len(prompt.token_ids) for prompt in prompts),
+    )
+    origin = bench.origin(config.kind, shots=bench.shots, settings={"n_prompts": len(prompts)})
+    found = []
+    for layers in groups:
+        sites = sites_at(layers, config.positions)
+        values = states[[site.layer + 1 for site in sites]]
+        vector = TaskVector(values=values, sites=sites, operation="replace", origin=origin)
+        found.append(Candidate(method=config.kind, vector=vector, cost=cost))
+    return found

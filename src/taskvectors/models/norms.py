@@ -1,0 +1,82 @@
+"""Norms as linear maps: what a norm makes of a part of a state, its statistics held fixed.
+
+A norm divides by a statistic of the whole state. With the statistic of one run held fixed it is a
+linear map, and so says what each part of the residual stream contributes. A norm's bias belongs to
+no part and is left out.
+"""
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from taskvectors.models.language_model import LanguageModel, find
+
+_EPSILONS = ("eps", "variance_epsilon")
+
+
+def linear_part(
+    norm: nn.Module | None,
+    state: Float[Tensor, "... d_model"],
+    part: Float[Tensor, "... d_model"],
+) -> Float[Tensor, "... d_model"]:
+    """What a norm makes of a part, with the statistics of a state; float32.
+
+    The norm of a state is `linear_part(norm, state, state)` plus the norm's bias.
+
+    Args:
+        norm: A layer norm or a root-mean-square norm; None leaves the part as it is.
+        state: The whole state of the run whose statistics hold.
+        part: What is mapped; its leading axes broadcast with those of the state.
+    """
+    state, part = state.float(), part.float()
+    if norm is None:
+        return part
+    epsilon = next(getattr(norm, name) for name in _EPSILONS if hasattr(norm, name))
+    if isinstance(norm, nn.LayerNorm):
+        variance = state.var(dim=-1, keepdim=True, unbiased=False)
+        part = part - part.mean(dim=-1, keepdim=True)
+        mapped = part * torch.rsqrt(variance + epsilon)
+    else:
+        mapped = part * torch.rsqrt(state.square().mean(dim=-1, keepdim=True) + epsilon)
+    scaled: Tensor = mapped * norm_weight(norm)
+    return scaled
+
+
+def norm_weight(norm: nn.Module) -> Float[Tensor, " d_model"]:
+    """What a norm multiplies each coordinate with, in float32.
+
+    RMS norms store it as w or as w - 1; what they make of ones tells either way.
+    """
+    weight: Tensor = norm.weight  # type: ignore[assignment]
+    if isinstance(norm, nn.LayerNorm):
+        return weight.float()
+    epsilon = next(getattr(norm, name) for name in _EPSILONS if hasattr(norm, name))
+    with torch.no_grad():
+        made: Tensor = norm(torch.ones(weight.shape, device=weight.device)).float()
+    scaled: Tensor = made * (1 + epsilon) ** 0.5
+    return scaled
+
+
+def final_linear_part(
+    model: LanguageModel,
+    state: Float[Tensor, "... d_model"],
+    part: Float[Tensor, "... d_model"],
+) -> Float[Tensor, "... d_state"]:
+    """What of a part of the last residual stream reaches the unembedding; see `linear_part`.
+
+    Args:
+        model: The model.
+        state: `resid_post` of the last block, in the run whose statistics hold.
+        part: A part of it, or of another run's.
+    """
+    path = model.family.final_norm
+    mapped = linear_part(None if path is None else find(model.body, path), state, part)
+    out = model.family.project_out
+    projection = None if out is None else getattr(model.body, out, None)
+    if projection is None:
+        return mapped
+    with torch.no_grad():
+        projected: Tensor = projection(mapped.to(model.dtype)) - projection(
+            torch.zeros_like(mapped[..., :1, :], dtype=model.dtype)
+        )
+    return projected.float()

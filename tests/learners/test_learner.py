@@ -1,0 +1,120 @@
+"""A learner is a language model like any other: it is saved, extracted from and injected into."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from taskvectors.errors import DataError
+from taskvectors.learners import Learner, Trial, is_learner
+from taskvectors.learners.measures import vectors_of
+from taskvectors.learners.passes import prompted_states
+from taskvectors.models import reading
+from taskvectors.models.causal import CausalBody
+from taskvectors.models.checks import check_adapter
+from taskvectors.vectors import Site, TaskVector, VectorOrigin, inject
+
+
+@pytest.mark.parametrize("body", ["gpt2", "llama"])
+@pytest.mark.parametrize("task", ["offset", "sinusoidal"])
+def test_a_learner_is_the_same_after_saving_and_loading(
+    task: str,
+    body: str,
+    tmp_path: Path,
+    tiny_learner: Callable[..., Any],
+    tiny_trial: Callable[..., Trial],
+) -> None:
+    learner = tiny_learner(task, body, n_demonstrations=3)
+    assert not is_learner(tmp_path)
+    learner.save(tmp_path)
+    assert is_learner(tmp_path)
+    again = Learner.load(tmp_path)
+    assert again.family == learner.family
+    queries = tiny_trial(learner.family).queries
+    first, second = (
+        one.body.run(*one.body.enter(one.body.embed(queries)), range(3)) for one in (learner, again)
+    )
+    assert torch.equal(first, second)
+
+
+def test_a_folder_without_a_learner_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match="holds no learner"):
+        Learner.load(tmp_path)
+
+
+@pytest.mark.parametrize("body", ["gpt2", "llama"])
+def test_a_vector_is_read_and_injected_as_in_any_model(
+    body: str, tiny_learner: Callable[..., Any], tiny_trial: Callable[..., Trial]
+) -> None:
+    learner = tiny_learner("offset", body, n_demonstrations=3)
+    trial = tiny_trial(learner.family)
+    model = learner.language_model()
+    check_adapter(model)
+    kept: list[torch.Tensor] = []
+    prompt = torch.cat([trial.history, trial.dummies[:, 0]], dim=1)
+    with torch.no_grad(), reading(model, 1, "resid_post", kept.append):
+        model.hf(input_ids=prompt)
+    with torch.no_grad():
+        expected = vectors_of(learner.body, trial)[1, :, 0]
+    torch.testing.assert_close(kept[0][:, -1], expected)
+    site = Site(layer=1, position=-1)
+    vectors = [
+        TaskVector(
+            values=value.unsqueeze(0),
+            sites=(site,),
+            operation="replace",
+            origin=VectorOrigin.of_model(model, method="read"),
+        )
+        for value in expected
+    ]
+    with torch.no_grad(), inject(model, vectors):
+        injected = model.hf(input_ids=trial.queries).logits[:, -1]
+    with torch.no_grad():
+        ours = prompted_states(learner.body, trial.queries, expected, 1, layer=1)
+        torch.testing.assert_close(injected, learner.body.logits(ours)[:, -1])
+        plain = model.hf(input_ids=trial.queries).logits[:, -1]
+    assert not torch.allclose(injected, plain, atol=1e-2)
+
+
+def test_the_trunk_branches_on_a_learner_as_its_own_passes_do(
+    tiny_learner: Callable[..., Any], tiny_trial: Callable[..., Trial]
+) -> None:
+    from taskvectors.prompts import Prompt
+    from taskvectors.tasks import Example
+    from taskvectors.trunk import Edit, Trunk
+
+    learner = tiny_learner("offset", n_demonstrations=3)
+    trial = tiny_trial(learner.family)
+    prompts = tuple(
+        Prompt(
+            token_ids=tuple(row),
+            answer_ids=(int(answer),),
+            spans={},
+            query=Example(input="", output=""),
+            demonstrations=(),
+            text="",
+        )
+        for row, answer in zip(trial.queries.tolist(), trial.targets[:, 0], strict=True)
+    )
+    model = learner.language_model()
+    value = torch.randn(16, generator=torch.Generator().manual_seed(3))
+    trunk = Trunk.build(model, prompts)
+    batch = trunk.batch()
+    with torch.no_grad():
+        states = trunk.run([[Edit(layer=1, value=value, operation="replace")]], batch)
+        losses = trunk.answer_losses(states, batch)
+        final = prompted_states(learner.body, trial.queries, value.expand(4, -1), 1, layer=1)
+        logits = learner.body.logits(final)[:, -1]
+    expected = torch.nn.functional.cross_entropy(logits, trial.targets[:, 0])
+    torch.testing.assert_close(losses.squeeze(), expected)
+
+
+def test_a_family_without_rotary_or_learned_positions_is_refused(
+    tiny_model: Callable[..., Any],
+) -> None:
+    from taskvectors.errors import UnsupportedModelError
+
+    with pytest.raises(UnsupportedModelError, match="gpt2, llama"):
+        CausalBody.of(tiny_model("opt").hf)

@@ -1,0 +1,121 @@
+"""Variants side by side, end to end on learners too small to learn anything."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from taskvectors.errors import DataError, TaskVectorsError
+from taskvectors.learners import LearnerShape, TrainingConfig, family_names, load_family
+from taskvectors.learners.devices import Devices
+from taskvectors.learners.presets import PRESETS
+from taskvectors.learners.training import SHARED
+from taskvectors.learners.variants import (
+    EQUAL_FLOPS,
+    VANILLA,
+    VariantsConfig,
+    flops_ratio,
+    train_variants,
+    trends_of,
+)
+
+CONFIG = VariantsConfig(
+    task="offset",
+    settings={"n_symbols": 7, "n_demonstrations": 3},
+    training=TrainingConfig(
+        shape=LearnerShape(n_layers=4, d_model=8, n_heads=1),
+        steps=4,
+        tvp_from=2,
+        batch_size=2,
+        n_curve_trials=4,
+        measure_every=2,
+    ),
+    tvp_layers=(None, 0, 1, 2),
+    equal_flops=True,
+    n_trials=8,
+    with_shifts=True,
+)
+FIELDS = {
+    "variant",
+    "seed",
+    "layer",
+    "tvp_layer",
+    "icl_error",
+    "tvp_error",
+    "recovery",
+    "wrong_task_error",
+}
+
+
+def run(folder: Path, config: VariantsConfig = CONFIG, **options: Any) -> Any:
+    return train_variants(config, folder, devices=Devices("cpu"), **options)
+
+
+def test_all_variants_are_trained_measured_and_kept(tmp_path: Path) -> None:
+    said: list[str] = []
+    found = run(tmp_path, say=said.append)
+    names = [VANILLA, "tvp-0", "tvp-1", "tvp-2", EQUAL_FLOPS]
+    assert list(dict.fromkeys(row["variant"] for row in found.rows)) == names
+    assert [row["layer"] for row in found.rows if row["variant"] == "tvp-1"] == [0, 1, 2, 3]
+    assert all(set(row) >= FIELDS for row in found.rows)
+    shifts = {row["shift"] for row in found.shifts}
+    assert shifts == {"none", "held-out", "query-shown", "context-2x"}
+    assert {row["shift"] for row in found.trends} == shifts
+    assert (tmp_path / "seed-0" / VANILLA / SHARED).is_file()
+    assert said.count("going on from step 2") == 4
+    kept = json.loads((tmp_path / "results.json").read_text())
+    assert len(kept["rows"]) == len(found.rows)
+    again: list[str] = []
+    repeated = run(tmp_path, say=again.append)
+    assert repeated.rows == found.rows
+    assert sum("finished before" in sentence for sentence in again) == 5
+
+
+def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(update={"tvp_layers": (None,), "with_shifts": False})
+    run(tmp_path, config)
+    slower = config.training.model_copy(update={"learning_rate": 1e-5})
+    with pytest.raises(DataError, match="other settings"):
+        run(tmp_path, config.model_copy(update={"training": slower}))
+
+
+def test_a_format_without_a_place_for_the_vector_trains_vanilla_alone(tmp_path: Path) -> None:
+    pairs = CONFIG.model_copy(update={"settings": CONFIG.settings | {"format": "xy"}})
+    with pytest.raises(TaskVectorsError, match="undefined"):
+        run(tmp_path, pairs)
+    found = run(tmp_path, pairs.model_copy(update={"tvp_layers": (None,)}))
+    assert [row["layer"] for row in found.rows] == [None]
+    assert "tvp_error" not in found.rows[0]
+
+
+def test_the_cost_of_the_tvp_loss_is_counted_column_by_column() -> None:
+    config = CONFIG.training.model_copy(update={"tvp_layer": 1})
+    # 3 sites; x' alone goes through blocks 0 and 1, x' and z through 2 and 3; the sequence has 11
+    family = load_family("offset", CONFIG.settings)
+    assert flops_ratio(family, config) == pytest.approx(1 + 3 * (2 * 1 + 2 * 2) / (4 * 11))
+    before = load_family("offset", CONFIG.settings | {"format": "zxy"})
+    assert flops_ratio(before, config) == pytest.approx(1 + 3 * (4 * 2) / (4 * 11))
+
+
+def test_a_trend_needs_three_layers_and_leaves_vanilla_out() -> None:
+    def row(layer: int | None, error: float) -> dict[str, Any]:
+        return {"shift": "s", "seed": 0, "tvp_layer": layer, "icl_error": error}
+
+    assert trends_of([row(None, 9), row(0, 3), row(1, 2)]) == []
+    (found,) = trends_of([row(None, 0), row(2, 1), row(0, 3), row(1, 2)])
+    assert found["correlation"] == -1
+
+
+@pytest.mark.parametrize(("preset", "name"), PRESETS)
+def test_a_preset_is_of_a_family_that_there_is_and_trains_both_variants(
+    preset: Any, name: str
+) -> None:
+    config = PRESETS[preset, name]
+    assert config.task == name
+    assert name in family_names()
+    load_family(name, config.settings)
+    assert None in config.tvp_layers
+    last = config.training.shape.n_layers - 2
+    assert all(layer is None or layer <= last for layer in config.tvp_layers)
+    assert len(config.tvp_layers) > 1
