@@ -49,7 +49,8 @@ def positions_of(branches: Sequence[Branch]) -> list[int | str]:
 def places_in(prompt: Prompt, positions: Sequence[int | str]) -> list[int]:
     """Where positions are in a prompt, counted by hand."""
     n = len(prompt.token_ids)
-    spans = {**prompt.spans, "last": (n - 1, n)}
+    after = (n, n + len(prompt.answer_ids) - 1)
+    spans = {**prompt.spans, "last": (n - 1, n), "all": (0, n), "answer": after, "generated": after}
     found: list[int] = []
     for position in positions:
         if isinstance(position, str):
@@ -67,11 +68,18 @@ def write(model: LanguageModel, edit: Edit, prompt: Prompt, number: int, state: 
     value = edit.value[number] if edit.value.dim() == 3 else edit.value
     for i, place in enumerate(places_in(prompt, edit.positions)):
         row = value[i] if value.dim() == 2 else value
-        if edit.operation == "add":
-            state[0, place, own] = state[0, place, own] + row
-        else:
-            state[0, place, own] = row
+        there = state[0, place, own].clone()
+        written = {"add": partial(torch.add, there), "turn": partial(turn, there)}
+        state[0, place, own] = written.get(edit.operation, Tensor.clone)(row)
     return state
+
+
+def turn(x: Tensor, v: Tensor) -> Tensor:
+    """One state turned towards v, as the formula says it."""
+    cosine = (x @ v) / (x.norm() * v.norm())
+    s = 1 - cosine if bool(cosine < 0) else 1
+    mixed = x / x.norm() + s * v
+    return mixed / mixed.norm() * x.norm()
 
 
 def full_logits(model: LanguageModel, prompt: Prompt, branch: Branch, number: int = 0) -> Tensor:

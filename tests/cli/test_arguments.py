@@ -132,6 +132,19 @@ def test_flags_of_training_go_to_adapters_and_low_rank_edits_too() -> None:
     assert (edit.training.steps, edit.training.learning_rate) == (7, 0.02)
 
 
+def test_each_method_gets_the_flags_that_mean_something_for_it() -> None:
+    words = ("--layers", "1", "2", "--each-layer", "--positions", "4", "--library", "shelf")
+    verb = parsed("compare", "--task", "t", *words)
+    found = {name: verb._config(name).model_dump() for name in get_args(MethodName)}
+    plain = parsed("compare", "--task", "t")
+    for name in ("icv", "multi-injection", "linear", "adaptive"):
+        assert found[name]["layers"] == (1, 2), name
+        assert plain._config(name) == METHODS[name].config()
+    assert found["multi-injection"]["each_layer"]
+    assert found["library"]["folder"] == "shelf"
+    assert found["state-vector"] == METHODS["state-vector"].config().model_dump()
+
+
 # --- lists
 
 

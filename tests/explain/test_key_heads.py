@@ -3,6 +3,7 @@
 Run with `pytest tests/explain/test_key_heads.py`.
 """
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -128,3 +129,30 @@ def test_overlap_is_counted_among_heads_that_could_be_key_heads() -> None:
     assert found.figure().x_ticks == ((0.0, "other task"),)
     with pytest.raises(TaskVectorsError, match="nothing to compare"):
         head_overlap(pool[:2], {}, pool)
+
+
+def test_heads_of_a_function_vector_and_of_another_seed_are_compared_with() -> None:
+    from taskvectors.explain import ANALYSES, Case
+    from taskvectors.methods import Workbench
+    from taskvectors.tasks import load_task
+    from taskvectors.vectors import VectorOrigin
+
+    plant = planted.by_head()
+    carrier = [planted.CARRIER_LAYER, planted.CARRIER_HEAD]
+    function_vector = replace(
+        plant.vector, origin=VectorOrigin(method="function-vector", settings={"heads": [carrier]})
+    )
+    again = replace(plant.vector, origin=VectorOrigin(method="learned", seed=1))
+    case = Case(
+        bench=Workbench(
+            model=plant.model,
+            task=load_task("capital"),
+            _prompts={("train", 0): planted.prompts()},
+        ),
+        vector=plant.vector,
+        vectors=(plant.vector, function_vector, again),
+    )
+    made_of, other_seed = ANALYSES["head-overlap"].run(case).rows
+    assert made_of.reference.startswith("heads that make up 2:")
+    assert (made_of.shared, made_of.n_reference) == (1, 1)
+    assert other_seed.share == 1

@@ -19,7 +19,7 @@ from taskvectors.explain.reconstruction import (
     _scaled_terms,
     reconstruct,
 )
-from taskvectors.explain.shares import gained
+from taskvectors.explain.shares import gained, share_of, share_over
 from taskvectors.models import reading
 from taskvectors.models.heads import attention_scale, output_bias, output_weights, value_weights
 from taskvectors.vectors import Site, TaskVector
@@ -185,3 +185,12 @@ def test_what_is_recovered_is_a_share_of_the_gain() -> None:
     assert share.value == pytest.approx(1 / 3)
     assert share.low < 1 / 3 < share.high
     assert gained(half, plain, plain) is None
+
+
+def test_the_interval_over_draws_is_never_empty() -> None:
+    never = torch.zeros(20, dtype=torch.bool)
+    assert share_over([never, never]) == share_of(never)
+    assert share_over([never, never]).high > 0.1
+    mixed = share_over([never, ~never])
+    assert mixed.value == 0.5
+    assert mixed.low < 0.5 < mixed.high

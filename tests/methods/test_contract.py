@@ -4,6 +4,7 @@ Run with `pytest tests/methods/test_contract.py`.
 """
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from taskvectors.errors import PositionError, TaskVectorsError, UnsupportedModel
 from taskvectors.methods import METHODS, MethodConfig, Recipe, named_recipe
 from taskvectors.methods.choosing import choose, score_candidates
 from taskvectors.methods.controls import CONTROLS
+from taskvectors.models.sites import width_of
 from taskvectors.vectors import TaskVector, sites_at
 
 ROOT = Path(__file__).parents[2]
@@ -32,6 +34,12 @@ QUICK: dict[str, dict[str, Any]] = {
     "learned": {"settings": Recipe(steps=2, batch_size=4, check_every=1)},
     "loreft": {"rank": 2, "settings": Recipe(steps=2, batch_size=4, check_every=1)},
     "lobireft": {"rank": 2, "settings": Recipe(steps=2, batch_size=4, check_every=1)},
+    "icv": {"n_pairs": 4, "strengths": (0.5,)},
+    "state-vector": {"n_prompts": 2, "depths": (1, 4)},
+    "multi-injection": {"shots": 2},
+    "linear": {"penalties": (5.0,), "n_queries": 4},
+    "library": {"thresholds": (0.0,), "n_queries": 2},
+    "adaptive": {"steps": 2, "batch_size": 4, "check_every": 1},
 }
 ADAPTERS = ("prompt-tuning", "prefix-tuning", "lora", "ia3", "bitfit")
 for adapter in ADAPTERS:
@@ -41,6 +49,30 @@ WITHOUT_MEANING = {"bitfit": lambda model: not has_biases(model)}
 WITH_VECTOR = [name for name, method in METHODS.items() if method.gives_vector]
 WITH_LAYERS = [name for name in WITH_VECTOR if "layers" in METHODS[name].config.model_fields]
 WITH_POSITIONS = [name for name in WITH_VECTOR if "positions" in METHODS[name].config.model_fields]
+PLACES: dict[str, tuple[tuple[int | str, ...], str]] = {
+    "icv": (("all",), "mlp_out"),
+    "state-vector": ((-1,), "z"),
+    "multi-injection": (("separator_1", "separator_2", "last"), "resid_post"),
+}
+"""Positions and component of the vectors that do not act on the last token's residual stream."""
+SOME_LAYERS = {"linear": {3}, "library": {1, 2}}
+"""Methods that by default do not act at every layer, and where these do."""
+
+
+@pytest.fixture
+def shelved(tmp_path: Path) -> Any:
+    """`shelved(bench)`: what a bench's methods need of it, a folder with two vectors."""
+
+    def fill(bench: Any) -> dict[str, Any]:
+        for layer, task in enumerate((bench.task.name, "capital"), start=1):
+            values = torch.ones(1, bench.model.d_model)
+            origin = replace(bench.origin("vanilla"), task=task)
+            TaskVector(values=values, sites=sites_at([layer], [-1]), origin=origin).save(
+                tmp_path / "shelf" / task
+            )
+        return {"folder": str(tmp_path / "shelf")}
+
+    return fill
 
 
 def has_biases(model: Any) -> bool:
@@ -56,7 +88,7 @@ def config_of(name: str, **about: Any) -> BaseModel:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_finds_candidates_on_every_family(
-    tiny_model: Any, bench_of: Any, mixed: Any, tiny_name: str, name: str
+    tiny_model: Any, bench_of: Any, mixed: Any, shelved: Any, tiny_name: str, name: str
 ) -> None:
     model = tiny_model(tiny_name)
     bench = bench_of(model, mixed, sizes=(8, 4, 2))
@@ -64,21 +96,25 @@ def test_a_method_finds_candidates_on_every_family(
         with pytest.raises(TaskVectorsError, match="has no meaning"):
             METHODS[name].find(bench, config_of(name))
         return
-    candidates = METHODS[name].find(bench, config_of(name))
+    about = shelved(bench) if name == "library" else {}
+    candidates = METHODS[name].find(bench, config_of(name, **about))
     assert candidates
     layers = []
     for one in candidates:
         assert one.method == name
         assert one.cost.examples >= 0
+        layers += [site.layer for site in one.sites]
         if one.vector is not None:
-            layers += one.vector.layers
-            assert one.vector.sites == sites_at(one.vector.layers, [-1])
-            assert one.vector.d_model == model.d_model
+            places, component = PLACES.get(name, ((-1,), "resid_post"))
+            assert one.vector.sites == sites_at(one.vector.layers, places, component)
+            assert one.vector.d_model == width_of(model, component)
             assert one.vector.values.dtype == torch.float32
             assert one.vector.norm() > 0
             one.vector.check_model(model)
-    if layers:
-        assert set(layers) == set(range(model.n_layers))
+    if name == "multi-head":  # it chooses heads, so layers too
+        assert set(layers) <= set(range(model.n_layers))
+    elif layers:
+        assert set(layers) == SOME_LAYERS.get(name, set(range(model.n_layers)))
     scores = score_candidates(bench, "validation", candidates)
     assert len(scores) == len(candidates)
     assert all(bool(one.log_probability.isfinite().all()) for one in scores)
@@ -87,11 +123,18 @@ def test_a_method_finds_candidates_on_every_family(
 
 @pytest.mark.gpu
 def test_all_methods_and_controls_run_on_a_gpu(
-    gpu_model: Any, bench_of: Any, mixed: Any, tiny_kind: str
+    gpu_model: Any, bench_of: Any, mixed: Any, shelved: Any, tiny_kind: str
 ) -> None:
     bench = bench_of(gpu_model(tiny_kind), mixed)
-    names = [name for name in METHODS if name != "bitfit" or has_biases(bench.model)]
-    candidates = [one for name in names for one in METHODS[name].find(bench, config_of(name))]
+    shelf = shelved(bench)
+    candidates = [
+        one
+        for name in METHODS
+        if name not in WITHOUT_MEANING or not WITHOUT_MEANING[name](bench.model)
+        for one in METHODS[name].find(
+            bench, config_of(name, **(shelf if name == "library" else {}))
+        )
+    ]
     chosen = next(one for one in candidates if one.vector is not None)
     candidates += [control(bench, chosen, config_of("learned")) for control in CONTROLS.values()]
     for one in score_candidates(bench, "test", candidates):
@@ -101,14 +144,15 @@ def test_all_methods_and_controls_run_on_a_gpu(
 
 @pytest.mark.parametrize("name", METHODS)
 def test_a_method_gives_vectors_if_and_only_if_it_says_so(
-    tiny_model: Any, bench_of: Any, name: str
+    tiny_model: Any, bench_of: Any, mixed: Any, shelved: Any, name: str
 ) -> None:
-    bench = bench_of(tiny_model("llama-biased"), sizes=(6, 3, 2))
-    found = [one.vector is not None for one in METHODS[name].find(bench, config_of(name))]
+    bench = bench_of(tiny_model("llama-biased"), mixed, sizes=(6, 3, 2))
+    config = config_of(name, **(shelved(bench) if name == "library" else {}))
+    found = [one.vector is not None for one in METHODS[name].find(bench, config)]
     assert set(found) == {METHODS[name].gives_vector}
 
 
-@pytest.mark.parametrize("name", WITH_LAYERS)
+@pytest.mark.parametrize("name", [name for name in WITH_LAYERS if name in WITH_POSITIONS])
 def test_a_vector_goes_to_the_sites_that_were_asked_for(
     tiny_model: Any, bench_of: Any, name: str
 ) -> None:
@@ -130,8 +174,8 @@ def test_a_vector_knows_how_it_was_made_and_is_saved_with_it(
     vector.save(tmp_path / "vector")
     origin = TaskVector.load(tmp_path / "vector").origin
     assert (origin.method, origin.task, origin.template, origin.seed) == (name, "small", "colon", 3)
-    is_trained = name in ("learned", "lobireft")
-    assert origin.shots == (0 if is_trained else 2)
+    is_plain = name in ("learned", "lobireft", "icv")
+    assert origin.shots == (0 if is_plain else 2)
     assert origin.settings
 
 

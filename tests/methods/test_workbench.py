@@ -49,7 +49,6 @@ def test_last_states_are_those_of_whole_passes(
         [states_of(bench.model, prompt)[:, -1] for prompt in bench.prompts("train", 2)], dim=1
     )
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
-    assert bench.last_states("train", 2) is found
     torch.testing.assert_close(
         bench.last_states("train", 2, 3), expected[:, :3], atol=1e-4, rtol=1e-4
     )
@@ -87,6 +86,39 @@ def test_what_is_asked_for_twice_is_made_once(tiny_model: Any, bench_of: Any) ->
     assert made == [1, 2]
 
 
+def test_states_at_any_one_token_are_those_of_whole_passes(
+    tiny_model: Any, bench_of: Any, states_of: Any, mixed: Any
+) -> None:
+    bench = bench_of(tiny_model("gpt_neox"), mixed, sizes=(5, 2, 2))
+    prompts = bench.prompts("train", 2)
+    for position in ("query_last", "separator_2"):
+        at = [prompt.spans[position.replace("_last", "")][1] - 1 for prompt in prompts]
+        expected = [states_of(bench.model, p)[:, i] for p, i in zip(prompts, at, strict=True)]
+        found = bench.states(prompts, position)
+        torch.testing.assert_close(found, torch.stack(expected, dim=1), atol=1e-4, rtol=1e-4)
+
+
+def test_no_state_is_computed_twice(
+    tiny_model: Any, bench_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench = bench_of(tiny_model("llama"))
+    sizes = []
+    build = Trunk.build
+
+    def counted(model: Any, prompts: Any, **rest: Any) -> Trunk:
+        sizes.append(len(prompts))
+        return build(model, prompts, **rest)
+
+    monkeypatch.setattr(Trunk, "build", counted)
+    few = bench.last_states("train", 2, 3)
+    assert torch.equal(bench.last_states("train", 2)[:, :3], few)  # only the others run
+    bench.last_states("train", 2)
+    bench.states(bench.prompts("train", 2)[2:5])
+    assert sizes == [3, 9]
+    bench.states(bench.prompts("train", 2)[:2], "query_last")
+    assert sizes == [3, 9, 2]
+
+
 def test_last_states_are_the_same_in_chunks_that_fit_a_small_budget(
     tiny_model: Any, bench_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,6 +140,30 @@ def test_last_states_are_the_same_in_chunks_that_fit_a_small_budget(
     bench.memory = 1000
     with pytest.raises(MemoryBudgetError):
         bench.last_states("test", 2)
+
+
+def test_methods_share_the_states_that_they_read(
+    tiny_model: Any, bench_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from taskvectors.methods import METHODS
+
+    bench = bench_of(tiny_model("llama"), sizes=(12, 4, 2))
+    sizes: list[int] = []
+    build = Trunk.build
+
+    def counted(model: Any, prompts: Any, **rest: Any) -> Trunk:
+        sizes.append(len(prompts))
+        return build(model, prompts, **rest)
+
+    monkeypatch.setattr(Trunk, "build", counted)
+    run = []
+    for name in ("vanilla", "multi-injection", "linear"):
+        METHODS[name].find(bench, METHODS[name].config())
+        run.append(sum(sizes))
+        sizes.clear()
+    # all training prompts with and without demonstrations; nothing; and of the validation split
+    # those without demonstrations, with them, and the edited ones
+    assert run == [24, 0, 12]
 
 
 def test_labels_are_known_only_when_training_shows_them_all(tiny_model: Any, bench_of: Any) -> None:

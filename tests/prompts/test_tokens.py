@@ -92,6 +92,21 @@ def test_spans_cover_query_cue_and_demonstrations(
             assert prompt.spans["demonstrations"][1] < prompt.spans["query"][0]
 
 
+@pytest.mark.parametrize(("template", "cue"), [("qa", "\nA:"), ("arrow", " ->"), ("nli", "")])
+def test_a_separator_is_the_token_before_a_demonstrations_answer(
+    template: str, cue: str, tokenizer: PreTrainedTokenizerFast
+) -> None:
+    shots = 3
+    for prompt in build_prompts(tokenizer, template, PAIRS, demonstrations=PAIRS, shots=shots):
+        for number, shown in enumerate(prompt.demonstrations, start=1):
+            _, stop = prompt.spans[f"separator_{number}"]
+            assert decode(tokenizer, prompt.token_ids[:stop]).endswith(shown.input + cue)
+            rest = decode(tokenizer, prompt.token_ids[stop:])
+            assert rest.removeprefix(" ").startswith(shown.output)
+        assert f"separator_{shots + 1}" not in prompt.spans
+        assert "separator_0" not in prompt.spans
+
+
 def test_the_query_is_the_last_of_equal_texts(tokenizer: PreTrainedTokenizerFast) -> None:
     shown = [Example(input="not hot", output="hot")]
     query = Example(input="hot", output="cold")

@@ -327,3 +327,16 @@ def test_an_edit_that_replaces_one_token_twice_is_an_error(
         once = Edit(layer=1, value=2 * value[0])
         both = trunk.run([[replace(twice, operation="add")], [once]])
     torch.testing.assert_close(both[:, 0], both[:, 1])
+
+
+def test_nothing_is_replaced_after_a_prompt_whose_answer_is_one_token(
+    tiny_model: Any, ragged_prompts: Any
+) -> None:
+    model = tiny_model("llama")
+    prompts = ragged_prompts(model, 2, answers=(2, 2)) + ragged_prompts(model, 1, answers=(1, 1))
+    value = torch.ones(model.d_model)
+    trunk = Trunk.build(model, prompts, positions=("generated",))
+    trunk.run([[Edit(layer=1, positions=("generated",), value=value)]])
+    edit = Edit(layer=1, positions=("generated",), value=value, operation="replace")
+    with pytest.raises(PositionError, match="its answer is one token"):
+        trunk.run([[edit]])

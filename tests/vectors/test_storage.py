@@ -189,7 +189,7 @@ def test_changed_bytes_are_noticed(vector: TaskVector, tmp_path: Path) -> None:
         ({"format": 2}, r"is of format 2, and this taskvectors reads format 1"),
         ({"format": None}, "is of format None"),
         ({"strength": 2.0}, r"strength: Extra inputs are not permitted"),
-        ({"operation": "multiply"}, "operation: Input should be 'add' or 'replace'"),
+        ({"operation": "multiply"}, "operation: Input should be 'add', 'replace' or 'turn'"),
         ({"sites": [{"layer": 1, "position": 1.5}]}, r"sites\.0\.position"),
         ({"sites": [{"layer": 1, "position": -1, "head": 3}]}, r"sites\.0\.head"),
         ({"sites": [{"layer": -2, "position": -1}]}, "there is no site"),

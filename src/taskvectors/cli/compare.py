@@ -31,6 +31,12 @@ MethodName = Literal[
     "function-vector-attribution",
     "learned-heads",
     "multi-head",
+    "icv",
+    "state-vector",
+    "multi-injection",
+    "linear",
+    "library",
+    "adaptive",
     "learned",
     "loreft",
     "lobireft",
@@ -40,6 +46,11 @@ MethodName = Literal[
     "ia3",
     "bitfit",
 ]
+WITHOUT_VECTOR = frozenset(
+    {"zero-shot", "icl", "multi-head", "linear", "library", "adaptive", "loreft"}
+    | {"prompt-tuning", "prefix-tuning", "lora", "ia3", "bitfit"}
+)
+"""Methods for which no control can be made; a test compares it with the registry."""
 ControlName = Literal[
     "majority",
     "random",
@@ -79,6 +90,8 @@ class Compare:
         arg(aliases=["--strength"], help_behavior_hint="(default: those of the method)"),
     ] = ()
     """Factors that extracted vectors are tried with."""
+    library: Annotated[str, default("none")] = ""
+    """Folder of saved vectors that the method library retrieves from."""
     test_dtype: Literal["same", "float32"] = "same"
     """Type to score the test split in; figures that are published are in float32."""
     out: Annotated[str, default("a new folder among the user's data")] = ""
@@ -125,9 +138,7 @@ class Compare:
         return shown_comparison(found, with_report=not self.no_report)
 
     def _controls(self) -> tuple[ControlName, ...]:
-        from taskvectors.methods import METHODS
-
-        has_vector = any(METHODS[name].gives_vector for name in self.methods)
+        has_vector = not WITHOUT_VECTOR.issuperset(self.methods)
         return ("majority", "random") if has_vector else ("majority",)
 
     def _config(self, name: MethodName) -> Any:
@@ -142,4 +153,8 @@ class Compare:
             return self.training.edited(kind, self.sites)
         if issubclass(kind, AdapterConfig):
             return self.training.adapter(kind)
+        if name == "library":
+            from taskvectors.methods import Library
+
+            return checked(Library, folder=self.library)
         return method_config(name, self.sites, self.strengths)

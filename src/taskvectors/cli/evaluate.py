@@ -36,7 +36,7 @@ class Evaluate:
     vector: Annotated[str, default("none")] = ""
     """Folder of the vector; then --task has to be given."""
     learner: Annotated[str, default("none")] = ""
-    """Folder of a learner that `taskvectors train` made, to measure it on its own task."""
+    """Folder of a learner, or one that comes with the package, to measure on its own task."""
     trials: int = 1280
     """Questions to measure a learner on."""
     split: Literal["train", "validation", "test"] = "test"

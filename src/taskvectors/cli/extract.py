@@ -18,7 +18,14 @@ from taskvectors.cli.vectors import make_vector
 from taskvectors.errors import TaskVectorsError
 
 ExtractionName = Literal[
-    "vanilla", "hendel", "function-vector", "function-vector-attribution", "learned-heads"
+    "vanilla",
+    "hendel",
+    "function-vector",
+    "function-vector-attribution",
+    "learned-heads",
+    "icv",
+    "state-vector",
+    "multi-injection",
 ]
 
 

@@ -11,6 +11,7 @@ from taskvectors.cli.compare import Compare
 from taskvectors.cli.demo import Demo
 from taskvectors.cli.evaluate import Evaluate
 from taskvectors.cli.explain import Explain
+from taskvectors.cli.export import Export
 from taskvectors.cli.extract import Extract
 from taskvectors.cli.families import Families
 from taskvectors.cli.generate import Generate
@@ -42,6 +43,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "explain": Explain,
     "train": Train,
     "report": Report,
+    "export": Export,
 }
 
 # what tyro adds below an error that is no part of what went wrong

@@ -1,5 +1,6 @@
 """Does it work: scores, the measures made of them, and how far they can be trusted."""
 
+from taskvectors.evaluate.divergence import next_token_divergence
 from taskvectors.evaluate.measures import Measures, label_starts, label_tokens, measure
 from taskvectors.evaluate.measuring import dose_response, evaluate
 from taskvectors.evaluate.scoring import Labels, Scores, score, score_whole
@@ -22,6 +23,7 @@ __all__ = [
     "label_starts",
     "label_tokens",
     "measure",
+    "next_token_divergence",
     "paired_difference",
     "pooled_interval",
     "score",

@@ -51,6 +51,7 @@ class Row:
     peak_bytes: int | None
     forward_tokens: int | None
     converged: bool | None
+    d_ntp: float | None = None
     note: str | None = None
     error: str | None = None
     correct: str = ""
@@ -105,6 +106,7 @@ def row_of(
         forward_tokens=cost.forward_tokens + test.forward_tokens,
         converged=candidate.converged,
         note=candidate.note or None,
+        d_ntp=candidate.d_ntp,
         correct="".join("1" if hit else "0" for hit in test.is_correct[0].tolist()),
         **about,
     )
@@ -202,7 +204,7 @@ def _pooled(chosen: list[Row], icl: list[Row], preset: str | None) -> Row:
         name: mean(name)
         for name in (
             "accuracy", "first_token_accuracy", "label_accuracy", "in_label_set", "answer_logprob",
-            "validation_accuracy", "seconds", "seconds_per_step",
+            "validation_accuracy", "seconds", "seconds_per_step", "d_ntp",
         )
     }  # fmt: skip
     pooled = row_in(

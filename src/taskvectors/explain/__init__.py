@@ -64,8 +64,11 @@ def _head_overlap(case: Case) -> HeadOverlap:
     if case.other is not None:
         references[f"another task: {case.other.bench.task.name}"] = _key_heads(case.other).key
     for number, vector in enumerate(case.vectors):
-        if vector is not case.vector and vector.origin.task == case.vector.origin.task:
-            label = f"{number + 1}: {vector.origin.label}"
+        label = f"{number + 1}: {vector.origin.label}"
+        made_of = vector.origin.settings.get("heads")
+        if made_of:  # of a function vector
+            references[f"heads that make up {label}"] = tuple((at, head) for at, head in made_of)
+        elif vector is not case.vector and vector.origin.task == case.vector.origin.task:
             prompts = case.prompts("train")
             found = key_heads(case.model, prompts, vector, memory=case.bench.memory)
             references[label] = found.key

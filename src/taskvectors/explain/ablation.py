@@ -104,18 +104,18 @@ class Ablation:
     def figure(self) -> Figure:
         """Accuracy against the share of heads that are put to zero at the last token."""
         conditions = {
-            "icl": ("key heads, in in-context learning", PURPLE),
-            "other-task": ("key heads, under another task's vector", VERMILION),
+            "icl": ("key heads, in in-context learning", PURPLE, 1.2),
+            "other-task": ("key heads, under another task's vector", VERMILION, -1.2),
         }
         series = [
             self._curve("key", "key heads, with the vector"),
             self._curve("random", "random heads, with the vector"),
         ]
-        for condition, (label, style) in conditions.items():
+        for condition, (label, style, shift) in conditions.items():
             rows = [row for row in self.rows if row.condition == condition and row.mode == "zero"]
             shown = [row for row in rows if row.heads in ("none", "key")]
             if shown:
-                series.append(_series(label, shown, style=style, kind="point"))
+                series.append(_series(label, shown, shift, style=style, kind="point"))
         return Figure(
             name=NAME,
             title="Accuracy without heads",
@@ -142,10 +142,11 @@ class Ablation:
         return _series(label, sorted(rows, key=lambda row: row.share), style=style, kind="line")
 
 
-def _series(label: str, rows: Sequence[Ablated], **how: object) -> Series:
+def _series(label: str, rows: Sequence[Ablated], shift: float = 0, **how: object) -> Series:
+    """Accuracy over the share of heads in per cent, beside it by `shift` so that none is hidden."""
     return Series(
         label=label,
-        x=tuple(100 * row.share for row in rows),
+        x=tuple(100 * row.share + shift for row in rows),
         y=tuple(row.accuracy for row in rows),
         low=tuple(row.ci_low for row in rows),
         high=tuple(row.ci_high for row in rows),

@@ -17,8 +17,9 @@ from torch import Tensor
 from taskvectors.evaluate import Scores, paired_difference, score, wilson_interval
 from taskvectors.explain.case import Case
 from taskvectors.figures import BLUE, GREEN, GREY, VERMILION, Figure, Series
-from taskvectors.methods import Learned, Recipe, Workbench, learned
+from taskvectors.methods import Learned, Recipe, Workbench
 from taskvectors.methods.choosing import best_candidate
+from taskvectors.methods.learned import learned
 from taskvectors.methods.workbench import LayerName, Split
 from taskvectors.prompts import Prompt
 from taskvectors.tasks import Task

@@ -89,7 +89,8 @@ def composition(case: Case) -> Composition:
             f"{', '.join(missing)}. Learn it and name it among --vectors"
         )
     bench = bench_of(case, TASK)
-    return compose(bench, *(by_task[task] for task in PARTS), whole=by_task.get(TASK))
+    left, right = (by_task[task] for task in PARTS)
+    return compose(bench, left, right, whole=by_task.get(TASK))
 
 
 def compose(

@@ -78,7 +78,8 @@ def noise_span(
         return torch.eye(width)
     drawn = torch.randn(rank, width, generator=generator, dtype=torch.float64)
     drawn[0] = vector.double()
-    return torch.linalg.qr(drawn.T).Q.T.float()
+    basis: Tensor = torch.linalg.qr(drawn.T).Q
+    return basis.T.float()
 
 
 def noisy_copies(
@@ -90,7 +91,9 @@ def noisy_copies(
 ) -> Float[Tensor, "sample d_model"]:
     """θ + λ ε with ε normal in the span and λ = scale · ‖θ‖/√rank: noise as long as scale · θ."""
     noise = torch.randn(n, len(span), generator=generator) @ span
-    return vector + scale * float(vector.norm()) / len(span) ** 0.5 * noise
+    unit = float(vector.norm()) / len(span) ** 0.5
+    copies: Tensor = vector + scale * unit * noise
+    return copies
 
 
 def queries_of(

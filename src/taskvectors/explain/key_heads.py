@@ -87,6 +87,7 @@ class KeyHeads:
             rows=tuple(map(str, layers)),
             values=tuple(tuple(scores[layer, head] for head in columns) for layer in layers),
             value_label="score, |z · ∂p/∂z|",
+            limits=(0.0, max(scores.values()) or 1.0),
             marked=tuple(
                 (layers.index(layer), columns.index(head)) for layer, head in sorted(self.key)
             ),
@@ -165,7 +166,7 @@ def head_products(
     trunk = Trunk.build(model, prompts, positions=vector.positions)
     batch = trunk.batch()
     read: dict[int, Tensor] = {}
-    edits = [replace(edit, value=edit.value.clone().requires_grad_()) for edit in vector.edits()]
+    edits = [replace(edit, value=edit.held.clone().requires_grad_()) for edit in vector.edits()]
     with torch.enable_grad(), ExitStack() as stack:
         for layer in layers:
             stack.enter_context(reading(model, layer, "z", partial(read.__setitem__, layer)))

@@ -117,6 +117,6 @@ class Responses:
         fitting = budget // (work_bytes(model, shape) * n_prompts)
         size = max(1, min(fitting, _TOKENS_PER_PASS // n_prompts))
         parts: Iterable[Tensor] = tqdm(
-            items.split(size), desc=description, unit="pass", disable=None, leave=False
+            torch.split(items, size), desc=description, unit="pass", disable=None, leave=False
         )
         return parts

@@ -30,8 +30,11 @@ def share_of(is_correct: Bool[Tensor, " prompt"]) -> Share:
 def share_over(draws: Sequence[Bool[Tensor, " prompt"]], seed: int = 0) -> Share:
     """The mean share over several draws of something on the same prompts.
 
-    The interval is a bootstrap over draws and, within each, over prompts.
+    The interval is a bootstrap over draws and, within each, over prompts. Where all are alike it
+    has nothing to draw from, and Wilson's interval for the prompts of one draw is given.
     """
+    if all(bool((draw == draws[0][0]).all()) for draw in draws):
+        return share_of(draws[0])
     never = [torch.zeros_like(draw) for draw in draws]
     found = paired_difference(draws, never, n_draws=_DRAWS, seed=seed)
     return Share(value=found.mean, low=found.low, high=found.high)

@@ -24,6 +24,8 @@ from taskvectors.models.causal import CausalBody
 
 ABOUT = "learner.json"
 """Beside the files of `save_pretrained`: family, settings and scores."""
+TRAINED = Path(__file__).parent / "trained"
+"""Learners that come with the package, a folder each."""
 
 
 class LearnerShape(BaseModel):
@@ -141,16 +143,22 @@ class Learner:
     def load(cls, folder: Path | str) -> "Learner":
         """Read it from a folder.
 
+        Args:
+            folder: The folder, or the name of a learner that comes with the package.
+
         Raises:
             DataError: The folder holds no learner.
         """
         from transformers import AutoModelForCausalLM
 
         folder = Path(folder)
-        if not (folder / ABOUT).is_file():
+        if not is_learner(folder) and is_learner(TRAINED / folder):
+            folder = TRAINED / folder
+        if not is_learner(folder):
+            names = ", ".join(sorted(path.name for path in TRAINED.iterdir()))
             raise DataError(
                 f"{folder} holds no learner: it has no {ABOUT}; give a folder that "
-                "`taskvectors train` or Learner.save wrote"
+                f"`taskvectors train` or Learner.save wrote, or one of {names}"
             )
         held = json.loads((folder / ABOUT).read_text())
         settings = {name: value for name, value in held["settings"].items() if name != "kind"}

@@ -18,6 +18,7 @@ from taskvectors.methods.adapters import (
     PromptTuning,
     adapters,
 )
+from taskvectors.methods.adaptive import Adaptive, adaptive
 from taskvectors.methods.api import extract, learn
 from taskvectors.methods.candidate import Candidate, Cost
 from taskvectors.methods.function_vector import FunctionVector, function_vector
@@ -27,11 +28,16 @@ from taskvectors.methods.function_vector_attribution import (
 )
 from taskvectors.methods.hendel import Hendel, hendel
 from taskvectors.methods.icl import InContext, icl
+from taskvectors.methods.icv import InContextVector, icv
 from taskvectors.methods.learned import Learned, learned, named_recipe
 from taskvectors.methods.learned_heads import LearnedHeads, learned_heads
+from taskvectors.methods.library import Library, library
+from taskvectors.methods.linear import Linear, linear
 from taskvectors.methods.multi_head import MultiHead, multi_head
+from taskvectors.methods.multi_injection import MultiInjection, multi_injection
 from taskvectors.methods.recipe import Recipe
 from taskvectors.methods.reft import LobiReFT, LoReFT, lobireft, loreft
+from taskvectors.methods.state_vector import StateVector, state_vector
 from taskvectors.methods.vanilla import Vanilla, vanilla
 from taskvectors.methods.workbench import Workbench
 from taskvectors.methods.zero_shot import ZeroShot, zero_shot
@@ -155,6 +161,45 @@ METHODS: dict[str, Method] = {
         source="Ben Zaken et al. 2021, arXiv 2106.10199",
         gives_vector=False,
     ),
+    "icv": Method(
+        config=InContextVector,
+        find=icv,
+        summary="main direction from inputs to outputs, turns every MLP's output at every token",
+        source="Liu et al. 2024, arXiv 2311.06668",
+    ),
+    "state-vector": Method(
+        config=StateVector,
+        find=state_vector,
+        summary="outputs of the first layers' heads at separators, averaged or with momentum",
+        source="Li et al. 2024, arXiv 2404.11225",
+    ),
+    "multi-injection": Method(
+        config=MultiInjection,
+        find=multi_injection,
+        summary="N + 1 vectors in place of every answer separator of an N-shot prompt",
+        source="Dong et al. 2026, arXiv 2506.09048",
+    ),
+    "linear": Method(
+        config=Linear,
+        find=linear,
+        summary="ridge map from the zero-shot state to what demonstrations change, added",
+        source="Kwon et al. 2026, arXiv 2605.20730",
+        gives_vector=False,
+    ),
+    "library": Method(
+        config=Library,
+        find=library,
+        summary="a folder of saved vectors, one retrieved per query, or none below a threshold",
+        source="ELICIT 2025, arXiv 2410.09343",
+        gives_vector=False,
+    ),
+    "adaptive": Method(
+        config=Adaptive,
+        find=adaptive,
+        summary="a vector per query and layer by a trained linear map from the query's embedding",
+        source="ATV 2025, arXiv 2506.03426",
+        gives_vector=False,
+    ),
 }
 """Methods by the name the command line uses."""
 
@@ -174,7 +219,13 @@ MethodConfig = Annotated[
     | PrefixTuning
     | Lora
     | IA3
-    | BitFit,
+    | BitFit
+    | InContextVector
+    | StateVector
+    | MultiInjection
+    | Linear
+    | Library
+    | Adaptive,
     Field(discriminator="kind"),
 ]
 """Any method's config."""
@@ -182,6 +233,7 @@ MethodConfig = Annotated[
 __all__ = [
     "IA3",
     "METHODS",
+    "Adaptive",
     "BitFit",
     "Candidate",
     "Cost",
@@ -189,17 +241,22 @@ __all__ = [
     "FunctionVectorAttribution",
     "Hendel",
     "InContext",
+    "InContextVector",
     "Learned",
     "LearnedHeads",
+    "Library",
+    "Linear",
     "LoReFT",
     "LobiReFT",
     "Lora",
     "Method",
     "MethodConfig",
     "MultiHead",
+    "MultiInjection",
     "PrefixTuning",
     "PromptTuning",
     "Recipe",
+    "StateVector",
     "Vanilla",
     "Workbench",
     "ZeroShot",

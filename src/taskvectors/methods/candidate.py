@@ -57,6 +57,9 @@ class Candidate:
     constant_answer: str | None = None
     """Given to every query (a control); the model is not run."""
     cost: Cost = field(default_factory=Cost)
+    d_ntp: float | None = None
+    """Divergence of its next-token distribution from that of in-context learning, on validation;
+    where the method measures it."""
     converged: bool | None = None
     """Whether training had stopped improving on validation; None where nothing is trained."""
     curve: Sequence[Mapping[str, float]] = ()

@@ -270,7 +270,7 @@ def rank_correlation(one: Float[Tensor, " _"], other: Float[Tensor, " _"]) -> fl
     """Spearman's correlation; equal values share their mean rank, and a constant gives 0.
 
     Example:
-        >>> rank_correlation(torch.tensor([1.0, 2.0, 9.0]), torch.tensor([5.0, 6.0, 7.0]))
+        >>> round(rank_correlation(torch.tensor([1.0, 2.0, 9.0]), torch.tensor([5.0, 6.0, 7.0])), 6)
         1.0
     """
     ranks = [

@@ -114,7 +114,7 @@ def lobireft(bench: Workbench, config: LobiReFT) -> list[Candidate]:
         Candidate(
             method=config.kind,
             vector=TaskVector(
-                values=torch.stack([edit.value for edit in one.kept.edits]).cpu(),
+                values=torch.stack([edit.held for edit in one.kept.edits]).cpu(),
                 sites=one.sites,
                 operation="add",
                 origin=bench.origin(

@@ -33,11 +33,12 @@ from taskvectors.trunk import (
     AnswerScores,
     Batch,
     Edit,
+    Position,
     Trunk,
     resolve_budget,
     shape_of,
 )
-from taskvectors.trunk.memory import Kept, plan_training
+from taskvectors.trunk.memory import Kept, TrainingPlan, plan_training
 from taskvectors.vectors import Site, sites_at
 
 logger = logging.getLogger(__name__)
@@ -231,20 +232,8 @@ class Prepared:
         prompts = asked("train", shots)
         validation = asked("validation", shots)
         positions = tuple(dict.fromkeys(site.position for sites in branches for site in sites))
-        shapes = tuple(
-            Kept(
-                shape=shape_of(
-                    some, positions, n_branches=len(branches), is_training=some is prompts
-                ),
-                n_prompts=len(some),
-            )
-            for some in (prompts, validation)
-        )
-        plan = plan_training(
-            bench.model,
-            *shapes,
-            batch_size=recipe.batch_size,
-            budget=resolve_budget(bench.memory, bench.model.device),
+        plan = training_plan(
+            bench, prompts, validation, positions, len(branches), recipe.batch_size
         )
         teacher = None
         if recipe.distillation:
@@ -411,3 +400,26 @@ def _initial(recipe: Recipe, n_sites: int, width: int, seed: int) -> Tensor:
 
 def _first_token(prompt: Prompt) -> Prompt:
     return replace(prompt, answer_ids=prompt.answer_ids[:1])
+
+
+def training_plan(
+    bench: Workbench,
+    prompts: Sequence[Prompt],
+    validation: Sequence[Prompt],
+    positions: tuple[Position, ...],
+    n_vectors: int,
+    batch_size: int,
+) -> TrainingPlan:
+    """How much at once, after checking that trunks and a step fit the budget."""
+
+    def kept(some: Sequence[Prompt], *, is_training: bool) -> Kept:
+        shape = shape_of(some, positions, n_branches=n_vectors, is_training=is_training)
+        return Kept(shape=shape, n_prompts=len(some))
+
+    return plan_training(
+        bench.model,
+        kept(prompts, is_training=True),
+        kept(validation, is_training=False),
+        batch_size=batch_size,
+        budget=resolve_budget(bench.memory, bench.model.device),
+    )

@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Annotated, Any, Literal, TypeVar, get_args
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
 
 import torch
 from jaxtyping import Float
@@ -59,6 +59,14 @@ class LastTokens:
     """What reading them took."""
 
 
+class _Token(NamedTuple):
+    """What a plain run of one prompt holds at one token, and its share of the time."""
+
+    states: Float[Tensor, "layer d_model"]
+    z: Float[Tensor, "block width"]
+    seconds: float
+
+
 @dataclass(kw_only=True, eq=False)
 class Workbench:
     """A model and a task, ready for methods.
@@ -86,6 +94,8 @@ class Workbench:
     say: Callable[[str], None] = logger.info
     _prompts: dict[tuple[Split, int], tuple[Prompt, ...]] = field(default_factory=dict)
     _memo: dict[Hashable, Any] = field(default_factory=dict)
+    _read: dict[tuple[tuple[int, ...], Position], _Token] = field(default_factory=dict)
+    """What was read, by the tokens of a prompt and the position."""
 
     def __post_init__(self) -> None:
         """The task's own template is the default."""
@@ -179,32 +189,54 @@ class Workbench:
             shots: Demonstrations in them.
             most: Only this many prompts, the first ones.
         """
-        return self.last_tokens(split, shots, most).states
+        return self.states(self.prompts(split, shots)[:most])
 
     def last_tokens(self, split: Split, shots: int, most: int | None = None) -> LastTokens:
         """States and heads' outputs at the last tokens, read in one pass; see `last_states`."""
-        return self.once(
-            ("last tokens", split, shots, most), lambda: self._read(split, shots, most)
+        prompts = self.prompts(split, shots)[:most]
+        read = self._tokens(prompts, "last")
+        return LastTokens(
+            states=torch.stack([token.states for token in read], dim=1),
+            z=torch.stack([token.z for token in read], dim=1),
+            seconds=sum(token.seconds for token in read),
         )
 
-    def _read(self, split: Split, shots: int, most: int | None) -> LastTokens:
+    def states(
+        self, prompts: Sequence[Prompt], position: Position = "last"
+    ) -> Float[Tensor, "layer prompt d_model"]:
+        """`resid_post` of every layer, from `embed` up, at one token of each prompt; float32.
+
+        What was read before is not computed again, whichever method asked for it.
+
+        Args:
+            prompts: The prompts.
+            position: A position that is one token in each of them.
+        """
+        return torch.stack([token.states for token in self._tokens(prompts, position)], dim=1)
+
+    def _tokens(self, prompts: Sequence[Prompt], position: Position) -> list[_Token]:
+        """What is read at one token of each prompt; of prompts read before, what was kept."""
+        missing = [p for p in prompts if (p.token_ids, position) not in self._read]
+        if missing:
+            budget = resolve_budget(self.memory, self.model.device)
+            shape = shape_of(missing, (position,), n_branches=0)
+            step = prompts_that_fit(self.model, shape, budget)
+            for start in range(0, len(missing), step):
+                self._read_tokens(missing[start : start + step], position)
+        return [self._read[p.token_ids, position] for p in prompts]
+
+    def _read_tokens(self, prompts: Sequence[Prompt], position: Position) -> None:
         started = time.perf_counter()
-        prompts = self.prompts(split, shots)[:most]
-        budget = resolve_budget(self.memory, self.model.device)
-        step = prompts_that_fit(self.model, shape_of(prompts, (-1,), n_branches=0), budget)
-        states, heads = [], []
-        blocks = range(self.model.n_layers)
-        z: list[tuple[int, Component]] = [(block, "z") for block in blocks]
-        for start in range(0, len(prompts), step):
-            trunk = Trunk.build(self.model, prompts[start : start + step], sites=z)
-            at_last = [trunk.states(layer)[:, 0].float() for layer in range(EMBED, len(blocks))]
-            states.append(torch.stack(at_last))
-            heads.append(torch.stack([trunk.read(*site)[:, 0].float() for site in z]))
-        return LastTokens(
-            states=torch.cat(states, dim=1),
-            z=torch.cat(heads, dim=1),
-            seconds=time.perf_counter() - started,
-        )
+        n_layers, at = self.model.n_layers, (position,)
+        sites: list[tuple[int, Component]] = [(block, "z") for block in range(n_layers)]
+        trunk = Trunk.build(self.model, prompts, positions=at, sites=sites)
+        states = [trunk.states(layer, at)[:, 0].float() for layer in range(EMBED, n_layers)]
+        z = [trunk.read(*site, at)[:, 0].float() for site in sites]
+        by_prompt = torch.stack(states, dim=1), torch.stack(z, dim=1)
+        seconds = (time.perf_counter() - started) / len(prompts)
+        for prompt, own, heads in zip(prompts, *by_prompt, strict=True):
+            token = _Token(states=own.clone(), z=heads.clone(), seconds=seconds)
+            self._read[prompt.token_ids, position] = token
 
     def origin(self, method: str, **about: Any) -> VectorOrigin:
         """Where a vector made here comes from."""

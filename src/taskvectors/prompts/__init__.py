@@ -6,7 +6,12 @@ is the business of `taskvectors.models`.
 """
 
 from taskvectors.prompts.build import build_prompts, draw_demonstrations, most_shots
-from taskvectors.prompts.prompt import Prompt, resolve_positions, shared_first_tokens
+from taskvectors.prompts.prompt import (
+    Prompt,
+    resolve_positions,
+    separators,
+    shared_first_tokens,
+)
 from taskvectors.prompts.templates import TEMPLATES, Template, load_template
 from taskvectors.prompts.tokens import Tokenizer
 
@@ -20,5 +25,6 @@ __all__ = [
     "load_template",
     "most_shots",
     "resolve_positions",
+    "separators",
     "shared_first_tokens",
 ]

@@ -170,12 +170,18 @@ def _text(template: Template, query: Example, pairs: tuple[Example, ...]) -> Tex
     begin = template.prefix + shown + (template.separator if pairs else "") + before
     cue = between.rstrip(" ")  # the blank is the answer's: alone it would be a token of its own
     stop = len(begin) + len(query.input)
+    answers_at, at = [], len(template.prefix)
+    for pair in pairs:
+        answer = at + len(before) + len(pair.input) + len(cue)
+        answers_at.append((answer, at + len(before + pair.input + between + pair.output)))
+        at += len(template.fill(pair)) + len(template.separator)
     return Text(
         prompt=begin + query.input + cue,
         answer=between[len(cue) :] + query.output,
         query_at=(len(begin), stop),
         cue_at=stop,
         demonstrations_at=(len(template.prefix), len(template.prefix) + len(shown)),
+        answers_at=tuple(answers_at),
         query=query,
         demonstrations=pairs,
     )

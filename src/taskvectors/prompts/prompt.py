@@ -23,7 +23,8 @@ class Prompt:
         spans: Half-open token ranges. `query`: the query's input; a token that it shares with its
             surroundings belongs to it. `cue`: from there to the end (in a chat: the generation
             prompt); empty where a template has nothing there. `demonstrations`: all of them with
-            what stands between them; absent where there are none.
+            what stands between them; absent where there are none. `separator_1`, ...: the token
+            that predicts the first token of that demonstration's answer; absent in a chat.
         query: The pair that is asked.
         demonstrations: The pairs that are shown, in order.
         text: The prompt as text.
@@ -47,7 +48,8 @@ def resolve_positions(prompt: Prompt, positions: Sequence[int | str]) -> tuple[i
     Args:
         prompt: The prompt.
         positions: Numbers (negative from the prompt's end) and names: `last`, `query_first`,
-            `query_last`, `all`, or a span of the prompt (`query`, `cue`, `demonstrations`).
+            `query_last`, `all`, or a span of the prompt (`query`, `cue`, `demonstrations`,
+            `separator_1`, ...).
 
     Returns:
         0-based indices in the order given; a name that covers several tokens gives all of them.
@@ -56,6 +58,16 @@ def resolve_positions(prompt: Prompt, positions: Sequence[int | str]) -> tuple[i
         PositionError: The prompt is too short for a number, or does not have what a name means.
     """
     return tuple(index for position in positions for index in _indices(prompt, position))
+
+
+def separators(shots: int) -> tuple[str, ...]:
+    """Names of all tokens of a prompt that predict an answer: each demonstration's, then its own.
+
+    Example:
+        >>> separators(2)
+        ('separator_1', 'separator_2', 'last')
+    """
+    return (*(f"separator_{number}" for number in range(1, shots + 1)), "last")
 
 
 def shared_first_tokens(prompts: Iterable[Prompt]) -> tuple[tuple[str, ...], ...]:

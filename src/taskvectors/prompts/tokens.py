@@ -43,6 +43,8 @@ class Text:
         query_at: Characters of the query's input, half-open.
         cue_at: Character at which the cue begins.
         demonstrations_at: Characters of all demonstrations, half-open; empty without any.
+        answers_at: Characters of each demonstration's answer, the blank before it included; none
+            where demonstrations are turns of a chat.
         query: The pair that is asked.
         demonstrations: The pairs that are shown.
     """
@@ -54,6 +56,7 @@ class Text:
     demonstrations_at: tuple[int, int]
     query: Example
     demonstrations: tuple[Example, ...]
+    answers_at: tuple[tuple[int, int], ...] = ()
 
 
 def tokenize(
@@ -177,6 +180,10 @@ def _spans(text: Text, offsets: Offsets) -> dict[str, tuple[int, int]]:
     shown = _tokens_at(offsets, text.demonstrations_at)
     if shown is not None:
         spans["demonstrations"] = (shown[0], min(shown[1], query[0]))
+    for number, at in enumerate(text.answers_at, start=1):
+        answer = _tokens_at(offsets, at)
+        if answer is not None and answer[0] > 0:
+            spans[f"separator_{number}"] = (answer[0] - 1, answer[0])
     return spans
 
 

@@ -39,6 +39,19 @@ _SOURCES = {
         "2023. Here a difference of states that is added.",
         "https://arxiv.org/abs/2310.15916",
     ),
+    "icv": (
+        "Liu, Ye, Xing, Zou: In-Context Vectors. ICML 2024.",
+        "https://arxiv.org/abs/2311.06668",
+    ),
+    "state-vector": (
+        "Li et al.: In-Context Learning State Vector with Inner and Momentum Optimization. "
+        "NeurIPS 2024.",
+        "https://arxiv.org/abs/2404.11225",
+    ),
+    "multi-injection": ("Dong et al., ICLR 2026 (TaskV-M).", "https://arxiv.org/abs/2506.09048"),
+    "linear": ("Kwon, Choi, Sohn 2026.", "https://arxiv.org/abs/2605.20730"),
+    "library": ("ELICIT. ICLR 2025.", "https://arxiv.org/abs/2410.09343"),
+    "adaptive": ("Adaptive task vectors, 2025.", "https://arxiv.org/abs/2506.03426"),
 }
 
 

@@ -14,6 +14,7 @@ from torch import Tensor
 from taskvectors.errors import PositionError
 from taskvectors.models.recording import CutTokens
 from taskvectors.prompts import Prompt, resolve_positions
+from taskvectors.prompts.prompt import PAST_THE_PROMPT
 from taskvectors.trunk.edits import Position
 
 
@@ -24,7 +25,9 @@ class Columns:
     index: Int[Tensor, "prompt position"]
     present: Bool[Tensor, "prompt position"] | None
     """False where a prompt has fewer such positions than another (a name can mean several); None if
-    all are there. An absent entry repeats the prompt's first column."""
+    all are there. An absent entry repeats the prompt's first one, or is column 0 without any."""
+    has_empty: bool = False
+    """Whether some prompt has none at all."""
     repeated: int | None = None
     """A prompt in which two of the positions are one token, if there is one."""
 
@@ -45,7 +48,8 @@ class Columns:
         if rows is None:
             return self
         present = None if self.present is None else self.present.index_select(0, rows)
-        return Columns(index=self.index.index_select(0, rows), present=present)
+        index = self.index.index_select(0, rows)
+        return Columns(index=index, present=present, has_empty=self.has_empty)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -74,25 +78,39 @@ class Cut:
             ValueError: A position lies before the cut.
         """
         rows = [
-            [place - start for place in resolve_positions(prompt, positions)]
+            [place - start for name in positions for place in _places(prompt, name)]
             for prompt, start in zip(self.prompts, self.starts, strict=True)
         ]
-        if min(map(min, rows)) < 0:
+        if min(min(row, default=0) for row in rows) < 0:
             raise ValueError(f"positions {positions} lie before the cut of this trunk")
         longest = max(map(len, rows))
         repeated = next((i for i, row in enumerate(rows) if len({*row}) < len(row)), None)
         device = self.tokens.suffix.device
-        index = torch.tensor([row + row[:1] * (longest - len(row)) for row in rows], device=device)
+        filled = [row + (row or [0])[:1] * (longest - len(row)) for row in rows]
+        index = torch.tensor(filled, dtype=torch.long, device=device).view(len(rows), longest)
         if all(len(row) == longest for row in rows):
             return Columns(index=index, present=None, repeated=repeated)
         counts = torch.tensor([len(row) for row in rows], device=device)
         present = torch.arange(longest, device=device) < counts.unsqueeze(1)
-        return Columns(index=index, present=present, repeated=repeated)
+        has_empty = min(map(len, rows)) == 0
+        return Columns(index=index, present=present, has_empty=has_empty, repeated=repeated)
 
 
 def suffix_start(prompt: Prompt, positions: Sequence[Position]) -> int:
     """Where a prompt's suffix begins: its earliest position of some, or its last token."""
-    return min((len(prompt.token_ids) - 1, *resolve_positions(prompt, tuple(positions))))
+    within = [name for name in positions if name not in PAST_THE_PROMPT]
+    return min((len(prompt.token_ids) - 1, *resolve_positions(prompt, within)))
+
+
+def _places(prompt: Prompt, position: Position) -> Sequence[int]:
+    """Tokens of a prompt, or of its answer, which stands for what would be generated.
+
+    The last token of an answer is never read, so it has no place.
+    """
+    if position in PAST_THE_PROMPT:
+        length = len(prompt.token_ids)
+        return range(length, length + len(prompt.answer_ids) - 1)
+    return resolve_positions(prompt, (position,))
 
 
 def cut_prompts(

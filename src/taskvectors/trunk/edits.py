@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import torch
 from jaxtyping import Float
 from torch import Tensor
 
@@ -16,7 +17,8 @@ from taskvectors.errors import UnsupportedModelError
 from taskvectors.models.language_model import LanguageModel
 from taskvectors.models.sites import EMBED, Component, check_site, width_of
 
-Operation = Literal["add", "replace"]
+Operation = Literal["add", "replace", "turn"]
+"""`turn` changes the direction of what is there and keeps its length; see `turned`."""
 Position = int | str
 """A token position of the prompt (negative from its end), or a name that a prompt resolves."""
 
@@ -50,10 +52,35 @@ class Edit:
         return self.layer, self.component
 
     @property
+    def held(self) -> Tensor:
+        """The value of an edit that does not depend on the state."""
+        assert isinstance(self.value, Tensor)
+        return self.value
+
+    @property
     def joins_after(self) -> int:
         """The last block whose output this edit does not change."""
         layer, component = self.site
         return layer if component == "resid_post" else layer - 1
+
+
+def turned(
+    state: Float[Tensor, "... width"], value: Float[Tensor, "... width"]
+) -> Float[Tensor, "... width"]:
+    """A state turned towards a direction, as long as it was.
+
+    With n(x) = x / |x|, it is n(n(x) + s v) |x|, where s = 1 + max(0, cos(x, -v)): more is added
+    to a state that points away. The value's length is the strength. Computed in float32.
+
+    Source: Liu et al. (2024), https://arxiv.org/abs/2311.06668, after their released code, whose
+        lambda is |v|.
+    """
+    x, v = state.float(), value.float()
+    unit = torch.nn.functional.normalize(x, dim=-1)
+    against = -torch.nn.functional.cosine_similarity(x, v, dim=-1).unsqueeze(-1)
+    moved = torch.nn.functional.normalize(unit + (1 + against.clamp(min=0)) * v, dim=-1)
+    result: Tensor = (moved * x.norm(dim=-1, keepdim=True)).to(state.dtype)
+    return result
 
 
 def check_edit(model: LanguageModel, edit: Edit) -> None:

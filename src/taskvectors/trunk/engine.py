@@ -17,6 +17,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from taskvectors.errors import PositionError
 from taskvectors.models.attention import branching
 from taskvectors.models.language_model import LanguageModel
 from taskvectors.models.recording import LayerRecord, Recording, record
@@ -35,6 +36,7 @@ from taskvectors.trunk.edits import (
     check_edit,
     earliest_layer,
     joins_after,
+    turned,
 )
 from taskvectors.trunk.joining import join_recordings
 
@@ -233,15 +235,18 @@ class _Plan:
 
     def _apply(self, chosen: Sequence[tuple[int, Edit]], state: Tensor) -> Tensor:
         # in the order given; edits of one kind that follow each other are one kernel, but a branch
-        # that writes to a site again does so in the next: of two values there the later one stays
-        for (_, is_one_head, _), group in groupby(chosen, key=_rounds()):
-            state = self._scatter(list(group), state, is_one_head=is_one_head)
+        # that writes to a site again does so in the next: of two values there the later one stays;
+        # and a turn depends on what is there, which the edit before may have changed
+        for (operation, is_one_head, _), group in groupby(chosen, key=_rounds()):
+            edits = list(group)
+            for part in [[one] for one in edits] if operation == "turn" else [edits]:
+                state = self._scatter(part, state, is_one_head=is_one_head)
         return state
 
     def _scatter(
         self, group: Sequence[tuple[int, Edit]], state: Tensor, *, is_one_head: bool
     ) -> Tensor:
-        """Add or write the values of edits with the same operation: one kernel for all of them."""
+        """Make edits with the same operation: one kernel for all of them."""
         n_heads = self.trunk.model.n_heads if is_one_head else 1
         flat = state.reshape(-1, state.shape[2] // n_heads)
         packing = self.batch.packing
@@ -262,8 +267,14 @@ class _Plan:
                 given = given.index_select(0, self.batch.rows.to(given.device))
             source.append(self._source(edit, given, columns, state).flatten(0, 1))
         at, values = torch.cat(index).to(flat.device), torch.cat(source)
-        if group[0][1].operation == "add":
+        operation = group[0][1].operation
+        if operation == "add":
             return flat.index_add(0, at, values).view(state.shape)
+        if operation == "turn":  # one edit alone
+            values = turned(flat.index_select(0, at), values)
+            if columns.present is not None:  # a token has one gradient, however often it is written
+                present = columns.present.flatten().unsqueeze(1).to(values.device)
+                values = torch.where(present, values, values.detach())
         return flat.index_copy(0, at, values).view(state.shape)
 
     def _source(self, edit: Edit, given: Tensor, columns: Columns, state: Tensor) -> Tensor:
@@ -275,9 +286,18 @@ class _Plan:
         value = value.expand(n_rows, n_positions, -1)
         if columns.present is None:
             return value
-        # absent positions point at one that is present: they add nothing, or write what it gets
+        # absent positions point at one that is present: they add nothing, or do there what it does
         keep = columns.present.unsqueeze(-1).to(value.device)
-        absent = value[:, :1].detach() if edit.operation == "replace" else torch.zeros_like(value)
+        absent = torch.zeros_like(value)
+        if edit.operation != "add":
+            has_any = keep.any(dim=1, keepdim=True)
+            if edit.operation == "replace" and columns.has_empty:
+                raise PositionError(
+                    f"a prompt has no token at {', '.join(map(str, edit.positions))} to replace: "
+                    "its answer is one token, and nothing is read after it"
+                )
+            # turned by nothing, a state stays as it is
+            absent = torch.where(has_any, value[:, :1].detach(), absent)
         return torch.where(keep, value, absent)
 
 

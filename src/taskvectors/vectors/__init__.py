@@ -1,8 +1,19 @@
 """What we hold: the task vector as a value, its arithmetic, save and load, and `inject`."""
 
+from taskvectors.vectors.function_vectors import read_function_vector
+from taskvectors.vectors.gguf import read_gguf, write_gguf
 from taskvectors.vectors.injection import inject
 from taskvectors.vectors.origin import VectorOrigin
 from taskvectors.vectors.site import Site, sites_at
 from taskvectors.vectors.task_vector import TaskVector
 
-__all__ = ["Site", "TaskVector", "VectorOrigin", "inject", "sites_at"]
+__all__ = [
+    "Site",
+    "TaskVector",
+    "VectorOrigin",
+    "inject",
+    "read_function_vector",
+    "read_gguf",
+    "sites_at",
+    "write_gguf",
+]

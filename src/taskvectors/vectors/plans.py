@@ -64,9 +64,8 @@ def group_edits(edits_of: Sequence[Sequence[Edit]]) -> tuple[Group, ...]:
     entries: dict[tuple[int, Component, Operation], list[tuple[int, Site, Tensor]]] = {}
     for owner, edits in enumerate(edits_of):
         for edit in edits:
-            assert isinstance(edit.value, Tensor)  # a vector's edits hold its values
             group = entries.setdefault((*edit.site, edit.operation), [])
-            for position, value in zip(edit.positions, edit.value, strict=True):
+            for position, value in zip(edit.positions, edit.held, strict=True):
                 group.append((owner, Site(edit.layer, position, edit.component), value))
     return tuple(
         Group(
@@ -93,7 +92,7 @@ def place_groups(
         layout: Of the call.
 
     Raises:
-        PositionError: A prompt is too short, or one token would be replaced twice.
+        PositionError: A prompt is too short, or one token would be replaced or turned twice.
     """
     if owners is None:
         rows_of: Mapping[int, Tensor] = {0: torch.arange(layout.n_rows)}
@@ -134,12 +133,12 @@ def _place(group: Group, rows_of: Mapping[int, Tensor], layout: Layout) -> Place
         entries=torch.arange(len(found)).repeat_interleave(torch.tensor(counts)),
         reached=frozenset(entry for entry, count in enumerate(counts) if count),
     )
-    if group.operation == "replace":
+    if group.operation != "add":
         tokens = (placed.rows * layout.n_columns + placed.columns).sort().values
         twice = tokens[1:][tokens.diff() == 0]
         if len(twice):
             raise PositionError(
-                f"two sites of a replacing vector are one token in row "
+                f"two sites of a vector that does not add ({group.operation}) are one token in row "
                 f"{int(twice[0]) // layout.n_columns} ({', '.join(map(str, group.sites))}); name "
                 "each token once"
             )

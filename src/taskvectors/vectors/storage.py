@@ -79,15 +79,19 @@ def save_vector(vector: TaskVector, folder: str | PathLike[str]) -> None:
 
 
 def load_vector(folder: str | PathLike[str]) -> TaskVector:
-    """Read a vector from a folder.
+    """Read a vector from a folder, or a control vector from a `.gguf` file.
 
     Args:
-        folder: What `save_vector` wrote.
+        folder: What `save_vector` wrote, or the file.
 
     Raises:
         DataError: A file is missing, damaged, of another format, or says what is not known.
     """
     folder = Path(folder).expanduser()
+    if folder.suffix == ".gguf" and not folder.is_dir():
+        from taskvectors.vectors.gguf import read_gguf
+
+        return read_gguf(folder)
     config = _read_config(folder)
     values = _read_values(folder, config)
     try:

@@ -1,0 +1,76 @@
+"""`multi-injection`: a vector in place of every answer separator of a few-shot prompt.
+
+One vector acts as one demonstration does. So that several can, a prompt with N demonstrations gets
+N + 1 of them: one at each token that predicts an answer, its own included.
+"""
+
+import time
+from typing import Literal
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+
+from taskvectors.errors import DataError
+from taskvectors.methods.candidate import Candidate, Cost
+from taskvectors.methods.workbench import Layers, Workbench, layer_groups
+from taskvectors.prompts import separators
+from taskvectors.vectors import TaskVector, sites_at
+
+
+class MultiInjection(BaseModel):
+    """N + 1 last-token states of as many prompts, put in place at every separator of another."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    kind: Literal["multi-injection"] = "multi-injection"
+    layers: Layers = None
+    """Layers of the vectors, together; each layer of the model by itself by default."""
+    each_layer: bool = False
+    """One candidate for each of `layers`, in place of one at all of them."""
+    shots: int = Field(default=4, ge=1)
+    """Demonstrations N in the prompts that the vectors are put into."""
+
+
+def multi_injection(bench: Workbench, config: MultiInjection) -> list[Candidate]:
+    """One candidate per layer, or one for all given layers together.
+
+    Raises:
+        DataError: There are fewer training pairs than vectors.
+        PositionError: The prompts have no separators, as those of a chat.
+
+    Source: Dong et al. (2026), https://arxiv.org/abs/2506.09048 (TaskV-M): the N + 1 vectors are
+        the last-token states of N + 1 different few-shot prompts and replace what is at the N + 1
+        separators. We differ: the layer is chosen on validation (theirs is the best on the scored
+        prompts), and the vectors come from prompts of as many shots as the comparison has, in place
+        of 10.
+    """
+    started = time.perf_counter()
+    n_vectors = config.shots + 1
+    read = bench.prompts("train", bench.shots)[:n_vectors]
+    if len(read) < n_vectors:
+        raise DataError(
+            f"{n_vectors} vectors for prompts of {config.shots} shots need as many training pairs, "
+            f"and there are {len(read)}; use fewer shots"
+        )
+    states = bench.states(read).cpu()
+    shown = {pair for prompt in read for pair in prompt.demonstrations}
+    cost = Cost(
+        examples=len(shown) + config.shots,
+        seconds=time.perf_counter() - started,
+        forward_tokens=sum(len(prompt.token_ids) for prompt in read),
+    )
+    origin = bench.origin(config.kind, shots=config.shots, settings={"read_shots": bench.shots})
+    return [
+        Candidate(
+            method=config.kind,
+            vector=TaskVector(
+                values=torch.cat([states[layer + 1] for layer in layers]),
+                sites=sites_at(layers, separators(config.shots)),
+                operation="replace",
+                origin=origin,
+            ),
+            shots=config.shots,
+            configuration=f"{n_vectors} vectors in {config.shots}-shot prompts",
+            cost=cost,
+        )
+        for layers in layer_groups(bench.model, config.layers, each_layer=config.each_layer)
+    ]

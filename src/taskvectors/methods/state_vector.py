@@ -1,0 +1,142 @@
+"""`state-vector`: what the heads of the first layers write at the separators, refined, put back.
+
+The state behind k demonstrations is the output of all heads (before W_O) of the first layers at the
+separator that follows them. The states behind 1, 2, ..., N demonstrations are read as the steps of
+an optimiser: they are averaged, or followed a step further.
+"""
+
+import time
+from typing import Literal, get_args
+
+import torch
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from taskvectors.errors import UnsupportedModelError
+from taskvectors.methods.candidate import Candidate, Cost
+from taskvectors.methods.workbench import Workbench
+from taskvectors.prompts import separators
+from taskvectors.trunk import Trunk, prompts_that_fit, resolve_budget, shape_of
+from taskvectors.vectors import TaskVector, sites_at
+
+Variant = Literal["average", "inner", "momentum"]
+_N_DEPTHS = 8
+
+
+class StateVector(BaseModel):
+    """Head outputs at separators, which replace those at the last token of another prompt."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    kind: Literal["state-vector"] = "state-vector"
+    variants: tuple[Variant, ...] = Field(default=get_args(Variant), min_length=1)
+    """`average`: the state behind all demonstrations; `inner`: the mean of the states behind 1 to N
+    of them; `momentum`: the former and a step along the states' differences."""
+    depths: tuple[int, ...] | None = None
+    """Numbers of first blocks whose heads are replaced; up to eight numbers by default."""
+    momentum: float = Field(default=0.5, ge=0, lt=1)
+    """What is kept of the differences before, with each further one."""
+    n_prompts: int = Field(default=25, ge=1)
+    """Most training prompts to average over."""
+
+
+def state_vector(bench: Workbench, config: StateVector) -> list[Candidate]:
+    """One candidate per variant and depth.
+
+    Raises:
+        UnsupportedModelError: The model has not that many blocks.
+        PositionError: The prompts have no separators, as those of a chat.
+
+    Source: Li et al. (2024), https://arxiv.org/abs/2404.11225. Their formulas were not read, only
+        an account of them: states of the heads of the first layers at separators, averaged (inner
+        optimisation), or with momentum on the differences of adjacent ones. We differ, as far as
+        is known: the mean over many prompts; momentum is an exponential mean of the differences,
+        added to the last state; the depth and the variant are chosen on validation; groups of
+        examples (their divide-and-conquer) are not made, since prompts are averaged.
+    """
+    started = time.perf_counter()
+    model = bench.model
+    depths = config.depths or _default_depths(model.n_layers)
+    if not 1 <= min(depths) <= max(depths) <= model.n_layers:
+        raise UnsupportedModelError(
+            f"depths {', '.join(map(str, depths))} were asked for, and {model.source} has "
+            f"{model.n_layers} blocks; give numbers from 1 to {model.n_layers}"
+        )
+    states = separator_states(bench, config.n_prompts, max(depths))
+    read = bench.prompts("train", bench.shots)[: config.n_prompts]
+    cost = Cost(
+        examples=len({pair for prompt in read for pair in prompt.demonstrations}),
+        seconds=time.perf_counter() - started,
+        forward_tokens=sum(len(prompt.token_ids) for prompt in read),
+    )
+    candidates = []
+    for variant in config.variants:
+        refined = refine(states, variant, config.momentum).mean(dim=1)
+        origin = bench.origin(
+            config.kind,
+            shots=bench.shots,
+            settings={"variant": variant, "momentum": config.momentum, "n_prompts": len(read)},
+        )
+        for depth in depths:
+            vector = TaskVector(
+                values=refined[:depth],
+                sites=sites_at(range(depth), [-1], "z"),
+                operation="replace",
+                origin=origin,
+            )
+            about = f"{variant}, heads of the first {depth} layers"
+            candidates.append(
+                Candidate(method=config.kind, vector=vector, configuration=about, cost=cost)
+            )
+    return candidates
+
+
+def separator_states(
+    bench: Workbench, n_prompts: int, depth: int
+) -> Float[Tensor, "layer prompt step width"]:
+    """`z` of the first blocks behind 1, 2, ..., N demonstrations of training prompts; float32."""
+    model = bench.model
+    read = bench.prompts("train", bench.shots)[:n_prompts]
+    # the first demonstration's separator has nothing before it
+    places = separators(bench.shots)[1:]
+    budget = resolve_budget(bench.memory, model.device)
+    step = prompts_that_fit(model, shape_of(read, places, n_branches=0), budget)
+    parts = []
+    for start in range(0, len(read), step):
+        trunk = Trunk.build(
+            model,
+            read[start : start + step],
+            positions=places,
+            sites=[(layer, "z") for layer in range(depth)],
+        )
+        parts.append(
+            torch.stack([trunk.read(layer, "z", places).float().cpu() for layer in range(depth)])
+        )
+    return torch.cat(parts, dim=1)
+
+
+def refine(
+    states: Float[Tensor, "layer prompt step width"], variant: Variant, momentum: float
+) -> Float[Tensor, "layer prompt width"]:
+    """One state out of those behind 1, 2, ..., N demonstrations.
+
+    Args:
+        states: V_1, ..., V_N along the third axis.
+        variant: `average` is V_N, `inner` the mean of all; `momentum` is V_N + m_N, with m_1 = 0
+            and m_k = β m_(k-1) + (1 - β) (V_k - V_(k-1)).
+        momentum: β.
+    """
+    if variant == "inner":
+        return states.mean(dim=2)
+    last = states[:, :, -1]
+    if variant == "average":
+        return last
+    step = torch.zeros_like(last)
+    for difference in states.diff(dim=2).unbind(dim=2):
+        step = momentum * step + (1 - momentum) * difference
+    return last + step
+
+
+def _default_depths(n_layers: int) -> tuple[int, ...]:
+    parts = min(_N_DEPTHS, n_layers)
+    return tuple(-(-n_layers * part // parts) for part in range(1, parts + 1))
