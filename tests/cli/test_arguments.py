@@ -107,6 +107,31 @@ def test_each_method_gets_the_flags_that_mean_something_to_it(name: str) -> None
         assert getattr(config, field, value) == value
 
 
+def test_adapters_have_no_control_that_needs_a_vector() -> None:
+    verb = parsed("compare", "--task", "t", "--methods", "icl", "lora", "loreft")
+    assert verb._controls() == ("majority",)
+    assert parsed("compare", "--task", "t", "--methods", "lobireft")._controls() == (
+        "majority",
+        "random",
+    )
+
+
+def test_flags_of_training_go_to_adapters_and_low_rank_edits_too() -> None:
+    verb = parsed(
+        *("compare", "--task", "t", "--methods", "lora", "loreft", "--steps", "7", "--layers"),
+        *("4", "--learning-rate", "0.02", "--patience", "never", "--n-examples", "9"),
+    )
+    lora, edit = map(verb._config, verb.methods)
+    assert (lora.steps, lora.learning_rates, lora.patience, lora.n_examples) == (
+        7,
+        (0.02,),
+        None,
+        9,
+    )
+    assert (edit.layers, edit.n_examples) == ((4,), 9)
+    assert (edit.training.steps, edit.training.learning_rate) == (7, 0.02)
+
+
 def test_each_method_gets_the_flags_that_mean_something_for_it() -> None:
     words = ("--layers", "1", "2", "--each-layer", "--positions", "4", "--library", "shelf")
     verb = parsed("compare", "--task", "t", *words)

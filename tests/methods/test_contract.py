@@ -13,7 +13,7 @@ import torch
 import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
-from taskvectors.errors import PositionError, UnsupportedModelError
+from taskvectors.errors import PositionError, TaskVectorsError, UnsupportedModelError
 from taskvectors.methods import METHODS, MethodConfig, Recipe, named_recipe
 from taskvectors.methods.choosing import choose, score_candidates
 from taskvectors.methods.controls import CONTROLS
@@ -32,6 +32,8 @@ QUICK: dict[str, dict[str, Any]] = {
     "learned-heads": {"steps": 2, "batch_size": 4, "check_every": 1, "n_prompts": 4},
     "multi-head": {"steps": 2, "batch_size": 4, "n_samples": 2, "n_prompts": 4},
     "learned": {"settings": Recipe(steps=2, batch_size=4, check_every=1)},
+    "loreft": {"rank": 2, "settings": Recipe(steps=2, batch_size=4, check_every=1)},
+    "lobireft": {"rank": 2, "settings": Recipe(steps=2, batch_size=4, check_every=1)},
     "icv": {"n_pairs": 4, "strengths": (0.5,)},
     "state-vector": {"n_prompts": 2, "depths": (1, 4)},
     "multi-injection": {"shots": 2},
@@ -39,6 +41,11 @@ QUICK: dict[str, dict[str, Any]] = {
     "library": {"thresholds": (0.0,), "n_queries": 2},
     "adaptive": {"steps": 2, "batch_size": 4, "check_every": 1},
 }
+ADAPTERS = ("prompt-tuning", "prefix-tuning", "lora", "ia3", "bitfit")
+for adapter in ADAPTERS:
+    QUICK[adapter] = {"steps": 1, "batch_size": 4, "check_every": 1, "learning_rates": (0.01,)}
+WITHOUT_MEANING = {"bitfit": lambda model: not has_biases(model)}
+"""What a method cannot do on a model, and says."""
 WITH_VECTOR = [name for name, method in METHODS.items() if method.gives_vector]
 WITH_LAYERS = [name for name in WITH_VECTOR if "layers" in METHODS[name].config.model_fields]
 WITH_POSITIONS = [name for name in WITH_VECTOR if "positions" in METHODS[name].config.model_fields]
@@ -68,6 +75,10 @@ def shelved(tmp_path: Path) -> Any:
     return fill
 
 
+def has_biases(model: Any) -> bool:
+    return any(name.endswith("bias") for name, _ in model.blocks[0].named_parameters())
+
+
 def config_of(name: str, **about: Any) -> BaseModel:
     return METHODS[name].config(**QUICK[name] | about)
 
@@ -81,6 +92,10 @@ def test_a_method_finds_candidates_on_every_family(
 ) -> None:
     model = tiny_model(tiny_name)
     bench = bench_of(model, mixed, sizes=(8, 4, 2))
+    if WITHOUT_MEANING.get(name, lambda _: False)(model):
+        with pytest.raises(TaskVectorsError, match="has no meaning"):
+            METHODS[name].find(bench, config_of(name))
+        return
     about = shelved(bench) if name == "library" else {}
     candidates = METHODS[name].find(bench, config_of(name, **about))
     assert candidates
@@ -115,6 +130,7 @@ def test_all_methods_and_controls_run_on_a_gpu(
     candidates = [
         one
         for name in METHODS
+        if name not in WITHOUT_MEANING or not WITHOUT_MEANING[name](bench.model)
         for one in METHODS[name].find(
             bench, config_of(name, **(shelf if name == "library" else {}))
         )
@@ -130,7 +146,7 @@ def test_all_methods_and_controls_run_on_a_gpu(
 def test_a_method_gives_vectors_if_and_only_if_it_says_so(
     tiny_model: Any, bench_of: Any, mixed: Any, shelved: Any, name: str
 ) -> None:
-    bench = bench_of(tiny_model("llama"), mixed, sizes=(6, 3, 2))
+    bench = bench_of(tiny_model("llama-biased"), mixed, sizes=(6, 3, 2))
     config = config_of(name, **(shelved(bench) if name == "library" else {}))
     found = [one.vector is not None for one in METHODS[name].find(bench, config)]
     assert set(found) == {METHODS[name].gives_vector}
@@ -158,7 +174,8 @@ def test_a_vector_knows_how_it_was_made_and_is_saved_with_it(
     vector.save(tmp_path / "vector")
     origin = TaskVector.load(tmp_path / "vector").origin
     assert (origin.method, origin.task, origin.template, origin.seed) == (name, "small", "colon", 3)
-    assert origin.shots == (0 if name in ("learned", "icv") else 2)
+    is_plain = name in ("learned", "lobireft", "icv")
+    assert origin.shots == (0 if is_plain else 2)
     assert origin.settings
 
 

@@ -27,6 +27,7 @@ _FLAGS = {
     "source": "model",
     "strengths": "strengths",
     "kind": "methods",
+    "learning_rates": "learning_rate",
     "n_layers": "layers",
     "d_model": "width",
     "n_heads": "heads",
@@ -191,25 +192,53 @@ class TrainingChoice:
     ] = None
     """Looks without improvement after which it stops."""
 
+    distillation: Annotated[float | None, default("the recipe's")] = None
+    """Share of the loss that is the divergence from the few-shot run, from 0 to 1."""
+    penalty: Annotated[
+        Literal["none", "orthogonality", "sparsity"] | None, default("the recipe's")
+    ] = None
+    """What is added to the loss of a vector with several sites."""
+    penalty_weight: Annotated[float | None, default("the recipe's")] = None
+    """Factor of the penalty."""
+    learn_strength: Annotated[bool | None, default("the recipe's")] = None
+    """Learn a factor of the whole vector beside its values."""
+
     def learned(self, sites: SiteChoice) -> "Learned":
         """The config of `learned` at some sites."""
         from taskvectors.methods import Learned, Recipe, named_recipe
 
+        about: dict[str, Any] = {"recipe": self.recipe}
+        if given := self._given():
+            about = {"settings": checked(Recipe, **named_recipe(self.recipe).model_dump() | given)}
+        return checked(Learned, **sites.config(), **self._data(), **about)
+
+    def edited(self, kind: Callable[..., Config], sites: SiteChoice) -> Config:
+        """The config of another method that is trained at some sites."""
+        from taskvectors.methods import Recipe
+
+        given = self._given()
+        about = {"settings": checked(Recipe, **given)} if given else {}
+        return checked(kind, **sites.config(), **self._data(), **about)
+
+    def adapter(self, kind: type[Config]) -> Config:
+        """The config of an adapter, which has a grid of rates and no site."""
+        known = {"steps", "batch_size", "check_every", "patience"}
+        about = {name: value for name, value in self._given().items() if name in known}
+        if self.learning_rate is not None:
+            about["learning_rates"] = (self.learning_rate,)
+        return checked(kind, n_examples=self.n_examples, **about)
+
+    def _data(self) -> dict[str, Any]:
+        return {"shots": self.train_shots, "n_examples": self.n_examples}
+
+    def _given(self) -> dict[str, Any]:
+        """The settings of a recipe for which there was a flag."""
         own = {"recipe", "train_shots", "n_examples"}
         names = [field.name for field in fields(self) if field.name not in own]
         given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        about: dict[str, Any] = {"recipe": self.recipe}
-        if given:
-            if given.get("patience") == "never":
-                given["patience"] = None
-            about = {"settings": checked(Recipe, **named_recipe(self.recipe).model_dump() | given)}
-        return checked(
-            Learned,
-            **sites.config(),
-            shots=self.train_shots,
-            n_examples=self.n_examples,
-            **about,
-        )
+        if given.get("patience") == "never":
+            given["patience"] = None
+        return given
 
 
 def method_config(name: str, sites: SiteChoice, strengths: tuple[float, ...]) -> Any:

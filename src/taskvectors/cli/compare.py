@@ -38,8 +38,18 @@ MethodName = Literal[
     "library",
     "adaptive",
     "learned",
+    "loreft",
+    "lobireft",
+    "prompt-tuning",
+    "prefix-tuning",
+    "lora",
+    "ia3",
+    "bitfit",
 ]
-WITHOUT_VECTOR = {"zero-shot", "icl", "multi-head", "linear", "library", "adaptive"}
+WITHOUT_VECTOR = frozenset(
+    {"zero-shot", "icl", "multi-head", "linear", "library", "adaptive", "loreft"}
+    | {"prompt-tuning", "prefix-tuning", "lora", "ia3", "bitfit"}
+)
 """Methods for which no control can be made; a test compares it with the registry."""
 ControlName = Literal[
     "majority",
@@ -67,6 +77,10 @@ class Compare:
         default("majority random, the latter where a vector is compared"),
     ] = None
     """What must do worse if the result means what it seems to."""
+    configurations: Literal["own", "paper"] = "own"
+    """Where vectors go: as --layers and --positions say, or the six ways of the paper's table."""
+    by_examples: bool = False
+    """Also run each method on 4, 8, 16, ... of the training pairs."""
     shots: int = 8
     """Demonstrations in a few-shot prompt."""
     seeds: Annotated[tuple[int, ...], arg(aliases=["--seed"])] = (0,)
@@ -107,6 +121,8 @@ class Compare:
             n_validation=self.task.n_validation,
             n_test=self.task.n_test,
             seeds=self.seeds,
+            configurations=self.configurations,
+            by_examples=self.by_examples,
             methods=tuple(map(self._config, self.methods)),
             controls=self._controls() if self.controls is None else self.controls,
             test_dtype=self.test_dtype,
@@ -126,8 +142,17 @@ class Compare:
         return ("majority", "random") if has_vector else ("majority",)
 
     def _config(self, name: MethodName) -> Any:
+        from taskvectors.methods import METHODS
+        from taskvectors.methods.adapters import AdapterConfig
+        from taskvectors.methods.training import Placed
+
+        kind: Any = METHODS[name].config
         if name == "learned":
             return self.training.learned(self.sites)
+        if issubclass(kind, Placed):
+            return self.training.edited(kind, self.sites)
+        if issubclass(kind, AdapterConfig):
+            return self.training.adapter(kind)
         if name == "library":
             from taskvectors.methods import Library
 

@@ -51,7 +51,11 @@ def comparison_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     from taskvectors.report.wording import duration, percent, percent_range, points, whole
 
     pooled = [row for row in rows if row["seed"] is None]
-    chosen = [row for row in rows if row["selected"] and (not pooled or row["error"])]
+    chosen = [
+        row
+        for row in rows
+        if (row["selected"] or row["preset_selected"]) and (not pooled or row["error"])
+    ]
     lines = []
     for row in sorted([*pooled, *chosen], key=lambda row: bool(row["is_control"])):
         failed = f"failed: {row['error']}" if row["error"] else ""
@@ -94,6 +98,8 @@ def _where(row: Mapping[str, Any]) -> str:
         parts += [after_layers(row["layers"]), at_positions(row["positions"])]
         if row["strength"] not in (None, 1):
             parts.append(f"strength {row['strength']:g}")
+    if row["preset"] and row["preset"] not in row["configuration"]:
+        parts.append(row["preset"])
     return ", ".join(part for part in parts if part)
 
 

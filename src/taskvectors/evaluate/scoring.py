@@ -5,7 +5,7 @@ comes out is one row per branch and one column per prompt; `measures.py` reduces
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,16 +13,22 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from taskvectors.models import LanguageModel
+from taskvectors.models.adapters import Forward
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import (
+    AnswerScores,
     Branch,
     Edit,
     Position,
     Trunk,
+    WholePasses,
     prompts_that_fit,
     resolve_budget,
     shape_of,
 )
+from taskvectors.trunk.answers import answer_scores
+from taskvectors.trunk.cut import Cut
+from taskvectors.trunk.whole import FIRST
 
 Labels = Mapping[str, tuple[int, ...]]
 """A task's labels and their tokens as answers."""
@@ -85,14 +91,54 @@ def score(
     budget = resolve_budget(memory, model.device)
     shape = shape_of(prompts, positions, n_branches=len(branches))
     step = prompts_that_fit(model, shape, budget)
-    by_length = sorted(range(len(prompts)), key=lambda i: len(prompts[i].token_ids))
     parts = []
+    by_length = _by_length(prompts)
     for start in range(0, len(prompts), step):
         rows = by_length[start : start + step]
         chunk = [[_rows(edit, rows) for edit in branch] for branch in branches]
         trunk = Trunk.build(model, [prompts[row] for row in rows], positions=positions)
         parts.append(_score_trunk(trunk, chunk, labels, logit_bias))
-    back = torch.tensor(sorted(range(len(prompts)), key=by_length.__getitem__))
+    return _joined(parts, by_length, started)
+
+
+def score_whole(
+    model: LanguageModel,
+    prompts: Sequence[Prompt],
+    forward: Forward,
+    *,
+    labels: Labels | None = None,
+    memory: int | None = None,
+) -> Scores:
+    """The same scores for a forward pass of one's own, such as an adapted model's.
+
+    Args:
+        model: The model, for its unembedding.
+        prompts: The prompts, with the answers that count as right.
+        forward: From token ids to `resid_post` of the last block.
+        labels: The task's labels, for `label_is_correct`.
+        memory: Budget in bytes; a share of what is free by default.
+
+    Raises:
+        MemoryBudgetError: Not even one prompt fits the budget.
+    """
+    started = time.perf_counter()
+    shape = shape_of(prompts, FIRST, n_branches=0)
+    step = prompts_that_fit(model, shape, resolve_budget(memory, model.device))
+    by_length = _by_length(prompts)
+    parts = []
+    for start in range(0, len(prompts), step):
+        asked = [prompts[row] for row in by_length[start : start + step]]
+        parts.append(_score_passes(WholePasses.of(model, asked, forward), labels))
+    return _joined(parts, by_length, started)
+
+
+def _by_length(prompts: Sequence[Prompt]) -> list[int]:
+    return sorted(range(len(prompts)), key=lambda i: len(prompts[i].token_ids))
+
+
+def _joined(parts: Sequence[Scores], order: Sequence[int], started: float) -> Scores:
+    """Scores of chunks of prompts as one, back in the order of the prompts."""
+    back = torch.tensor(sorted(range(len(order)), key=order.__getitem__))
 
     def whole(name: str) -> Tensor:
         return torch.cat([getattr(part, name) for part in parts], dim=1)[:, back]
@@ -115,7 +161,11 @@ def positions_of(branches: Sequence[Branch]) -> tuple[Position, ...]:
 
 
 def _rows(edit: Edit, rows: Sequence[int]) -> Edit:
-    return replace(edit, value=edit.value[list(rows)]) if edit.value.dim() == 3 else edit
+    return (
+        replace(edit, value=edit.value[list(rows)])
+        if isinstance(edit.value, Tensor) and edit.value.dim() == 3
+        else edit
+    )
 
 
 def _score_trunk(
@@ -126,33 +176,67 @@ def _score_trunk(
         states = trunk.run(branches, batch)
         bias = None if logit_bias is None else logit_bias.to(states.device)
         found = trunk.answer_scores(states, batch, first_bias=bias)
-        lengths = found.present.sum(dim=1)
-        label_is_correct = None
-        if labels is not None:
-            best = _best_labels(trunk, branches, states, labels, bias)
-            right = [list(labels).index(p.query.output) for p in trunk.cut.prompts]
-            label_is_correct = best == torch.tensor(right)
+        if labels is None:
+            return _scores(found, None, trunk.tokens_run(branches))
+
+        def again(asked: Sequence[Prompt]) -> AnswerScores:
+            other = Trunk.build(trunk.model, asked, positions=positions_of(branches))
+            batch = other.batch()
+            return other.answer_scores(other.run(branches, batch), batch, first_bias=bias)
+
+        best = _best_labels(trunk.model, trunk.cut, states, labels, bias, again)
+    return _scores(found, _is_answer(trunk.cut, labels, best), trunk.tokens_run(branches))
+
+
+def _score_passes(passes: WholePasses, labels: Labels | None) -> Scores:
+    with torch.no_grad():
+        batch = passes.batch()
+        states = passes.run(batch)
+        found = answer_scores(passes.model, states, batch)
+        if labels is None:
+            return _scores(found, None, passes.n_tokens)
+
+        def again(asked: Sequence[Prompt]) -> AnswerScores:
+            other = WholePasses.of(passes.model, asked, passes.forward)
+            return other.scores(other.batch())
+
+        best = _best_labels(passes.model, passes.cut, states, labels, None, again)
+    return _scores(found, _is_answer(passes.cut, labels, best), passes.n_tokens)
+
+
+def _scores(found: AnswerScores, label_is_correct: Tensor | None, tokens: int) -> Scores:
+    lengths = found.present.sum(dim=1)
     return Scores(
         is_correct=found.is_best.all(dim=2).T.cpu(),
         first_is_correct=found.is_best[:, :, 0].T.cpu(),
         first_token=found.best[:, :, 0].T.cpu(),
         log_probability=(found.log_probability.sum(dim=2) / lengths.unsqueeze(1)).T.cpu(),
         label_is_correct=label_is_correct,
-        forward_tokens=trunk.tokens_run(branches),
+        forward_tokens=tokens,
         seconds=0.0,
     )
 
 
+def _is_answer(cut: Cut, labels: Labels, best: Tensor) -> Tensor:
+    right = torch.tensor([list(labels).index(prompt.query.output) for prompt in cut.prompts])
+    return best == right
+
+
 def _best_labels(
-    trunk: Trunk, branches: Sequence[Branch], states: Tensor, labels: Labels, bias: Tensor | None
+    model: LanguageModel,
+    cut: Cut,
+    states: Tensor,
+    labels: Labels,
+    bias: Tensor | None,
+    again: Callable[[Sequence[Prompt]], AnswerScores],
 ) -> Int[Tensor, "branch prompt"]:
     """Index of the label with the largest summed log-probability."""
     if all(len(tokens) == 1 for tokens in labels.values()):
-        at = torch.tensor(trunk.cut.first_reads, device=states.device)
+        at = torch.tensor(cut.first_reads, device=states.device)
         first = states[torch.arange(len(at), device=states.device), :, at]
-        final = trunk.model.final_state(first)
+        final = model.final_state(first)
         tokens = torch.tensor([t for (t,) in labels.values()], device=states.device)
-        logits = trunk.model.unembedding.columns(
+        logits = model.unembedding.columns(
             final.flatten(0, 1), tokens.expand(final.shape[0] * final.shape[1], -1)
         )
         if bias is not None:
@@ -160,9 +244,6 @@ def _best_labels(
         return logits.view(*final.shape[:2], -1).argmax(dim=2).T.cpu()
     sums = []
     for answer in labels.values():
-        asked = [replace(prompt, answer_ids=answer) for prompt in trunk.cut.prompts]
-        again = Trunk.build(trunk.model, asked, positions=positions_of(branches))
-        batch = again.batch()
-        found = again.answer_scores(again.run(branches, batch), batch, first_bias=bias)
+        found = again([replace(prompt, answer_ids=answer) for prompt in cut.prompts])
         sums.append(found.log_probability.sum(dim=2).T)
     return torch.stack(sums).argmax(dim=0).cpu()

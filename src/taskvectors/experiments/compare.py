@@ -14,9 +14,11 @@ from taskvectors._version import __version__
 from taskvectors.errors import TaskVectorsError
 from taskvectors.experiments.answers import shown_answers
 from taskvectors.experiments.config import CompareConfig
+from taskvectors.experiments.presets import Preset, doublings, paper_presets
 from taskvectors.experiments.rows import (
     Row,
     failed_row,
+    row_in,
     row_of,
     with_differences,
     with_one_selected,
@@ -24,7 +26,7 @@ from taskvectors.experiments.rows import (
 from taskvectors.experiments.store import RunFolder
 from taskvectors.methods import METHODS, Candidate, Learned, Workbench
 from taskvectors.methods.choosing import choose, score_candidates
-from taskvectors.methods.controls import CONTROLS
+from taskvectors.methods.controls import CONTROLS, replace_task
 from taskvectors.methods.pace import Pace, n_tokens
 from taskvectors.methods.workbench import layer_name
 from taskvectors.models import LanguageModel
@@ -207,18 +209,68 @@ class _Seed:
         self.metrics: list[Mapping[str, Any]] = []
         self.chosen: dict[str, Candidate] = {}
         self.reached: dict[str, float] = {}
+        self.found: dict[Any, list[Candidate]] = {}
+        self.smaller: dict[int, _Seed] = {}
+        self.presets = paper_presets(self.bench.model.n_layers, self.bench.shots)
 
     def run(self) -> list[Row]:
         rows: list[Row] = []
         for number, config in enumerate(self.config.methods):
             key = f"seed{self.bench.seed}-{number}-{config.kind}"
-            plan = partial(self._plan, config)
-            rows += self._cell(key, partial(self._method, config), config.kind, plan)
+            if self.config.configurations == "paper":
+                rows += self._placed(key, config)
+            else:
+                plan = partial(self._plan, config)
+                rows += self._cell(key, partial(self._method, config), config.kind, plan)
+            if self.config.by_examples and config.kind != "zero-shot":
+                rows += self._by_examples(key, config)
         for name in self.config.controls:
             key = f"seed{self.bench.seed}-control-{name}"
             plan = partial(self._plan_of_control, name)
             rows += self._cell(key, partial(self._control, name), name, plan, is_control=True)
         return with_one_selected(rows)
+
+    def _placed(self, key: str, config: Any) -> list[Row]:
+        """A method in the paper's configurations, or as it is where it has no site to choose."""
+        if {"layers", "positions"} <= set(type(config).model_fields):
+            rows: list[Row] = []
+        else:
+            plan = partial(self._plan, config)
+            rows = self._cell(key, partial(self._method, config), config.kind, plan)
+        if config.kind in ("zero-shot", "icl"):
+            return rows
+        for number, preset in enumerate(self.presets):
+            if preset.has_meaning_for(config):
+                work = partial(self._method, config, preset)
+            else:
+                work = partial(_without_meaning, config, preset)
+            plan = partial(self._plan_of_preset, preset.name)
+            key_of = f"{key}-preset{number}"
+            rows += self._cell(key_of, work, config.kind, plan, preset=preset.name)
+        return rows
+
+    def _by_examples(self, key: str, config: Any) -> list[Row]:
+        """A method on the first 4, 8, 16, ... training pairs."""
+        rows: list[Row] = []
+        for n in doublings(len(self.bench.task.train)):
+            work = partial(self._on_some, config, n)
+            name = f"{n} training pairs"
+            plan = partial(self._plan_of_preset, name)
+            rows += self._cell(f"{key}-examples{n}", work, config.kind, plan, preset=name)
+        return rows
+
+    def _on_some(self, config: Any, n: int) -> _Cell:
+        if n not in self.smaller:
+            task = replace(self.bench.task, train=self.bench.task.train[:n])
+            # a query of the training split is not among its own demonstrations
+            bench = replace_task(self.bench, task, shots=min(self.bench.shots, n - 1))
+            self.smaller[n] = replace(self, bench=bench)
+        cell = self.smaller[n]._method(config)
+        rows = [
+            row_in(row, preset=f"{n} training pairs", preset_selected=row.selected, selected=False)
+            for row in cell.rows
+        ]
+        return _Cell(rows=rows)
 
     def _cell(
         self,
@@ -228,6 +280,7 @@ class _Seed:
         plan: Callable[[], str],
         *,
         is_control: bool = False,
+        preset: str | None = None,
     ) -> list[Row]:
         """A cell's rows: from the folder if it was finished before, else worked out and kept."""
         done = self.store.cell(key)
@@ -242,16 +295,20 @@ class _Seed:
             cell = work()
         except TaskVectorsError as error:
             logger.warning("%s could not be run: %s", method, error)
-            return [failed_row(method, self.bench.seed, error, is_control=is_control)]
+            seed = self.bench.seed
+            return [failed_row(method, seed, error, is_control=is_control, preset=preset)]
         self.store.write_cell(key, cell.rows, cell.metrics, cell.chosen)
+        if cell.chosen is not None and cell.chosen.adapter is not None:
+            cell.chosen.adapter.save(self.bench.model, self.store.path / "adapters" / key)
         self._keep(cell)
         for row in cell.rows:
             if not row.layers and row.seconds and row.forward_tokens:
                 self.pace.saw(row.forward_tokens, row.seconds)
-        best = next(row for row in cell.rows if row.selected)
+        best = next(row for row in cell.rows if row.selected or row.preset_selected)
         where = f" at layer {best.layers[0]}" if len(best.layers) == 1 else ""
         self.say(
-            f"{method}: {best.accuracy:.2f}{where} on {best.n} test items "
+            f"{', '.join(filter(None, (method, preset)))}: "
+            f"{best.accuracy:.2f}{where} on {best.n} test items "
             f"({time.perf_counter() - started:.0f} s)"
         )
         return cell.rows
@@ -282,6 +339,10 @@ class _Seed:
         # the first run of all shows the pace of the others
         return f"{what}, {self.pace.of(tokens) or 'a few seconds to a minute'}"
 
+    def _plan_of_preset(self, name: str) -> str:
+        """What a method is about to do besides."""
+        return f"{name}, on {len(self.bench.task.test)} test prompts"
+
     def _plan_of_control(self, name: str) -> str:
         """What a control is about to do, and for how long."""
         expected = self.pace.of(n_tokens(self.bench.prompts("test")))
@@ -299,9 +360,23 @@ class _Seed:
         if reached > self.reached.get(method, -1.0):
             self.chosen[method], self.reached[method] = cell.chosen, reached
 
-    def _method(self, config: Any) -> _Cell:
+    def _found(self, config: Any) -> list[Candidate]:
+        """A method's candidates; what several presets share is found once."""
+        if config not in self.found:
+            self.found[config] = METHODS[config.kind].find(self.bench, config)
+        return self.found[config]
+
+    def _method(self, config: Any, preset: Preset | None = None) -> _Cell:
         """Find candidates, choose one on validation, and test them all in one pass."""
-        candidates = METHODS[config.kind].find(self.bench, config)
+        about: dict[str, Any] = {"is_control": False}
+        if preset is None:
+            candidates = self._found(config)
+        else:
+            about["preset"] = preset.name
+            candidates = [
+                replace(one, shots=preset.shots, configuration=preset.described(one))
+                for one in self._found(preset.config_for(config))
+            ]
         validation = score_candidates(self.bench, "validation", candidates)
         best = choose(validation)
         # strengths other than 1 are tested only where one was chosen
@@ -314,7 +389,8 @@ class _Seed:
                 scores,
                 validation[index],
                 selected=index == best,
-                is_control=False,
+                preset_selected=preset is not None and index == best,
+                **about,
             )
             for index, scores in zip(tested, test, strict=True)
         ]
@@ -322,12 +398,12 @@ class _Seed:
             {
                 "method": one.method,
                 "seed": self.bench.seed,
-                "layer": layer_name(one.vector.layers[0]),
+                "layer": layer_name(one.sites[0].layer),
                 **point,
             }
             for one in candidates
             for point in one.curve
-            if one.vector is not None
+            if one.sites
         ]
         return _Cell(rows=rows, metrics=metrics, chosen=candidates[best])
 
@@ -350,6 +426,18 @@ class _Seed:
         found = {
             name: one
             for name, one in self.chosen.items()
-            if one.constant_answer is None and one.edits is None
+            if one.constant_answer is None and one.edits is None and one.adapter is None
         }
         return shown_answers(self.bench, found, self.config.n_shown)
+
+
+def _without_meaning(config: Any, preset: Preset) -> _Cell:
+    """The refusal of a method that has no site, or no training, of its own."""
+    why = (
+        "its vector is read off few-shot prompts either way"
+        if {"layers", "positions"} <= set(type(config).model_fields)
+        else "it has no layer and position to choose"
+    )
+    raise TaskVectorsError(
+        f"the configuration {preset.name!r} has no meaning for {config.kind}: {why}"
+    )

@@ -59,6 +59,10 @@ class CompareConfig(BaseModel):
     """Seeds of split, demonstrations and initialisation."""
     methods: tuple[MethodConfig, ...] = (ZeroShot(), InContext(), Vanilla(), Learned())
     """What is compared."""
+    configurations: Literal["own", "paper"] = "own"
+    """Where vectors go: as each method's config says, or in the paper's configurations."""
+    by_examples: bool = False
+    """Also run each method on 4, 8, 16, ... of the training pairs."""
     controls: tuple[Control, ...] = ("majority", "random")
     """What must do worse if the result means what it seems to."""
     test_dtype: Literal["same", "float32"] = "same"

@@ -35,6 +35,10 @@ class Row:
     validation_accuracy: float | None
     selected: bool
     """Chosen on validation among the method's candidates; true for a method without choices."""
+    preset: str | None
+    """Name of a configuration, or number of training pairs, that the method was run in besides."""
+    preset_selected: bool
+    """Chosen on validation among the method's candidates in that preset."""
     is_control: bool
     difference_to_icl: float | None
     difference_low: float | None
@@ -67,6 +71,7 @@ def row_of(
     **about: Any,
 ) -> Row:
     """A candidate's row, without the difference to ICL, which needs ICL's row."""
+    about = {"preset": None, "preset_selected": False} | about
     found = measure(test, bench.label_starts)
     sites = candidate.sites
     has_probabilities = found.answer_logprob == found.answer_logprob
@@ -107,17 +112,21 @@ def row_of(
     )
 
 
-def failed_row(method: str, seed: int, error: Exception, *, is_control: bool) -> Row:
+def failed_row(
+    method: str, seed: int, error: Exception, *, is_control: bool, preset: str | None = None
+) -> Row:
     """The row of a method that could not be run: it says why, and does not drop out."""
     empty = dict.fromkeys(Row.__dataclass_fields__)
     filled: dict[str, Any] = empty | {
         "method": method,
-        "configuration": "",
+        "configuration": preset or "",
+        "preset": preset,
+        "preset_selected": preset is not None,
         "layers": [],
         "positions": [],
         "shots": 0,
         "seed": seed,
-        "selected": True,
+        "selected": preset is None,
         "is_control": is_control,
         "error": str(error),
         "correct": "",
@@ -137,7 +146,7 @@ def with_one_selected(rows: Sequence[Row]) -> list[Row]:
             if row.validation_accuracy > (rival.validation_accuracy or 0.0):
                 best[row.method] = row
     return [
-        _replaced(row, selected=False)
+        row_in(row, selected=False)
         if row.selected and row.validation_accuracy is not None and row is not best.get(row.method)
         else row
         for row in rows
@@ -147,7 +156,8 @@ def with_one_selected(rows: Sequence[Row]) -> list[Row]:
 def with_differences(rows: Iterable[Row]) -> list[Row]:
     """The rows with their paired difference to ICL on the same seed's prompts, and pooled rows.
 
-    A pooled row stands for a method's selected rows over all seeds, where there are several.
+    A pooled row stands for a method's selected rows over all seeds, where there are several; each
+    preset has one of its own.
     """
     rows = [row for row in rows if row.seed is not None]
     base = {row.seed: row for row in rows if row.method == "icl" and row.selected and row.correct}
@@ -156,11 +166,16 @@ def with_differences(rows: Iterable[Row]) -> list[Row]:
     if len(seeds) < 2:
         return paired
     pooled = []
-    for method in dict.fromkeys(row.method for row in rows):
-        chosen = [row for row in rows if row.method == method and row.selected and row.correct]
+    groups: dict[tuple[str, str | None], list[Row]] = {}
+    for row in rows:
+        if row.correct and row.selected:
+            groups.setdefault((row.method, None), []).append(row)
+        if row.correct and row.preset_selected:
+            groups.setdefault((row.method, row.preset), []).append(row)
+    for (_, preset), chosen in groups.items():
         if {row.seed for row in chosen} == seeds:
             against = [base[row.seed] for row in chosen if row.seed in base]
-            pooled.append(_pooled(chosen, against))
+            pooled.append(_pooled(chosen, against, preset))
     return paired + pooled
 
 
@@ -168,7 +183,7 @@ def _compared(row: Row, ours: list[Row], icl: list[Row]) -> Row:
     if not ours[0].correct or len(icl) != len(ours):
         return row
     difference = paired_difference([_hits(r) for r in ours], [_hits(r) for r in icl])
-    return _replaced(
+    return row_in(
         row,
         difference_to_icl=difference.mean,
         difference_low=difference.low,
@@ -176,7 +191,7 @@ def _compared(row: Row, ours: list[Row], icl: list[Row]) -> Row:
     )
 
 
-def _pooled(chosen: list[Row], icl: list[Row]) -> Row:
+def _pooled(chosen: list[Row], icl: list[Row], preset: str | None) -> Row:
     """One row for several seeds; its interval is `pooled_interval`'s."""
     n_prompts = sum(len(row.correct) for row in chosen)
     ci_low, ci_high = pooled_interval([_hits(row) for row in chosen])
@@ -192,9 +207,12 @@ def _pooled(chosen: list[Row], icl: list[Row]) -> Row:
             "validation_accuracy", "seconds", "seconds_per_step", "d_ntp",
         )
     }  # fmt: skip
-    pooled = _replaced(
+    pooled = row_in(
         chosen[0],
-        configuration=f"all {len(chosen)} seeds",
+        configuration=", ".join(filter(None, (preset, f"all {len(chosen)} seeds"))),
+        preset=preset,
+        preset_selected=preset is not None,
+        selected=preset is None,
         layers=list(dict.fromkeys(layer for row in chosen for layer in row.layers)),
         seed=None,
         n=n_prompts,
@@ -211,7 +229,8 @@ def _hits(row: Row) -> Any:
     return torch.tensor([mark == "1" for mark in row.correct])
 
 
-def _replaced(row: Row, **changes: Any) -> Row:
+def row_in(row: Row, **changes: Any) -> Row:
+    """The row with some of its fields changed."""
     return Row(**(asdict(row) | changes))
 
 

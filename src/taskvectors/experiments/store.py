@@ -67,10 +67,11 @@ class RunFolder:
     ) -> None:
         """Keep a cell's rows, what was logged, and what was chosen: controls are made for it.
 
-        A choice whose edits are a function is not kept: no file holds it.
+        A choice whose edits are a function is not kept here: no file holds it. Adapters have a
+        folder of their own.
         """
         kept = None
-        if chosen is not None and chosen.edits is None:
+        if chosen is not None and chosen.edits is None and chosen.adapter is None:
             kept = {name: getattr(chosen, name) for name in _KEPT}
             if chosen.vector is not None:
                 chosen.vector.save(self.path / "cells" / key)

@@ -166,7 +166,7 @@ def head_products(
     trunk = Trunk.build(model, prompts, positions=vector.positions)
     batch = trunk.batch()
     read: dict[int, Tensor] = {}
-    edits = [replace(edit, value=edit.value.clone().requires_grad_()) for edit in vector.edits()]
+    edits = [replace(edit, value=edit.held.clone().requires_grad_()) for edit in vector.edits()]
     with torch.enable_grad(), ExitStack() as stack:
         for layer in layers:
             stack.enter_context(reading(model, layer, "z", partial(read.__setitem__, layer)))

@@ -10,6 +10,14 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
+from taskvectors.methods.adapters import (
+    IA3,
+    BitFit,
+    Lora,
+    PrefixTuning,
+    PromptTuning,
+    adapters,
+)
 from taskvectors.methods.adaptive import Adaptive, adaptive
 from taskvectors.methods.api import extract, learn
 from taskvectors.methods.candidate import Candidate, Cost
@@ -27,8 +35,9 @@ from taskvectors.methods.library import Library, library
 from taskvectors.methods.linear import Linear, linear
 from taskvectors.methods.multi_head import MultiHead, multi_head
 from taskvectors.methods.multi_injection import MultiInjection, multi_injection
+from taskvectors.methods.recipe import Recipe
+from taskvectors.methods.reft import LobiReFT, LoReFT, lobireft, loreft
 from taskvectors.methods.state_vector import StateVector, state_vector
-from taskvectors.methods.training import Recipe
 from taskvectors.methods.vanilla import Vanilla, vanilla
 from taskvectors.methods.workbench import Workbench
 from taskvectors.methods.zero_shot import ZeroShot, zero_shot
@@ -104,6 +113,54 @@ METHODS: dict[str, Method] = {
         summary="the injected vector trained by gradient descent, the model frozen (LTV)",
         source="Yang et al. 2026, arXiv 2509.24169",
     ),
+    "loreft": Method(
+        config=LoReFT,
+        find=loreft,
+        summary="a low-rank edit of the state at the site, trained, the model frozen",
+        source="Wu et al. 2024, arXiv 2404.03592",
+        gives_vector=False,
+    ),
+    "lobireft": Method(
+        config=LobiReFT,
+        find=lobireft,
+        summary="the constant part of that edit: a vector in a trained low-rank subspace",
+        source="Wu et al. 2024, arXiv 2404.03592",
+    ),
+    "prompt-tuning": Method(
+        config=PromptTuning,
+        find=adapters,
+        summary="trained embeddings before the prompt (peft)",
+        source="Lester et al. 2021, arXiv 2104.08691",
+        gives_vector=False,
+    ),
+    "prefix-tuning": Method(
+        config=PrefixTuning,
+        find=adapters,
+        summary="trained keys and values before those of the prompt, in every block (peft)",
+        source="Li and Liang 2021, arXiv 2101.00190",
+        gives_vector=False,
+    ),
+    "lora": Method(
+        config=Lora,
+        find=adapters,
+        summary="a trained low-rank change of linear maps (peft)",
+        source="Hu et al. 2021, arXiv 2106.09685",
+        gives_vector=False,
+    ),
+    "ia3": Method(
+        config=IA3,
+        find=adapters,
+        summary="trained factors on keys, values and the MLP's activations (peft)",
+        source="Liu et al. 2022, arXiv 2205.05638",
+        gives_vector=False,
+    ),
+    "bitfit": Method(
+        config=BitFit,
+        find=adapters,
+        summary="the model's own biases, trained",
+        source="Ben Zaken et al. 2021, arXiv 2106.10199",
+        gives_vector=False,
+    ),
     "icv": Method(
         config=InContextVector,
         find=icv,
@@ -156,6 +213,13 @@ MethodConfig = Annotated[
     | LearnedHeads
     | MultiHead
     | Learned
+    | LoReFT
+    | LobiReFT
+    | PromptTuning
+    | PrefixTuning
+    | Lora
+    | IA3
+    | BitFit
     | InContextVector
     | StateVector
     | MultiInjection
@@ -167,8 +231,10 @@ MethodConfig = Annotated[
 """Any method's config."""
 
 __all__ = [
+    "IA3",
     "METHODS",
     "Adaptive",
+    "BitFit",
     "Candidate",
     "Cost",
     "FunctionVector",
@@ -180,10 +246,15 @@ __all__ = [
     "LearnedHeads",
     "Library",
     "Linear",
+    "LoReFT",
+    "LobiReFT",
+    "Lora",
     "Method",
     "MethodConfig",
     "MultiHead",
     "MultiInjection",
+    "PrefixTuning",
+    "PromptTuning",
     "Recipe",
     "StateVector",
     "Vanilla",

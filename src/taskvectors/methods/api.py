@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from taskvectors.errors import TaskVectorsError
 from taskvectors.methods.choosing import best_candidate
 from taskvectors.methods.learned import Learned, learned
-from taskvectors.methods.training import Recipe
+from taskvectors.methods.recipe import Recipe
 from taskvectors.methods.workbench import LayerName, Workbench
 from taskvectors.models import LanguageModel
 from taskvectors.tasks import Task

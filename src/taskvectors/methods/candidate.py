@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from jaxtyping import Float
 from torch import Tensor
 
+from taskvectors.models.adapters import Adapter
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Branch
 from taskvectors.vectors import Site, TaskVector
@@ -43,6 +44,8 @@ class Candidate:
     depend on the prompts (`[prompt, position, width]`, in the order of the prompts)."""
     edited: tuple[Site, ...] = ()
     """Where `edits` act."""
+    adapter: Adapter | None = None
+    """In place of a vector, what acts on whole forward passes: it is scored with one of its own."""
     shots: int = 0
     """Demonstrations in the prompts it is run on."""
     strength: float = 1.0

@@ -216,13 +216,13 @@ def _vector_of(chosen: Candidate) -> TaskVector:
     return chosen.vector
 
 
-def replace_task(bench: Workbench, task: Task) -> Workbench:
-    """The same bench for another task, in the same template."""
+def replace_task(bench: Workbench, task: Task, *, shots: int | None = None) -> Workbench:
+    """The same bench for another task, in the same template, with as many shots or others."""
     return Workbench(
         model=bench.model,
         task=task,
         template=bench.template,
-        shots=bench.shots,
+        shots=bench.shots if shots is None else shots,
         seed=bench.seed,
         memory=bench.memory,
         chat=bench.chat,

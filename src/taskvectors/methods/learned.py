@@ -8,18 +8,15 @@ trained side by side: one branch per layer, all in one pass over one trunk.
 initialisation act on u, so one learning rate fits all layers and models.
 """
 
-import logging
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import model_validator
 
 from taskvectors.methods.candidate import Candidate
-from taskvectors.methods.training import Recipe, train_vectors
-from taskvectors.methods.workbench import Layers, Positions, Workbench, layer_groups
-from taskvectors.prompts import resolve_positions
-from taskvectors.vectors import Site, TaskVector
-
-logger = logging.getLogger(__name__)
+from taskvectors.methods.recipe import Recipe
+from taskvectors.methods.training import Placed, train_vectors, trained_sites
+from taskvectors.methods.workbench import Workbench
+from taskvectors.vectors import TaskVector
 
 _RECIPES: dict[str, Recipe] = {
     "ours": Recipe(),
@@ -51,21 +48,10 @@ _RECIPES: dict[str, Recipe] = {
 }
 
 
-class Learned(BaseModel):
+class Learned(Placed):
     """A vector trained by gradient descent at any layers and positions."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     kind: Literal["learned"] = "learned"
-    layers: Layers = None
-    """Layers of one vector, trained together; one vector per layer of the model by default."""
-    each_layer: bool = False
-    """One vector for each of `layers`, in place of one at all of them."""
-    positions: Positions = (-1,)
-    """Token positions, each with its own part of the vector."""
-    shots: int = Field(default=0, ge=0)
-    """Demonstrations in the prompts it is trained and used on."""
-    n_examples: int | None = Field(default=None, ge=1)
-    """Training pairs to use; all by default."""
     recipe: Literal["ours", "paper", "released-code"] = "ours"
     """Named settings of everything below that is not given."""
     settings: Recipe | None = None
@@ -99,18 +85,7 @@ def learned(bench: Workbench, config: Learned) -> list[Candidate]:
         by default: the learning rate is relative to the residual stream, batches of 32, and the
         vector of the best validation check is kept.
     """
-    groups = layer_groups(bench.model, config.layers, each_layer=config.each_layer)
-    if config.layers is None and not _reach_the_answer(bench, config):
-        logger.warning(
-            "no vector is learned at the last layer (%d): nothing above it could carry what is "
-            "added at %s to the answer",
-            groups.pop()[0],
-            ", ".join(map(str, config.positions)),
-        )
-    sites = [
-        tuple(Site(layer=layer, position=place) for layer in group for place in config.positions)
-        for group in groups
-    ]
+    sites = trained_sites(bench, config)
     trained = train_vectors(bench, sites, config.training, config.shots, config.n_examples)
     return [
         Candidate(
@@ -122,7 +97,8 @@ def learned(bench: Workbench, config: Learned) -> list[Candidate]:
                 origin=bench.origin(
                     config.kind,
                     shots=config.shots,
-                    settings=config.training.model_dump() | {"s": list(result.scale)},
+                    settings=config.training.model_dump()
+                    | {"s": list(result.scale), "alpha": result.strength},
                     scores={"validation_accuracy": result.validation_accuracy},
                 ),
             ),
@@ -133,12 +109,3 @@ def learned(bench: Workbench, config: Learned) -> list[Candidate]:
         )
         for group, result in zip(sites, trained, strict=True)
     ]
-
-
-def _reach_the_answer(bench: Workbench, config: Learned) -> bool:
-    """Whether each position is the last token, where even the last layer acts on the answer."""
-    prompts = bench.prompts("train", config.shots)
-    return all(
-        any(len(prompt.token_ids) - 1 in resolve_positions(prompt, (place,)) for prompt in prompts)
-        for place in config.positions
-    )

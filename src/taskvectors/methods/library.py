@@ -229,7 +229,7 @@ class _Retrieved:
     def __call__(self, prompts: Sequence[Prompt]) -> Branch:
         chosen = self.chosen(prompts)
         return tuple(
-            replace(edit, value=einsum(has, edit.value.to(has.device), "n, pos d -> n pos d"))
+            replace(edit, value=einsum(has, edit.held.to(has.device), "n, pos d -> n pos d"))
             for number, vector in enumerate(self.vectors)
             for has in [(chosen == number).float()]
             for edit in vector.edits()

@@ -4,60 +4,44 @@ The prompts run once and leave their trunk; a step then costs the branches alone
 stopped improving leave the pass.
 """
 
+import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.methods.candidate import Cost
-from taskvectors.methods.pace import roughly
+from taskvectors.methods.descent import Descent, Trainee, in_pieces
 from taskvectors.methods.peak import PeakMemory
-from taskvectors.methods.workbench import Workbench, layer_name
-from taskvectors.prompts import Prompt
-from taskvectors.trunk import Batch, Branch, Edit, Position, Trunk, resolve_budget, shape_of
-from taskvectors.trunk.graph import GraphedLosses
+from taskvectors.methods.recipe import Recipe
+from taskvectors.methods.teacher import Teacher
+from taskvectors.methods.workbench import (
+    Layers,
+    Positions,
+    Workbench,
+    layer_groups,
+    layer_name,
+)
+from taskvectors.prompts import Prompt, resolve_positions
+from taskvectors.trunk import (
+    AnswerScores,
+    Batch,
+    Edit,
+    Position,
+    Trunk,
+    resolve_budget,
+    shape_of,
+)
 from taskvectors.trunk.memory import Kept, TrainingPlan, plan_training
-from taskvectors.vectors import Site
+from taskvectors.vectors import Site, sites_at
 
-_TIMED = 3
-"""Steps after which it is said how long the others will take."""
-
-
-class Recipe(BaseModel):
-    """Everything about the training but the sites."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-    steps: int = Field(default=200, ge=1)
-    """Most gradient steps."""
-    batch_size: int = Field(default=32, ge=1)
-    """Prompts per step."""
-    learning_rate: float = Field(default=0.01, gt=0)
-    """Of AdamW; in units of the residual stream's root mean square if `rate` is relative."""
-    rate: Literal["relative", "absolute"] = "relative"
-    """Whether the learning rate, decay and initialisation act on θ / s or on θ."""
-    weight_decay: float = Field(default=0.01, ge=0)
-    """Of AdamW."""
-    schedule: Literal["constant", "linear", "cosine"] = "linear"
-    """How the learning rate falls."""
-    schedule_steps: int | None = Field(default=None, ge=1)
-    """Steps over which it falls to zero; `steps` by default."""
-    initialisation: Literal["zero", "uniform", "normal"] = "zero"
-    """Where the vector starts."""
-    scale: float = Field(default=0.1, ge=0)
-    """Half-width of a uniform start, standard deviation of a normal one."""
-    answer: Literal["all-tokens", "first-token"] = "all-tokens"
-    """Which tokens of the answer the loss averages over."""
-    check_every: int = Field(default=10, ge=1)
-    """Steps between looks at the validation split."""
-    patience: int | None = Field(default=5, ge=1)
-    """Checks without improvement after which training stops; never by default if None."""
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -65,9 +49,11 @@ class Trained:
     """One trained vector."""
 
     values: Float[Tensor, "site d_model"]
-    """As it was at its best validation check."""
+    """As it was at its best validation check, strength included."""
     scale: Sequence[float]
     """s of θ = s·u, site by site; 1 for an absolute learning rate."""
+    strength: float
+    """a of θ = s·a·u; 1 where it is not learned."""
     validation_accuracy: float
     converged: bool
     """Whether training stopped because validation no longer improved."""
@@ -76,19 +62,19 @@ class Trained:
 
 
 @dataclass(kw_only=True, eq=False)
-class _Vector:
-    """One vector in training."""
+class _Vector(Trainee):
+    """One vector in training; what is kept of it are its values and its strength."""
 
     sites: tuple[Site, ...]
+    number: int
+    """Which of the vectors it is."""
     offset: int
     """Where its sites begin among the parameters of all vectors."""
-    best: tuple[float, float] = (-1.0, -torch.inf)
-    """Validation accuracy, then log-probability, at the best check."""
-    values: Tensor = field(default_factory=lambda: torch.empty(0))
-    checks_since_best: int = 0
-    steps: int = 0
-    is_done: bool = False
-    curve: list[dict[str, float]] = field(default_factory=list)
+
+    @property
+    def rows(self) -> slice:
+        """Its own parameters."""
+        return slice(self.offset, self.offset + len(self.sites))
 
     def edits(self, theta: Tensor) -> list[Edit]:
         return [
@@ -100,6 +86,51 @@ class _Vector:
             )
             for index, site in enumerate(self.sites)
         ]
+
+
+class Placed(BaseModel):
+    """Where something is trained, and on what: the part that configs of training share."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    layers: Layers = None
+    """Layers, trained together; one by one over the whole model by default."""
+    each_layer: bool = False
+    """One for each of `layers`, in place of one at all of them."""
+    positions: Positions = (-1,)
+    """Token positions, each with its own part."""
+    shots: int = Field(default=0, ge=0)
+    """Demonstrations in the prompts it is trained and used on."""
+    n_examples: int | None = Field(default=None, ge=1)
+    """Training pairs to use; all by default."""
+
+
+def trained_sites(bench: Workbench, config: Placed) -> list[tuple[Site, ...]]:
+    """The sites of everything that a config asks to train.
+
+    By default that is one layer each, without the last one where nothing would carry what is
+    changed there to the answer.
+
+    Raises:
+        UnsupportedModelError: The model has no such layer.
+    """
+    groups = layer_groups(bench.model, config.layers, each_layer=config.each_layer)
+    if config.layers is None and not _reach_the_answer(bench, config):
+        logger.warning(
+            "no vector is learned at the last layer (%d): nothing above it could carry what is "
+            "added at %s to the answer",
+            groups.pop()[0],
+            ", ".join(map(str, config.positions)),
+        )
+    return [sites_at(group, config.positions) for group in groups]
+
+
+def _reach_the_answer(bench: Workbench, config: Placed) -> bool:
+    """Whether each position is the last token, where even the last layer acts on the answer."""
+    prompts = bench.prompts("train", config.shots)
+    return all(
+        any(len(prompt.token_ids) - 1 in resolve_positions(prompt, (place,)) for prompt in prompts)
+        for place in config.positions
+    )
 
 
 def train_vectors(
@@ -122,234 +153,231 @@ def train_vectors(
         TaskVectorsError: A vector's first gradient is zero or not finite.
         MemoryBudgetError: A step does not fit the budget.
     """
-    vectors, offset = [], 0
+    vectors: list[_Vector] = []
+    offset = 0
     for sites in groups:
-        vectors.append(_Vector(sites=sites, offset=offset))
+        vectors.append(_Vector(sites=sites, number=len(vectors), offset=offset))
         offset += len(sites)
     with PeakMemory(bench.model.device) as peak:
-        run = _Run.prepare(bench, vectors, recipe, shots, n_examples)
         started = time.perf_counter()
-        with torch.enable_grad():
-            run.train()
-        seconds = time.perf_counter() - started
+        prepared_passes = Prepared.of(bench, groups, recipe, shots, n_examples)
+        run = _Run(bench, prepared_passes, vectors, recipe)
+        prepared = time.perf_counter() - started
+        run.train()
     steps = max(vector.steps for vector in vectors)
     return [
         Trained(
-            values=vector.values,
-            scale=run.scale[vector.offset : vector.offset + len(vector.sites), 0].tolist(),
+            values=vector.kept[0],
+            strength=vector.kept[1],
+            scale=run.scale[vector.rows, 0].tolist(),
             validation_accuracy=vector.best[0],
             converged=vector.is_done,
             curve=vector.curve,
             cost=Cost(
-                examples=run.trunk.n_prompts,
+                examples=run.passes.n_prompts,
                 steps=vector.steps,
                 # vectors trained side by side share each step's time
-                seconds=(run.seconds_before + seconds) / len(vectors),
-                seconds_per_step=seconds / steps / len(vectors),
+                seconds=(prepared + run.seconds) / len(vectors),
+                seconds_per_step=run.seconds / steps / len(vectors),
                 peak_bytes=peak.bytes,
                 forward_tokens=run.tokens(vector),
-                parameters=len(vector.sites) * bench.model.d_model,
+                parameters=len(vector.sites) * bench.model.d_model + recipe.learn_strength,
             ),
         )
         for vector in vectors
     ]
 
 
-@dataclass(kw_only=True, eq=False)
-class _Run:
-    """A training run: trunks, parameters, and the vectors that still improve."""
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Prepared:
+    """The trunks that a training run goes through."""
 
     trunk: Trunk
     validation: Trunk
-    checks: Sequence[Batch]
+    checks: tuple[Batch, ...]
     """The validation prompts, as many at once as fit."""
-    vectors: list[_Vector]
-    recipe: Recipe
-    seed: int
-    say: Callable[[str], None]
-    scale: Float[Tensor, "site 1"]
-    """s of θ = s·u."""
-    u: Float[Tensor, "site d_model"]
-    seconds_before: float
+    teacher: Teacher | None
+    """The few-shot run to be close to, where the recipe asks for it."""
 
     @classmethod
-    def prepare(
+    def of(
         cls,
         bench: Workbench,
-        vectors: list[_Vector],
+        branches: Sequence[tuple[Site, ...]],
         recipe: Recipe,
         shots: int,
         n_examples: int | None,
-    ) -> "_Run":
-        """Build the trunks, within the budget, and initialise the parameters."""
-        started = time.perf_counter()
-        prompts = bench.prompts("train", shots)[:n_examples]
-        validation = bench.prompts("validation", shots)
-        if recipe.answer == "first-token":
-            prompts = tuple(_first_token(prompt) for prompt in prompts)
-        model, positions = bench.model, _positions(vectors)
-        plan = training_plan(bench, prompts, validation, positions, len(vectors), recipe.batch_size)
+    ) -> "Prepared":
+        """Build them, within the budget.
+
+        Args:
+            bench: Model and task.
+            branches: The sites of each branch that will run side by side.
+            recipe: How it is trained.
+            shots: Demonstrations in the prompts.
+            n_examples: Training pairs to use; all by default.
+
+        Raises:
+            MemoryBudgetError: A step does not fit the budget.
+        """
+
+        def asked(split: Any, shots: int) -> tuple[Prompt, ...]:
+            prompts = bench.prompts(split, shots)
+            if split == "train":
+                prompts = prompts[:n_examples]
+                if recipe.answer == "first-token":
+                    prompts = tuple(_first_token(prompt) for prompt in prompts)
+            return prompts
+
+        prompts = asked("train", shots)
+        validation = asked("validation", shots)
+        positions = tuple(dict.fromkeys(site.position for sites in branches for site in sites))
+        plan = training_plan(
+            bench, prompts, validation, positions, len(branches), recipe.batch_size
+        )
+        teacher = None
+        if recipe.distillation:
+            shown = asked("train", bench.shots)
+            teacher = Teacher.of(bench, prompts, shown, recipe.distillation)
         trunk, checked = (
-            Trunk.build(model, some, positions=positions, rows_per_pass=plan.rows_per_pass)
+            Trunk.build(bench.model, some, positions=positions, rows_per_pass=plan.rows_per_pass)
             for some in (prompts, validation)
         )
-        sites = [site for vector in vectors for site in vector.sites]
-        scale = torch.ones(len(sites), 1, device=model.device)
-        if recipe.rate == "relative":
-            scale = torch.stack([residual_rms(trunk, site) for site in sites]).unsqueeze(1)
-        u = _initial(recipe, len(sites), model.d_model, bench.seed).to(model.device)
         return cls(
             trunk=trunk,
             validation=checked,
-            checks=_in_pieces(checked, plan.rows_per_check),
-            vectors=vectors,
-            recipe=recipe,
-            seed=bench.seed,
-            say=bench.say,
-            scale=scale,
-            u=u.requires_grad_(True),
-            seconds_before=time.perf_counter() - started,
+            checks=tuple(in_pieces(checked, plan.rows_per_check)),
+            teacher=teacher,
         )
+
+    def losses(self, branches: Sequence[Sequence[Edit]], batch: Batch) -> Tensor:
+        """The loss of each branch on a mini-batch."""
+        states = self.trunk.run(branches, batch)
+        soft = None if self.teacher is None else self.teacher.targets(batch)
+        return self.trunk.answer_losses(states, batch, soft)
+
+    def scores(self, branches: Sequence[Sequence[Edit]]) -> list[AnswerScores]:
+        """What each branch gives on the validation split."""
+        trunk = self.validation
+        return [trunk.answer_scores(trunk.run(branches, batch), batch) for batch in self.checks]
+
+    def tokens(self, branch: Sequence[Edit], one: Trainee, recipe: Recipe, n_shared: int) -> int:
+        """Forward tokens of one branch's training, its share of the trunks included."""
+        plain = self.trunk.tokens_run(()) + self.validation.tokens_run(())
+        if self.teacher is not None:
+            plain += self.teacher.n_tokens
+        n_prompts = self.trunk.n_prompts
+        per_prompt = (self.trunk.tokens_run([branch]) - self.trunk.tokens_run(())) / n_prompts
+        batch = min(recipe.batch_size, n_prompts)
+        checks = len(one.curve) * self.validation.n_prompts
+        return round(plain / n_shared + per_prompt * (one.steps * batch + checks))
+
+
+class _Run(Descent[_Vector]):
+    """A training run: trunks, parameters, and the vectors that still improve."""
+
+    passes: Trunk
+
+    def __init__(
+        self, bench: Workbench, prepared: Prepared, vectors: list[_Vector], recipe: Recipe
+    ) -> None:
+        super().__init__(bench, prepared.trunk, recipe, vectors)
+        self.prepared = prepared
+        model = prepared.trunk.model
+        sites = [site for vector in vectors for site in vector.sites]
+        self.scale = torch.ones(len(sites), 1, device=model.device)
+        """s of θ = s·a·u."""
+        if recipe.rate == "relative":
+            rms = [residual_rms(prepared.trunk, site) for site in sites]
+            self.scale = torch.stack(rms).unsqueeze(1)
+        self.n_joint = max(len(vector.sites) for vector in vectors)
+        u = _initial(recipe, len(sites), model.d_model, bench.seed)
+        self.u = u.to(model.device).requires_grad_(True)
+        self.strength = torch.ones(len(vectors), device=model.device, requires_grad=True)
+        """a, vector by vector."""
+        self.owner = torch.tensor(
+            [vector.number for vector in vectors for _ in vector.sites], device=model.device
+        )
+
+    @property
+    def learning_rate(self) -> float:
+        """A relative rate is shared by the sites of a vector: their edits add up downstream."""
+        rate = self.recipe.learning_rate
+        return rate / self.n_joint if self.recipe.rate == "relative" else rate
+
+    def groups(self) -> list[dict[str, Any]]:
+        groups: list[dict[str, Any]] = [{"params": [self.u]}]
+        if self.recipe.learn_strength:  # decay would pull it to 0, not to 1
+            groups.append({"params": [self.strength], "weight_decay": 0.0})
+        return groups
 
     def theta(self) -> Tensor:
         """The vectors' values, site by site."""
-        return self.scale * self.u
-
-    def train(self) -> None:
-        """Steps and checks until all vectors are done or the steps are used up."""
-        from transformers import get_scheduler
-
-        recipe = self.recipe
-        optimizer = torch.optim.AdamW(
-            [self.u], lr=recipe.learning_rate, weight_decay=recipe.weight_decay
-        )
-        scheduler = get_scheduler(
-            recipe.schedule,
-            optimizer,
-            num_warmup_steps=0,
-            num_training_steps=recipe.schedule_steps or recipe.steps,
-        )
-        batches = Batches(self.trunk, recipe.batch_size, self.seed)
-        losses_of = GraphedLosses(self.losses, [self.u], self.trunk.model.device)
-        active = list(self.vectors)
-        started = time.perf_counter()
-        with tqdm(total=recipe.steps, desc="learning", unit="step", disable=None) as bar:
-            for step in range(1, recipe.steps + 1):
-                losses = losses_of(batches.draw(), active)
-                if step == 1:
-                    self.check_gradient()
-                optimizer.step()
-                scheduler.step()
-                bar.update()
-                if step == _TIMED:
-                    self.tell_time((time.perf_counter() - started) / step)
-                if step % recipe.check_every == 0 or step == recipe.steps:
-                    self.check(active, losses, step)
-                    active = [vector for vector in active if not vector.is_done]
-                    bar.set_postfix(vectors=len(active), loss=f"{float(losses.mean()):.3f}")
-                    if not active:
-                        break
-
-    def tell_time(self, seconds_per_step: float) -> None:
-        """Say how long all steps take at most, as soon as a few have shown it."""
-        left = self.recipe.steps - _TIMED
-        if left > 0:
-            self.say(
-                f"At most {left} more steps of {seconds_per_step:.2g} s: "
-                f"{roughly(seconds_per_step * left)} at most, checks on validation apart"
-            )
+        theta = self.scale * self.u
+        if self.recipe.learn_strength:
+            theta = theta * self.strength[self.owner].unsqueeze(1)
+        return theta
 
     def losses(self, batch: Batch, active: Sequence[_Vector]) -> Float[Tensor, " vector"]:
         """One loss per vector; each depends on its own sites only."""
         theta = self.theta()
-        states = self.trunk.run([vector.edits(theta) for vector in active], batch)
-        return self.trunk.answer_losses(states, batch)
+        losses = self.prepared.losses([vector.edits(theta) for vector in active], batch)
+        if self.recipe.penalty == "none":
+            return losses
+        penalty = cosine_penalty if self.recipe.penalty == "orthogonality" else norm_penalty
+        added = torch.stack([penalty(self.u[vector.rows]) for vector in active])
+        return losses + self.recipe.penalty_weight * added
+
+    def scores(self, active: Sequence[_Vector]) -> list[AnswerScores]:
+        theta = self.theta().detach()
+        return self.prepared.scores([vector.edits(theta) for vector in active])
+
+    def values(self, trainee: _Vector) -> tuple[Tensor, float]:
+        theta = self.theta().detach()[trainee.rows]
+        return theta.cpu().clone(), float(self.strength.detach()[trainee.number])
 
     def check_gradient(self) -> None:
         """A hook that does not act leaves a zero gradient, and a silent zero-shot baseline."""
         assert self.u.grad is not None
-        for vector in self.vectors:
-            part = self.u.grad[vector.offset : vector.offset + len(vector.sites)]
-            for site, norm in zip(vector.sites, part.norm(dim=1).tolist(), strict=True):
-                if not 0 < norm < float("inf"):
-                    raise TaskVectorsError(
-                        f"the gradient at layer {layer_name(site.layer)}, position "
-                        f"{site.position} is "
-                        f"{norm} on the first step: nothing can be learned there. A position "
-                        "that no answer token can see has none; choose another site."
-                    )
-
-    def check(self, active: Sequence[_Vector], losses: Tensor, step: int) -> None:
-        """Score the active vectors on validation, keep each one's best, and retire who is done."""
-        theta = self.theta().detach()
-        accuracy, log_probability = self.validated([vector.edits(theta) for vector in active])
-        for index, vector in enumerate(active):
-            reached = (accuracy[index], log_probability[index])
-            vector.steps = step
-            vector.checks_since_best += 1
-            if reached > vector.best:
-                vector.best, vector.checks_since_best = reached, 0
-                stop = vector.offset + len(vector.sites)
-                vector.values = theta[vector.offset : stop].cpu().clone()
-            vector.curve.append(
-                {
-                    "step": step,
-                    "loss": float(losses[index]),
-                    "validation_accuracy": reached[0],
-                    "validation_logprob": reached[1],
-                }
-            )
-            patience = self.recipe.patience
-            vector.is_done = patience is not None and vector.checks_since_best >= patience
-
-    @torch.no_grad()
-    def validated(self, branches: Sequence[Branch]) -> tuple[list[float], list[float]]:
-        """Accuracy and mean log-probability of some branches on validation."""
-        hits, log_probabilities = [], []
-        for batch in self.checks:
-            states = self.validation.run(branches, batch)
-            found = self.validation.answer_scores(states, batch)
-            hits.append(found.is_best.all(dim=2).double())
-            lengths = found.present.sum(dim=1, keepdim=True)
-            log_probabilities.append(found.log_probability.sum(dim=2) / lengths)
-        accuracy = torch.cat(hits).mean(dim=0)
-        return accuracy.tolist(), torch.cat(log_probabilities).mean(dim=0).tolist()
+        for vector in self.trainees:
+            check_gradient(vector.sites, self.u.grad[vector.rows])
 
     def tokens(self, vector: _Vector) -> int:
         """Forward tokens of one vector's training, its share of the trunks included."""
-        branch = [vector.edits(self.theta().detach())]
-        plain = self.trunk.tokens_run(()) + self.validation.tokens_run(())
-        per_prompt = (
-            self.trunk.tokens_run(branch) - self.trunk.tokens_run(())
-        ) / self.trunk.n_prompts
-        batch = min(self.recipe.batch_size, self.trunk.n_prompts)
-        checks = len(vector.curve) * self.validation.n_prompts
-        return round(plain / len(self.vectors) + per_prompt * (vector.steps * batch + checks))
+        edits = vector.edits(self.theta().detach())
+        return self.prepared.tokens(edits, vector, self.recipe, len(self.trainees))
 
 
-@dataclass(kw_only=False, eq=False)
-class Batches:
-    """Mini-batches without replacement, drawn anew each time all prompts were seen."""
+def check_gradient(sites: Sequence[Site], gradient: Float[Tensor, "site width"]) -> None:
+    """Raise where the gradient at a site is zero or not finite.
 
-    trunk: Trunk
-    size: int
-    seed: int
-    _left: list[int] = field(default_factory=list)
-    _generator: torch.Generator = field(init=False)
+    Raises:
+        TaskVectorsError: It is; the message names the site.
+    """
+    for site, norm in zip(sites, gradient.norm(dim=1).tolist(), strict=True):
+        if not 0 < norm < float("inf"):
+            raise TaskVectorsError(
+                f"the gradient at layer {layer_name(site.layer)}, position {site.position} is "
+                f"{norm} on the first step: nothing can be learned there. A position that no "
+                "answer token can see has none; choose another site."
+            )
 
-    def __post_init__(self) -> None:
-        self._generator = torch.Generator().manual_seed(self.seed)
-        self.size = min(self.size, self.trunk.n_prompts)
-        lengths = sorted(map(len, self.trunk.cut.answers), reverse=True)
-        self._n_reads = sum(lengths[: self.size])
 
-    def draw(self) -> Batch:
-        """The next one; of constant shape on a GPU, where the step is a graph."""
-        if len(self._left) < self.size:
-            self._left = torch.randperm(self.trunk.n_prompts, generator=self._generator).tolist()
-        rows, self._left = self._left[: self.size], self._left[self.size :]
-        is_static = self.trunk.model.device.type == "cuda"
-        return self.trunk.batch(rows, n_reads=self._n_reads if is_static else None)
+def cosine_penalty(u: Float[Tensor, "site d_model"]) -> Float[Tensor, ""]:
+    """Mean squared cosine between the parts of a vector at different sites; 0 for one site."""
+    if len(u) == 1:
+        return u.new_zeros(())
+    unit = torch.nn.functional.normalize(u, dim=1, eps=1e-6)
+    gram = unit @ unit.T
+    off = gram.square().sum() - gram.diagonal().square().sum()
+    penalty: Tensor = off / (len(u) * (len(u) - 1))
+    return penalty
+
+
+def norm_penalty(u: Float[Tensor, "site d_model"]) -> Float[Tensor, ""]:
+    """Mean over sites of the root mean square of a vector's part: a group lasso over sites."""
+    penalty: Tensor = torch.linalg.vector_norm(u, dim=1).mean() / u.shape[1] ** 0.5
+    return penalty
 
 
 def residual_rms(trunk: Trunk, site: Site) -> Float[Tensor, ""]:
@@ -370,21 +398,7 @@ def _initial(recipe: Recipe, n_sites: int, width: int, seed: int) -> Tensor:
     return torch.zeros(n_sites, width)
 
 
-def _in_pieces(trunk: Trunk, size: int) -> list[Batch]:
-    """All prompts of a trunk, so many at once."""
-    n = trunk.n_prompts
-    if size >= n:
-        return [trunk.batch()]
-    return [trunk.batch(range(start, min(start + size, n))) for start in range(0, n, size)]
-
-
-def _positions(vectors: Sequence[_Vector]) -> tuple[Position, ...]:
-    return tuple(dict.fromkeys(site.position for vector in vectors for site in vector.sites))
-
-
 def _first_token(prompt: Prompt) -> Prompt:
-    from dataclasses import replace
-
     return replace(prompt, answer_ids=prompt.answer_ids[:1])
 
 

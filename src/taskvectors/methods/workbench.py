@@ -17,8 +17,9 @@ from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from taskvectors.errors import DataError
-from taskvectors.evaluate import Scores, label_starts, label_tokens, score
+from taskvectors.evaluate import Scores, label_starts, label_tokens, score, score_whole
 from taskvectors.models import EMBED, LanguageModel
+from taskvectors.models.adapters import Adapter
 from taskvectors.models.sites import Component, check_site
 from taskvectors.prompts import Prompt, build_prompts
 from taskvectors.tasks import Example, Task
@@ -146,13 +147,30 @@ class Workbench:
     ) -> Scores:
         """Score branches on a split's prompts."""
         return score(
-            self.test_model if split == "test" and self.test_model is not None else self.model,
+            self.model_for(split),
             self.prompts(split, shots),
             branches,
             labels=self.labels,
             logit_bias=logit_bias,
             memory=self.memory,
         )
+
+    def score_adapted(self, split: Split, shots: int, adapter: Adapter) -> Scores:
+        """Score a split's prompts with an adapter on the model; it is off again afterwards."""
+        model = self.model_for(split)
+        with adapter.on(model) as adapted:
+            return score_whole(
+                model,
+                self.prompts(split, shots),
+                adapted.forward,
+                labels=self.labels,
+                memory=self.memory,
+            )
+
+    def model_for(self, split: Split) -> LanguageModel:
+        """What a split is scored in."""
+        is_tested = split == "test" and self.test_model is not None
+        return self.test_model if is_tested else self.model  # type: ignore[return-value]
 
     def once(self, key: Hashable, make: Callable[[], _Made]) -> _Made:
         """What `make` gives, worked out for the first that asks and kept for the others."""

@@ -57,6 +57,10 @@ class Family:
     them)."""
     linear_targets: tuple[str, ...] = ("q_proj", "k_proj", "v_proj", "o_proj")
     """Names of the attention's linear maps, as adapters ask for them."""
+    scaled_targets: tuple[str, ...] = ("k_proj", "v_proj")
+    """Of these, the ones with the keys and values: what (IA)3 scales."""
+    mlp_last_map: str = "mlp.down_proj"
+    """The last linear map of the MLP, whose input (IA)3 scales; a mixture of experts has none."""
 
 
 _FAMILIES = (
@@ -94,6 +98,8 @@ _FAMILIES = (
         attention_output="attn.c_proj",
         mlp_input="ln_2",
         linear_targets=("c_attn", "c_proj"),
+        scaled_targets=("c_attn",),
+        mlp_last_map="mlp.c_proj",
     ),
     Family(
         model_type="gpt_neox",
@@ -107,6 +113,8 @@ _FAMILIES = (
         attention_output="attention.dense",
         parallel_flag="use_parallel_residual",
         linear_targets=("query_key_value", "dense"),
+        scaled_targets=("query_key_value",),
+        mlp_last_map="mlp.dense_4h_to_h",
     ),
     Family(
         model_type="opt",
@@ -121,6 +129,7 @@ _FAMILIES = (
         mlp_output="fc2",
         mlp_input="final_layer_norm",
         linear_targets=("q_proj", "k_proj", "v_proj", "out_proj"),
+        mlp_last_map="fc2",
     ),
     Family(
         model_type="phi3",
@@ -128,6 +137,7 @@ _FAMILIES = (
         value_projection="self_attn.qkv_proj",
         value_layout="tail",
         linear_targets=("qkv_proj", "o_proj"),
+        scaled_targets=("qkv_proj",),
     ),
     Family(
         model_type="olmo2",

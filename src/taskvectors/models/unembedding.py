@@ -82,12 +82,33 @@ def score_tokens(
     )
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SoftTargets:
+    """Next-token distributions to be close to, held as the states that they come from.
+
+    One of them can stand for several rows that follow each other (branches of one prompt).
+    """
+
+    state: Float[Tensor, "read d_state"]
+    """States after the final norm."""
+    normalizer: Float[Tensor, " read"]
+    """log of the sum of their exponentiated logits."""
+    share: float
+    """Of the divergence in the loss, from 0 to 1; the rest is cross-entropy."""
+
+
 def token_losses(
-    unembedding: Unembedding, state: Float[Tensor, "row d_state"], targets: Int[Tensor, " row"]
+    unembedding: Unembedding,
+    state: Float[Tensor, "row d_state"],
+    targets: Int[Tensor, " row"],
+    soft: SoftTargets | None = None,
 ) -> Float[Tensor, " row"]:
-    """Cross-entropy of one target per row, in float32, differentiable in the state only."""
+    """Cross-entropy of one target per row, in float32, differentiable in the state only.
+
+    With soft targets p it is (1 - share) of that and share of KL(p || the row's distribution).
+    """
     losses: Tensor = _SlicedCrossEntropy.apply(  # type: ignore[no-untyped-call]
-        state.contiguous(), unembedding, targets
+        state.contiguous(), unembedding, targets, soft
     )
     return losses
 
@@ -101,19 +122,24 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         state: Tensor,
         unembedding: Unembedding,
         targets: Tensor,
+        soft: SoftTargets | None,
     ) -> Tensor:
         wanted: _Wanted = "gradient" if ctx.needs_input_grad[0] else "loss"  # type: ignore[attr-defined]
-        walk = _walk(unembedding, state, targets, wanted=wanted, bias=None)
+        walk = _walk(unembedding, state, targets, wanted=wanted, bias=None, soft=soft)
         if walk.gradient is not None:
             ctx.save_for_backward(walk.gradient)
-        return walk.normalizer - walk.target
+        loss = walk.normalizer - walk.target
+        if soft is None:
+            return loss
+        divergence = walk.normalizer + walk.soft  # log of p over the row's distribution, under p
+        return (1 - soft.share) * loss + soft.share * divergence
 
     @staticmethod
     def backward(
         ctx: torch.autograd.function.FunctionCtx, upstream: Tensor
-    ) -> tuple[Tensor, None, None]:
+    ) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors  # type: ignore[attr-defined]
-        return (gradient * upstream.unsqueeze(1)).to(gradient.dtype), None, None
+        return (gradient * upstream.unsqueeze(1)).to(gradient.dtype), None, None, None
 
 
 _Wanted = Literal["loss", "best", "gradient"]
@@ -125,6 +151,8 @@ class _Walk:
     normalizer: Tensor
     best: Tensor | None
     gradient: Tensor | None
+    soft: Tensor
+    """Mean under the soft targets p of log p minus the row's logits; zeros without them."""
 
 
 def _walk(
@@ -134,6 +162,7 @@ def _walk(
     *,
     wanted: _Wanted,
     bias: Tensor | None,
+    soft: SoftTargets | None = None,
 ) -> _Walk:
     """One pass over the vocabulary; all running values are float32, one per row.
 
@@ -147,6 +176,9 @@ def _walk(
     expected = None
     if wanted == "gradient":
         expected = state.new_zeros(state.shape, dtype=torch.float32)
+    pulled = None
+    if soft is not None:
+        pulled = _Pull.start(soft, state, with_gradient=expected is not None)
     for start in range(0, unembedding.weight.shape[0], VOCABULARY_SLICE):
         weight = unembedding.weight[start : start + VOCABULARY_SLICE]
         logits = _slice_logits(unembedding, state, weight, start, bias)
@@ -161,6 +193,8 @@ def _walk(
             1, (targets - start).clamp(0, weight.shape[0] - 1).unsqueeze(1)
         ).squeeze(1)
         target = torch.where(inside, chosen.float(), target)
+        if pulled is not None:
+            pulled.add(unembedding, logits, weight, start)
         raised = torch.maximum(maximum, top)
         shrink = torch.exp(maximum - raised)
         # a copy also of float32 logits: the slope of the soft-cap needs them
@@ -173,10 +207,64 @@ def _walk(
         maximum = raised
     gradient = None
     if expected is not None:
-        slope = 1.0 if cap is None else (1 - (target / cap) ** 2).unsqueeze(1)
-        gradient = expected / total.unsqueeze(1) - slope * unembedding.weight[targets].float()
-        gradient = gradient.to(state.dtype)
-    return _Walk(target=target, normalizer=maximum + total.log(), best=best, gradient=gradient)
+        wanted_rows = _wanted_rows(unembedding, targets, target, pulled)
+        gradient = (expected / total.unsqueeze(1) - wanted_rows).to(state.dtype)
+    return _Walk(
+        target=target,
+        normalizer=maximum + total.log(),
+        best=best,
+        gradient=gradient,
+        soft=torch.zeros_like(total) if pulled is None else pulled.total,
+    )
+
+
+def _wanted_rows(
+    unembedding: Unembedding, targets: Tensor, logits: Tensor, pulled: "_Pull | None"
+) -> Float[Tensor, "row d_state"]:
+    """Slope of the logits that are to grow: the target's, or their mean under the soft targets."""
+    rows = unembedding.weight[targets].float()
+    if unembedding.softcap is not None:
+        rows = rows * (1 - (logits / unembedding.softcap) ** 2).unsqueeze(1)
+    if pulled is None:
+        return rows
+    return (1 - pulled.soft.share) * rows + pulled.soft.share * pulled.expected
+
+
+@dataclass(kw_only=True, eq=False)
+class _Pull:
+    """Running sums over slices of the vocabulary, under the soft targets p."""
+
+    soft: SoftTargets
+    total: Float[Tensor, " row"]
+    """Of p times (log p minus the row's logits)."""
+    expected: Float[Tensor, "row d_state"]
+    """Of p times the slope of the row's logits, which are W_U's rows without a soft-cap."""
+    with_gradient: bool
+
+    @classmethod
+    def start(cls, soft: SoftTargets, state: Tensor, *, with_gradient: bool) -> "_Pull":
+        return cls(
+            soft=soft,
+            total=state.new_zeros(state.shape[0], dtype=torch.float32),
+            expected=state.new_zeros(state.shape, dtype=torch.float32),
+            with_gradient=with_gradient,
+        )
+
+    def add(self, unembedding: Unembedding, logits: Tensor, weight: Tensor, start: int) -> None:
+        theirs = _slice_logits(unembedding, self.soft.state, weight, start, None).float()
+        log_p = theirs - self.soft.normalizer.unsqueeze(1)
+        p = log_p.exp()
+        rows = logits.float().view(p.shape[0], -1, p.shape[1])  # [read, branch, slice]
+        differences = (p * log_p).sum(dim=1, keepdim=True) - (rows @ p.unsqueeze(2)).squeeze(2)
+        self.total += differences.flatten()
+        if not self.with_gradient:
+            return
+        if unembedding.softcap is None:
+            pull = (p.to(weight.dtype) @ weight).float().unsqueeze(1).expand(-1, rows.shape[1], -1)
+        else:
+            slope = 1 - (rows / unembedding.softcap) ** 2
+            pull = (p.unsqueeze(1) * slope).to(weight.dtype) @ weight
+        self.expected += pull.flatten(0, 1)
 
 
 def _slice_logits(

@@ -120,12 +120,13 @@ def read_run(folder: Path) -> Run:
     # a row without a seed, among rows that have one, pools them
     has_seeds = any(row.seed is not None for row in found)
     pooled = [row for row in found if has_seeds and row.seed is None]
+    main = [row for row in pooled if row.selected]  # presets have pooled rows of their own
     return Run(
         folder=folder,
         config=config,
         rows=rows,
         measurements=tuple(row for row in found if row not in pooled),
-        pooled={row.method: row for row in pooled},
+        pooled={row.method: row for row in main},
         examples=_read_examples(folder / "examples.jsonl"),
         metrics=pd.DataFrame(_read_lines(folder / "metrics.jsonl")),
     )

@@ -1,8 +1,9 @@
 """The engine: what an intervention cannot change is computed once, and only the branches run."""
 
+from taskvectors.trunk.answers import AnswerScores
 from taskvectors.trunk.batch import Batch
 from taskvectors.trunk.edits import Branch, Edit, Operation, Position
-from taskvectors.trunk.engine import AnswerScores, Trunk
+from taskvectors.trunk.engine import Trunk
 from taskvectors.trunk.memory import (
     Shape,
     logits_that_fit,
@@ -10,6 +11,7 @@ from taskvectors.trunk.memory import (
     resolve_budget,
     shape_of,
 )
+from taskvectors.trunk.whole import WholePasses
 
 __all__ = [
     "AnswerScores",
@@ -20,6 +22,7 @@ __all__ = [
     "Position",
     "Shape",
     "Trunk",
+    "WholePasses",
     "logits_that_fit",
     "prompts_that_fit",
     "resolve_budget",

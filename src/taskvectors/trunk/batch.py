@@ -30,6 +30,13 @@ class Batch:
     """Which row, and which token of its answer, each read belongs to."""
     weights: Float[Tensor, " read"]
     """1 / answer length: the paper averages the log-probabilities of an answer's tokens."""
+    n_answer: int
+    """Tokens of the longest answer of all prompts of the trunk."""
+
+    @property
+    def read_prompts(self) -> Int[Tensor, " read"]:
+        """Which prompt of the trunk each read belongs to."""
+        return self.read_rows if self.rows is None else self.rows[self.read_rows]
 
     @property
     def n_rows(self) -> int:
@@ -68,4 +75,5 @@ def make_batch(cut: Cut, rows: Sequence[int] | None, n_reads: int | None) -> Bat
         read_rows=torch.tensor(row_of, device=device),
         read_slots=torch.tensor(slot_of, device=device),
         weights=torch.tensor(weights, device=device),
+        n_answer=cut.n_answer,
     )

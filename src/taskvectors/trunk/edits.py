@@ -5,7 +5,7 @@ a few edits that hold together. Edits say nothing about prompts: positions are r
 prompt.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -23,20 +23,25 @@ Position = int | str
 """A token position of the prompt (negative from its end), or a name that a prompt resolves."""
 
 
+FromState = Callable[[Float[Tensor, "row position width"]], Float[Tensor, "row position width"]]
+"""A value that depends on what it changes."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Edit:
     """One change at one site.
 
     `value` is `[width]` (the same at all positions), `[position, width]`, or `[prompt, position,
-    width]` (its own for each prompt of the trunk). Its width is d_model; for `z` it is n_heads *
-    d_head, or d_head when one `head` is named.
+    width]` (its own for each prompt of the trunk), or a function that makes the last of what the
+    branch has at the site (`[row, position, width]`, earlier edits included). Its width is d_model;
+    for `z` it is n_heads * d_head, or d_head when one `head` is named.
     """
 
     layer: int
     component: Component = "resid_post"
     positions: tuple[Position, ...] = (-1,)
     operation: Operation = "add"
-    value: Float[Tensor, "..."]
+    value: Float[Tensor, "..."] | FromState
     head: int | None = None
 
     @property
@@ -45,6 +50,12 @@ class Edit:
         if self.component == "resid_pre":
             return self.layer - 1, "resid_post"
         return self.layer, self.component
+
+    @property
+    def held(self) -> Tensor:
+        """The value of an edit that does not depend on the state."""
+        assert isinstance(self.value, Tensor)
+        return self.value
 
     @property
     def joins_after(self) -> int:
@@ -88,6 +99,8 @@ def check_edit(model: LanguageModel, edit: Edit) -> None:
                 f"{model.source} has heads 0 to {model.n_heads - 1}, at z."
             )
         width = model.d_head
+    if callable(edit.value):
+        return
     shape = tuple(edit.value.shape)
     are_numbers = all(isinstance(position, int) for position in edit.positions)
     fits = 1 <= len(shape) <= 3 and shape[-1] == width

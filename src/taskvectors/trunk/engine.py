@@ -14,7 +14,7 @@ from functools import partial
 from itertools import groupby
 
 import torch
-from jaxtyping import Bool, Float, Int
+from jaxtyping import Float
 from torch import Tensor
 
 from taskvectors.errors import PositionError
@@ -23,8 +23,9 @@ from taskvectors.models.language_model import LanguageModel
 from taskvectors.models.recording import LayerRecord, Recording, record
 from taskvectors.models.replay import Selection, replay_block
 from taskvectors.models.sites import Component, Rewrite
-from taskvectors.models.unembedding import TokenScores, score_tokens, token_losses
+from taskvectors.models.unembedding import SoftTargets
 from taskvectors.prompts import Prompt
+from taskvectors.trunk.answers import AnswerScores, answer_losses, answer_scores, answer_states
 from taskvectors.trunk.batch import Batch, make_batch
 from taskvectors.trunk.cut import Columns, Cut, cut_prompts
 from taskvectors.trunk.edits import (
@@ -38,20 +39,6 @@ from taskvectors.trunk.edits import (
     turned,
 )
 from taskvectors.trunk.joining import join_recordings
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class AnswerScores:
-    """What branches say about the prompts' answers, token by token, teacher-forced."""
-
-    log_probability: Float[Tensor, "row branch answer"]
-    """Of each answer token, float32; 0 where the answer has ended."""
-    best: Int[Tensor, "row branch answer"]
-    """The full-vocabulary arg-max; -1 where the answer has ended."""
-    present: Bool[Tensor, "row answer"]
-    """Whether the answer has a token there."""
-    is_best: Bool[Tensor, "row branch answer"]
-    """Whether the answer's token is the arg-max; True where the answer has ended."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -192,19 +179,16 @@ class Trunk:
         self, states: Float[Tensor, "row branch suffix d_model"], batch: Batch
     ) -> Float[Tensor, "read branch d_model"]:
         """The states that predict the answers' tokens."""
-        by_token = states.transpose(1, 2).flatten(0, 1)
-        return by_token.index_select(0, batch.reads)
+        return answer_states(states, batch)
 
     def answer_losses(
-        self, states: Float[Tensor, "row branch suffix d_model"], batch: Batch
+        self,
+        states: Float[Tensor, "row branch suffix d_model"],
+        batch: Batch,
+        soft: SoftTargets | None = None,
     ) -> Float[Tensor, " branch"]:
         """Negative log-probability, averaged over an answer's tokens and over prompts."""
-        read = self.answer_states(states, batch)
-        n_branches = read.shape[1]
-        final = self.model.final_state(read).flatten(0, 1)
-        targets = batch.targets.repeat_interleave(n_branches)
-        losses = token_losses(self.model.unembedding, final, targets).view(-1, n_branches)
-        return (losses * batch.weights.unsqueeze(1)).sum(dim=0) / batch.n_rows
+        return answer_losses(self.model, states, batch, soft)
 
     def answer_scores(
         self,
@@ -213,25 +197,8 @@ class Trunk:
         *,
         first_bias: Float[Tensor, " d_vocab"] | None = None,
     ) -> AnswerScores:
-        """Log-probabilities of the answers' tokens and the arg-max at each, without gradient.
-
-        Args:
-            states: What `run` returned for this batch.
-            batch: The batch.
-            first_bias: Added to the logits of each answer's first token.
-        """
-        with torch.no_grad():
-            read = self.answer_states(states, batch)
-            n_branches = read.shape[1]
-            final = self.model.final_state(read).flatten(0, 1)
-            targets = batch.targets.repeat_interleave(n_branches)
-            has_bias = None
-            if first_bias is not None:
-                has_bias = (batch.read_slots == 0).repeat_interleave(n_branches)
-            scores = score_tokens(
-                self.model.unembedding, final, targets, bias=first_bias, has_bias=has_bias
-            )
-            return self._spread(scores, targets, batch, n_branches)
+        """Log-probabilities of the answers' tokens and the arg-max at each; see `answers.py`."""
+        return answer_scores(self.model, states, batch, first_bias=first_bias)
 
     def tokens_run(self, branches: Sequence[Branch]) -> int:
         """Tokens that trunk and branches cost; through half of the blocks counts as half."""
@@ -241,29 +208,6 @@ class Trunk:
             1 - (joins_after(b, self.model.n_layers) + 1) / self.model.n_layers for b in branches
         )
         return int(lengths) + round(reads * share)
-
-    def _spread(
-        self, scores: TokenScores, targets: Tensor, batch: Batch, n_branches: int
-    ) -> AnswerScores:
-        """From a list of reads to [row, branch, answer]."""
-        real = batch.weights > 0
-        at = (batch.read_rows[real], slice(None), batch.read_slots[real])
-        shape = (batch.n_rows, n_branches, self.cut.n_answer)
-
-        def place(values: Tensor, empty: float) -> Tensor:
-            placed = values.new_full(shape, empty)
-            placed[at] = values.view(-1, n_branches)[real]
-            return placed
-
-        present = torch.zeros(shape[0], shape[2], dtype=torch.bool, device=targets.device)
-        present[at[0], at[2]] = True
-        hit = place((scores.best == targets).long(), 1).bool()
-        return AnswerScores(
-            log_probability=place(scores.log_probability, 0.0),
-            best=place(scores.best, -1),
-            present=present,
-            is_best=hit,
-        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -314,8 +258,14 @@ class _Plan:
                 at_all.check_distinct(edit.positions)
             columns = at_all.select(self.batch.rows)
             token = slot * packing.n_tokens + offsets + columns.index
-            index.append((token * n_heads + (edit.head or 0)).flatten())
-            source.append(self._source(edit, columns, state).flatten(0, 1))
+            place = token * n_heads + (edit.head or 0)
+            index.append(place.flatten())
+            given = edit.value
+            if callable(given):
+                given = given(flat[place.to(flat.device)])
+            elif given.dim() == 3 and self.batch.rows is not None:
+                given = given.index_select(0, self.batch.rows.to(given.device))
+            source.append(self._source(edit, given, columns, state).flatten(0, 1))
         at, values = torch.cat(index).to(flat.device), torch.cat(source)
         operation = group[0][1].operation
         if operation == "add":
@@ -327,16 +277,12 @@ class _Plan:
                 values = torch.where(present, values, values.detach())
         return flat.index_copy(0, at, values).view(state.shape)
 
-    def _source(self, edit: Edit, columns: Columns, state: Tensor) -> Tensor:
+    def _source(self, edit: Edit, given: Tensor, columns: Columns, state: Tensor) -> Tensor:
         """An edit's value as `[row, position, width]`, in the state's type."""
         n_rows, n_positions = columns.index.shape
-        value = edit.value.to(device=state.device, dtype=state.dtype)
-        if value.dim() == 1:
-            value = value.unsqueeze(0)
-        if value.dim() == 2:
-            value = value.unsqueeze(0)
-        elif self.batch.rows is not None:
-            value = value.index_select(0, self.batch.rows.to(value.device))
+        value = given.to(device=state.device, dtype=state.dtype)
+        if value.dim() < 3:
+            value = value.view(1, -1, value.shape[-1])
         value = value.expand(n_rows, n_positions, -1)
         if columns.present is None:
             return value
@@ -361,6 +307,8 @@ def _rounds() -> Callable[[tuple[int, Edit]], tuple[Operation, bool, int]]:
 
     def key(at: tuple[int, Edit]) -> tuple[Operation, bool, int]:
         slot, edit = at
+        if callable(edit.value):  # has to see the edits before it
+            return edit.operation, edit.head is not None, id(edit)
         if edit.operation == "add":
             return edit.operation, edit.head is not None, 0
         written[slot, edit.head] += 1

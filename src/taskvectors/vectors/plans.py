@@ -65,7 +65,7 @@ def group_edits(edits_of: Sequence[Sequence[Edit]]) -> tuple[Group, ...]:
     for owner, edits in enumerate(edits_of):
         for edit in edits:
             group = entries.setdefault((*edit.site, edit.operation), [])
-            for position, value in zip(edit.positions, edit.value, strict=True):
+            for position, value in zip(edit.positions, edit.held, strict=True):
                 group.append((owner, Site(edit.layer, position, edit.component), value))
     return tuple(
         Group(

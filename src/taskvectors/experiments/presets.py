@@ -1,0 +1,108 @@
+"""Named ways to run a method: where its vector goes, and how many pairs it sees.
+
+`paper` is the six configurations of the main table of arXiv 2509.24169, in our numbering of layers:
+its layer l is the input of block l, which is what leaves block l - 1; its 0 is `embed`.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from taskvectors.methods import Candidate
+from taskvectors.methods.workbench import LayerName, layer_name
+from taskvectors.trunk import Position
+
+STRIDES = (4, 2)
+"""Of the paper's several layers: its text and its table differ, so both are run."""
+LAST_FIVE = (-5, -4, -3, -2, -1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preset:
+    """Where a vector goes, and on which prompts it is made and used."""
+
+    name: str
+    layers: tuple[LayerName, ...]
+    positions: tuple[Position, ...] = (-1,)
+    trained_shots: int = 0
+    """Demonstrations in the prompts of training; extracted vectors know nothing of it."""
+    shots: int = 0
+    """Demonstrations in the prompts that it is used on."""
+
+    def has_meaning_for(self, config: Any) -> bool:
+        """Whether a method has a site to choose (and prompts to be trained on, where it matters).
+
+        A vector that is extracted comes from demonstrations either way, so it takes part in one of
+        the two few-shot presets.
+        """
+        fields = type(config).model_fields
+        is_trained = "shots" in fields
+        return {"layers", "positions"} <= set(fields) and (is_trained or not self.trained_shots)
+
+    def config_for(self, config: Any) -> Any:
+        """A method's config at these places."""
+        about: dict[str, Any] = {
+            "layers": self.layers,
+            "each_layer": False,
+            "positions": self.positions,
+        }
+        if "shots" in type(config).model_fields:
+            about["shots"] = self.trained_shots
+        known = {name: about[name] for name in about if name in type(config).model_fields}
+        return type(config).model_validate(config.model_dump() | known)
+
+    def described(self, candidate: Candidate) -> str:
+        """The configuration of a candidate's row."""
+        return ", ".join(text for text in (self.name, candidate.configuration) if text)
+
+
+def paper_presets(n_layers: int, shots: int) -> tuple[Preset, ...]:
+    """The paper's configurations for a model of some depth.
+
+    Args:
+        n_layers: Blocks of the model; the paper's layer 16 of 32 is the middle one.
+        shots: Demonstrations of the few-shot rows.
+    """
+    middle = (layer_name(n_layers // 2 - 1),)
+    several = {
+        stride: tuple(layer_name(input_of - 1) for input_of in range(0, n_layers, stride))
+        for stride in STRIDES
+    }
+    by_stride = tuple(
+        preset
+        for stride, layers in several.items()
+        for preset in (
+            Preset(name=f"layers 0, {stride}, ...", layers=layers),
+            Preset(
+                name=f"layers 0, {stride}, ... at positions -5 to -1",
+                layers=layers,
+                positions=LAST_FIVE,
+            ),
+        )
+    )
+    return (
+        Preset(name="last token, middle layer", layers=middle),
+        Preset(name="position 4", layers=middle, positions=(4,)),
+        Preset(name="positions -5 to -1", layers=middle, positions=LAST_FIVE),
+        *by_stride,
+        Preset(name=f"on {shots} shots", layers=middle, shots=shots),
+        Preset(
+            name=f"on {shots} shots, trained on {shots} shots",
+            layers=middle,
+            trained_shots=shots,
+            shots=shots,
+        ),
+    )
+
+
+def doublings(n_train: int) -> Iterator[int]:
+    """4, 8, 16, ... pairs, below all of them.
+
+    Example:
+        >>> list(doublings(40))
+        [4, 8, 16, 32]
+    """
+    n = 4
+    while n < n_train:
+        yield n
+        n *= 2

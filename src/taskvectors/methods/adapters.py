@@ -1,0 +1,371 @@
+"""Adapters: what a vector is compared with in size, cost and accuracy.
+
+`prompt-tuning`, `prefix-tuning`, `lora` and `ia3` are peft's, `bitfit` trains biases that the model
+has. All are trained on the same pairs, with one budget of steps and one grid of learning rates, of
+which the best on validation is kept. Each comes in two sizes: `matched` is the nearest to a vector
+in numbers, `default` is the method's own. Runs are whole forward passes: an adapter acts from the
+first layer or position on.
+"""
+
+import math
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+from jaxtyping import Float
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor
+
+from taskvectors.errors import MemoryBudgetError, TaskVectorsError
+from taskvectors.methods.candidate import Candidate, Cost
+from taskvectors.methods.descent import Descent, Trainee, in_pieces
+from taskvectors.methods.peak import PeakMemory
+from taskvectors.methods.recipe import Recipe
+from taskvectors.methods.workbench import Workbench
+from taskvectors.models import LanguageModel
+from taskvectors.models.adapters import (
+    Adapted,
+    Adapter,
+    BiasAdapter,
+    PeftAdapter,
+    attention_maps,
+    biased_modules,
+    is_transposed,
+    load_peft,
+    output_maps,
+    scaled_maps,
+)
+from taskvectors.models.sites import check_site
+from taskvectors.prompts import Prompt
+from taskvectors.trunk import (
+    AnswerScores,
+    Batch,
+    WholePasses,
+    prompts_that_fit,
+    resolve_budget,
+    shape_of,
+)
+from taskvectors.trunk.memory import readable, work_bytes
+from taskvectors.trunk.whole import FIRST
+
+Size = Literal["matched", "default"]
+
+_LORA_RANK, _VIRTUAL_TOKENS = 8, 20
+"""Default sizes: peft's rank, and the tokens from which on Lester et al. saw little gain."""
+
+
+class AdapterConfig(BaseModel, ABC):
+    """What all adapters share: one budget and one grid."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    sizes: tuple[Size, ...] = Field(default=("matched", "default"), min_length=1)
+    """`matched`: as near to a vector in numbers as it gets; `default`: the method's own size."""
+    layer: int | None = Field(default=None, ge=0)
+    """The block of a matched adapter that sits in one; the middle one by default."""
+    n_examples: int | None = Field(default=None, ge=1)
+    """Training pairs to use; all by default."""
+    steps: int = Field(default=200, ge=1)
+    """Most gradient steps per learning rate."""
+    batch_size: int = Field(default=32, ge=1)
+    """Prompts per step."""
+    learning_rates: tuple[float, ...] = Field(default=(0.001, 0.01, 0.1), min_length=1)
+    """Rates of AdamW that are tried; the best on validation is kept, and all are in the cost."""
+    check_every: int = Field(default=10, ge=1)
+    """Steps between looks at the validation split."""
+    patience: int | None = Field(default=5, ge=1)
+    """Checks without improvement after which training stops; never if None."""
+
+    @abstractmethod
+    def build(self, model: LanguageModel, size: Size, seed: int) -> Adapter:
+        """The untrained adapter of a size."""
+
+    @abstractmethod
+    def told(self, size: Size, layer: int) -> str:
+        """A size in words."""
+
+    def layers(self, model: LanguageModel, size: Size) -> list[int]:
+        """The blocks that an adapter of a size sits in."""
+        if size == "default":
+            return list(range(model.n_layers))
+        return [self.block(model)]
+
+    def block(self, model: LanguageModel) -> int:
+        """The block of a matched adapter that sits in one."""
+        layer = model.n_layers // 2 if self.layer is None else self.layer
+        check_site(model, layer, "resid_pre")
+        return layer
+
+    def recipe(self, rate: float) -> Recipe:
+        """How it is trained at one of the learning rates."""
+        return Recipe(
+            steps=self.steps,
+            batch_size=self.batch_size,
+            learning_rate=rate,
+            rate="absolute",
+            check_every=self.check_every,
+            patience=self.patience,
+        )
+
+
+class PromptTuning(AdapterConfig):
+    """Trained embeddings before the prompt."""
+
+    kind: Literal["prompt-tuning"] = "prompt-tuning"
+
+    def build(self, model: LanguageModel, size: Size, seed: int) -> Adapter:
+        """One token (d numbers), or 20."""
+        config = load_peft().PromptTuningConfig(
+            task_type="CAUSAL_LM",
+            num_virtual_tokens=_n_virtual(size),
+            token_dim=model.hf.get_input_embeddings().weight.shape[1],
+        )
+        return PeftAdapter(config=config, seed=seed)
+
+    def told(self, size: Size, layer: int) -> str:
+        """Tokens."""
+        del layer
+        return _told_tokens(size)
+
+
+class PrefixTuning(AdapterConfig):
+    """Trained keys and values in every block, before those of the prompt."""
+
+    kind: Literal["prefix-tuning"] = "prefix-tuning"
+
+    def build(self, model: LanguageModel, size: Size, seed: int) -> Adapter:
+        """One token, which is its least: a key and a value in every block; or 20."""
+        del model  # peft reads the shape of keys and values off the model's config
+        config = load_peft().PrefixTuningConfig(
+            task_type="CAUSAL_LM", num_virtual_tokens=_n_virtual(size)
+        )
+        return PeftAdapter(config=config, seed=seed)
+
+    def told(self, size: Size, layer: int) -> str:
+        """Tokens."""
+        del layer
+        return _told_tokens(size)
+
+
+class Lora(AdapterConfig):
+    """A low-rank change of linear maps."""
+
+    kind: Literal["lora"] = "lora"
+
+    def build(self, model: LanguageModel, size: Size, seed: int) -> Adapter:
+        """Rank 1 on W_O of one block (2d numbers where it is square), or rank 8 on attention."""
+        targets = output_maps if size == "matched" else attention_maps
+        rank = 1 if size == "matched" else _LORA_RANK
+        config = load_peft().LoraConfig(
+            task_type="CAUSAL_LM",
+            r=rank,
+            lora_alpha=rank,
+            target_modules=targets(model, self.layers(model, size)),
+            fan_in_fan_out=is_transposed(model),
+        )
+        return PeftAdapter(config=config, seed=seed)
+
+    def told(self, size: Size, layer: int) -> str:
+        """Rank and place."""
+        if size == "matched":
+            return f"rank 1 on W_O of block {layer}"
+        return f"rank {_LORA_RANK} on all maps of attention"
+
+
+class IA3(AdapterConfig):
+    """Factors on keys, values and the MLP's inner activations."""
+
+    kind: Literal["ia3"] = "ia3"
+
+    def build(self, model: LanguageModel, size: Size, seed: int) -> Adapter:
+        """In one block, or in all."""
+        attention, last = scaled_maps(model, self.layers(model, size))
+        config = load_peft().IA3Config(
+            task_type="CAUSAL_LM",
+            target_modules=[*attention, *last],
+            feedforward_modules=last,
+            fan_in_fan_out=is_transposed(model),
+        )
+        return PeftAdapter(config=config, seed=seed)
+
+    def told(self, size: Size, layer: int) -> str:
+        """Place."""
+        return f"factors in block {layer}" if size == "matched" else "factors in all blocks"
+
+
+class BitFit(AdapterConfig):
+    """The biases that a model has."""
+
+    kind: Literal["bitfit"] = "bitfit"
+
+    def build(self, model: LanguageModel, size: Size, seed: int) -> Adapter:
+        """All biases of one block, or of all blocks."""
+        del seed
+        modules = biased_modules(model, self.layers(model, size))
+        if not modules:
+            raise TaskVectorsError(
+                f"bitfit has no meaning for {model.source}: its blocks have no biases. A trained "
+                "bias of the residual stream is `learned` at the position `all`."
+            )
+        return BiasAdapter(modules=tuple(modules))
+
+    def told(self, size: Size, layer: int) -> str:
+        """Place."""
+        return f"biases of block {layer}" if size == "matched" else "biases of all blocks"
+
+
+def adapters(bench: Workbench, config: AdapterConfig) -> list[Candidate]:
+    """One candidate per size: the best of the learning rates on validation.
+
+    Its cost is that of all rates, seconds per step and peak memory apart.
+
+    Raises:
+        TaskVectorsError: peft is not installed; the model has nothing of the kind; no learning rate
+            gives finite losses.
+        MemoryBudgetError: A training step does not fit the budget.
+
+    Source: Lester et al. (2021), https://arxiv.org/abs/2104.08691; Li and Liang (2021),
+        https://arxiv.org/abs/2101.00190; Hu et al. (2021), https://arxiv.org/abs/2106.09685; Liu et
+        al. (2022), https://arxiv.org/abs/2205.05638; Ben Zaken et al. (2021),
+        https://arxiv.org/abs/2106.10199. We differ: sizes near that of one vector, one grid of
+        rates and one budget of steps for all, the model's own head throughout.
+    """
+    return [_best_rate(bench, config, size) for size in config.sizes]
+
+
+def _best_rate(bench: Workbench, config: AdapterConfig, size: Size) -> Candidate:
+    adapter = config.build(bench.model, size, bench.seed)
+    where = config.told(size, config.block(bench.model))
+    tried = [
+        train_adapter(bench, adapter, config.recipe(rate), config.n_examples)
+        for rate in config.learning_rates
+    ]
+    found = [index for index, one in enumerate(tried) if one is not None]
+    if not found:
+        raise TaskVectorsError(
+            f"{where}: no learning rate of {', '.join(map(str, config.learning_rates))} gives "
+            "finite losses; give lower ones"
+        )
+    best = max(found, key=lambda index: (_merit(tried[index]), -index))
+    chosen = tried[best]
+    assert chosen is not None
+    costs = [one.cost for one in tried if one is not None]
+    cost = replace(
+        chosen.cost,
+        steps=sum(one.steps for one in costs),
+        seconds=sum(one.seconds for one in costs),
+        forward_tokens=sum(one.forward_tokens for one in costs),
+    )
+    rate = config.learning_rates[best]
+    return replace(chosen, method=_kind(config), configuration=f"{where}, rate {rate:g}", cost=cost)
+
+
+def train_adapter(
+    bench: Workbench, adapter: Adapter, recipe: Recipe, n_examples: int | None = None
+) -> Candidate | None:
+    """An adapter trained with one recipe; None where its losses are not finite from the start.
+
+    Raises:
+        MemoryBudgetError: A step does not fit the budget.
+    """
+    model, started = bench.model, time.perf_counter()
+    prompts = bench.prompts("train")[:n_examples]
+    validation = bench.prompts("validation")
+    n_checked = _check_budget(bench, prompts, validation, recipe)
+    with PeakMemory(model.device) as peak, adapter.on(model) as adapted:
+        one = Trainee()
+        run = _Run(bench, WholePasses.of(model, prompts, adapted.forward), recipe, [one])
+        run.adapted = adapted
+        run.validation = WholePasses.of(model, validation, adapted.forward)
+        run.n_checked = n_checked
+        run.train()
+        n_parameters = adapted.n_parameters
+    if not math.isfinite(one.best[1]):
+        return None
+    batch = min(recipe.batch_size, len(prompts))
+    tokens = run.passes.n_tokens / len(prompts) * batch * one.steps
+    return Candidate(
+        method="adapter",
+        adapter=adapter.with_weights(one.kept),
+        converged=one.is_done,
+        curve=one.curve,
+        cost=Cost(
+            examples=len(prompts),
+            steps=one.steps,
+            seconds=time.perf_counter() - started,
+            seconds_per_step=run.seconds / one.steps,
+            peak_bytes=peak.bytes,
+            forward_tokens=round(tokens + len(one.curve) * run.validation.n_tokens),
+            parameters=n_parameters,
+        ),
+    )
+
+
+class _Run(Descent[Trainee]):
+    """One adapter in training."""
+
+    can_capture = False
+    passes: WholePasses
+    adapted: Adapted
+    validation: WholePasses
+    n_checked: int
+    """Validation prompts per pass."""
+
+    def groups(self) -> list[dict[str, Any]]:
+        return [{"params": list(self.adapted.parameters.values())}]
+
+    def losses(self, batch: Batch, active: Sequence[Trainee]) -> Float[Tensor, " branch"]:
+        """The adapted model's loss."""
+        del active
+        return self.passes.losses(batch)
+
+    def scores(self, active: Sequence[Trainee]) -> list[AnswerScores]:
+        del active
+        pieces = in_pieces(self.validation, self.n_checked)
+        return [self.validation.scores(piece) for piece in pieces]
+
+    def values(self, trainee: Trainee) -> dict[str, Tensor]:
+        del trainee
+        return self.adapted.weights()
+
+    def check_gradient(self) -> None:
+        """Some number must have a gradient: LoRA starts with half of its numbers at zero."""
+        gradients = [value.grad for value in self.adapted.parameters.values()]
+        if not any(gradient is not None and bool(gradient.any()) for gradient in gradients):
+            raise TaskVectorsError(
+                "the adapter does not act: all gradients of its first step are 0"
+            )
+
+
+def _check_budget(
+    bench: Workbench, prompts: Sequence[Prompt], validation: Sequence[Prompt], recipe: Recipe
+) -> int:
+    """Validation prompts per pass, after checking that a step fits the budget."""
+    model = bench.model
+    budget = resolve_budget(bench.memory, model.device)
+    batch = min(recipe.batch_size, len(prompts))
+    needed = work_bytes(model, shape_of(prompts, FIRST, n_branches=1, is_training=True)) * batch
+    if needed > budget:
+        raise MemoryBudgetError(
+            f"training an adapter on {batch} whole prompts a step needs about {readable(needed)}, "
+            f"and {readable(budget)} are granted. Use a smaller batch, or grant more --memory."
+        )
+    return prompts_that_fit(model, shape_of(validation, FIRST, n_branches=1), budget)
+
+
+def _merit(one: Candidate | None) -> tuple[float, float]:
+    assert one is not None
+    return max((p["validation_accuracy"], p["validation_logprob"]) for p in one.curve)
+
+
+def _kind(config: AdapterConfig) -> str:
+    return str(config.kind)  # type: ignore[attr-defined]
+
+
+def _n_virtual(size: Size) -> int:
+    return 1 if size == "matched" else _VIRTUAL_TOKENS
+
+
+def _told_tokens(size: Size) -> str:
+    return "1 token" if size == "matched" else f"{_VIRTUAL_TOKENS} tokens"

@@ -1,0 +1,291 @@
+"""`loreft` and `lobireft`: low-rank edits of the state at a site, for reference.
+
+LoReFT replaces what the state holds in an r-dimensional subspace by a linear function of the state,
+
+    Φ(h) = h + Rᵀ(W h + b - R h),   R of r orthonormal rows;
+
+LobiReFT is its constant relative, Φ(h) = h + Rᵀ b, a vector that lies in a trained subspace. R, W
+and b are trained in the units of `learned`: h is taken over s, the root mean square of the residual
+stream at the site, and a step of the optimiser moves the edit about as far as it moves a learned
+vector.
+"""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float
+from pydantic import Field, model_validator
+from torch import Tensor
+
+from taskvectors.methods.candidate import Candidate, Cost
+from taskvectors.methods.descent import Descent, Trainee
+from taskvectors.methods.peak import PeakMemory
+from taskvectors.methods.recipe import Recipe
+from taskvectors.methods.training import (
+    Placed,
+    Prepared,
+    check_gradient,
+    residual_rms,
+    trained_sites,
+)
+from taskvectors.methods.workbench import Workbench
+from taskvectors.prompts import Prompt
+from taskvectors.trunk import AnswerScores, Batch, Edit
+from taskvectors.vectors import Site, TaskVector
+
+
+class _Reft(Placed):
+    """What both take."""
+
+    rank: int = Field(default=4, ge=1)
+    """Width of the subspace."""
+    settings: Recipe | None = None
+    """How it is trained, in place of the settings of `learned`."""
+
+    @model_validator(mode="after")
+    def _only_what_has_a_meaning(self) -> "_Reft":
+        plain, given = Recipe(), self.training
+        for name in ("rate", "initialisation", "scale", "penalty", "learn_strength"):
+            if getattr(given, name) != getattr(plain, name):
+                raise ValueError(f"{name} has no meaning for a low-rank edit; leave it out")
+        return self
+
+    @property
+    def training(self) -> Recipe:
+        """The settings that apply."""
+        return self.settings or Recipe()
+
+
+class LoReFT(_Reft):
+    """A low-rank edit that depends on the state."""
+
+    kind: Literal["loreft"] = "loreft"
+
+
+class LobiReFT(_Reft):
+    """A constant edit in a low-rank subspace."""
+
+    kind: Literal["lobireft"] = "lobireft"
+
+
+def loreft(bench: Workbench, config: LoReFT) -> list[Candidate]:
+    """One candidate per layer, or one for all given layers together.
+
+    Raises:
+        TaskVectorsError: The gradient of an edit is zero or not finite on the first step.
+        MemoryBudgetError: A training step does not fit the budget.
+
+    Source: Wu et al. (2024), https://arxiv.org/abs/2404.03592, eq. for LoReFT. We differ: it starts
+        at W = R, b = 0, where it changes nothing; R is the orthonormal factor of a free matrix,
+        whose decay cannot shrink it; learning rates are relative to the residual stream.
+    """
+    run, costs = _trained(bench, config)
+    return [
+        Candidate(
+            method=config.kind,
+            edits=one.kept.on,
+            edited=one.sites,
+            shots=config.shots,
+            configuration=f"rank {config.rank}",
+            cost=cost,
+            converged=one.is_done,
+            curve=one.curve,
+        )
+        for one, cost in zip(run.trainees, costs, strict=True)
+    ]
+
+
+def lobireft(bench: Workbench, config: LobiReFT) -> list[Candidate]:
+    """One candidate per layer, or one for all given layers together; each is a task vector.
+
+    Raises:
+        TaskVectorsError: The gradient of an edit is zero or not finite on the first step.
+        MemoryBudgetError: A training step does not fit the budget.
+
+    Source: Wu et al. (2024), https://arxiv.org/abs/2404.03592, the variant Φ(h) = h + Rᵀ b.
+        We differ: b starts at 0; R is the orthonormal factor of a free matrix; learning rates are
+        relative to the residual stream.
+    """
+    run, costs = _trained(bench, config)
+    return [
+        Candidate(
+            method=config.kind,
+            vector=TaskVector(
+                values=torch.stack([edit.held for edit in one.kept.edits]).cpu(),
+                sites=one.sites,
+                operation="add",
+                origin=bench.origin(
+                    config.kind,
+                    shots=config.shots,
+                    settings=config.training.model_dump() | {"rank": config.rank},
+                    scores={"validation_accuracy": one.best[0]},
+                ),
+            ),
+            shots=config.shots,
+            configuration=f"rank {config.rank}",
+            cost=cost,
+            converged=one.is_done,
+            curve=one.curve,
+        )
+        for one, cost in zip(run.trainees, costs, strict=True)
+    ]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Subspace:
+    """The parameters of an edit at one site."""
+
+    s: float
+    """Root mean square of the residual stream there."""
+    basis: Float[Tensor, "d_model rank"]
+    """Free; R is the orthonormal factor of it."""
+    target: Float[Tensor, "rank d_model"] | None
+    """√d (W - R as it was at the start); None for a constant edit."""
+    start: Float[Tensor, "rank d_model"]
+    """R as it was at the start, not trained."""
+    offset: Float[Tensor, " rank"]
+    """b, over s and √(d / r)."""
+
+    @property
+    def parameters(self) -> list[Tensor]:
+        """What is trained."""
+        return [self.basis, self.offset, *([] if self.target is None else [self.target])]
+
+    def change(self, state: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_model"]:
+        """Φ(h) - h."""
+        rotation = orthonormal(self.basis).T
+        rank, width = rotation.shape
+        inside = self.offset * (width / rank) ** 0.5
+        if self.target is not None:
+            unit = state.float() / self.s
+            weight = self.start + self.target / width**0.5
+            inside = inside + unit @ (weight - rotation).T
+        change: Tensor = self.s * (inside @ rotation)
+        return change
+
+
+def orthonormal(free: Float[Tensor, "d_model rank"]) -> Float[Tensor, "d_model rank"]:
+    """The orthonormal columns that Gram-Schmidt makes of a matrix, whatever its size.
+
+    `torch`'s orthogonal parametrisation with weight decay can let R collapse to zero; here decay
+    changes the length of columns, which drops out.
+    """
+    q, r = torch.linalg.qr(free)
+    oriented: Tensor = q * r.diagonal().sign()  # LAPACK's signs jump as entries pass zero
+    return oriented
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Kept:
+    """An edit as it was at its best check."""
+
+    edits: tuple[Edit, ...]
+
+    def on(self, prompts: Sequence[Prompt]) -> tuple[Edit, ...]:
+        """The same for all prompts: what differs is the state that they find."""
+        del prompts
+        return self.edits
+
+
+@dataclass(kw_only=True, eq=False)
+class _Edit(Trainee):
+    """One edit in training."""
+
+    sites: tuple[Site, ...]
+    parts: list[Subspace]
+
+    def edits(self) -> tuple[Edit, ...]:
+        """As a branch makes them: a function of the state, or of nothing where it is constant."""
+        made = []
+        for site, part in zip(self.sites, self.parts, strict=True):
+            is_constant = part.target is None
+            value = part.change(part.start[:1] * 0) if is_constant else part.change
+            made.append(Edit(layer=site.layer, positions=(site.position,), value=value))
+        return tuple(made)
+
+
+class _Run(Descent[_Edit]):
+    """A training run of edits side by side."""
+
+    prepared: Prepared
+
+    def groups(self) -> list[dict[str, Any]]:
+        parts = [part for one in self.trainees for part in one.parts]
+        return [{"params": [value for part in parts for value in part.parameters]}]
+
+    def losses(self, batch: Batch, active: Sequence[_Edit]) -> Float[Tensor, " branch"]:
+        return self.prepared.losses([one.edits() for one in active], batch)
+
+    def scores(self, active: Sequence[_Edit]) -> list[AnswerScores]:
+        return self.prepared.scores([one.edits() for one in active])
+
+    def values(self, trainee: _Edit) -> _Kept:
+        frozen = [
+            Subspace(
+                s=part.s,
+                basis=part.basis.detach().clone(),
+                target=None if part.target is None else part.target.detach().clone(),
+                start=part.start,
+                offset=part.offset.detach().clone(),
+            )
+            for part in trainee.parts
+        ]
+        return _Kept(edits=_Edit(sites=trainee.sites, parts=frozen).edits())
+
+    def check_gradient(self) -> None:
+        for one in self.trainees:
+            gradients = [part.offset.grad for part in one.parts]
+            check_gradient(one.sites, torch.stack([g for g in gradients if g is not None]))
+
+
+def _trained(bench: Workbench, config: _Reft) -> tuple[_Run, list[Cost]]:
+    """The finished run, and what each edit took."""
+    sites = trained_sites(bench, config)
+    is_constant = isinstance(config, LobiReFT)
+    started = time.perf_counter()
+    with PeakMemory(bench.model.device) as peak:
+        prepared = Prepared.of(bench, sites, config.training, config.shots, config.n_examples)
+        generator = torch.Generator().manual_seed(bench.seed)
+        edits = [
+            _Edit(
+                sites=group,
+                parts=[_start(prepared, s, config.rank, generator, is_constant) for s in group],
+            )
+            for group in sites
+        ]
+        run = _Run(bench, prepared.trunk, config.training, edits)
+        run.prepared = prepared
+        run.train()
+    seconds = time.perf_counter() - started
+    steps = max(one.steps for one in edits)
+    costs = [
+        Cost(
+            examples=prepared.trunk.n_prompts,
+            steps=one.steps,
+            seconds=seconds / len(edits),
+            seconds_per_step=run.seconds / steps / len(edits),
+            peak_bytes=peak.bytes,
+            forward_tokens=prepared.tokens(one.kept.edits, one, config.training, len(edits)),
+            parameters=sum(value.numel() for part in one.parts for value in part.parameters),
+        )
+        for one in edits
+    ]
+    return run, costs
+
+
+def _start(
+    prepared: Prepared, site: Site, rank: int, generator: torch.Generator, is_constant: bool
+) -> Subspace:
+    model = prepared.trunk.model
+    free = torch.randn(model.d_model, rank, generator=generator).to(model.device)
+    target = torch.zeros(rank, model.d_model, device=model.device).requires_grad_(True)
+    return Subspace(
+        s=float(residual_rms(prepared.trunk, site)),
+        basis=free.requires_grad_(True),
+        target=None if is_constant else target,
+        start=orthonormal(free.detach()).T.contiguous(),
+        offset=torch.zeros(rank, device=model.device).requires_grad_(True),
+    )

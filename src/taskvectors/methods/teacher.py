@@ -1,0 +1,79 @@
+"""The few-shot run as a teacher: what it says next, wherever the answer's tokens are predicted.
+
+A distribution over the vocabulary is held as the state that it comes from and one normalizer, and
+made again a slice of the vocabulary at a time where it is compared.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from taskvectors.errors import TaskVectorsError
+from taskvectors.methods.workbench import Workbench
+from taskvectors.models.unembedding import SoftTargets, score_tokens
+from taskvectors.prompts import Prompt
+from taskvectors.trunk import Batch, Trunk, prompts_that_fit, resolve_budget, shape_of
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Teacher:
+    """What the model says with demonstrations, for the queries that something is trained on."""
+
+    states: Float[Tensor, "prompt answer d_state"]
+    """After the final norm, where each token of the answer is predicted."""
+    normalizers: Float[Tensor, "prompt answer"]
+    share: float
+    """Of the divergence in the loss."""
+    n_tokens: int
+    """Forward tokens that it took."""
+
+    @classmethod
+    def of(
+        cls, bench: Workbench, prompts: Sequence[Prompt], shown: Sequence[Prompt], share: float
+    ) -> "Teacher":
+        """Run the few-shot prompts once, with the answer given.
+
+        Args:
+            bench: The model.
+            prompts: What is trained on.
+            shown: The same queries with demonstrations.
+            share: Of the divergence in the loss.
+
+        Raises:
+            TaskVectorsError: An answer has other tokens after demonstrations than without.
+            MemoryBudgetError: Not even one prompt fits the budget.
+        """
+        for prompt, other in zip(prompts, shown, strict=True):
+            if prompt.answer_ids != other.answer_ids:
+                raise TaskVectorsError(
+                    f"the answer {prompt.query.output!r} is tokenized differently after "
+                    "demonstrations, so the two runs cannot be compared token by token; use "
+                    "another template, or distillation 0"
+                )
+        model = bench.model
+        budget = resolve_budget(bench.memory, model.device)
+        step = prompts_that_fit(model, shape_of(shown, (-1,), n_branches=1), budget)
+        n_answer = max(len(prompt.answer_ids) for prompt in shown)
+        width = model.unembedding.weight.shape[1]
+        states = torch.zeros(len(shown), n_answer, width, device=model.device, dtype=model.dtype)
+        normalizers = torch.zeros(len(shown), n_answer, device=model.device)
+        tokens = 0
+        for start in range(0, len(shown), step):
+            trunk = Trunk.build(model, shown[start : start + step])
+            batch = trunk.batch()
+            with torch.no_grad():
+                read = trunk.answer_states(trunk.run([()], batch), batch)[:, 0]
+                final = model.final_state(read)
+                found = score_tokens(model.unembedding, final, batch.targets)
+            at = (batch.read_rows + start, batch.read_slots)
+            states[at], normalizers[at] = final, found.normalizer
+            tokens += trunk.tokens_run(())
+        return cls(states=states, normalizers=normalizers, share=share, n_tokens=tokens)
+
+    def targets(self, batch: Batch) -> SoftTargets:
+        """Its distributions where a mini-batch's answers are read."""
+        at = (batch.read_prompts, batch.read_slots)
+        return SoftTargets(state=self.states[at], normalizer=self.normalizers[at], share=self.share)

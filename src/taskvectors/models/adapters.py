@@ -1,0 +1,274 @@
+"""Adapters: small trained parts put into a frozen model, or before its prompts, for a while.
+
+Most are peft's. Inside the context of an adapter its parts act and can be trained; after it the
+model is what it was, to the bit. What runs is the model's body, not its unembedding, so that logits
+are never held whole.
+"""
+
+import copy
+import warnings
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+
+from taskvectors.errors import TaskVectorsError
+from taskvectors.models.calls import cache_name
+from taskvectors.models.language_model import LanguageModel, find
+from taskvectors.models.sites import reading
+
+Forward = Callable[
+    [Int[Tensor, "prompt pos"], Int[Tensor, "prompt pos"]], Float[Tensor, "prompt pos d_model"]
+]
+"""From token ids and their mask (padding on the right) to `resid_post` of the last block."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Adapted:
+    """A model with an adapter on."""
+
+    forward: Forward
+    parameters: Mapping[str, Tensor]
+    """What is trained, in float32, by the names it is saved under."""
+    hf: Any
+    """What peft made of the transformers model; that model itself without peft."""
+
+    @property
+    def n_parameters(self) -> int:
+        """How many numbers are trained."""
+        return sum(parameter.numel() for parameter in self.parameters.values())
+
+    def weights(self) -> dict[str, Tensor]:
+        """A copy of what is trained."""
+        return {name: value.detach().cpu().clone() for name, value in self.parameters.items()}
+
+
+class Adapter(ABC):
+    """Something that can be put on a model and taken off."""
+
+    @abstractmethod
+    def on(self, model: LanguageModel) -> AbstractContextManager[Adapted]:
+        """Have it on a model while inside."""
+
+    @abstractmethod
+    def with_weights(self, weights: Mapping[str, Tensor]) -> "Adapter":
+        """The same adapter after training."""
+
+    @abstractmethod
+    def save(self, model: LanguageModel, folder: Path) -> None:
+        """Keep it in a folder."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class PeftAdapter(Adapter):
+    """An adapter of peft, as its config and its trained weights."""
+
+    config: Any
+    """A peft config."""
+    seed: int = 0
+    """Of the start, where there are no weights yet."""
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def with_weights(self, weights: Mapping[str, Tensor]) -> "PeftAdapter":
+        """The same adapter after training."""
+        return replace(self, weights=dict(weights))
+
+    @contextmanager
+    def on(self, model: LanguageModel) -> Iterator[Adapted]:
+        """Have it on a model while inside.
+
+        Raises:
+            TaskVectorsError: peft is not installed.
+        """
+        peft = load_peft()
+        before = dict(vars(model.hf))
+        devices = [model.device] if model.device.type == "cuda" else []
+        with torch.random.fork_rng(devices), _deprecations_hushed():
+            torch.manual_seed(self.seed)  # peft draws from the global state
+            adapted = peft.get_peft_model(model.hf, copy.deepcopy(self.config))
+        try:
+            adapted.eval()
+            parameters = {n: p for n, p in adapted.named_parameters() if p.requires_grad}
+            for name, value in self.weights.items():
+                with torch.no_grad():
+                    parameters[name].copy_(value)
+            yield Adapted(forward=_forward(model, adapted), parameters=parameters, hf=adapted)
+        finally:
+            if not self.config.is_prompt_learning:
+                adapted.unload()
+            for name in set(vars(model.hf)) - set(before):
+                delattr(model.hf, name)
+            model.hf.requires_grad_(False)
+
+    def save(self, model: LanguageModel, folder: Path) -> None:
+        """Keep it as peft does: `PeftModel.from_pretrained` reads it."""
+        with self.on(model) as adapted, _deprecations_hushed():
+            adapted.hf.save_pretrained(str(folder))
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class BiasAdapter(Adapter):
+    """A change to biases that a model already has (peft has no such adapter)."""
+
+    modules: tuple[str, ...]
+    """Paths of the modules whose bias is trained, inside the transformers model."""
+    weights: Mapping[str, Tensor] = field(default_factory=dict)
+
+    def with_weights(self, weights: Mapping[str, Tensor]) -> "BiasAdapter":
+        """The same adapter after training."""
+        return replace(self, weights=dict(weights))
+
+    @contextmanager
+    def on(self, model: LanguageModel) -> Iterator[Adapted]:
+        """Add the change to what the modules give while inside: their bias is left alone."""
+        modules = {name: model.hf.get_submodule(name) for name in self.modules}
+        parameters = {
+            f"{name}.bias": torch.zeros_like(module.bias, dtype=torch.float32, requires_grad=True)
+            for name, module in modules.items()
+        }
+        for name, value in self.weights.items():
+            with torch.no_grad():
+                parameters[name].copy_(value)
+
+        def adding(change: Tensor) -> Callable[..., Tensor]:
+            return lambda _, __, output: output + change.to(output.dtype)
+
+        handles = [
+            module.register_forward_hook(adding(parameters[f"{name}.bias"]))
+            for name, module in modules.items()
+        ]
+        try:
+            yield Adapted(forward=_forward(model, model.hf), parameters=parameters, hf=model.hf)
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def save(self, model: LanguageModel, folder: Path) -> None:
+        """Keep the biases, changed, under their names in the transformers model."""
+        from safetensors.torch import save_file
+
+        biases = {
+            name: model.hf.get_parameter(name).detach().float().cpu() + change
+            for name, change in self.weights.items()
+        }
+        folder.mkdir(parents=True, exist_ok=True)
+        save_file(biases, folder / "biases.safetensors")
+
+
+@contextmanager
+def _deprecations_hushed() -> Iterator[None]:
+    """Peft asks transformers for things by names that are on their way out."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        yield
+
+
+def load_peft() -> Any:
+    """The peft package.
+
+    Raises:
+        TaskVectorsError: It is not installed.
+    """
+    try:
+        import peft
+    except ImportError as error:
+        raise TaskVectorsError(
+            "adapters are made by the package peft, which is not installed; install "
+            "taskvectors[demo] or peft"
+        ) from error
+    return peft
+
+
+def _forward(model: LanguageModel, adapted: Any) -> Forward:
+    """The body of an adapted model, up to the last block's output.
+
+    Args:
+        model: The model, with whatever the adapter put into it.
+        adapted: What peft made of it; the transformers model where peft has no part in it.
+    """
+    config: Any = getattr(adapted, "active_peft_config", None)
+    # adapters inside the model have no virtual tokens
+    virtual = int(getattr(config, "num_virtual_tokens", 0))
+    is_prefix = virtual > 0 and config.peft_type == "PREFIX_TUNING"
+
+    def forward(tokens: Tensor, mask: Tensor) -> Tensor:
+        given: dict[str, Any] = {"input_ids": tokens, "use_cache": False}
+        if virtual:
+            mask = torch.cat([mask.new_ones(len(mask), virtual), mask], dim=1)
+            prompt = adapted.get_prompt(batch_size=len(tokens))
+            if is_prefix:
+                given |= {cache_name(model): prompt, "use_cache": True}
+            else:
+                embedded = model.hf.get_input_embeddings()(tokens)
+                both = torch.cat([prompt.to(embedded.dtype), embedded], dim=1)
+                given = {"inputs_embeds": both, "use_cache": False}
+        final: list[Tensor] = []
+        with reading(model, model.n_layers - 1, "resid_post", final.append):
+            model.body(attention_mask=mask, **given)
+        return final[0][:, -tokens.shape[1] :]  # a prefix has no states, virtual tokens have
+
+    return forward
+
+
+# --- which modules
+
+
+def attention_maps(model: LanguageModel, layers: Sequence[int]) -> list[str]:
+    """Full names of the attention's linear maps in some blocks."""
+    family = model.family
+    return [
+        _full(model, layer, f"{family.attention}.{name}")
+        for layer in layers
+        for name in family.linear_targets
+    ]
+
+
+def output_maps(model: LanguageModel, layers: Sequence[int]) -> list[str]:
+    """Full names of W_O in some blocks."""
+    return [_full(model, layer, model.family.output_projection) for layer in layers]
+
+
+def scaled_maps(model: LanguageModel, layers: Sequence[int]) -> tuple[list[str], list[str]]:
+    """Full names of the maps that (IA)3 scales: keys and values, and the MLP's last map.
+
+    The second list is empty for a mixture of experts, which has no such map.
+    """
+    family = model.family
+    attention = [
+        _full(model, layer, f"{family.attention}.{name}")
+        for layer in layers
+        for name in family.scaled_targets
+    ]
+    path = family.mlp_last_map
+    last = [
+        _full(model, layer, path) for layer in layers if find(model.blocks[layer], path) is not None
+    ]
+    return attention, last
+
+
+def biased_modules(model: LanguageModel, layers: Sequence[int]) -> list[str]:
+    """Full names of all modules in some blocks that have a bias."""
+    return [
+        _full(model, layer, name)
+        for layer in layers
+        for name, module in model.blocks[layer].named_modules()
+        if isinstance(getattr(module, "bias", None), nn.Parameter)
+    ]
+
+
+def is_transposed(model: LanguageModel) -> bool:
+    """Whether linear maps keep their matrix the other way round, as GPT-2's do."""
+    from transformers.pytorch_utils import Conv1D
+
+    return isinstance(model.module(0, model.family.output_projection), Conv1D)
+
+
+def _full(model: LanguageModel, layer: int, path: str) -> str:
+    family = model.family
+    return f"{family.body}.{family.blocks}.{layer}.{path}"

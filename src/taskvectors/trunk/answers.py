@@ -1,0 +1,107 @@
+"""What states say about the prompts' answers, token by token, teacher-forced.
+
+Shared by all ways of getting the states: branches of a trunk, and whole passes of an adapted model.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from jaxtyping import Bool, Float, Int
+from torch import Tensor
+
+from taskvectors.models.language_model import LanguageModel
+from taskvectors.models.unembedding import SoftTargets, TokenScores, score_tokens, token_losses
+from taskvectors.trunk.batch import Batch
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AnswerScores:
+    """What branches say about the prompts' answers, token by token, teacher-forced."""
+
+    log_probability: Float[Tensor, "row branch answer"]
+    """Of each answer token, float32; 0 where the answer has ended."""
+    best: Int[Tensor, "row branch answer"]
+    """The full-vocabulary arg-max; -1 where the answer has ended."""
+    present: Bool[Tensor, "row answer"]
+    """Whether the answer has a token there."""
+    is_best: Bool[Tensor, "row branch answer"]
+    """Whether the answer's token is the arg-max; True where the answer has ended."""
+
+
+def answer_states(
+    states: Float[Tensor, "row branch suffix d_model"], batch: Batch
+) -> Float[Tensor, "read branch d_model"]:
+    """The states that predict the answers' tokens."""
+    by_token = states.transpose(1, 2).flatten(0, 1)
+    return by_token.index_select(0, batch.reads)
+
+
+def answer_losses(
+    model: LanguageModel,
+    states: Float[Tensor, "row branch suffix d_model"],
+    batch: Batch,
+    soft: SoftTargets | None = None,
+) -> Float[Tensor, " branch"]:
+    """Negative log-probability, averaged over an answer's tokens and over prompts.
+
+    Args:
+        model: The model.
+        states: `resid_post` of the last block.
+        batch: Where they are read, and what should follow.
+        soft: Distributions to be close to as well, one per read; see `token_losses`.
+    """
+    read = answer_states(states, batch)
+    n_branches = read.shape[1]
+    final = model.final_state(read).flatten(0, 1)
+    targets = batch.targets.repeat_interleave(n_branches)
+    losses = token_losses(model.unembedding, final, targets, soft).view(-1, n_branches)
+    return (losses * batch.weights.unsqueeze(1)).sum(dim=0) / batch.n_rows
+
+
+def answer_scores(
+    model: LanguageModel,
+    states: Float[Tensor, "row branch suffix d_model"],
+    batch: Batch,
+    *,
+    first_bias: Float[Tensor, " d_vocab"] | None = None,
+) -> AnswerScores:
+    """Log-probabilities of the answers' tokens and the arg-max at each, without gradient.
+
+    Args:
+        model: The model.
+        states: `resid_post` of the last block.
+        batch: Where they are read, and what should follow.
+        first_bias: Added to the logits of each answer's first token.
+    """
+    with torch.no_grad():
+        read = answer_states(states, batch)
+        n_branches = read.shape[1]
+        final = model.final_state(read).flatten(0, 1)
+        targets = batch.targets.repeat_interleave(n_branches)
+        has_bias = None
+        if first_bias is not None:
+            has_bias = (batch.read_slots == 0).repeat_interleave(n_branches)
+        scores = score_tokens(model.unembedding, final, targets, bias=first_bias, has_bias=has_bias)
+        return _spread(scores, targets, batch, n_branches)
+
+
+def _spread(scores: TokenScores, targets: Tensor, batch: Batch, n_branches: int) -> AnswerScores:
+    """From a list of reads to [row, branch, answer]."""
+    real = batch.weights > 0
+    at = (batch.read_rows[real], slice(None), batch.read_slots[real])
+    shape = (batch.n_rows, n_branches, batch.n_answer)
+
+    def place(values: Tensor, empty: float) -> Tensor:
+        placed = values.new_full(shape, empty)
+        placed[at] = values.view(-1, n_branches)[real]
+        return placed
+
+    present = torch.zeros(shape[0], shape[2], dtype=torch.bool, device=targets.device)
+    present[at[0], at[2]] = True
+    hit = place((scores.best == targets).long(), 1).bool()
+    return AnswerScores(
+        log_probability=place(scores.log_probability, 0.0),
+        best=place(scores.best, -1),
+        present=present,
+        is_best=hit,
+    )
