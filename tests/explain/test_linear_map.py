@@ -18,6 +18,7 @@ from taskvectors.explain.linear_map import (
     polar,
     r_squared,
     relative_distance,
+    slope_r_squared,
 )
 
 
@@ -93,6 +94,14 @@ def test_r_squared_is_that_of_a_loop() -> None:
         lost += sum(float(observed[i, j] - predicted[i, j]) ** 2 for i in range(5))
         total += sum((float(observed[i, j]) - mean) ** 2 for i in range(5))
     assert r_squared(predicted, observed) == pytest.approx(1 - lost / total)
+
+
+def test_a_constant_is_granted_where_only_slopes_are_compared() -> None:
+    observed, shift = normal(30, 4), normal(1, 4, seed=1) * 50
+    half = observed / 2
+    assert slope_r_squared(observed + shift, observed) == pytest.approx(1)
+    assert slope_r_squared(half + shift, observed) == pytest.approx(0.75)
+    assert r_squared(half + shift, observed) < 0
 
 
 # --- polar

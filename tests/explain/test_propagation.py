@@ -79,6 +79,7 @@ def test_a_planted_linear_map_is_found_and_carries_the_accuracy() -> None:
     for layer in range(4):
         assert find(found.rows, "r2")[layer].value > 0.999
         assert find(found.rows, "r2_training_queries")[layer].value > 0.999
+        assert find(found.rows, "r2_slope")[layer].value > 0.999
         assert find(found.rows, "r2_constant")[layer].value < 0.1
         assert find(found.rows, "share_between_queries")[layer].value < 0.01
         assert find(found.rows, "map_jacobian_cosine_off_vector")[layer].value > 0.999
@@ -96,7 +97,9 @@ def test_a_planted_linear_map_is_found_and_carries_the_accuracy() -> None:
     assert find(found.rows, "first_token_accuracy", "reconstructed-random")[0].value < 1
     assert found.exceptions == ()
     assert find(found.rows, "rank")[0].value == planted.D_MODEL
-    assert finding("propagation", found.to_frame()).startswith("With maps, at layer 0 W explains")
+    assert finding("propagation", found.to_frame()).startswith(
+        "With maps, at layer 0 R² over held-out"
+    )
 
 
 def test_a_model_that_is_not_linear_is_not_called_so(tiny_model: Any, ragged_prompts: Any) -> None:

@@ -13,7 +13,7 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from taskvectors.explain.linear_map import RidgeFits, r_squared
+from taskvectors.explain.linear_map import RidgeFits, slope_r_squared
 from taskvectors.explain.responses import Responses
 from taskvectors.methods.workbench import Split
 from taskvectors.models import LanguageModel
@@ -117,7 +117,8 @@ def fit_map(
     """Fit W around a vector; of noise scales and ridges, the best pair on validation.
 
     What is best is the mean, over all scales of the held-out noise, of R² on validation queries: a
-    fit on small noise has to hold for large noise, too.
+    fit on small noise has to hold for large noise, too. A constant is granted there, since what few
+    validation queries answer to θ itself would outweigh all that the fits differ in.
 
     Args:
         queries: From `queries_of`.
@@ -145,7 +146,7 @@ def fit_map(
         fits = RidgeFits.of(copies, here["train"].changes(copies).mean)
         for ridge in settings.ridges:
             matrix = fits.at(ridge)
-            reached = [r_squared(x @ matrix.T, y) for x, y in held_out]
+            reached = [slope_r_squared(x @ matrix.T, y) for x, y in held_out]
             found.append((sum(reached) / len(reached), scale, ridge, matrix))
     _, scale, ridge, matrix = max(found, key=lambda one: one[0])
     return FittedMap(

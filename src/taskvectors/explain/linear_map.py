@@ -69,6 +69,22 @@ def r_squared(
     return float(1 - (y - fitted).square().sum() / total)
 
 
+def slope_r_squared(
+    predicted: Float[Tensor, "sample d_out"], observed: Float[Tensor, "sample d_out"]
+) -> float:
+    """R² of a prediction that is granted any constant.
+
+    Other queries answer a vector with another mean; this says whether they answer its noise alike.
+
+    Example:
+        >>> observed = torch.tensor([[1.0], [3.0]])
+        >>> r_squared(observed + 10, observed), slope_r_squared(observed + 10, observed)
+        (-99.0, 1.0)
+    """
+    shifted = predicted.double() - predicted.double().mean(dim=0) + observed.double().mean(dim=0)
+    return r_squared(shifted, observed)
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Polar:
     """W as Q Σ on a subspace: a partial isometry, and a stretching before it.

@@ -22,6 +22,7 @@ from taskvectors.explain.linear_map import (
     off_direction,
     r_squared,
     relative_distance,
+    slope_r_squared,
 )
 from taskvectors.explain.measured import Measured, find, frame_of, share
 from taskvectors.explain.responses import Responses
@@ -116,7 +117,7 @@ class Propagation:
             name="propagation",
             title=f"Response in proportion to strength (layer {layer})",
             x_label="Strength",
-            y_label="Relative error of strength times the response at 1",
+            y_label="Relative error of proportionality",
             series=tuple(series),
             references=(
                 ReferenceLine(label=f"proportional to {TOLERANCE:.0%}", y=TOLERANCE, style=GREEN),
@@ -189,6 +190,7 @@ def _fit_quality(
         "r2_training_queries": r_squared(predicted, seen.mean),
         "r2": r_squared(predicted, unseen.mean),
         "r2_constant": r_squared(constant, unseen.mean),
+        "r2_slope": slope_r_squared(predicted, unseen.mean),
         "share_between_queries": unseen.share_between_queries,
     }
     return [

@@ -33,12 +33,14 @@ def _propagation(rows: pd.DataFrame) -> str:
     accuracy, rebuilt = (
         _measure(rows, "first_token_accuracy", around) for around in ("vector", "reconstructed")
     )
+    slope = _measure(rows, "r2_slope")
     low, high = _measure(rows, "linear_from"), _measure(rows, "linear_to")
     parts = [
-        f"at layer {layer} W explains {percent(explained[layer])} of the variance over held-out "
-        f"noise and queries, Wθ at the last block answers {percent(rebuilt[layer])} of first "
-        f"tokens where the vector answers {percent(accuracy[layer])}, and the response is in "
-        f"proportion for strengths {low[layer]:g} to {high[layer]:g}"
+        f"at layer {layer} R² over held-out noise and queries is {explained[layer]:.2f} "
+        f"({slope[layer]:.2f} when a constant is granted), Wθ at the last block answers "
+        f"{percent(rebuilt[layer])} of first tokens where the vector answers "
+        f"{percent(accuracy[layer])}, and the response is in proportion "
+        f"{_strengths(low[layer], high[layer])}"
         for layer in layers
     ]
     rank, width = (int(_measure(rows, name).iloc[0]) for name in ("rank", "d_model"))
@@ -51,6 +53,12 @@ def _propagation(rows: pd.DataFrame) -> str:
         else "it stays in the vector's interval everywhere"
     )
     return f"With maps{known}, {join_words(parts)}; {leaving}."
+
+
+def _strengths(low: float, high: float) -> str:
+    if low == high:
+        return "at no other strength that was tried"
+    return f"for strengths {low:g} to {high:g}"
 
 
 def _at_layers(names: list[str]) -> str:
