@@ -103,8 +103,8 @@ def test_each_method_gets_the_flags_that_mean_something_to_it(name: str) -> None
     config = parsed(*words)._config(name)
     assert type(config) is METHODS[name].config
     given = {"layers": (1,), "positions": (-2,), "strengths": (3.0,)}
-    for field, value in given.items():
-        assert getattr(config, field, value) == value
+    for field in given.keys() & type(config).model_fields.keys():
+        assert getattr(config, field) == given[field]
 
 
 def test_adapters_have_no_control_that_needs_a_vector() -> None:

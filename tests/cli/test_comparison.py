@@ -12,6 +12,7 @@ EMPTY: dict[str, Any] = dict.fromkeys(Row.__dataclass_fields__) | {
     "shots": 0,
     "seed": 0,
     "selected": True,
+    "preset_selected": False,
     "is_control": False,
     "correct": "",
 }

@@ -26,6 +26,7 @@ ExtractionName = Literal[
     "icv",
     "state-vector",
     "multi-injection",
+    "lobireft",
 ]
 
 
