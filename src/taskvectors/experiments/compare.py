@@ -25,9 +25,11 @@ from taskvectors.experiments.rows import (
 )
 from taskvectors.experiments.store import RunFolder
 from taskvectors.methods import METHODS, Candidate, Learned, Workbench
+from taskvectors.methods.adapters import AdapterConfig
 from taskvectors.methods.choosing import choose, score_candidates
 from taskvectors.methods.controls import CONTROLS, replace_task
 from taskvectors.methods.pace import Pace, n_tokens
+from taskvectors.methods.training import Placed
 from taskvectors.methods.workbench import layer_name
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import shared_first_tokens
@@ -317,7 +319,14 @@ class _Seed:
         """What a method is about to do, and for how long."""
         bench = self.bench
         test, validation = bench.prompts("test"), bench.prompts("validation")
-        if isinstance(config, Learned):
+        if isinstance(config, AdapterConfig):
+            runs = len(config.sizes) * len(config.learning_rates)
+            return (
+                f"{runs} trainings of at most {config.steps} steps of {config.batch_size} whole "
+                f"prompts, then {len(validation)} validation and {len(test)} test prompts; the "
+                "time is told when a few steps have shown it"
+            )
+        if isinstance(config, Placed):
             return (
                 f"trained in at most {config.training.steps} steps of "
                 f"{config.training.batch_size} prompts, then {len(validation)} validation and "

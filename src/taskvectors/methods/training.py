@@ -6,6 +6,7 @@ stopped improving leave the pass.
 
 import logging
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -88,7 +89,7 @@ class _Vector(Trainee):
         ]
 
 
-class Placed(BaseModel):
+class Placed(BaseModel, ABC):
     """Where something is trained, and on what: the part that configs of training share."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -102,6 +103,11 @@ class Placed(BaseModel):
     """Demonstrations in the prompts it is trained and used on."""
     n_examples: int | None = Field(default=None, ge=1)
     """Training pairs to use; all by default."""
+
+    @property
+    @abstractmethod
+    def training(self) -> Recipe:
+        """The settings that apply."""
 
 
 def trained_sites(bench: Workbench, config: Placed) -> list[tuple[Site, ...]]:
