@@ -13,6 +13,7 @@ import pytest
 from taskvectors.errors import TaskVectorsError, UnsupportedModelError
 from taskvectors.models.gguf_vocabulary import (
     Vocabulary,
+    add_bos,
     check_tokenizer,
     gemma_tokenizer,
     is_gemma,
@@ -146,6 +147,23 @@ def test_a_tokenizer_that_begins_otherwise_than_its_file_says_is_refused(
         check_tokenizer(tokenizer, vocabulary(adds_bos=not made), "a.gguf")
     check_tokenizer(tokenizer, vocabulary(adds_bos=made), "a.gguf")
     check_tokenizer(tokenizer, vocabulary(adds_bos=None), "a.gguf")
+
+
+def test_a_bos_that_was_left_out_is_added_where_the_file_asks_for_it(tmp_path: Path) -> None:
+    from transformers import AutoTokenizer
+
+    hand = TOKENS.index("hand")
+    for wanted, begins in ((True, [2]), (False, []), (None, [])):
+        tokenizer = gemma_tokenizer(vocabulary(adds_bos=False))
+        add_bos(tokenizer, vocabulary(adds_bos=wanted))
+        assert tokenizer("hand")["input_ids"] == [*begins, hand]
+    tokenizer = gemma_tokenizer(vocabulary(adds_bos=False))
+    for _ in range(2):  # once is enough
+        add_bos(tokenizer, vocabulary())
+    tokenizer.save_pretrained(tmp_path)
+    for one in (tokenizer, AutoTokenizer.from_pretrained(tmp_path)):
+        assert one("hand")["input_ids"] == [2, hand]
+        assert one("hand", add_special_tokens=False)["input_ids"] == [hand]
 
 
 # --- reading

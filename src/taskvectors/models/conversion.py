@@ -18,6 +18,7 @@ import torch
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.models.gguf_vocabulary import (
+    add_bos,
     check_tokenizer,
     gemma_tokenizer,
     is_gemma,
@@ -88,6 +89,7 @@ def convert(gguf: Path, folder: Path) -> None:
                 f"cannot read {gguf.name} as a GGUF file: {first_line(error)}. Expected a whole "
                 "file of an architecture that transformers converts."
             ) from error
+        add_bos(tokenizer, vocabulary)
         check_tokenizer(tokenizer, vocabulary, gguf.name)
         tokenizer.save_pretrained(partial)
         _plain(model).save_pretrained(partial)

@@ -1,8 +1,8 @@
 """The vocabulary of a GGUF file, and the tokenizer that it means.
 
-transformers reads weights rightly in all its versions, but some make another tokenizer of a Gemma
-file than its own: up to 5.22 words fall into characters and nothing begins with BOS. So Gemma's
-tokenizer is made here, from the file alone; that of other families is checked against the file.
+transformers reads weights rightly in all its versions, but 5.17 makes another tokenizer of a Gemma
+file than its own: words fall into characters and nothing begins with BOS. So Gemma's tokenizer is
+made here, from the file alone; that of others is given its BOS and checked against the file.
 """
 
 import mmap
@@ -88,7 +88,7 @@ def gemma_tokenizer(vocabulary: Vocabulary) -> Any:
     The file lists no merges: its tokens stand in the order in which they were merged, so the pairs
     that make a token have its number as their rank.
     """
-    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, processors
+    from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers
     from transformers import PreTrainedTokenizerFast
 
     spelt = [_SPACE * len(t) if t and not t.strip(" ") else t for t in vocabulary.tokens]
@@ -119,15 +119,29 @@ def gemma_tokenizer(vocabulary: Vocabulary) -> Any:
     # runs of spaces are user-defined too: as pieces of the text, which is spelt by then
     whole = [t if _SPACE not in t else "" for t in spelt]
     made.add_tokens(_added(AddedToken, vocabulary.types, whole, _USER_DEFINED))
-    bos = names["bos_token"]
-    if vocabulary.adds_bos is not False and bos is not None:
-        made.post_processor = processors.TemplateProcessing(
-            single=f"{bos} $A", pair=f"{bos} $A {bos}:1 $B:1", special_tokens=[(bos, numbers[bos])]
-        )
+    if vocabulary.adds_bos is not False and names["bos_token"] is not None:
+        made.post_processor = _with_bos(names["bos_token"], vocabulary.bos)
     kind: Any = PreTrainedTokenizerFast
     tokenizer = kind(tokenizer_object=made, padding_side="left", **names)
     tokenizer.chat_template = vocabulary.chat_template
     return tokenizer
+
+
+def add_bos(tokenizer: Any, vocabulary: Vocabulary) -> None:
+    """Let texts begin with BOS where the file says so and transformers has left it out.
+
+    5.17 does for byte-level vocabularies.
+    """
+    from tokenizers import processors
+
+    if not vocabulary.adds_bos or vocabulary.bos is None:
+        return
+    if tokenizer("a")["input_ids"][:1] == [vocabulary.bos]:
+        return
+    backend = tokenizer.backend_tokenizer
+    begin = _with_bos(vocabulary.tokens[vocabulary.bos], vocabulary.bos)
+    before = backend.post_processor
+    backend.post_processor = begin if before is None else processors.Sequence([before, begin])
 
 
 def merges_of(tokens: Sequence[str], numbers: dict[str, int]) -> list[tuple[str, str]]:
@@ -178,6 +192,14 @@ def check_tokenizer(tokenizer: Any, vocabulary: Vocabulary, name: str) -> None:
     if vocabulary.adds_bos is not None and begins != vocabulary.adds_bos:
         has = "begins" if begins else "does not begin"
         raise UnsupportedModelError(advice.format(f"a text {has} with BOS"))
+
+
+def _with_bos(token: str, number: int | None) -> Any:
+    from tokenizers import processors
+
+    return processors.TemplateProcessing(
+        single=f"{token} $A", pair=f"{token} $A {token}:1 $B:1", special_tokens=[(token, number)]
+    )
 
 
 def _added(kind: Any, types: Sequence[int], tokens: Sequence[str], wanted: int) -> list[Any]:
