@@ -129,9 +129,13 @@ def _mean(rows: Sequence[Row]) -> float:
 
 def _composition(rows: pd.DataFrame) -> str:
     all_rows = _records(rows)
-    sums = [row for row in all_rows if row["vector"] == "sum"]
-    best = max(sums, key=lambda row: row["french_feminine"])
+    sums = {row["strength"]: row for row in all_rows if row["vector"] == "sum"}
+    whole = sums.pop(1.0)  # nothing is chosen here: these words are test words
     parts = [
+        f"at strength {strength:g} for {percent(row['french_feminine'])}"
+        for strength, row in sums.items()
+    ]
+    parts += [
         f"{row['vector']} alone gives it for {percent(row['french_feminine'])}"
         for row in all_rows
         if row["vector"] in ("english-french", "masculine-feminine")
@@ -142,9 +146,9 @@ def _composition(rows: pd.DataFrame) -> str:
             parts.append(f"{shown} for {percent(row['french_feminine'])}")
     return (
         f"The sum of the two vectors gives the French feminine for "
-        f"{percent(best['french_feminine'])} [{percent_range(best['ci_low'], best['ci_high'])}] of "
-        f"{int(best['n'])} words, at strength {best['strength']:g}, the better of "
-        f"{len(sums)} on these words; {join_words(parts)}."
+        f"{percent(whole['french_feminine'])} "
+        f"[{percent_range(whole['ci_low'], whole['ci_high'])}] of {int(whole['n'])} words, "
+        f"{join_words(parts)}."
     )
 
 
