@@ -147,6 +147,27 @@ def test_bfloat16_weights_and_states_keep_scores_in_float32(
     torch.testing.assert_close(state.grad.float(), reference.grad, atol=0.05, rtol=0.05)  # type: ignore[union-attr]
 
 
+def peaked_gradient(dtype: torch.dtype) -> Tensor:
+    """Of states so long that most tokens have next to no probability."""
+    unembedding, state = made("plain", dtype), states(dtype, scale=2.0).requires_grad_()
+    token_losses(unembedding, state, TARGETS).sum().backward()
+    assert state.grad is not None
+    return state.grad
+
+
+def test_small_probabilities_are_left_out_of_coarse_gradients_only(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A bound so high that leaving out must show does in bfloat16, and not in float32."""
+    exact, coarse = peaked_gradient(torch.float32), peaked_gradient(torch.bfloat16)
+    torch.testing.assert_close(coarse.float(), exact, atol=0.05, rtol=0.05)
+    monkeypatch.setattr(module, "SMALLEST_PROBABILITY", 0.0)
+    torch.testing.assert_close(peaked_gradient(torch.bfloat16), coarse)
+    monkeypatch.setattr(module, "SMALLEST_PROBABILITY", 0.3)
+    assert (peaked_gradient(torch.bfloat16) - coarse).abs().max() > 0.1
+    torch.testing.assert_close(peaked_gradient(torch.float32), exact, atol=0, rtol=0)
+
+
 def test_scores_carry_no_gradient_and_frozen_states_cost_none() -> None:
     unembedding, state = made("plain"), states().requires_grad_()
     scores = score_tokens(unembedding, state, TARGETS)
