@@ -5,9 +5,12 @@ with `to_frame()` and `figure()`, and refuses a vector for which its formula has
 `ANALYSES` is the one registry; a test walks it.
 """
 
+from functools import partial
+
 from taskvectors.explain.ablation import Ablation, Condition, ablate
 from taskvectors.explain.attention import Attention, attention_of_heads
 from taskvectors.explain.bijections import bijections
+from taskvectors.explain.by_layer import at_each_layer
 from taskvectors.explain.case import Analysis, Case, Result
 from taskvectors.explain.composition import composition
 from taskvectors.explain.frozen_paths import FrozenPaths, frozen_paths
@@ -117,32 +120,32 @@ def _attention(case: Case) -> Attention:
 
 ANALYSES: dict[str, Analysis] = {
     "ov-reconstruction": Analysis(
-        run=_reconstruction,
+        run=partial(at_each_layer, "ov-reconstruction", _reconstruction),
         title="OV reconstruction",
         question="How much of the vector's work do the heads do that read it, and how much the "
         "MLPs?",
         source=_LTV,
     ),
     "path-expansion": Analysis(
-        run=_path_expansion,
+        run=partial(at_each_layer, "path-expansion", _path_expansion),
         title="Path expansion",
         question="Along which paths does the vector reach the answer's logit?",
         source=f"Elhage et al. 2021, transformer-circuits.pub; after {_LTV}",
     ),
     "frozen-paths": Analysis(
-        run=_frozen_paths,
+        run=partial(at_each_layer, "frozen-paths", _frozen_paths),
         title="Frozen paths",
         question="What is lost when one path is held as it is without the vector?",
         source="Goldowsky-Dill et al. 2023, arXiv 2304.05969",
     ),
     "key-heads": Analysis(
-        run=_key_heads,
+        run=partial(at_each_layer, "key-heads", _key_heads),
         title="Key heads",
         question="Which heads does the vector work through, and where are they?",
         source=_LTV,
     ),
     "head-ablation": Analysis(
-        run=_ablation,
+        run=partial(at_each_layer, "head-ablation", _ablation),
         title="Ablation of key heads",
         question="Does the vector stop working without its key heads, and does anything else?",
         source=_LTV,
@@ -154,7 +157,7 @@ ANALYSES: dict[str, Analysis] = {
         source="Fisher's exact test",
     ),
     "attention": Analysis(
-        run=_attention,
+        run=partial(at_each_layer, "attention", _attention),
         title="Attention of key heads",
         question="Where do key heads look, against random heads?",
         source=_LTV,

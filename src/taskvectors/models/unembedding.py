@@ -3,8 +3,8 @@
 Once the blocks are cheap, the unembedding is most of a step: a Gemma 3 row has 262,144 logits. The
 logits are therefore never held whole. One walk over slices of the vocabulary keeps a running
 maximum, sum and arg-max, and, when a gradient is wanted, the running sum of p·W_U, rescaled as the
-running total grows: the gradient is formed in the forward pass and the backward pass only scales it.
-The weights are frozen.
+total grows: the gradient is formed in the forward pass and the backward pass only scales it. The
+weights are frozen.
 """
 
 from dataclasses import dataclass
@@ -229,7 +229,7 @@ def _walk(
 def _weighted_rows(
     weights: Float[Tensor, "row slice"], weight: Float[Tensor, "slice d_state"]
 ) -> Float[Tensor, "row d_state"]:
-    """Sum of a slice's rows of W_U, each times its weight, without the smallest where that is coarse.
+    """Sum of a slice's rows of W_U times their weights; in half precision without the smallest.
 
     Not in float32, whose gradient is exact, nor on a GPU, where how many are left would have to be
     waited for.

@@ -9,6 +9,7 @@ from typing import Any
 
 import pandas as pd
 
+from taskvectors.report.layered_findings import over_layers
 from taskvectors.report.vector_findings import VECTOR_FINDINGS
 from taskvectors.report.wording import join_words, number_word, percent, percent_range
 
@@ -20,9 +21,13 @@ def finding(name: str, rows: pd.DataFrame) -> str:
 
     Args:
         name: The analysis.
-        rows: Its numbers.
+        rows: Its numbers; where they are of vectors at several layers, those of the explained
+            vector come first.
     """
-    return FINDINGS[name](rows)
+    if rows.get("vector_layer", pd.Series()).nunique() < 2:
+        return FINDINGS[name](rows)
+    explained = rows[rows["vector_layer"] == rows["vector_layer"].iloc[0]]
+    return f"{FINDINGS[name](explained)} {over_layers(name, rows)}"
 
 
 def _by(rows: pd.DataFrame, *columns: str) -> dict[Any, Row]:
