@@ -118,6 +118,7 @@ def test_a_name_that_is_not_public_is_an_attribute_error() -> None:
         tv.learnt  # noqa: B018
 
 
+@pytest.mark.slow(small_models=True)
 @pytest.mark.parametrize("first", ["import taskvectors.evaluate", "tv.evaluate", "tv.learn"])
 def test_evaluate_is_the_function_whatever_was_imported_before(first: str) -> None:
     code = (

@@ -53,6 +53,7 @@ def test_an_experiment_runs_and_shows_its_table(tv: Tv, tmp_path: Path) -> None:
     assert '"ltv-lens"' in config
 
 
+@pytest.mark.slow(small_models=True)
 def test_several_models_and_tasks_are_a_grid(tv: Tv, tmp_path: Path) -> None:
     said = tv(
         *("reproduce", "ltv-lens", "--preset", "smoke", "--out", tmp_path, "--json"),

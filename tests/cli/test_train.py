@@ -32,6 +32,7 @@ def verb(*words: str) -> Train:
     return found
 
 
+@pytest.mark.slow(small_models=True)
 def test_both_variants_are_trained_and_a_learner_is_evaluated_again(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

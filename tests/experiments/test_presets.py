@@ -150,6 +150,7 @@ def test_pairs_double_until_there_are_no_more() -> None:
     assert list(doublings(4)) == []
 
 
+@pytest.mark.slow(small_models=True)
 def test_each_method_is_run_on_fewer_pairs(asked: Any, tmp_path: Path) -> None:
     config = asked(by_examples=True, methods=METHODS[:4], seeds=(0, 1), controls=(), n_shown=0)
     rows = compare(config, tmp_path / "run").rows

@@ -93,6 +93,7 @@ def test_the_same_group_with_the_same_seed_is_the_same_bit_for_bit(
     assert (tmp_path / text).read_bytes() == (lens.folder / text).read_bytes()
 
 
+@pytest.mark.slow(small_models=True)
 def test_a_comparison_repeats_in_all_but_what_is_timed(tmp_path: Path) -> None:
     tables = []
     for name in ("one", "two"):

@@ -17,7 +17,11 @@ from taskvectors.figures import Figure, Heatmap
 from taskvectors.report.findings import finding
 from taskvectors.vectors import Site, TaskVector, VectorOrigin
 
-LAYERED = (*CURVES, "key-heads")
+SLOW = ("ov-reconstruction", "head-ablation")  # they score many branches
+LAYERED = [
+    pytest.param(name, marks=pytest.mark.slow(small_models=True)) if name in SLOW else name
+    for name in (*CURVES, "key-heads")
+]
 
 
 def vector_at(layer: int, task: str = "words") -> TaskVector:
@@ -92,7 +96,7 @@ def test_the_sentence_speaks_of_the_explained_layer_and_of_all(case: Case, name:
 def test_a_vector_of_the_last_layer_among_them_is_an_error(case: Case) -> None:
     with_last = replace(case, vectors=(*case.vectors, vector_at(3)), _memo={})
     with pytest.raises(TaskVectorsError, match="no block lies above layer 3"):
-        ANALYSES["ov-reconstruction"].run(with_last)
+        ANALYSES["frozen-paths"].run(with_last)
 
 
 def test_a_vector_of_several_layers_is_explained_alone(case: Case) -> None:

@@ -173,6 +173,7 @@ def test_a_run_measures_all_variants_and_is_not_repeated(
         train_language(config(seed=1), tmp_path)
 
 
+@pytest.mark.slow(small_models=True)
 def test_a_run_that_was_cut_off_ends_as_one_that_was_not(
     config: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -53,6 +53,7 @@ def test_the_vector_is_not_the_same_for_every_query_that_it_is_read_from() -> No
     assert found.mean(found.prompted.averaged[1]) > 0.5
 
 
+@pytest.mark.slow(small_models=True)
 def test_trained_on_the_tvp_loss_alone_at_the_last_layer_the_error_tends_to_e_base() -> None:
     learner = Learner.load("linear-vanilla")
     before, prompted = measured("linear-vanilla")

@@ -52,6 +52,7 @@ def run(folder: Path, config: VariantsConfig = CONFIG, **options: Any) -> Any:
     return train_variants(config, folder, devices=Devices("cpu"), **options)
 
 
+@pytest.mark.slow(small_models=True)
 def test_all_variants_are_trained_measured_and_kept(tmp_path: Path) -> None:
     said: list[str] = []
     found = run(tmp_path, say=said.append)

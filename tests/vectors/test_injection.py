@@ -164,6 +164,7 @@ def test_gradient_modes_give_the_same_logits(
     assert torch.allclose(logits, by_hand(model, [1, 5, 6], 3, vector), atol=1e-5)
 
 
+@pytest.mark.slow(small_models=True)
 @pytest.mark.parametrize("in_place", [False, True])
 def test_models_compiled_before_carry_the_vector_too(
     in_place: bool, fresh_model: Made, random_vector: Made, padded: Made

@@ -44,6 +44,7 @@ def strings_of(sizes, row):
     return strings
 
 
+@pytest.mark.slow(small_models=True)
 def test_published_instances_have_the_published_statistics(seeded):
     sizes = InstanceSizes()
     assert (sizes.width, sizes.n_tokens) == (949, 20)
