@@ -207,6 +207,17 @@ def test_no_source_file_is_too_long() -> None:
     assert {name: length for name, length in lengths.items() if length > LONGEST_FILE} == {}
 
 
+def test_no_file_holds_two_versions_of_a_merge() -> None:
+    marks = tuple(7 * sign + " " for sign in "<>")
+    found = [
+        str(path.relative_to(ROOT))
+        for path in all_files(ROOT)
+        if path.suffix in TEXT_FILES
+        and any(line.startswith(marks) for line in path.read_text(encoding="utf-8").splitlines())
+    ]
+    assert found == []
+
+
 def lines_with_private_paths(text: str) -> list[str]:
     return [line.strip()[:120] for line in text.splitlines() if PRIVATE_PATH.search(line)]
 
