@@ -28,7 +28,7 @@ class Columns:
 _MEASURED = Columns(keys=("layer", "around", "at", "text"), measures={"value": ("low", "high")})
 COLUMNS: dict[str, Columns] = {
     "ov-reconstruction": Columns(
-        keys=("variant", "layer", "strength"),
+        keys=("variant", "layer", "strength", "vector_layer"),
         measures={
             "accuracy": _CI,
             "recovered": ("recovered_low", "recovered_high"),
@@ -39,11 +39,11 @@ COLUMNS: dict[str, Columns] = {
         constants=("n_validation", "n_random"),
     ),
     "path-expansion": Columns(
-        keys=("source", "hops"), measures={"effect": _CI, "share": None},
+        keys=("source", "hops", "vector_layer"), measures={"effect": _CI, "share": None},
         constants=("whole", "error"),
     ),
     "frozen-paths": Columns(
-        keys=("frozen",),
+        keys=("frozen", "vector_layer"),
         measures={
             "accuracy": _CI,
             "difference": ("difference_low", "difference_high"),
@@ -52,11 +52,12 @@ COLUMNS: dict[str, Columns] = {
         constants=("plain_accuracy",),
     ),
     "key-heads": Columns(
-        keys=("layer", "head", "rank", "is_key"), measures={"score": None, "removed": None}
+        keys=("layer", "head", "rank", "is_key", "vector_layer"),
+        measures={"score": None, "removed": None},
     ),
     "head-ablation": Columns(
-        keys=("condition", "positions", "mode", "heads", "n_heads", "share", "draws"),
-        measures={"accuracy": _CI},
+        keys=("condition", "positions", "mode", "heads", "curve_share", "vector_layer"),
+        measures={"accuracy": _CI, "n_heads": None},
         constants=("plain_accuracy",),
         names={"positions": "ablated_at"},
     ),
@@ -66,7 +67,8 @@ COLUMNS: dict[str, Columns] = {
         constants=("n_heads",),
     ),
     "attention": Columns(
-        keys=("condition", "heads", "falls_on"), measures={"mass": _CI}, constants=("n_key",)
+        keys=("condition", "heads", "falls_on", "vector_layer"), measures={"mass": _CI},
+        constants=("n_key",),
     ),
     "propagation": _MEASURED,
     "rotation": _MEASURED,

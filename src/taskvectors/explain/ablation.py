@@ -10,7 +10,7 @@ under another task's vector. Only so can one say whether they are the vector's o
 import random
 from collections.abc import Collection, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -81,6 +81,8 @@ class Ablated:
     n_heads: int
     share: float
     """Of the heads above the vector."""
+    curve_share: float | None
+    """The same where the row is of the curve; None where as many heads are out as are key heads."""
     draws: int
     accuracy: float
     ci_low: float
@@ -203,9 +205,9 @@ def ablate(
 def _add_curve(asked: "_Asked", heads: KeyHeads, draws: "_Draws", take_out: object) -> None:
     counts = {round(share * len(heads.ranked)) for share in CURVE} - {0, len(heads.key)}
     for count in sorted(counts):
-        asked.add("zero", "key", [heads.ranked[:count]], take_out)
+        asked.add("zero", "key", [heads.ranked[:count]], take_out, on_curve=True)
         n_draws = 1 if count == len(heads.ranked) else N_CURVE_DRAWS
-        asked.add("zero", "random", draws.uniform(count, n_draws), take_out)
+        asked.add("zero", "random", draws.uniform(count, n_draws), take_out, on_curve=True)
 
 
 class _Draws:
@@ -244,14 +246,22 @@ class _Asked:
 
     def __post_init__(self) -> None:
         self.branches: list[Branch] = [self.condition.branch]
-        self.groups: list[tuple[str, str, int, list[int]]] = [("none", "none", 0, [0])]
-        """Mode, whose heads, how many, and the branches that take them out."""
+        self.groups: list[tuple[str, str, int, bool, list[int]]] = [("none", "none", 0, False, [0])]
+        """Mode, whose heads, how many, whether for the curve, and the branches without them."""
 
-    def add(self, mode: str, who: str, sets: Sequence[Collection[Place]], take_out: object) -> None:
+    def add(
+        self,
+        mode: str,
+        who: str,
+        sets: Sequence[Collection[Place]],
+        take_out: object,
+        *,
+        on_curve: bool = False,
+    ) -> None:
         """Sets of heads of one kind."""
         at = list(range(len(self.branches), len(self.branches) + len(sets)))
         self.branches += [[*self.condition.branch, *take_out(places)] for places in sets]  # type: ignore[operator]
-        self.groups.append((mode, who, len(sets[0]), at))
+        self.groups.append((mode, who, len(sets[0]), on_curve, at))
 
     def rows(self) -> list[Ablated]:
         """Scored; where nothing is taken out, a row for every mode."""
@@ -259,10 +269,13 @@ class _Asked:
             self.model, self.condition.test, self.branches, memory=self.memory
         ).is_correct
         found = []
-        for mode, who, count, at in self.groups:
+        for mode, who, count, on_curve, at in self.groups:
             share = share_of(correct[at[0]]) if len(at) == 1 else share_over(list(correct[at]))
+            row = self._row(mode, who, count, len(at), share)
+            if on_curve:
+                row = replace(row, curve_share=row.share)
             modes = MODES if mode == "none" else (mode,)
-            found += [self._row(one, who, count, len(at), share) for one in modes]
+            found += [replace(row, mode=one) for one in modes]
         return found
 
     def _row(self, mode: str, who: str, count: int, draws: int, share: Share) -> Ablated:
@@ -273,6 +286,7 @@ class _Asked:
             heads=who,
             n_heads=count,
             share=count / self.n_above,
+            curve_share=None,
             draws=draws,
             accuracy=share.value,
             ci_low=share.low,

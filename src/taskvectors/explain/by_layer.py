@@ -106,10 +106,7 @@ def _accuracies(column: str, **lines: tuple[Any, Style]) -> tuple[Line, ...]:
 
 
 def _as_many_as_key_heads(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows without a head taken out, and with as many as there are key heads."""
-    matched = rows[rows["heads"] == "random-by-layer"].groupby(VECTOR_LAYER)["n_heads"].first()
-    n_heads = rows["n_heads"]
-    return rows[(n_heads == 0) | (n_heads == rows[VECTOR_LAYER].map(matched))]
+    return rows[rows["curve_share"].isna()]
 
 
 _HEADS_OUT = {"condition": "vector", "positions": "last", "mode": "zero"}

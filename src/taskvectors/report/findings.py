@@ -149,8 +149,10 @@ def _estimated(rows: pd.DataFrame) -> str:
 def _ablation(rows: pd.DataFrame) -> str:
     last = rows[(rows["positions"] == "last") & (rows["mode"] == "zero")]
     own = last[last["condition"] == "vector"]
-    n_key = int(own[own["heads"] == "random-by-layer"]["n_heads"].iloc[0])
-    by = _by(own[own["n_heads"].isin([0, n_key])], "heads")
+    if "curve_share" in own:  # a column of nothing is not kept
+        own = own[own["curve_share"].isna()]
+    by = _by(own, "heads")
+    n_key = int(by["key"]["n_heads"])
     said = (
         f"With {number_word(n_key)} key head{'s' if n_key > 1 else ''} put to zero at the last "
         f"token, accuracy goes from {percent(by['none']['accuracy'])} to {_share(by['key'])}; with "

@@ -99,15 +99,15 @@ def _key_heads(by_layer: ByLayer) -> str:
 
 
 def _ablation(by_layer: ByLayer) -> str:
-    falls = [
-        f"{percent(_one(own, 'accuracy', heads='none'))} to "
-        f"{percent(_one(own[own['n_heads'] == n_key], 'accuracy', heads='key'))} (random heads of "
-        f"the same layers: {percent(_one(own, 'accuracy', heads='random-by-layer'))}) at {layer}"
-        for layer, rows in by_layer.items()
-        for own in [rows[(rows["condition"] == "vector") & (rows["positions"] == "last")
-                         & (rows["mode"] == "zero")]]
-        for n_key in [own.loc[own["heads"] == "random-by-layer", "n_heads"].iloc[0]]
-    ]  # fmt: skip
+    falls = []
+    for layer, rows in by_layer.items():
+        where = {"condition": "vector", "positions": "last", "mode": "zero"}
+        own = rows[rows["curve_share"].isna()] if "curve_share" in rows else rows
+        before, key, random = (
+            percent(_one(own, "accuracy", heads=heads, **where))
+            for heads in ("none", "key", "random-by-layer")
+        )
+        falls.append(f"{before} to {key} (random heads of the same layers: {random}) at {layer}")
     return f"accuracy without key heads falls from {join_words(falls)}"
 
 

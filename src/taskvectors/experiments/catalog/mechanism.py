@@ -35,6 +35,7 @@ _ABLATIONS = (
     "table of ablations in the published summary of the paper, which says SST-2; 0.83 is its mean "
     "over data sets"
 )
+_ABLATED = "analysis head-ablation, condition vector, ablated at last, mode zero, heads {}"
 _SWEEP = (0.15, 0.3, 0.5, 0.7, 0.85, 0.95)
 """Depths of a sweep: a vector at each, since a map costs its own fit."""
 
@@ -130,9 +131,9 @@ KEY_HEADS = Experiment(
     ),
     groups=one_task_each,
     published=(
-        _published("accuracy", 0.83, "full vector"),
-        _published("accuracy", 0.51, "key heads ablated"),
-        _published("accuracy", 0.78, "random heads ablated"),
+        _published("accuracy", 0.83, _ABLATED.format("none")),
+        _published("accuracy", 0.51, _ABLATED.format("key")),
+        _published("accuracy", 0.78, _ABLATED.format("random")),
     ),
 )
 ATTENTION = Experiment(
