@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 
 from taskvectors.report import read_explanation
+from taskvectors.report.explanation import ExplanationRun
 
 Cells = dict[str, str]
 
@@ -190,6 +191,21 @@ def rotation(rows: Rows) -> Cells:
     }
 
 
+def shared_heads(runs: Sequence[ExplanationRun]) -> list[Cells]:
+    """Key heads that vectors of two tasks have in common, over those of the first."""
+    key = {}
+    for run in runs:
+        found = next((one for one in run.analyses if one.name == "key-heads"), None)
+        if found is not None and not found.error:
+            own = Rows(frame=found.rows).where(is_key=True).frame
+            key[run.config["task"]] = set(zip(own["layer"], own["head"], strict=True))
+    return [
+        {"task": task}
+        | {other: f"{len(own & theirs)} of {len(own)}" for other, theirs in key.items()}
+        for task, own in key.items()
+    ]
+
+
 TABLES: Mapping[str, tuple[str, Callable[[Rows], Cells]]] = {
     "ov-reconstruction": ("OV reconstruction: accuracy and share of the gain, %", reconstruction),
     "path-expansion": ("Path expansion: logit of the answer over other answers", paths),
@@ -221,10 +237,15 @@ def main(arguments: Sequence[str] | None = None) -> None:
             else:
                 cells |= cells_of(Rows(frame=found.rows))
             table.append(cells)
-        columns = list(dict.fromkeys(column for cells in table for column in cells))
-        lines = ["", f"### {title}", "", _line(columns), "|" + "---|" * len(columns)]
-        lines += [_line([cells.get(column, "") for column in columns]) for cells in table]
-        sys.stdout.write("\n".join(lines) + "\n")
+        _write(title, table)
+    _write("Key heads that two tasks have in common", shared_heads(runs))
+
+
+def _write(title: str, table: Sequence[Cells]) -> None:
+    columns = list(dict.fromkeys(column for cells in table for column in cells))
+    lines = ["", f"### {title}", "", _line(columns), "|" + "---|" * len(columns)]
+    lines += [_line([cells.get(column, "") for column in columns]) for cells in table]
+    sys.stdout.write("\n".join(lines) + "\n")
 
 
 def _line(cells: Sequence[str]) -> str:
