@@ -6,6 +6,7 @@ from dataclasses import asdict, dataclass
 import pandas as pd
 
 from taskvectors.evaluate import wilson_interval
+from taskvectors.figures import Series, Style
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,3 +50,19 @@ def find(rows: Iterable[Measured], measure: str, around: str = "vector") -> dict
         if row.measure == measure and row.around == around:
             found.setdefault(row.layer, row)
     return found
+
+
+def line(rows: Iterable[Measured], measure: str, around: str, label: str, style: Style) -> Series:
+    """A measure over the layers, with its intervals where all of them are known."""
+    found = find(rows, measure, around)
+    layers = sorted(found)
+    ends = [(found[layer].low, found[layer].high) for layer in layers]
+    has_range = all(None not in pair for pair in ends)
+    return Series(
+        label=label,
+        x=tuple(layers),
+        y=tuple(found[layer].value for layer in layers),
+        low=tuple(low for low, _ in ends) if has_range else (),
+        high=tuple(high for _, high in ends) if has_range else (),
+        style=style,
+    )

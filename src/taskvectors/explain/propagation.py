@@ -24,7 +24,7 @@ from taskvectors.explain.linear_map import (
     relative_distance,
     slope_r_squared,
 )
-from taskvectors.explain.measured import Measured, find, frame_of, share
+from taskvectors.explain.measured import Measured, find, frame_of, line, share
 from taskvectors.explain.responses import Responses
 from taskvectors.figures import BLUE, GREEN, GREY, PURPLE, VERMILION, Figure, ReferenceLine, Series
 from taskvectors.models import LanguageModel
@@ -65,26 +65,13 @@ class Propagation:
             ("jacobian", "mean Jacobian times θ at the last block", GREEN),
             ("reconstructed-random", "W times a random vector", PURPLE),
         )
-        series = []
-        for around, label, style in shown:
-            found = find(self.rows, "first_token_accuracy", around)
-            series.append(
-                Series(
-                    label=label,
-                    x=tuple(layers),
-                    y=tuple(found[layer].value for layer in layers),
-                    low=tuple(found[layer].low for layer in layers),
-                    high=tuple(found[layer].high for layer in layers),
-                    style=style,
-                )
-            )
         plain = find(self.rows, "first_token_accuracy", "zero-shot")[layers[0]].value
         return Figure(
             name="propagation",
             title="Vectors propagated by a linear map",
             x_label="Layer of the vector",
             y_label="First-token accuracy (test)",
-            series=tuple(series),
+            series=tuple(line(self.rows, "first_token_accuracy", *one) for one in shown),
             references=(ReferenceLine(label="zero-shot", y=plain),),
             shares=True,
             caption=(

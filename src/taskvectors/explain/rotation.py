@@ -19,7 +19,7 @@ from taskvectors.explain.fitted_map import FittedMap
 from taskvectors.explain.labels import label_alignment, lens, logit_differences
 from taskvectors.explain.layer_fits import LayerFit, LayerFits, fits_of
 from taskvectors.explain.linear_map import Polar, polar
-from taskvectors.explain.measured import Measured, find, frame_of
+from taskvectors.explain.measured import Measured, find, frame_of, line
 from taskvectors.figures import BLUE, GREY, PURPLE, VERMILION, Figure, Series
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt
@@ -45,34 +45,20 @@ class Rotation:
     def figure(self) -> Figure:
         """cos(θ, Qθ) by layer; for one layer, alignment with the labels."""
         layers = sorted(find(self.rows, "turn_cosine"))
-        return self._by_layer(layers) if len(layers) > 1 else self._labels(layers[0])
+        return self._by_layer() if len(layers) > 1 else self._labels(layers[0])
 
-    def _by_layer(self, layers: Sequence[int]) -> Figure:
+    def _by_layer(self) -> Figure:
         shown = (
             ("vector", "the vector", BLUE),
             ("random-in-place", "random vectors in its place (middle 95 %)", GREY),
             ("random", "a random vector in the map around it", PURPLE),
         )
-        series = []
-        for around, label, style in shown:
-            found = find(self.rows, "turn_cosine", around)
-            has_range = around == "random-in-place"
-            series.append(
-                Series(
-                    label=label,
-                    x=tuple(layers),
-                    y=tuple(found[layer].value for layer in layers),
-                    low=tuple(found[layer].low for layer in layers) if has_range else (),
-                    high=tuple(found[layer].high for layer in layers) if has_range else (),
-                    style=style,
-                )
-            )
         return Figure(
             name="rotation",
             title="How far the map to the last block turns a vector",
             x_label="Layer of the vector",
             y_label="cos(θ, Qθ)",
-            series=tuple(series),
+            series=tuple(line(self.rows, "turn_cosine", *one) for one in shown),
             caption=(
                 "Q is the partial isometry of W = QΣ on the singular directions that hold "
                 f"{MAIN:.0%} of W. 1: W only stretches; 0: it turns by a right angle."

@@ -12,8 +12,8 @@ import torch
 
 from taskvectors.explain.case import one_layer
 from taskvectors.explain.labels import label_alignment, lens
-from taskvectors.explain.measured import Measured, find, frame_of
-from taskvectors.figures import BLUE, GREY, PURPLE, Figure, Series
+from taskvectors.explain.measured import Measured, frame_of, line
+from taskvectors.figures import BLUE, GREY, PURPLE, Figure
 from taskvectors.methods import Workbench
 from taskvectors.vectors import TaskVector
 
@@ -37,27 +37,12 @@ class VectorLens:
 
     def figure(self) -> Figure:
         """The share of a vector that lies in the labels' span, by layer."""
-        series = []
-        for measure, around, label, style in _SHOWN:
-            found = find(self.rows, measure, around)
-            layers = sorted(found)
-            has_range = measure == "matched_share"
-            series.append(
-                Series(
-                    label=label,
-                    x=tuple(layers),
-                    y=tuple(found[layer].value for layer in layers),
-                    low=tuple(found[layer].low for layer in layers) if has_range else (),
-                    high=tuple(found[layer].high for layer in layers) if has_range else (),
-                    style=style,
-                )
-            )
         return Figure(
             name="lens",
             title="How much of a vector lies in the span of the labels",
             x_label="Layer of the vector",
             y_label="Share of its length",
-            series=tuple(series),
+            series=tuple(line(self.rows, *one) for one in _SHOWN),
             caption="Vectors as the unembedding reads them, after the final norm.",
         )
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from taskvectors.report.layered_findings import over_layers
+from taskvectors.report.layered_findings import SOURCES, over_layers
 from taskvectors.report.vector_findings import VECTOR_FINDINGS
 from taskvectors.report.wording import join_words, number_word, percent, percent_range
 
@@ -64,21 +64,14 @@ def _reconstruction(rows: pd.DataFrame) -> str:
 
 def _paths(rows: pd.DataFrame) -> str:
     whole, error = rows["whole"].iloc[0], rows["error"].iloc[0]
-    words = {
-        "vector": "the vector itself",
-        "patterns": "changed attention patterns",
-        "norms": "changed norm scales",
-        "mlps": "changed MLP outputs",
-        "final norm": "the final norm's changed scale",
-    }
     sources = rows.groupby("source", sort=False)["effect"].sum().sort_values(ascending=False)
-    parts = [f"{words[str(name)]} {value:+.2f}" for name, value in sources.items()]
+    parts = [f"{SOURCES[str(name)]} {value:+.2f}" for name, value in sources.items()]
     largest = max(_by(rows, "source", "hops").values(), key=lambda row: abs(row["effect"]))
     hops = largest["hops"]
     after: str = "" if pd.isna(hops) else f" after {_hops(int(hops))}"
     return (
         f"The vector changes the answer's logit over other answers by {whole:+.2f}, of which "
-        f"{join_words(parts)}; the largest single term is {words[largest['source']]}{after} "
+        f"{join_words(parts)}; the largest single term is {SOURCES[largest['source']]}{after} "
         f"({largest['effect']:+.2f}), and all terms add up to within {error:.0e}."
     )
 

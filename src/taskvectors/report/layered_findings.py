@@ -9,6 +9,15 @@ from taskvectors.report.wording import join_words, percent
 ByLayer = Mapping[int, pd.DataFrame]
 """An analysis' rows by the layer of the vector, from the lowest."""
 
+SOURCES = {
+    "vector": "the vector itself",
+    "patterns": "changed attention patterns",
+    "norms": "changed norm scales",
+    "mlps": "changed MLP outputs",
+    "final norm": "the final norm's changed scale",
+}
+"""Where paths of a vector's effect begin, in words."""
+
 
 def over_layers(name: str, rows: pd.DataFrame) -> str:
     """What changes with the layer of the vector.
@@ -40,6 +49,19 @@ def _one(rows: pd.DataFrame, value: str, **where: object) -> float:
     return float(rows[value].iloc[0])
 
 
+def _accuracies(by_layer: ByLayer, column: str, names: Mapping[str, str]) -> str:
+    """How accuracies go, of rows that one column tells apart."""
+    return join_words(
+        [
+            _from_to(
+                words,
+                {at: _one(rows, "accuracy", **{column: name}) for at, rows in by_layer.items()},
+            )
+            for name, words in names.items()
+        ]
+    )
+
+
 def _reconstruction(by_layer: ByLayer) -> str:
     names = {
         "vector": "accuracy with the vector",
@@ -47,13 +69,7 @@ def _reconstruction(by_layer: ByLayer) -> str:
         "path": "what their values alone do",
         "mlp-path": "what MLPs make of it",
     }
-    return join_words(
-        [
-            _from_to(words, {at: _one(rows, "accuracy", variant=variant)
-                             for at, rows in by_layer.items()})
-            for variant, words in names.items()
-        ]
-    )  # fmt: skip
+    return _accuracies(by_layer, "variant", names)
 
 
 def _paths(by_layer: ByLayer) -> str:
@@ -61,14 +77,7 @@ def _paths(by_layer: ByLayer) -> str:
     for layer, rows in by_layer.items():
         effects = rows.groupby("source")["effect"].sum()
         largest.setdefault(str(effects.abs().idxmax()), []).append(layer)
-    words = {
-        "vector": "the vector itself",
-        "patterns": "changed attention patterns",
-        "norms": "changed norm scales",
-        "mlps": "changed MLP outputs",
-        "final norm": "the final norm's changed scale",
-    }
-    said = [f"{words[source]} at {join_words(list(map(str, layers)))}"
+    said = [f"{SOURCES[source]} at {join_words(list(map(str, layers)))}"
             for source, layers in largest.items()]  # fmt: skip
     return f"the largest part begins with {join_words(said)}"
 
@@ -80,13 +89,7 @@ def _frozen(by_layer: ByLayer) -> str:
         "mlps": "with the MLPs held it",
         "direct path": "without the direct path it",
     }
-    return join_words(
-        [
-            _from_to(words, {at: _one(rows, "accuracy", frozen=frozen)
-                             for at, rows in by_layer.items()})
-            for frozen, words in names.items()
-        ]
-    )  # fmt: skip
+    return _accuracies(by_layer, "frozen", names)
 
 
 def _key_heads(by_layer: ByLayer) -> str:
