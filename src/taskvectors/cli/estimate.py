@@ -70,7 +70,7 @@ class Estimate:
         return self._train() if self.what == "train" else self._verb()
 
     def _verb(self) -> Result:
-        from taskvectors.costs import WORKS, Question, cost_of, room_beside, total, weight_bytes
+        from taskvectors.costs import WORKS, Question, costs_of, room_beside, total, weight_bytes
         from taskvectors.methods import Workbench
         from taskvectors.models import load_weightless
 
@@ -87,11 +87,10 @@ class Estimate:
             bench=bench,
             methods=tuple(map(self._method, self.methods)),
             learned=self.training.learned(self.sites),
-            n_seeds=self.n_seeds,
+            analyses=self.analyses,
         )
         budget = room_beside(weight_bytes(model), device)
-        works = WORKS[self.what](question)
-        costs = [cost_of(model, work, device, budget=budget) for work in works]
+        costs = costs_of(model, WORKS[self.what](question), device, budget=budget)
         return self._shown([*costs, total(costs)], device, model.source)
 
     def _train(self) -> Result:

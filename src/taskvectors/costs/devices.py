@@ -8,7 +8,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -165,7 +165,8 @@ def _local(dtype: torch.dtype, *, measure_again: bool) -> Device:
     path = Path(user_cache_path("taskvectors")) / "devices" / name
     if path.is_file() and not measure_again:
         kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        return Device(**kept)
+        if kept.keys() == {one.name for one in fields(Device)}:  # else it is another version's
+            return Device(**kept)
     found = measure_device(device, dtype)
     path.parent.mkdir(parents=True, exist_ok=True)
     part = path.with_suffix(".part")
