@@ -6,7 +6,7 @@ from the shape of a model, whose weights are not needed, and the ceilings of a d
 
 from taskvectors.costs.analyses import ANALYSIS_WORKS, Explained, analysis_works, both_ways
 from taskvectors.costs.devices import GPUS, LOCAL, Device, find_device, with_ceilings
-from taskvectors.costs.learners import continued_cost, train_cost
+from taskvectors.costs.learners import continued_cost, measured_cost, train_cost
 from taskvectors.costs.methods import PLANS, Plan, control_works, plan_of, retrieving
 from taskvectors.costs.roofline import (
     Cost,
@@ -41,6 +41,7 @@ __all__ = [
     "devices_needed",
     "find_device",
     "generated",
+    "measured_cost",
     "plan_of",
     "retrieving",
     "room_beside",

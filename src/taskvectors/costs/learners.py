@@ -94,6 +94,20 @@ def train_cost(config: VariantsConfig, device: Device) -> Cost:
     return total(costs * len(config.seeds), f"train {config.task}")
 
 
+def measured_cost(config: VariantsConfig, device: Device, *, n_times: int) -> Cost:
+    """Measuring all variants and seeds once more, on trials of the trained length.
+
+    Args:
+        config: What was trained.
+        device: Where.
+        n_times: How often each is measured.
+    """
+    family = load_family(config.task, config.settings)
+    sizes = _Sizes.of(family, config.training.shape)
+    n_variants = len(variants_of(config, family, seed=0)) * len(config.seeds)
+    return _measured(sizes, n_variants * n_times * config.n_trials, 1, device)
+
+
 def _stepped(sizes: _Sizes, steps: float, batch: int, device: Device) -> Cost:
     """Steps of training."""
     n_layers, tokens = sizes.shape.n_layers, sizes.columns * batch

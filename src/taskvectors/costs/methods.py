@@ -32,6 +32,7 @@ class Plan:
     """What a method runs.
 
     Attributes:
+        name: The method's.
         found: What finding its candidates takes.
         joins: For each candidate, the block after which its branch joins the trunk; -1 below all.
         strengths: Factors that each is tried with; tested are strength 1 and what was chosen.
@@ -40,6 +41,7 @@ class Plan:
         is_whole: Whether each candidate runs whole prompts by itself, as adapters do.
     """
 
+    name: str = ""
     found: tuple[Work, ...] = ()
     joins: tuple[int, ...]
     strengths: tuple[float, ...] = (1.0,)
@@ -58,7 +60,8 @@ class Plan:
         return self._scored(bench, "test", at_one + further)
 
     def _scored(self, bench: Workbench, split: Split, joins: Sequence[int]) -> list[Work]:
-        name, n_layers = f"scoring, {split}", bench.model.n_layers
+        name = ", ".join(filter(None, (self.name, f"scoring {split}")))
+        n_layers = bench.model.n_layers
         asked = bench.prompts(split, self.shots)
         if self.is_whole:
             return [whole_passes(name, asked, n_layers, n_passes=len(joins))]
@@ -89,7 +92,7 @@ def plan_of(bench: Workbench, config: Any) -> Plan:
         )
     plan = PLANS[config.kind](bench, config)
     found = tuple(replace(work, name=f"{config.kind}, {work.name}") for work in plan.found)
-    return replace(plan, found=found)
+    return replace(plan, name=config.kind, found=found)
 
 
 # --- what plans are made of
@@ -385,7 +388,7 @@ def control_works(bench: Workbench, name: str, config: Learned) -> list[Work]:
         TaskVectorsError: The control has no estimate.
     """
     middle = bench.model.n_layers // 2
-    tested = Plan(joins=(middle,)).tested(bench)
+    tested = Plan(name=name, joins=(middle,)).tested(bench)
     if name == "majority":  # a constant answer, without a run
         return []
     if name == "random":

@@ -6,13 +6,15 @@ frozen model, so its cost is in `learners.py`.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from taskvectors.costs.analyses import ANALYSIS_WORKS, Explained, analysis_works
 from taskvectors.costs.methods import Plan, control_works, plan_of
 from taskvectors.costs.work import Work
 from taskvectors.explain import ANALYSES
-from taskvectors.methods import Learned
+from taskvectors.methods import METHODS, Learned
 from taskvectors.methods.workbench import Workbench
+from taskvectors.models import EMBED
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +29,7 @@ class Question:
     """
 
     bench: Workbench
-    methods: tuple[object, ...]
+    methods: tuple[Any, ...]
     learned: Learned
     analyses: tuple[str, ...] = ()
 
@@ -55,7 +57,8 @@ def compare_works(question: Question) -> list[Work]:
     for config in question.methods:
         plan = plan_of(bench, config)
         works += [*plan.found, *plan.chosen(bench), *plan.tested(bench)]
-    return works + control_works(bench, "random", question.learned)
+    has_vector = any(METHODS[config.kind].gives_vector for config in question.methods)
+    return works + (control_works(bench, "random", question.learned) if has_vector else [])
 
 
 def explain_works(question: Question) -> list[Work]:
@@ -65,7 +68,7 @@ def explain_works(question: Question) -> list[Work]:
     """
     bench, given = question.bench, question.learned
     layer = given.layers[0] if given.layers else bench.model.n_layers // 2
-    explained = Explained(bench=bench, layers=(-1 if layer == "embed" else layer,))
+    explained = Explained(bench=bench, layers=(EMBED if layer == "embed" else layer,))
     names = question.analyses or [
         name for name in ANALYSIS_WORKS if ANALYSES[name].needs == "vector"
     ]
@@ -84,7 +87,7 @@ WORKS: dict[str, Callable[[Question], list[Work]]] = {
 """By what can be estimated."""
 
 
-def _made(bench: Workbench, config: object) -> list[Work]:
+def _made(bench: Workbench, config: Any) -> list[Work]:
     """What making one vector runs: its candidates, and a choice where there are several."""
     plan = plan_of(bench, config)
     n_candidates = len(plan.joins) * len(plan.strengths)

@@ -76,9 +76,7 @@ class Estimator:
         budget = room if memory is None else bytes_stated(memory)
         return costs_of(model, works, device, budget=budget)
 
-    def plan(
-        self, bench: Workbench, plan: Plan, memory: str | None = None
-    ) -> list[Cost]:
+    def plan(self, bench: Workbench, plan: Plan, memory: str | None = None) -> list[Cost]:
         """What a method of a comparison takes: found, chosen, and tested in the test model."""
         model, tested = bench.model, bench.model_for("test")
         found = self.works(model, [*plan.found, *plan.chosen(bench)], memory)

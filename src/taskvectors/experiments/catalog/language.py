@@ -7,6 +7,7 @@ import pandas as pd
 import torch
 
 from taskvectors.costs import Cost, continued_cost, run_of, work_of
+from taskvectors.errors import TaskVectorsError
 from taskvectors.experiments.catalog.scales import scales
 from taskvectors.experiments.drawing import curves
 from taskvectors.experiments.estimates import Estimator
@@ -77,6 +78,11 @@ def _cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
     assert group.model is not None
     model = estimator.model(group.model.model_copy(update={"dtype": "float32"}))
     config = _config(group, scale, model.n_layers)
+    if not config.trained:
+        raise TaskVectorsError(
+            f"{', '.join(group.tasks)}: all of them are held out, so there is nothing to train on; "
+            f"give others beside them, such as {', '.join(_TRAINED[:2])}"
+        )
     benches = {
         task: Workbench(model=model, task=load_task(task, seed=group.seed), shots=scale.shots)
         for task in group.tasks

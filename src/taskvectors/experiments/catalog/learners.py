@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
-from taskvectors.costs import Cost
+from taskvectors.costs import Cost, measured_cost
 from taskvectors.experiments.catalog.learner_rows import (
     MEASURES,
     measurement_of,
@@ -36,7 +37,9 @@ from taskvectors.experiments.experiment import (
 )
 from taskvectors.figures import AnyFigure
 from taskvectors.learners import Learner
+from taskvectors.learners.family import TaskFamily
 from taskvectors.learners.measures import measure
+from taskvectors.learners.tasks import load_family
 from taskvectors.learners.variants import VariantsConfig
 
 _Places = Mapping[str, tuple[dict[str, Any], Any]]
@@ -120,17 +123,26 @@ def _context(group: Group, scale: Scale, room: Room) -> Found:
     return Found(measurements=found)
 
 
-def _numbers(learner: Learner) -> list[int]:
-    """1, 2, 4, ... demonstrations, the trained number, and 1.5 and 2 times as many.
+def _context_cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
+    config = swept(group, scale)
+    numbers = _candidates(load_family(config.task, config.settings))
+    device = estimator.device(torch.float32)
+    measured = measured_cost(config, device, n_times=len(numbers))
+    return [*trained_costs(config, estimator), measured]
 
-    The last two are left out where the learner has no positions for them.
-    """
-    family = learner.family
-    trained_n = family.n_demonstrations
+
+def _numbers(learner: Learner) -> list[int]:
+    """Those for which the learner has positions."""
     places = int(learner.hf.config.max_position_embeddings)
-    most = [n for n in (round(1.5 * trained_n), 2 * trained_n) if family.n_positions(n) <= places]
+    family = learner.family
+    return [n for n in _candidates(family) if family.n_positions(n) <= places]
+
+
+def _candidates(family: TaskFamily) -> list[int]:
+    """1, 2, 4, ... demonstrations, the trained number, and 1.5 and 2 times as many."""
+    trained_n = family.n_demonstrations
     below = [2**k for k in range(12) if 2**k < trained_n]
-    return [*below, trained_n, *most]
+    return [*below, trained_n, round(1.5 * trained_n), 2 * trained_n]
 
 
 def _changed(group: Group, scale: Scale, room: Room, *, places: _Places) -> Found:
@@ -345,6 +357,7 @@ ALL = (
         "The quality of vectors varies with the context's length.",
         "From one demonstration to twice the trained number.",
         run=_context,
+        estimate=_context_cost,
         figures=lambda rows: _by_column(
             rows, "Recovery by number of demonstrations", "n_demonstrations", "Demonstrations"
         ),

@@ -134,9 +134,7 @@ def _transfer_cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cos
     model = weightless(group, estimator)
     layers = layers_at(model, scale.depths)[:1]
     benches = _crossed(group, scale, model)
-    costs = [
-        cost for bench in benches for cost in vector_costs(bench, scale, estimator, layers)
-    ]
+    costs = [cost for bench in benches for cost in vector_costs(bench, scale, estimator, layers)]
     for bench in benches:
         tested = Plan(joins=(model.n_layers - 1, *layers * len(benches))).tested(bench)
         costs += estimator.works(model, tested, scale.memory)
@@ -225,9 +223,7 @@ def _composition_cost(group: Group, scale: Scale, estimator: Estimator) -> list[
     model = weightless(group, estimator)
     layers = layers_at(model, scale.depths)[:1]
     benches = [bench_of(model, task, group.seed, scale) for task in (TASK, *PARTS)]
-    costs = [
-        cost for bench in benches for cost in vector_costs(bench, scale, estimator, layers)
-    ]
+    costs = [cost for bench in benches for cost in vector_costs(bench, scale, estimator, layers)]
     works = analysis_works(Explained(bench=benches[0], layers=layers), "composition")
     return costs + estimator.works(model, works, scale.memory)
 
