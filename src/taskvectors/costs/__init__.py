@@ -5,9 +5,10 @@ from the shape of a model, whose weights are not needed, and the ceilings of a d
 """
 
 from taskvectors.costs.analyses import ANALYSIS_WORKS, Explained, analysis_works, both_ways
+from taskvectors.costs.controls import control_works
 from taskvectors.costs.devices import GPUS, LOCAL, Device, find_device, with_ceilings
 from taskvectors.costs.learners import continued_cost, measured_cost, train_cost
-from taskvectors.costs.methods import PLANS, Plan, control_works, plan_of, retrieving
+from taskvectors.costs.methods import PLANS, Plan, plan_of, retrieving
 from taskvectors.costs.roofline import (
     Cost,
     cost_of,

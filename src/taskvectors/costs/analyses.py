@@ -18,7 +18,6 @@ from taskvectors.explain.composition import STRENGTHS as SUMS
 from taskvectors.explain.fitted_map import FitSettings
 from taskvectors.explain.frozen_paths import FROZEN
 from taskvectors.explain.interpolation import STEPS
-from taskvectors.explain.path_expansion import path_terms_names
 from taskvectors.explain.propagation import N_TEST_NOISE
 from taskvectors.explain.propagation import STRENGTHS as SCALES
 from taskvectors.explain.reconstruction import N_RANDOM, STRENGTHS, VARIANTS
@@ -107,10 +106,8 @@ def _reconstruction(explained: Explained) -> list[Work]:
 
 
 def _path_expansion(explained: Explained) -> list[Work]:
-    """Each term goes through the blocks above as a branch does, at most."""
-    asked = with_first_tokens(explained.prompts("test"))
-    n_terms = len(path_terms_names())
-    return [replace(explained.branches("terms", asked, 2 + n_terms), rows=0.0)]
+    """Terms go through the heads' OV circuits alone, which is little beside the two runs."""
+    return [_two_runs(explained, "runs", explained.prompts("test"))]
 
 
 def _frozen_paths(explained: Explained) -> list[Work]:

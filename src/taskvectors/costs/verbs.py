@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from taskvectors.costs.analyses import ANALYSIS_WORKS, Explained, analysis_works
-from taskvectors.costs.methods import Plan, control_works, plan_of
+from taskvectors.costs.controls import control_works
+from taskvectors.costs.methods import Plan, plan_of
 from taskvectors.costs.work import Work
 from taskvectors.explain import ANALYSES
 from taskvectors.methods import METHODS, Learned
