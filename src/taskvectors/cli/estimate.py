@@ -166,7 +166,7 @@ class Estimate:
         costs = estimate(config, estimator)
         device = self._device(torch.bfloat16 if is_gpu else torch.float32)
         model = self.model or f"those of the preset {self.preset}"
-        return self._shown(costs, device, model, estimator.left_out)
+        return self._shown(costs, device, model, [*dict.fromkeys(estimator.left_out)])
 
     def _dtype(self) -> Any:
         is_named_gpu = self.device != "local" and self.dtype == "auto"
