@@ -8,7 +8,7 @@ data and reports stay quick.
 import os
 import random
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from typing import Any
 
@@ -223,3 +223,15 @@ def ragged_prompts() -> Callable[..., list[Any]]:
         return [one(number) for number in range(n)]
 
     return draw
+
+
+@pytest.fixture(scope="session")
+def no_device_is_measured() -> Iterator[None]:
+    """Experiments tell what they will take on a device that is made up."""
+    from costs.made_up import DEVICE
+
+    from taskvectors.experiments import estimates
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(estimates, "find_device", lambda name, dtype: DEVICE)
+        yield

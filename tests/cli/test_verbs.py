@@ -485,5 +485,36 @@ def test_estimate_needs_a_config_and_no_weights(
     assert "stated: flops, memory" in shown
     assert "It fits one device." in shown
     assert json.loads(config.read_text())["model_type"] == "llama"
-    assert tv("estimate", "train", *words, "--json").json["rows"][0]["name"] == "train offset"
+    assert tv("estimate", "train", "--json").json["rows"][0]["name"] == "train offset"
     assert "no method 'nothing'" in tv("estimate", "compare", *words, "--methods", "nothing").err
+    chosen = tv("estimate", "explain", *words, "--analyses", "attention", "--json")
+    assert any("attention" in row["name"] for row in chosen.json["rows"])
+
+
+def test_estimate_sums_up_the_groups_of_an_experiment(tv: Tv, model_folder: Any) -> None:
+    at = ("--preset", "smoke", "--device", "h100", "--json")
+    said = tv("estimate", "ltv-key-heads", *at, "--tasks", "capital", "antonym", "--seeds", 1, 2)
+    assert said.code == 0, said.err
+    *groups, whole = said.json["rows"]
+    assert len({row["name"] for row in groups}) == len(groups) == 4
+    assert whole["seconds"] == pytest.approx(sum(row["seconds"] for row in groups))
+    other = tv("estimate", "ltv-lens", *at, "--model", model_folder("gpt2")).json["rows"]
+    assert other[0]["name"] == "tiny-gpt2-capital-seed0"
+    peft = tv("estimate", "ltv-peft", *at).json
+    assert any(one.startswith("bitfit: ") for one in peft["left_out"])
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["ltv-lenz"], "neither a verb that is estimated (compare, learn"),
+        (["ltv-lens", "--task", "capital"], "ltv-lens takes --tasks"),
+        (["learn", "--tasks", "capital"], "learn takes one --task"),
+        (["tvp-loss", "--model", "smollm2-135m"], "takes no --model"),
+        (["train", "--preset", "smoke"], "the preset has settings of no family"),
+    ],
+)
+def test_what_cannot_be_estimated_is_one_line(words: list[str], message: str, tv: Tv) -> None:
+    said = tv("estimate", *words, "--device", "h100")
+    assert said.code != 0
+    assert message in said.err

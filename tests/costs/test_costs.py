@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from costs.made_up import DEVICE
 from torch.utils.flop_counter import FlopCounterMode
 
 from taskvectors.costs import (
@@ -20,8 +21,10 @@ from taskvectors.costs import (
     Question,
     Work,
     cost_of,
+    costs_of,
     devices_needed,
     find_device,
+    plan_of,
     room_beside,
     total,
     train_cost,
@@ -32,7 +35,6 @@ from taskvectors.costs import (
 from taskvectors.errors import MemoryBudgetError, TaskVectorsError
 from taskvectors.learners.presets import PRESETS
 from taskvectors.methods import InContext, Learned, Recipe, Vanilla, Workbench, ZeroShot
-from taskvectors.methods.icv import InContextVector
 from taskvectors.methods.learned import learned
 from taskvectors.models import LanguageModel, known_shapes, load_model, load_weightless
 from taskvectors.tasks import Example, Task, load_task
@@ -40,20 +42,6 @@ from taskvectors.trunk import Edit, Trunk
 from taskvectors.trunk.memory import trunk_bytes
 
 Make = Callable[..., LanguageModel]
-DEVICE = Device(
-    name="even",
-    flops=1e12,
-    bandwidth=1e11,
-    weight_bandwidth=1e11,
-    block_seconds=1e-4,
-    step_seconds=3e-4,
-    attention_seconds=1e-11,
-    attention_step_seconds=3e-11,
-    logit_seconds=1e-10,
-    loss_seconds=2e-10,
-    memory=1e10,
-    source="made up for tests",
-)
 ROOM = 1e12
 
 
@@ -139,11 +127,11 @@ def test_learning_is_estimated_with_the_tokens_that_it_runs(bench: Workbench) ->
     found = learned(bench, config)[0].cost
     works = WORKS["learn"](Question(bench=bench, methods=(), learned=config))
     costs = [cost_of(bench.model, work, DEVICE, budget=ROOM) for work in works]
-    assert [cost.name for cost in costs] == ["steps", "checks"]
+    assert [cost.name for cost in costs] == ["learned, steps", "learned, checks"]
     assert total(costs).forward_tokens == pytest.approx(found.forward_tokens, rel=0.1)
 
 
-def test_each_verb_is_work_that_takes_time_and_grows_with_seeds(bench: Workbench) -> None:
+def test_each_verb_is_work_that_takes_time(bench: Workbench) -> None:
     methods = (ZeroShot(), InContext(), Vanilla(), Learned())
     question = Question(bench=bench, methods=methods, learned=Learned())
     seconds = {}
@@ -153,15 +141,20 @@ def test_each_verb_is_work_that_takes_time_and_grows_with_seeds(bench: Workbench
         assert all(cost.seconds > 0 and cost.flops > 0 for cost in costs), name
         seconds[name] = total(costs).seconds
     assert seconds["evaluate"] < seconds["learn"] < seconds["compare"]
-    assert len(WORKS["compare"](replace(question, n_seeds=3))) == 3 * len(
-        WORKS["compare"](question)
-    )
+    chosen = WORKS["explain"](replace(question, analyses=("attention",)))
+    assert {work.name.partition(",")[0] for work in chosen} == {"learned", "attention"}
 
 
-def test_a_method_without_an_estimate_says_which_have_one(bench: Workbench) -> None:
-    question = Question(bench=bench, methods=(InContextVector(),), learned=Learned())
-    with pytest.raises(TaskVectorsError, match=r"no estimate of icv; there is one of zero-shot"):
-        WORKS["compare"](question)
+def test_what_is_kept_is_not_run_again(bench: Workbench) -> None:
+    plan = plan_of(bench, Vanilla())
+    once = costs_of(bench.model, plan.found, DEVICE, budget=ROOM)
+    assert costs_of(bench.model, plan.found * 2, DEVICE, budget=ROOM) == once
+    scored = plan.chosen(bench)
+    first, second = costs_of(bench.model, scored * 2, DEVICE, budget=ROOM)
+    assert second.forward_tokens < first.forward_tokens
+    room = 4 * first.trunk_bytes
+    fits = costs_of(bench.model, scored * 2, DEVICE, budget=max(room, first.peak_bytes))
+    assert fits[1].forward_tokens == second.forward_tokens
 
 
 def test_learning_at_all_layers_costs_more_than_at_one(bench: Workbench) -> None:
@@ -238,6 +231,9 @@ def test_this_machine_is_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert len(measured) == 2
     (kept,) = (tmp_path / "devices").iterdir()
     assert json.loads(kept.read_text())["name"] == "even"
+    kept.write_text('{"name": "of another version"}')
+    assert find_device("local", torch.float32) == DEVICE
+    assert len(measured) == 3
 
 
 def test_what_is_measured_is_positive(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,11 @@ from typing import Any
 import pytest
 
 
+@pytest.fixture(scope="session", autouse=True)
+def made_up_device(no_device_is_measured: None) -> None:
+    """Estimates wait for nothing to be measured."""
+
+
 @pytest.fixture(scope="session")
 def model_folder(tiny_model: Any, tokenizer: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The small Llama as transformers saves it."""

@@ -10,7 +10,9 @@ import sys
 from pathlib import Path
 
 import torch
+from costs.made_up import DEVICE
 
+from taskvectors.experiments import estimates
 from taskvectors.experiments.reproduce import ReproduceConfig, reproduce
 
 SEEDS = tuple(range(12))
@@ -31,7 +33,8 @@ def run(folder: str) -> None:
 
 
 def main() -> None:
-    """Answer orders until there are no more."""
+    """Answer orders until there are no more; no child measures this machine."""
+    estimates.find_device = lambda name, dtype: DEVICE
     for line in sys.stdin:
         child = os.fork()
         if child == 0:

@@ -24,14 +24,14 @@ class Runner:
     """The process that forks runs."""
 
     def __init__(self) -> None:
-        source = HERE.parents[1] / "src"
+        folders = os.pathsep.join((str(HERE.parents[1] / "src"), str(HERE.parent)))
         self.process = subprocess.Popen(
             [sys.executable, HERE / "forked_runs.py"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             text=True,
-            env=os.environ | {"PYTHONPATH": str(source), "OMP_NUM_THREADS": "1"},
+            env=os.environ | {"PYTHONPATH": folders, "OMP_NUM_THREADS": "1"},
         )
 
     def start(self, folder: Path) -> int:

@@ -14,9 +14,10 @@ import pytest
 
 from taskvectors.errors import DataError, TaskVectorsError
 from taskvectors.experiments.catalog import EXPERIMENTS
+from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import Found, Group, Room, Scale
 from taskvectors.experiments.measurements import COLUMNS, OVER_TASKS, TIMED, Measurement
-from taskvectors.experiments.reproduce import ReproduceConfig, Reproduction, reproduce
+from taskvectors.experiments.reproduce import ReproduceConfig, Reproduction, estimate, reproduce
 from taskvectors.experiments.shown import shown_table
 
 FIRST = "ltv-lens"
@@ -186,6 +187,8 @@ def test_finished_groups_are_not_run_again(
     config = ReproduceConfig(experiment=FIRST, preset="smoke", seeds=(0, 1, 2))
     with pytest.raises(KeyboardInterrupt):
         reproduce(config, tmp_path, say=said.append)
+    told = [one for one in said if "estimated for this machine" in one]
+    assert said.index(told[0]) < next(i for i, one in enumerate(said) if "in hand" in one)
     assert len(ran) == 2
     assert "1 of 3 groups done" in " ".join(said)
     assert said[-1].startswith("Stopped.")
@@ -193,6 +196,10 @@ def test_finished_groups_are_not_run_again(
     ran = counted()
     (found,) = reproduce(config, tmp_path)
     assert [key[-5:] for key in ran] == ["seed1", "seed2"]
+    first = Estimator()
+    whole = estimate(config, first)
+    assert len(whole) == 3
+    assert found.summary["estimate"]["seconds"] == pytest.approx(sum(x.seconds for x in whole[1:]))
     rows = results(tmp_path)
     assert sorted(rows["seed"].dropna()) == [0, 1, 2]
     assert found.summary["warnings"] == [f"random-capital-seed{seed}: a note" for seed in range(3)]
@@ -248,6 +255,54 @@ def test_one_that_cannot_be_run_does_not_stop_all_of_them(
     found = reproduce(ReproduceConfig(experiment="all", preset="smoke"), tmp_path)
     failed = {one.experiment.name: one.summary["groups_failed"] for one in found}
     assert {name for name, count in failed.items() if count} == {"ltv-ov"}
+
+
+# --- what it will take
+
+
+@pytest.mark.parametrize("name", list(EXPERIMENTS))
+def test_every_group_of_every_experiment_is_estimated(name: str) -> None:
+    config = ReproduceConfig(experiment=name, preset="smoke", seeds=(0, 1))
+    costs = estimate(config, Estimator())
+    scale = config.scale(EXPERIMENTS[name])
+    assert [one.name for one in costs] == [g.key for g in EXPERIMENTS[name].groups(name, scale)]
+    assert all(one.seconds > 0 and one.forward_tokens > 0 for one in costs)
+    assert all(one.peak_bytes > 0 for one in costs)
+
+
+def test_what_several_experiments_share_is_counted_once() -> None:
+    estimator = Estimator()
+    names = ("tvp-loss", "tvp-layer", "tvp-context")
+    first, again, measured = (
+        estimate(ReproduceConfig(experiment=name, preset="smoke"), estimator)[0] for name in names
+    )
+    assert again.seconds == 0
+    assert 0 < measured.seconds < first.seconds
+
+
+def test_all_is_estimated_without_what_cannot_be() -> None:
+    config = ReproduceConfig(experiment="all", preset="smoke", tasks=("capital",))
+    estimator = Estimator()
+    costs = estimate(config, estimator)
+    assert {one.name for one in costs} >= {"ltv-main-table", "methods-all"}
+    # capital is no family of learners
+    assert any(one.startswith("tvp-loss: ") for one in estimator.left_out)
+
+
+def test_what_cannot_be_estimated_is_told_and_run(
+    counted: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unknown(*given: Any) -> Any:
+        raise TaskVectorsError("nobody knows")
+
+    counted()
+    monkeypatch.setitem(EXPERIMENTS, FIRST, replace(EXPERIMENTS[FIRST], estimate=unknown))
+    said: list[str] = []
+    config = ReproduceConfig(experiment=FIRST, preset="smoke")
+    (found,) = reproduce(config, tmp_path, say=said.append)
+    assert f"{FIRST}: not estimated: nobody knows" in said
+    assert found.summary["estimate"] is None
+    assert found.summary["groups_failed"] == 0
 
 
 # --- what people are shown

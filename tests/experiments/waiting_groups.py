@@ -12,7 +12,9 @@ from pathlib import Path
 
 import torch
 
+from taskvectors.costs import Cost
 from taskvectors.experiments.catalog import EXPERIMENTS
+from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import Found, Group, Room, Scale
 from taskvectors.experiments.measurements import Measurement
 from taskvectors.experiments.reproduce import ReproduceConfig, reproduce
@@ -37,9 +39,15 @@ def run(group: Group, scale: Scale, room: Room) -> Found:
     return Found(measurements=values)
 
 
+def nothing(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
+    """Nobody waits for a device to be measured."""
+    return []
+
+
 def main(address: str, folder: str) -> None:
     """Run it on a cluster."""
-    EXPERIMENTS[NAME] = replace(EXPERIMENTS[NAME], run=run, figures=None)
+    own = {"run": run, "estimate": nothing, "figures": None}
+    EXPERIMENTS[NAME] = replace(EXPERIMENTS[NAME], **own)
     config = ReproduceConfig(experiment=NAME, preset="smoke", seeds=SEEDS, ray=address)
     reproduce(config, Path(folder))
 

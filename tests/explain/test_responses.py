@@ -93,7 +93,7 @@ def test_parts_of_a_small_budget_give_what_one_pass_gives(
     whole = Responses.of(model, ragged_prompts(model, 3), layer=1)
     values = normal(7, model.d_model)
     expected, jacobian = whole.changes(values), whole.mean_jacobian(values[0])
-    monkeypatch.setattr(responses, "_TOKENS_PER_PASS", 6)
+    monkeypatch.setattr(responses, "TOKENS_PER_PASS", 6)
     found = whole.changes(values)
     torch.testing.assert_close(found.mean, expected.mean, atol=1e-5, rtol=1e-4)
     assert found.between_queries == pytest.approx(expected.between_queries, rel=1e-4)

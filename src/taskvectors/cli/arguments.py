@@ -263,6 +263,39 @@ def method_config(name: str, sites: SiteChoice, strengths: tuple[float, ...]) ->
     return checked(kind, **{key: given[key] for key in kind.model_fields if key in given})
 
 
+def compared_method(
+    name: str,
+    sites: SiteChoice,
+    training: TrainingChoice,
+    *,
+    strengths: tuple[float, ...] = (),
+    library: str = "",
+) -> Any:
+    """The config of any method, from the flags that mean something to it.
+
+    Args:
+        name: The method.
+        sites: Where vectors go.
+        training: How they are learned.
+        strengths: Factors that extracted vectors are tried with; the method's own by default.
+        library: Folder that the method library retrieves from.
+    """
+    from taskvectors.methods import METHODS, Library
+    from taskvectors.methods.adapters import AdapterConfig
+    from taskvectors.methods.placed import Placed
+
+    kind: Any = METHODS[name].config
+    if name == "learned":
+        return training.learned(sites)
+    if issubclass(kind, Placed):
+        return training.edited(kind, sites)
+    if issubclass(kind, AdapterConfig):
+        return training.adapter(kind)
+    if name == "library":
+        return checked(Library, folder=library)
+    return method_config(name, sites, strengths)
+
+
 def checked(kind: Callable[..., Config], **values: Any) -> Config:
     """A config of the library made of flags.
 

@@ -13,8 +13,8 @@ from taskvectors.cli.arguments import (
     TaskChoice,
     TrainingChoice,
     checked,
+    compared_method,
     default,
-    method_config,
     without_meaning,
 )
 from taskvectors.cli.comparison import shown_comparison
@@ -146,22 +146,9 @@ class Compare:
         return ("majority", "random") if has_vector else ("majority",)
 
     def _config(self, name: MethodName) -> Any:
-        from taskvectors.methods import METHODS
-        from taskvectors.methods.adapters import AdapterConfig
-        from taskvectors.methods.placed import Placed
-
-        kind: Any = METHODS[name].config
         if name not in ("zero-shot", "icl"):
             for flag in without_meaning(name, self.sites, self.strengths):
                 logger.warning("--%s says nothing to %s, which has no choice of it", flag, name)
-        if name == "learned":
-            return self.training.learned(self.sites)
-        if issubclass(kind, Placed):
-            return self.training.edited(kind, self.sites)
-        if issubclass(kind, AdapterConfig):
-            return self.training.adapter(kind)
-        if name == "library":
-            from taskvectors.methods import Library
-
-            return checked(Library, folder=self.library)
-        return method_config(name, self.sites, self.strengths)
+        return compared_method(
+            name, self.sites, self.training, strengths=self.strengths, library=self.library
+        )

@@ -1,10 +1,10 @@
-"""`taskvectors estimate`: what a verb will take, on any device, for any model, before it is run."""
+"""`taskvectors estimate`: what a verb or an experiment will take, on any device, for any model."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from tyro.conf import Positional
+from tyro.conf import Positional, arg
 
 from taskvectors.cli.arguments import (
     Output,
@@ -12,8 +12,8 @@ from taskvectors.cli.arguments import (
     TaskChoice,
     TrainingChoice,
     checked,
+    compared_method,
     default,
-    method_config,
 )
 from taskvectors.cli.results import Result, Table
 from taskvectors.errors import TaskVectorsError
@@ -23,23 +23,34 @@ if TYPE_CHECKING:
 
     from taskvectors.costs import Cost, Device
 
+_VERBS = ("compare", "learn", "extract", "evaluate", "explain", "train")
 _NUMBERS = frozenset({"tokens", "TFLOP", "trunk", "peak memory", "time"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """What a verb will take: tokens, operations, memory and time, of any model on any device.
+class VerbsTaskChoice(TaskChoice):
+    """Which task a verb is run on."""
 
-    The model's weights are not needed: of a hub id its config and tokenizer are fetched.
+    task: Annotated[str, default("capital")] = ""
+    """A built-in task, a file of input/output pairs, or hub:OWNER/NAME; of a verb."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a verb or an experiment will take: tokens, operations, memory and time.
+
+    Of any model on any device. The model's weights are not needed: of a hub id its config and
+    tokenizer are fetched.
     """
 
-    what: Positional[Literal["compare", "learn", "extract", "evaluate", "explain", "train"]]
-    """The verb."""
-    model: str = "embedded"
+    what: Positional[str]
+    """A verb (compare, learn, extract, evaluate, explain, train), or an experiment of `taskvectors
+    reproduce --list`, or all of them."""
+    model: Annotated[str, default("embedded, or the preset's")] = ""
     """`embedded`, a hub id, a folder, a config's .json file, or a shape that is known here:
     llama-3.1-8b, llama-3.1-70b, llama-3.1-405b, smollm2-135m."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    """Type to compute in; `auto` is bfloat16 where the device has it, else float32."""
+    """Type to compute in; `auto` is what the verb would take, bfloat16 where the device has it."""
     device: str = "local"
     """`local`, which is measured once, or a100, h100, h200."""
     measure: bool = False
@@ -50,35 +61,51 @@ class Estimate:
     """Bytes per second to and from its memory, such as 2e12."""
     device_memory: Annotated[str | None, default("the device's")] = None
     """Its memory, such as 80GB."""
+    preset: Literal["smoke", "cpu", "paper"] = "cpu"
+    """How large an experiment is run, or the settings that train starts from."""
+    tasks: Annotated[tuple[str, ...], arg(help_behavior_hint="(default: the preset's)")] = ()
+    """Tasks of an experiment."""
+    seeds: Annotated[
+        tuple[int, ...], arg(aliases=["--seed"], help_behavior_hint="(default: the preset's, or 0)")
+    ] = ()
+    """Seeds of an experiment, or that compare is run with."""
     methods: tuple[str, ...] = ("zero-shot", "icl", "vanilla", "learned")
     """What compare compares, and the first of them extract extracts."""
+    library: Annotated[str, default("none")] = ""
+    """Folder of saved vectors that the method library retrieves from."""
+    analyses: Annotated[tuple[str, ...], default("all of one vector")] = ()
+    """What explain runs."""
     shots: int = 8
-    """Demonstrations in a few-shot prompt."""
-    n_seeds: int = 1
-    """Seeds that compare is run with."""
+    """Demonstrations in a few-shot prompt; of a verb."""
     family: str = "offset"
     """Family of tasks that train trains on."""
-    preset: Literal["cpu", "paper"] = "cpu"
-    """Settings that train starts from."""
-    task: TaskChoice
+    task: VerbsTaskChoice
     sites: SiteChoice
     training: TrainingChoice
     output: Output
 
     def run(self) -> Result:
         """Estimate."""
-        return self._train() if self.what == "train" else self._verb()
+        if self.what == "train":
+            return self._train()
+        return self._verb() if self.what in _VERBS else self._experiments()
 
     def _verb(self) -> Result:
-        from taskvectors.costs import WORKS, Question, cost_of, room_beside, total, weight_bytes
+        from taskvectors.costs import WORKS, Question, costs_of, room_beside, weight_bytes
         from taskvectors.methods import Workbench
         from taskvectors.models import load_weightless
 
-        model = load_weightless(self.model, dtype=self._dtype())
+        if self.tasks:
+            raise TaskVectorsError(f"--tasks is for experiments; {self.what} takes one --task")
+        # what explain adds up is float32 unless another type is asked for
+        is_exact = self.what == "explain" and self.dtype == "auto"
+        model = load_weightless(
+            self.model or "embedded", dtype="float32" if is_exact else self._dtype()
+        )
         device = self._device(model.dtype)
         bench = Workbench(
             model=model,
-            task=self.task.load(0),
+            task=replace(self.task, task=self.task.task or "capital").load(0),
             template=self.task.template or "",
             shots=self.shots,
             chat=self.task.chat,
@@ -87,12 +114,12 @@ class Estimate:
             bench=bench,
             methods=tuple(map(self._method, self.methods)),
             learned=self.training.learned(self.sites),
-            n_seeds=self.n_seeds,
+            analyses=self.analyses,
         )
         budget = room_beside(weight_bytes(model), device)
-        works = WORKS[self.what](question)
-        costs = [cost_of(model, work, device, budget=budget) for work in works]
-        return self._shown([*costs, total(costs)], device, model.source)
+        costs = costs_of(model, WORKS[self.what](question), device, budget=budget)
+        n_seeds = len(self.seeds) if self.what == "compare" and self.seeds else 1
+        return self._shown(costs * n_seeds, device, model.source)
 
     def _train(self) -> Result:
         import torch
@@ -103,10 +130,43 @@ class Estimate:
         key: Any = (self.preset, self.family)
         if key not in PRESETS:
             known = ", ".join(family for preset, family in PRESETS if preset == self.preset)
-            raise TaskVectorsError(f"--family {self.family}: the preset is of {known}")
+            raise TaskVectorsError(
+                f"--preset {self.preset} --family {self.family}: the preset has settings of "
+                f"{known or 'no family'}; choose another"
+            )
         device = self._device(torch.float32)
-        cost = train_cost(PRESETS[key], device)
-        return self._shown([cost], device, f"learner of {self.family}")
+        return self._shown([train_cost(PRESETS[key], device)], device, f"learner of {self.family}")
+
+    def _experiments(self) -> Result:
+        import torch
+
+        from taskvectors.experiments import ModelConfig
+        from taskvectors.experiments.catalog import EXPERIMENTS
+        from taskvectors.experiments.estimates import Estimator
+        from taskvectors.experiments.reproduce import ALL, ReproduceConfig, estimate
+
+        if self.what not in (*EXPERIMENTS, ALL):
+            raise TaskVectorsError(
+                f"{self.what!r} is neither a verb that is estimated ({', '.join(_VERBS)}) nor an "
+                "experiment; taskvectors reproduce --list has the names"
+            )
+        if self.task.task:
+            raise TaskVectorsError(f"--task is for verbs; {self.what} takes --tasks, one or more")
+        config = checked(
+            ReproduceConfig,
+            experiment=self.what,
+            preset=self.preset,
+            models=tuple(filter(None, (self.model,))),
+            loading=ModelConfig(dtype=self.dtype),
+            tasks=self.tasks,
+            seeds=self.seeds,
+        )
+        is_gpu = self.device != "local"
+        estimator = Estimator(device=self._device, auto="bfloat16" if is_gpu else "auto")
+        costs = estimate(config, estimator)
+        device = self._device(torch.bfloat16 if is_gpu else torch.float32)
+        model = self.model or f"those of the preset {self.preset}"
+        return self._shown(costs, device, model, [*dict.fromkeys(estimator.left_out)])
 
     def _dtype(self) -> Any:
         is_named_gpu = self.device != "local" and self.dtype == "auto"
@@ -125,28 +185,32 @@ class Estimate:
 
         if name not in METHODS:
             raise TaskVectorsError(f"--methods: no method {name!r}; see taskvectors methods")
-        if name == "learned":
-            return self.training.learned(self.sites)
-        if {"layers", "positions"} <= set(METHODS[name].config.model_fields):
-            return method_config(name, self.sites, ())
-        return checked(METHODS[name].config)
+        return compared_method(name, self.sites, self.training, library=self.library)
 
-    def _shown(self, costs: "Sequence[Cost]", device: "Device", model: str) -> Result:
-        from taskvectors.costs import devices_needed
+    def _shown(
+        self,
+        costs: "Sequence[Cost]",
+        device: "Device",
+        model: str,
+        left_out: Sequence[str] = (),
+    ) -> Result:
+        from taskvectors.costs import devices_needed, total
 
-        n = devices_needed(costs[-1], device)
-        rows = [asdict(cost) for cost in costs]
+        whole = total(costs)
+        n = devices_needed(whole, device)
         data = {"what": self.what, "model": model, "device": asdict(device), "n_devices": n}
+        data |= {"left_out": list(left_out), "rows": [asdict(cost) for cost in (*costs, whole)]}
         shown: list[str | Table] = [
-            _table(costs),
+            _table([*costs, whole]),
             f"{device.name}: {device.flops / 1e12:.3g} TFLOP/s, {device.bandwidth / 1e9:.4g} GB/s; "
             f"{device.source}.",
             "It fits one device."
             if n == 1
             else f"It needs {n} devices, whose layers run one after the other "
             "(--device-map auto): the time is that of one.",
+            *(f"Not estimated: {one}" for one in left_out),
         ]
-        return Result(data=data | {"rows": rows}, shown=shown)
+        return Result(data=data, shown=shown)
 
 
 def _table(costs: "Sequence[Cost]") -> Table:

@@ -7,13 +7,14 @@ own plan.
 """
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from taskvectors.costs.devices import Device
 from taskvectors.costs.work import Work
 from taskvectors.models import LanguageModel
+from taskvectors.trunk.kept import KEPT_SHARE
 from taskvectors.trunk.memory import (
     DEFAULT_SHARE,
     per_token_bytes,
@@ -101,14 +102,44 @@ def cost_of(model: LanguageModel, work: Work, device: Device, *, budget: float) 
     )
 
 
-def total(costs: Sequence[Cost]) -> Cost:
-    """Work that is done one after the other."""
+def costs_of(
+    model: LanguageModel, works: Iterable[Work], device: Device, *, budget: float
+) -> list[Cost]:
+    """What pieces of work take one after the other, where what one leaves the next ones use.
+
+    Args:
+        model: The model; its weights are not needed.
+        works: What is run, in order.
+        device: Where.
+        budget: Bytes for trunk and work, beside the weights.
+
+    Raises:
+        MemoryBudgetError: Not even one prompt of some work fits them.
+    """
+    found: list[Cost] = []
+    done: set[Work] = set()
+    trunks: set[int] = set()
+    for work in works:
+        if work in done:
+            continue
+        has_trunk = work.has_trunk or work.prompts in trunks
+        cost = cost_of(model, replace(work, has_trunk=has_trunk), device, budget=budget)
+        if work.keeps == "results":
+            done.add(work)
+        elif work.keeps == "trunk" and cost.trunk_bytes <= KEPT_SHARE * budget:
+            trunks.add(work.prompts)
+        found.append(cost)
+    return found
+
+
+def total(costs: Sequence[Cost], name: str = "all") -> Cost:
+    """Work that is done one after the other; none takes nothing."""
     return Cost(
-        name="all",
+        name=name,
         forward_tokens=sum(cost.forward_tokens for cost in costs),
         flops=sum(cost.flops for cost in costs),
-        trunk_bytes=max(cost.trunk_bytes for cost in costs),
-        peak_bytes=max(cost.peak_bytes for cost in costs),
+        trunk_bytes=max((cost.trunk_bytes for cost in costs), default=0),
+        peak_bytes=max((cost.peak_bytes for cost in costs), default=0),
         seconds=sum(cost.seconds for cost in costs),
     )
 
@@ -127,6 +158,11 @@ def room_beside(weights: int, device: Device) -> float:
 def weight_bytes(model: LanguageModel) -> int:
     """Bytes of a model's weights."""
     return _sizes(model).total_bytes
+
+
+def block_weights(model: LanguageModel) -> tuple[float, float]:
+    """Weights of a block that one token meets, and of the unembedding."""
+    return _sizes(model).block, _sizes(model).vocabulary
 
 
 @lru_cache(maxsize=8)
@@ -156,8 +192,9 @@ def _memory(model: LanguageModel, work: Work, budget: float) -> tuple[int, int, 
     if work.kept:
         held = sum(trunk_bytes(model, kept.shape) * kept.n_prompts for kept in work.kept)
         return held, beside * work.prompts_per_pass, work.n_prompts
-    at_once = min(work.n_prompts, prompts_that_fit(model, work.shape, int(budget)))
-    return each * at_once, beside * at_once, at_once
+    fitting = prompts_that_fit(model, work.shape, int(budget))
+    at_once = min(work.prompts_per_pass or work.n_prompts, fitting)
+    return each * at_once, beside * at_once + round(4 * work.logits), at_once
 
 
 def _mean_length(work: Work) -> float:
@@ -198,5 +235,5 @@ def _branches(model: LanguageModel, work: Work, device: Device) -> tuple[float, 
         call, key, logit = device.block_seconds, device.attention_seconds, device.logit_seconds
     keys = work.prompts_per_pass * depth * work.shape.prefix * model.n_heads * model.d_head
     seconds = products + moved / device.bandwidth + depth * call + keys * key
-    seconds += work.rows * model.d_vocab * logit
+    seconds += (work.rows * model.d_vocab + work.logits) * logit
     return work.n_passes * (blocks + unembedding), work.n_passes * seconds

@@ -4,12 +4,16 @@ A verb, or an experiment, says what it will run as a list of these; nothing else
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
+from typing import Literal
 
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Position, Shape, shape_of
 from taskvectors.trunk.cut import suffix_start
 from taskvectors.trunk.memory import Kept
+from taskvectors.trunk.whole import FIRST
+
+Keeps = Literal["nothing", "trunk", "results"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +21,7 @@ class Work:
     """Prompts that are run once, and passes of branches over their trunk.
 
     Attributes:
-        name: What it is for.
+        name: What it is for; the same work has several names.
         n_prompts: Prompts that are run.
         tokens: Tokens of all of them, answers included; each goes through every block.
         shape: Padded sizes of the longest, with the branches that run side by side.
@@ -28,10 +32,15 @@ class Work:
         rows: States that a pass unembeds, over its branches.
         kept: Trunks that are held all the while, as learning holds its own and that of the prompts
             it is checked on; without any, as many prompts are run at once as fit.
-        has_trunk: Whether the trunk is there already, so that the passes alone are counted.
+        has_trunk: Whether the passes alone are counted: the trunk is there already, or there is
+            none.
+        logits: Logits that a pass works on and that are there already, over all its rows.
+        prompts: What tells its prompts, and where they are cut, from those of other work.
+        keeps: What is left of it for work on the same prompts: its `trunk`, or `results`, so that
+            the same work is not done again.
     """
 
-    name: str
+    name: str = field(compare=False)
     n_prompts: int
     tokens: int
     shape: Shape
@@ -42,6 +51,9 @@ class Work:
     rows: float = 0.0
     kept: tuple[Kept, ...] = ()
     has_trunk: bool = False
+    logits: float = 0.0
+    prompts: int = 0
+    keeps: Keeps = "nothing"
 
     @property
     def is_training(self) -> bool:
@@ -60,6 +72,7 @@ def work_of(  # noqa: PLR0913  (what the cost of a pass depends on)
     batch: int | None = None,
     is_training: bool = False,
     kept: tuple[Kept, ...] = (),
+    keeps: Keeps = "nothing",
 ) -> Work:
     """The work of some branches over some prompts.
 
@@ -73,10 +86,12 @@ def work_of(  # noqa: PLR0913  (what the cost of a pass depends on)
         batch: Prompts of a pass; all by default.
         is_training: Whether a pass also goes backward.
         kept: Trunks that are held all the while.
+        keeps: What is left of it for other work.
     """
     n = len(prompts)
     whole = [len(prompt.token_ids) + len(prompt.answer_ids) - 1 for prompt in prompts]
-    suffixes = [w - suffix_start(p, positions) for p, w in zip(prompts, whole, strict=True)]
+    starts = tuple(suffix_start(prompt, positions) for prompt in prompts)
+    suffixes = [w - start for start, w in zip(starts, whole, strict=True)]
     answers = sum(len(prompt.answer_ids) for prompt in prompts)
     batch = n if batch is None else min(batch, n)
     n_branches = len(joins)
@@ -91,15 +106,56 @@ def work_of(  # noqa: PLR0913  (what the cost of a pass depends on)
         blocks=sum(n_layers - 1 - join for join in joins),
         rows=answers / n * batch * n_branches,
         kept=kept,
+        prompts=hash((tuple(prompts), starts)),
+        keeps=keeps,
     )
 
 
+def whole_passes(
+    name: str,
+    prompts: Sequence[Prompt],
+    n_layers: int,
+    *,
+    n_passes: int = 1,
+    batch: int | None = None,
+    is_training: bool = False,
+) -> Work:
+    """The work of forward passes from the first token on, of what acts everywhere.
+
+    Args:
+        name: What it is for.
+        prompts: The prompts.
+        n_layers: Blocks of the model.
+        n_passes: How many passes.
+        batch: Prompts of a pass; all by default.
+        is_training: Whether a pass also goes backward, as far as the first block.
+    """
+    work = work_of(
+        name, prompts, FIRST, [-1], n_layers, n_passes=n_passes, batch=batch,
+        is_training=is_training,
+    )  # fmt: skip
+    return replace(work, has_trunk=True)
+
+
+def generated(name: str, prompts: Sequence[Prompt], n_layers: int, n_new: int) -> Work:
+    """The work of writing so many tokens after each prompt, one at a time."""
+    asked = [replace(prompt, answer_ids=prompt.answer_ids[:1]) for prompt in prompts]
+    return work_of(name, asked, (-1,), [-1], n_layers, n_passes=n_new)
+
+
+def as_much(work: Work, name: str) -> Work:
+    """As much work again, on other prompts that are not looked at."""
+    return replace(work, name=name, prompts=hash((work.prompts, name)))
+
+
 def run_of(name: str, prompts: Sequence[Prompt]) -> Work:
-    """The work of reading the last token of some prompts."""
+    """The work of reading one token of some prompts, which is kept."""
     return Work(
         name=name,
         n_prompts=len(prompts),
         tokens=sum(len(prompt.token_ids) for prompt in prompts),
         shape=shape_of(prompts, (-1,), n_branches=0),
         n_passes=0,
+        prompts=hash(tuple(prompts)),
+        keeps="results",
     )

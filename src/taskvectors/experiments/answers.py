@@ -11,7 +11,7 @@ from taskvectors.models.calls import contiguous_unembedding
 from taskvectors.prompts import Prompt
 from taskvectors.vectors import inject
 
-_EXTRA_TOKENS = 4
+EXTRA_TOKENS = 4
 """Generated beyond the longest right answer, so that one that goes on is seen to."""
 
 
@@ -44,7 +44,7 @@ def generate_answers(
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     rows = [[pad] * (width - len(p.token_ids)) + list(p.token_ids) for p in prompts]
     mask = [[0] * (width - len(p.token_ids)) + [1] * len(p.token_ids) for p in prompts]
-    n_new = max(len(prompt.answer_ids) for prompt in prompts) + _EXTRA_TOKENS
+    n_new = max(len(prompt.answer_ids) for prompt in prompts) + EXTRA_TOKENS
     around: Any = nullcontext()
     if candidate.vector is not None:
         around = inject(model, candidate.vector, strength=candidate.strength, prompts=prompts)

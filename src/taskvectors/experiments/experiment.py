@@ -14,7 +14,9 @@ from typing import Any, Literal
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field
 
+from taskvectors.costs import Cost
 from taskvectors.experiments.config import Loader, ModelConfig
+from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.measurements import Measurement
 from taskvectors.figures import AnyFigure
 
@@ -149,6 +151,8 @@ class Experiment:
     """By preset."""
     run: Callable[[Group, Scale, Room], Found]
     """Runs the cells of one group."""
+    estimate: Callable[[Group, Scale, Estimator], Sequence[Cost]]
+    """What running a group will take; what other groups have left is not counted again."""
     groups: Callable[[str, Scale], list[Group]]
     """What there is to run at some scale."""
     figures: Callable[[pd.DataFrame], list[AnyFigure]] | None = None

@@ -9,7 +9,7 @@ import logging
 import platform
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,23 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from taskvectors._version import __version__
+from taskvectors.costs import Cost, total
 from taskvectors.errors import TaskVectorsError
 from taskvectors.experiments.catalog import EXPERIMENTS
 from taskvectors.experiments.config import ModelConfig
+from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import Experiment, PresetName, Scale
 from taskvectors.experiments.group_store import GroupStore
-from taskvectors.experiments.runner import Execute, Job, Models, in_process, run_missing
+from taskvectors.experiments.runner import (
+    Execute,
+    Job,
+    Models,
+    duration,
+    estimated,
+    in_process,
+    run_missing,
+)
+from taskvectors.trunk.memory import readable
 
 logger = logging.getLogger(__name__)
 
@@ -119,18 +130,49 @@ def reproduce(
     Raises:
         TaskVectorsError: There is no such experiment, or nothing of it could be run.
     """
-    is_all = config.experiment == ALL
-    chosen = list(EXPERIMENTS.values()) if is_all else [find_experiment(config.experiment)]
-    execute = _executor(config, folder, say)
+    is_all, chosen = config.experiment == ALL, _chosen(config)
+    by = _By(execute=_executor(config, folder, say), estimator=Estimator(), say=say)
     found = []
     for number, experiment in enumerate(chosen, start=1):
         of = f" ({number} of {len(chosen)})" if is_all else ""
         say(f"{experiment.name}{of}: {experiment.title}")
         where = folder / experiment.name if is_all else folder
-        found.append(_run(experiment, config, where, execute, say, command))
+        found.append(_run(experiment, config, where, by, command))
     if all(one.summary["groups_failed"] == one.summary["groups"] for one in found):
         raise TaskVectorsError(f"{chosen[0].name}: {found[0].summary['warnings'][-1]}")
     return found
+
+
+def estimate(config: ReproduceConfig, estimator: Estimator) -> list[Cost]:
+    """What an experiment will take group by group, or all of them one by one.
+
+    Of all of them, one that cannot be estimated is among what the estimator left out.
+
+    Args:
+        config: What would be run.
+        estimator: Puts figures on it.
+
+    Raises:
+        TaskVectorsError: There is no such experiment, or it cannot be estimated.
+    """
+    if config.experiment != ALL:
+        (experiment,) = _chosen(config)
+        return estimated(_jobs(experiment, config.scale(experiment)), estimator)
+    costs = []
+    for experiment in _chosen(config):
+        try:
+            groups = estimated(_jobs(experiment, config.scale(experiment)), estimator)
+        except TaskVectorsError as error:
+            estimator.left_out.append(f"{experiment.name}: {error}")
+        else:
+            costs.append(total(groups, experiment.name))
+    return costs
+
+
+def _chosen(config: ReproduceConfig) -> list[Experiment]:
+    if config.experiment == ALL:
+        return list(EXPERIMENTS.values())
+    return [find_experiment(config.experiment)]
 
 
 def _executor(config: ReproduceConfig, folder: Path, say: Callable[[str], None]) -> Execute:
@@ -141,15 +183,23 @@ def _executor(config: ReproduceConfig, folder: Path, say: Callable[[str], None])
     return on_ray(config.ray, gpus=config.gpus, say=say)
 
 
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _By:
+    """What all experiments of a call are run by."""
+
+    execute: Execute
+    estimator: Estimator
+    say: Callable[[str], None]
+
+
 def _run(
     experiment: Experiment,
     config: ReproduceConfig,
     folder: Path,
-    execute: Execute,
-    say: Callable[[str], None],
+    by: _By,
     command: Sequence[str],
 ) -> Reproduction:
-    started = time.perf_counter()
+    started, say = time.perf_counter(), by.say
     scale = config.scale(experiment)
     jobs = _jobs(experiment, scale)
     store = GroupStore(folder)
@@ -161,8 +211,9 @@ def _run(
         f"{', '.join(map(str, scale.seeds))}"
     )
     groups = [job.group for job in jobs]
+    cost = _told_cost([job for job in jobs if not store.has(job.group)], by)
     try:
-        failed = run_missing(jobs, store, execute, say)
+        failed = run_missing(jobs, store, by.execute, say)
     except KeyboardInterrupt:
         store.gather(experiment, groups)
         say(f"Stopped. What is finished is kept; the same command with --out {folder} goes on")
@@ -173,10 +224,31 @@ def _run(
         "groups": len(jobs),
         "groups_failed": len(failed),
         "warnings": warnings,
+        "estimate": None if cost is None else asdict(cost),
         "seconds": time.perf_counter() - started,
     }
     store.run.write_json("config.json", summary)
     return Reproduction(experiment=experiment, folder=folder, summary=summary)
+
+
+def _told_cost(missing: Sequence[Job], by: _By) -> Cost | None:
+    """What the groups that are not finished will take, told before they are run; None if unknown.
+
+    A group that was begun before is counted as a whole.
+    """
+    if not missing:
+        return None
+    name, known = missing[0].experiment.name, len(by.estimator.left_out)
+    try:
+        cost = total(estimated(missing, by.estimator), name)
+    except TaskVectorsError as error:
+        by.say(f"{name}: not estimated: {error}")
+        return None
+    said = f"about {duration(cost.seconds)} and {readable(cost.peak_bytes)} at the peak"
+    by.say(f"{name}: estimated for this machine: {said}")
+    for left_out in dict.fromkeys(by.estimator.left_out[known:]):
+        by.say(f"{name}: not estimated: {left_out}")
+    return cost
 
 
 def _jobs(experiment: Experiment, scale: Scale) -> list[Job]:

@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from taskvectors.costs import Cost, total
 from taskvectors.errors import TaskVectorsError
 from taskvectors.experiments.config import ModelConfig
+from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import Experiment, Found, Group, Room, Scale
 from taskvectors.experiments.group_store import GroupStore
 from taskvectors.models import LanguageModel
@@ -37,6 +39,14 @@ class Job:
             TaskVectorsError: It could not be run as asked.
         """
         return self.experiment.run(self.group, self.scale, room)
+
+
+def estimated(jobs: Sequence[Job], estimator: Estimator) -> list[Cost]:
+    """What each job will take, one after the other."""
+    return [
+        total(job.experiment.estimate(job.group, job.scale, estimator), job.group.key)
+        for job in jobs
+    ]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -128,9 +138,12 @@ def run_missing(jobs: Sequence[Job], store: GroupStore, execute: Execute, say: S
         else:
             store.keep(done.group, done.found)
         left = (time.perf_counter() - started) / number * (len(missing) - number)
-        say(f"{name}: {n - len(missing) + number} of {n} groups done, about {_duration(left)} left")
+        say(f"{name}: {n - len(missing) + number} of {n} groups done, about {duration(left)} left")
     return failed
 
 
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 90 else f"{seconds / 60:.0f} min"
+def duration(seconds: float) -> str:
+    """A time for people: 40 s, 12 min, 3.5 h."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -146,15 +146,15 @@ class Bijections:
 
 def bijections(case: Case) -> Bijections:
     """Bijections of the case's task, at the vector's layer and around it."""
-    layer = case.vector.layers[0]
-    stride = tuple(range(0, case.model.n_layers, 4))
-    return map_both_ways(
-        case.bench,
-        (
-            Configuration(name="last token", layers=(layer,)),
-            Configuration(name="last five tokens", layers=(layer,), positions=_LAST_FIVE),
-            Configuration(name="every fourth layer", layers=stride),
-        ),
+    return map_both_ways(case.bench, around(case.vector.layers[0], case.model.n_layers))
+
+
+def around(layer: int, n_layers: int) -> tuple[Configuration, ...]:
+    """Where vectors go in the analysis of one vector: where it is, more positions, more layers."""
+    return (
+        Configuration(name="last token", layers=(layer,)),
+        Configuration(name="last five tokens", layers=(layer,), positions=_LAST_FIVE),
+        Configuration(name="every fourth layer", layers=tuple(range(0, n_layers, 4))),
     )
 
 

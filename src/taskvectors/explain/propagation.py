@@ -35,7 +35,7 @@ STRENGTHS = (-2.0, -1.0, -0.5, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0)
 TOLERANCE = 0.1
 """Relative error up to which a response counts as proportional."""
 _SEED = 9_000_011
-_N_TEST_NOISE = 128
+N_TEST_NOISE = 128
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -162,9 +162,7 @@ def _fit_quality(
 ) -> list[Measured]:
     """R² on held-out noise, on training and on held-out queries, beside the constant predictor."""
     generator = torch.Generator().manual_seed(_SEED)
-    held_out = noisy_copies(
-        fitted.vector, fitted.span, fitted.noise_scale, _N_TEST_NOISE, generator
-    )
+    held_out = noisy_copies(fitted.vector, fitted.span, fitted.noise_scale, N_TEST_NOISE, generator)
     predicted = held_out.double() @ fitted.matrix.T
     seen, unseen = train.changes(held_out), test.changes(held_out)
     constant = seen.mean.mean(dim=0).expand_as(unseen.mean)

@@ -19,7 +19,7 @@ from taskvectors.prompts import Prompt
 from taskvectors.trunk import Edit, Shape, Trunk, prompts_that_fit, resolve_budget
 from taskvectors.trunk.memory import work_bytes
 
-_TOKENS_PER_PASS = 1024
+TOKENS_PER_PASS = 1024
 """Enough that a block's matrix products run at full speed; more only takes memory."""
 
 
@@ -115,7 +115,7 @@ class Responses:
         budget = resolve_budget(self.memory, model.device)
         prompts_that_fit(model, shape, budget)  # raises where not even one fits
         fitting = budget // (work_bytes(model, shape) * n_prompts)
-        size = max(1, min(fitting, _TOKENS_PER_PASS // n_prompts))
+        size = max(1, min(fitting, TOKENS_PER_PASS // n_prompts))
         parts: Iterable[Tensor] = tqdm(
             torch.split(items, size), desc=description, unit="pass", disable=None, leave=False
         )

@@ -79,12 +79,15 @@ class Finding:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Variant:
+class Variant:
+    """One learner that is trained."""
+
     name: str
     config: TrainingConfig
 
     @property
     def about(self) -> Row:
+        """What its rows say of it."""
         return {
             "variant": self.name,
             "seed": self.config.seed,
@@ -118,7 +121,7 @@ def train_variants(
     shifts: list[Row] = []
     for seed in config.seeds:
         first: Path | None = None
-        for variant in _variants(config, family, seed):
+        for variant in variants_of(config, family, seed):
             out = folder / f"seed-{seed}" / variant.name
             say(f"{variant.name}, seed {seed}: {variant.config.steps} steps")
             learner = _trained(config, family, variant, out, first, devices, tracker, say)
@@ -174,7 +177,7 @@ def trends_of(shifts: Sequence[Row]) -> list[Row]:
     return found
 
 
-def _variants(config: VariantsConfig, family: TaskFamily, seed: int) -> list[_Variant]:
+def variants_of(config: VariantsConfig, family: TaskFamily, seed: int) -> list[Variant]:
     """Vanilla first, so that it is the one whose start the others share."""
     base = config.training.model_copy(update={"seed": seed, "tvp_layer": None})
     layers = sorted(layer for layer in config.tvp_layers if layer is not None)
@@ -185,24 +188,24 @@ def _variants(config: VariantsConfig, family: TaskFamily, seed: int) -> list[_Va
             "this format has no place for a task vector that is not the query, so the TVP-loss is "
             "undefined; use xzy, zxy or xzyd, or --tvp-layer none"
         )
-    found = [_Variant(name=VANILLA, config=base)] if None in config.tvp_layers else []
+    found = [Variant(name=VANILLA, config=base)] if None in config.tvp_layers else []
     for layer in layers:
         changed = TrainingConfig(**base.model_dump() | {"tvp_layer": layer})
-        found.append(_Variant(name=f"tvp-{layer}", config=changed))
+        found.append(Variant(name=f"tvp-{layer}", config=changed))
     if config.equal_flops and layers:
         ratio = max(
             flops_ratio(family, one.config) for one in found if one.config.tvp_layer is not None
         )
         steps = base.tvp_from + round((base.steps - base.tvp_from) * ratio)
         longer = base.model_copy(update={"steps": steps})
-        found.append(_Variant(name=EQUAL_FLOPS, config=longer))
+        found.append(Variant(name=EQUAL_FLOPS, config=longer))
     return found
 
 
 def _trained(  # noqa: PLR0913, PLR0917  (what `train` takes)
     config: VariantsConfig,
     family: TaskFamily,
-    variant: _Variant,
+    variant: Variant,
     out: Path,
     first: Path | None,
     devices: Devices | None,

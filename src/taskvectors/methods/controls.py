@@ -26,7 +26,9 @@ OTHER_TASKS = ("antonym", "capital")
 """Whose vector stands in for another task's: the first that is not the task itself."""
 
 _RANDOM_SEED = 1_000_003
-_BIAS_STEPS, _BIAS_RATE, _BIAS_PATIENCE, _BIAS_CHECK = 100, 0.3, 3, 10
+BIAS_STEPS, BIAS_CHECK = 100, 10
+"""Most steps that a bias on the logits is fitted in, and steps between checks."""
+_BIAS_RATE, _BIAS_PATIENCE = 0.3, 3
 
 
 def majority(bench: Workbench, chosen: Candidate, config: Learned) -> Candidate:
@@ -154,14 +156,14 @@ def fit_logit_bias(
     bias = torch.zeros(logits.shape[1], requires_grad=True)
     optimizer = torch.optim.Adam([bias], lr=_BIAS_RATE)
     best, kept, waited = (-1.0, -torch.inf), bias.detach().clone(), 0
-    for step in range(1, _BIAS_STEPS + 1):
+    for step in range(1, BIAS_STEPS + 1):
         optimizer.zero_grad()
         for some, tokens in _pieces(logits, targets, rows_at_once):
             with torch.enable_grad():
                 loss = torch.nn.functional.cross_entropy(some + bias, tokens, reduction="sum")
                 (loss / len(targets)).backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        if step % _BIAS_CHECK == 0:
+        if step % BIAS_CHECK == 0:
             merit = _bias_merit(bias.detach(), _pieces(held_out, answers, rows_at_once))
             waited += 1
             if merit > best:

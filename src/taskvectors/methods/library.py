@@ -124,15 +124,24 @@ def library(bench: Workbench, config: Library) -> list[Candidate]:
     return candidates
 
 
-def read_library(bench: Workbench, folder: str) -> list[TaskVector]:
-    """The vectors of a folder, in the order of their names, checked against the model."""
+def library_folders(folder: str) -> list[Path]:
+    """The folders of a library's vectors, in the order of their names.
+
+    Raises:
+        DataError: The library is no folder.
+    """
     path = Path(folder).expanduser()
     if not folder or not path.is_dir():
         raise DataError(
             f"the library {folder!r} is no folder; give one that holds saved vectors of two or "
             "more tasks, each in a folder of its own"
         )
-    places = sorted(one.parent for one in path.glob("[!.]*/vector.safetensors"))
+    return sorted(one.parent for one in path.glob("[!.]*/vector.safetensors"))
+
+
+def read_library(bench: Workbench, folder: str) -> list[TaskVector]:
+    """The vectors of a folder, in the order of their names, checked against the model."""
+    places = library_folders(folder)
     vectors = [TaskVector.load(place) for place in places]
     tasks = [vector.origin.task for vector in vectors]
     if len(vectors) < 2 or len(set(tasks)) < len(tasks):

@@ -56,7 +56,7 @@ def state_vector(bench: Workbench, config: StateVector) -> list[Candidate]:
     """
     started = time.perf_counter()
     model = bench.model
-    depths = config.depths or _default_depths(model.n_layers)
+    depths = config.depths or default_depths(model.n_layers)
     if not 1 <= min(depths) <= max(depths) <= model.n_layers:
         raise UnsupportedModelError(
             f"depths {', '.join(map(str, depths))} were asked for, and {model.source} has "
@@ -137,6 +137,7 @@ def refine(
     return last + step
 
 
-def _default_depths(n_layers: int) -> tuple[int, ...]:
+def default_depths(n_layers: int) -> tuple[int, ...]:
+    """Up to eight numbers of first blocks, the last being all of them."""
     parts = min(_N_DEPTHS, n_layers)
     return tuple(-(-n_layers * part // parts) for part in range(1, parts + 1))

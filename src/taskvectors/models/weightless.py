@@ -13,7 +13,8 @@ import torch
 from taskvectors.errors import TaskVectorsError
 from taskvectors.models.conversion import first_line
 from taskvectors.models.language_model import LanguageModel
-from taskvectors.models.loading import attention_for, find_files, resolve_dtype
+from taskvectors.models.loading import attention_for, find_files, load_model, resolve_dtype
+from taskvectors.models.random_model import RANDOM_MODELS
 
 _PIECES = r" ?[^\W\d_]{1,8}|\d| ?[^\s\w]|\s+|_"
 """What stands for a token where there is no tokenizer: see `stand_in_tokenizer`."""
@@ -32,7 +33,8 @@ def load_weightless(
 
     Args:
         source: A name of `known_shapes`, a config's `.json` file, or what `load_model` takes; of a
-            hub id the config and the tokenizer are fetched, and no weights.
+            hub id the config and the tokenizer are fetched, and no weights. The small random models
+            are built as they are.
         dtype: Type to compute in.
 
     Raises:
@@ -41,6 +43,8 @@ def load_weightless(
     """
     from transformers import AutoConfig, AutoModelForCausalLM
 
+    if source in RANDOM_MODELS:
+        return load_model(source, dtype=dtype)
     path = source
     if source in known_shapes():
         path = str(files("taskvectors.models") / "shapes" / f"{source}.json")

@@ -7,11 +7,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from taskvectors.costs import Cost, generated, plan_of
 from taskvectors.evaluate import score, wilson_interval
-from taskvectors.experiments.answers import generate_answers
+from taskvectors.experiments.answers import EXTRA_TOKENS, generate_answers
 from taskvectors.experiments.catalog.learned_vectors import layers_at, recipe
 from taskvectors.experiments.catalog.scales import scales
 from taskvectors.experiments.drawing import by_configuration
+from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import (
     LTV_PAPER,
     NOT_READ,
@@ -37,6 +39,7 @@ from taskvectors.methods import (
 from taskvectors.methods.choosing import best_candidate
 from taskvectors.methods.controls import random_vector
 from taskvectors.methods.workbench import layer_name
+from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt
 from taskvectors.tasks.behaviours import BUILT_IN, LETTERS, behaviour_task
 from taskvectors.trunk import resolve_budget
@@ -48,7 +51,36 @@ PUBLIC = (
 
 def _generation(group: Group, scale: Scale, room: Room) -> Found:
     assert group.model is not None
-    model = room.load(group.model)
+    bench = replace(_bench(group, scale, room.load(group.model)), say=room.say)
+    chosen = []
+    for config in (*_plain_and_extracted(scale, bench.model), _learned(scale, bench.model)):
+        room.say(f"{bench.task.name}: {config.kind}")
+        chosen.append(best_candidate(bench, METHODS[config.kind].find(bench, config)))
+    random = random_vector(bench, chosen[-1], _learned(scale, bench.model))
+    chosen.append(replace(random, method="random"))
+    measurements: list[Measurement] = []
+    for candidate in chosen:
+        measurements += _measured(bench, candidate)
+    return Found(measurements=measurements, warnings=bench.task.notes)
+
+
+def _generation_cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
+    """Each choice scores both options, and writes an answer token by token."""
+    assert group.model is not None
+    bench = _bench(group, scale, estimator.model(group.model))
+    learned = plan_of(bench, _learned(scale, bench.model))
+    plans = [plan_of(bench, config) for config in _plain_and_extracted(scale, bench.model)]
+    works = [work for plan in (*plans, learned) for work in (*plan.found, *plan.chosen(bench))]
+    for plan in (*plans, learned, learned):  # the random vector is where the learned one is
+        one = replace(plan, joins=plan.joins[:1], strengths=(1.0,))
+        prompts = bench.prompts("test", plan.shots)
+        n_new = max(len(prompt.answer_ids) for prompt in prompts) + EXTRA_TOKENS
+        works += [*one.tested(bench), *one.tested(bench)]
+        works.append(generated("answers", prompts, bench.model.n_layers, n_new))
+    return estimator.works(bench.model, works, scale.memory)
+
+
+def _bench(group: Group, scale: Scale, model: LanguageModel) -> Workbench:
     task = behaviour_task(
         group.task,
         seed=group.seed,
@@ -57,27 +89,16 @@ def _generation(group: Group, scale: Scale, room: Room) -> Found:
         n_test=scale.n_test,
     )
     memory = None if scale.memory is None else resolve_budget(scale.memory, model.device)
-    bench = Workbench(
-        model=model, task=task, shots=scale.shots, seed=group.seed, memory=memory, say=room.say
-    )
+    return Workbench(model=model, task=task, shots=scale.shots, seed=group.seed, memory=memory)
+
+
+def _plain_and_extracted(scale: Scale, model: LanguageModel) -> tuple[Any, ...]:
     layers = layers_at(model, scale.depths)[:1]
-    learned = Learned(layers=layers, settings=recipe(scale))
-    asked = (
-        ZeroShot(),
-        InContext(),
-        Vanilla(layers=layers),
-        FunctionVector(layers=layers),
-        learned,
-    )
-    chosen = []
-    for config in asked:
-        room.say(f"{task.name}: {config.kind}")
-        chosen.append(best_candidate(bench, METHODS[config.kind].find(bench, config)))
-    chosen.append(replace(random_vector(bench, chosen[-1], learned), method="random"))
-    measurements: list[Measurement] = []
-    for candidate in chosen:
-        measurements += _measured(bench, candidate)
-    return Found(measurements=measurements, warnings=task.notes)
+    return (ZeroShot(), InContext(), Vanilla(layers=layers), FunctionVector(layers=layers))
+
+
+def _learned(scale: Scale, model: LanguageModel) -> Learned:
+    return Learned(layers=layers_at(model, scale.depths)[:1], settings=recipe(scale))
 
 
 def _measured(bench: Workbench, candidate: Candidate) -> list[Measurement]:
@@ -171,6 +192,7 @@ GENERATION = Experiment(
         paper={"tasks": (PUBLIC,)},
     ),
     run=_generation,
+    estimate=_generation_cost,
     shown=("matching_probability", "matching_preferred", "matching_written"),
     groups=one_task_each,
     figures=lambda rows: by_configuration(

@@ -1,15 +1,22 @@
 """Experiments that put methods side by side: the main table, layers, strides, models, adapters."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pandas as pd
 
-from taskvectors.experiments.catalog.learned_vectors import bench_of, recipe, vectors_of
+from taskvectors.costs import Cost, retrieving
+from taskvectors.experiments.catalog.learned_vectors import (
+    bench_of,
+    recipe,
+    vector_costs,
+    vectors_of,
+)
 from taskvectors.experiments.catalog.scales import scales
 from taskvectors.experiments.compare import compare
 from taskvectors.experiments.config import CompareConfig, ModelConfig
 from taskvectors.experiments.drawing import by_configuration, by_layer
+from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import (
     LTV_PAPER,
     NOT_READ,
@@ -38,6 +45,7 @@ from taskvectors.methods import (
     ZeroShot,
 )
 from taskvectors.methods.placed import Placed
+from taskvectors.models import LanguageModel
 from taskvectors.vectors import TaskVector
 
 _MODEL = "Llama-3.1-8B"
@@ -47,10 +55,40 @@ _BASE = (ZeroShot(), InContext())
 
 def compared(group: Group, scale: Scale, room: Room, methods: Sequence[Any], **about: Any) -> Found:
     """A comparison on a group's model, task and seed."""
+    config = _asked(group, scale, methods, **about)
+    found = compare(config, room.folder / "compare", say=room.say, load=room.load)
+    notes = [str(note) for note in found.summary["notes"]]
+    failed = [f"{row.method}: {row.error}" for row in found.table if row.error]
+    return Found(measurements=of_comparison(found.table), warnings=[*notes, *failed])
+
+
+def comparing(
+    methods: Callable[[LanguageModel, Scale], Sequence[Any]], **about: Any
+) -> dict[str, Any]:
+    """How an experiment that compares methods is run, and what that takes.
+
+    Args:
+        methods: Configs of the methods, for a model at some scale.
+        about: Fields of the comparison's config.
+    """
+
+    def run(group: Group, scale: Scale, room: Room) -> Found:
+        assert group.model is not None
+        return compared(group, scale, room, methods(room.load(group.model), scale), **about)
+
+    def estimate(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
+        assert group.model is not None
+        asked = methods(estimator.model(group.model), scale)
+        return estimator.comparison(_asked(group, scale, asked, **about))
+
+    return {"run": run, "estimate": estimate}
+
+
+def _asked(group: Group, scale: Scale, methods: Sequence[Any], **about: Any) -> CompareConfig:
     assert group.model is not None
     # a second copy in float32 has room beside a model whose type was left open
     is_open = group.model.dtype == "auto" and group.model.quantization is None
-    config = CompareConfig(
+    return CompareConfig(
         model=group.model,
         task=group.task,
         shots=scale.shots,
@@ -64,18 +102,18 @@ def compared(group: Group, scale: Scale, room: Room, methods: Sequence[Any], **a
         n_shown=0,
         **{"controls": ("majority", "random")} | about,
     )
-    found = compare(config, room.folder / "compare", say=room.say, load=room.load)
-    notes = [str(note) for note in found.summary["notes"]]
-    failed = [f"{row.method}: {row.error}" for row in found.table if row.error]
-    return Found(measurements=of_comparison(found.table), warnings=[*notes, *failed])
+
+
+def _middle(model: LanguageModel) -> tuple[int, ...]:
+    return (model.n_layers // 2 - 1,)
 
 
 # --- ltv-main-table
 
 
-def _main_table(group: Group, scale: Scale, room: Room) -> Found:
-    methods = (*_BASE, Vanilla(), FunctionVector(), Learned(settings=recipe(scale)))
-    return compared(group, scale, room, methods, configurations="paper")
+def _extracted_and_learned(model: LanguageModel, scale: Scale) -> tuple[Any, ...]:
+    del model
+    return (*_BASE, Vanilla(), FunctionVector(), Learned(settings=recipe(scale)))
 
 
 def _table(configuration: str, *values: float) -> list[Published]:
@@ -103,7 +141,7 @@ MAIN_TABLE = Experiment(
     "vectors are chosen on validation; whole answers are scored over the full vocabulary; learning "
     "rates are relative to the residual stream.",
     scales=scales(),
-    run=_main_table,
+    **comparing(_extracted_and_learned, configurations="paper"),
     groups=one_task_each,
     figures=lambda rows: by_configuration(rows, "Accuracy by configuration"),
     published=(
@@ -118,12 +156,6 @@ MAIN_TABLE = Experiment(
 
 # --- ltv-layer-sweep
 
-
-def _layer_sweep(group: Group, scale: Scale, room: Room) -> Found:
-    methods = (*_BASE, Vanilla(), FunctionVector(), Learned(settings=recipe(scale)))
-    return compared(group, scale, room, methods, controls=("majority", "random", "logit-bias"))
-
-
 LAYER_SWEEP = Experiment(
     name="ltv-layer-sweep",
     title="Accuracy by layer",
@@ -134,7 +166,7 @@ LAYER_SWEEP = Experiment(
     what_we_do_otherwise="All layers are trained in one pass; a bias on the logits, fitted on the "
     "same data, is what a late vector has to beat.",
     scales=scales(cpu={"tasks": ("capital",)}),
-    run=_layer_sweep,
+    **comparing(_extracted_and_learned, controls=("majority", "random", "logit-bias")),
     groups=one_task_each,
     figures=lambda rows: by_layer(rows, "Accuracy by layer", ("zero-shot", "icl", "logit-bias")),
     published=(
@@ -147,21 +179,14 @@ LAYER_SWEEP = Experiment(
 _STRIDE_CHOICES = (1, 2, 3, 4, 6)
 
 
-def _stride(group: Group, scale: Scale, room: Room) -> Found:
-    assert group.model is not None
-    n_layers = room.load(group.model).n_layers
-    settings = recipe(scale)
+def _strides(model: LanguageModel, scale: Scale) -> tuple[Any, ...]:
+    n_layers, settings = model.n_layers, recipe(scale)
     # in a small model large strides have the same layers
     joint = dict.fromkeys(
         Learned(layers=("embed", *range(stride - 1, n_layers - 1, stride)), settings=settings)
         for stride in _STRIDE_CHOICES
     )
-    return compared(
-        group,
-        scale,
-        room,
-        (*_BASE, Learned(layers=(n_layers // 2 - 1,), settings=settings), *joint),
-    )
+    return (*_BASE, Learned(layers=_middle(model), settings=settings), *joint)
 
 
 def _strides_drawn(rows: pd.DataFrame) -> list[AnyFigure]:
@@ -181,7 +206,7 @@ STRIDE = Experiment(
     what_we_do_otherwise=f"Strides {', '.join(map(str, _STRIDE_CHOICES))}, trained jointly with "
     "the step budget of a single site; block inputs 0, s, 2s ... are our embed, s - 1, 2s - 1 ...",
     scales=scales(),
-    run=_stride,
+    **comparing(_strides),
     groups=one_task_each,
     figures=_strides_drawn,
     published=(
@@ -195,16 +220,14 @@ STRIDE = Experiment(
 # --- ltv-backbones
 
 
-def _backbones(group: Group, scale: Scale, room: Room) -> Found:
-    assert group.model is not None
-    middle = (room.load(group.model).n_layers // 2 - 1,)
-    methods = (
+def _at_the_middle(model: LanguageModel, scale: Scale) -> tuple[Any, ...]:
+    middle = _middle(model)
+    return (
         *_BASE,
         Vanilla(layers=middle),
         FunctionVector(layers=middle),
         Learned(layers=middle, settings=recipe(scale)),
     )
-    return compared(group, scale, room, methods)
 
 
 def _by_model(rows: pd.DataFrame) -> list[AnyFigure]:
@@ -241,7 +264,7 @@ BACKBONES = Experiment(
             )
         },
     ),
-    run=_backbones,
+    **comparing(_at_the_middle),
     groups=one_task_each,
     figures=_by_model,
     published=(
@@ -255,9 +278,8 @@ BACKBONES = Experiment(
 # --- ltv-peft
 
 
-def _peft(group: Group, scale: Scale, room: Room) -> Found:
-    assert group.model is not None
-    middle = (room.load(group.model).n_layers // 2 - 1,)
+def _vector_and_adapters(model: LanguageModel, scale: Scale) -> tuple[Any, ...]:
+    middle = _middle(model)
     rates = (0.01,) if scale.steps < 10 else (0.001, 0.01)
     grid: dict[str, Any] = {
         "steps": scale.steps,
@@ -268,7 +290,7 @@ def _peft(group: Group, scale: Scale, room: Room) -> Found:
     learned = Learned(layers=middle, settings=recipe(scale))
     everywhere = Learned(layers=middle, positions=("all",), settings=recipe(scale))
     adapters = [kind(**grid) for kind in (PromptTuning, PrefixTuning, Lora, IA3, BitFit)]
-    return compared(group, scale, room, (*_BASE, learned, everywhere, *adapters))
+    return (*_BASE, learned, everywhere, *adapters)
 
 
 def _peft_row(method: str, *values: float) -> list[Published]:
@@ -299,7 +321,7 @@ PEFT = Experiment(
         cpu={"tasks": ("sentiment",), "steps": 30},
         paper={"tasks": ("hub:sst2",)},
     ),
-    run=_peft,
+    **comparing(_vector_and_adapters),
     groups=one_task_each,
     figures=lambda rows: by_configuration(
         rows.assign(configuration=rows["method"], method="matched size"), "Accuracy by method"
@@ -320,9 +342,9 @@ _FROM_OTHERS = ("english-french", "present-past")
 def _methods_all(group: Group, scale: Scale, room: Room) -> Found:
     assert group.model is not None
     model = room.load(group.model)
-    middle = (model.n_layers // 2 - 1,)
+    middle = _middle(model)
     shelf = room.folder / "library"
-    for task in (group.task, *(name for name in _FROM_OTHERS if name != group.task)):
+    for task in _on_the_shelf(group):
         bench = bench_of(model, task, group.seed, scale)
         (path,) = vectors_of(bench, scale, room, middle)
         to = shelf / bench.task.name
@@ -330,6 +352,27 @@ def _methods_all(group: Group, scale: Scale, room: Room) -> Found:
             TaskVector.load(path).save(to)
     methods = [_sized(name, scale, middle, str(shelf)) for name in METHODS]
     return compared(group, scale, room, methods)
+
+
+def _methods_all_cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
+    """The library's folder is not there yet; what is known of it is how many vectors it gets."""
+    assert group.model is not None
+    model = estimator.model(group.model)
+    middle, tasks = _middle(model), _on_the_shelf(group)
+    costs: list[Cost] = []
+    for task in tasks:
+        bench = bench_of(model, task, group.seed, scale)
+        costs += vector_costs(bench, scale, estimator, middle)
+    methods = [_sized(name, scale, middle, "") for name in METHODS if name != "library"]
+    config = _asked(group, scale, methods)
+    bench = estimator.bench(config, group.seed)
+    retrieved = retrieving(bench, Library(), [*middle] * len(tasks))
+    return [*costs, *estimator.comparison(config), *estimator.plan(bench, retrieved, scale.memory)]
+
+
+def _on_the_shelf(group: Group) -> list[str]:
+    """Tasks whose vectors the library has."""
+    return [group.task, *(name for name in _FROM_OTHERS if name != group.task)]
 
 
 def _sized(name: str, scale: Scale, layers: tuple[int, ...], shelf: str) -> Any:
@@ -362,6 +405,7 @@ METHODS_ALL = Experiment(
     "same pairs, steps and validation.",
     scales=scales(cpu={"tasks": ("capital",), "steps": 30}),
     run=_methods_all,
+    estimate=_methods_all_cost,
     groups=one_task_each,
     figures=lambda rows: by_configuration(
         rows.assign(configuration=rows["method"], method="as chosen on validation"),

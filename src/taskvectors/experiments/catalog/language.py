@@ -1,12 +1,16 @@
 """The TVP-loss on a pretrained language model."""
 
 import hashlib
-from typing import Any
+from typing import Any, get_args
 
 import pandas as pd
+import torch
 
+from taskvectors.costs import Cost, continued_cost, run_of, work_of
+from taskvectors.errors import TaskVectorsError
 from taskvectors.experiments.catalog.scales import scales
 from taskvectors.experiments.drawing import curves
+from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import (
     NOT_READ,
     TVP_PAPER,
@@ -20,7 +24,9 @@ from taskvectors.experiments.experiment import (
 )
 from taskvectors.experiments.measurements import Measurement
 from taskvectors.figures import AnyFigure
-from taskvectors.learners.language import LanguageConfig, train_language
+from taskvectors.learners.language import LanguageConfig, VariantName, train_language
+from taskvectors.methods import Workbench
+from taskvectors.tasks import load_task
 
 _TRAINED = LanguageConfig.model_fields["trained"].default
 _HELD_OUT = LanguageConfig.model_fields["held_out"].default
@@ -65,6 +71,46 @@ def _run(group: Group, scale: Scale, room: Room) -> Found:
                 continue
             found.append(_measurement(row, name, ends, shots=scale.shots))
     return Found(measurements=found)
+
+
+def _cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
+    """Vanilla runs as many tokens as the TVP-loss does; all three variants are measured alike."""
+    assert group.model is not None
+    model = estimator.model(group.model.model_copy(update={"dtype": "float32"}))
+    config = _config(group, scale, model.n_layers)
+    if not config.trained:
+        raise TaskVectorsError(
+            f"{', '.join(group.tasks)}: all of them are held out, so there is nothing to train on; "
+            f"give others beside them, such as {', '.join(_TRAINED[:2])}"
+        )
+    benches = {
+        task: Workbench(model=model, task=load_task(task, seed=group.seed), shots=scale.shots)
+        for task in group.tasks
+    }
+    shown, asked = (
+        [prompt for task in config.trained for prompt in benches[task].prompts("train", shots)]
+        for shots in (scale.shots, 0)
+    )
+    tokens = [sum(len(prompt.token_ids) for prompt in some) for some in (shown, asked)]
+    dtype = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
+    about: dict[str, Any] = {"batch": config.batch_size, "device": estimator.device(dtype)}
+    longer = round(config.steps * (1 + tokens[1] / tokens[0]))
+    trained = [
+        continued_cost(model, shown, asked, steps=config.steps, **about),
+        continued_cost(model, shown, (), steps=longer, **about),
+    ]
+    works = []
+    for bench in benches.values():
+        test = {shots: bench.prompts("test", shots)[: config.n_test] for shots in (scale.shots, 0)}
+        # the plain run, and the vectors of two tasks at every layer
+        joins = [model.n_layers - 1, *range(model.n_layers), *range(model.n_layers)]
+        shown_once = work_of("in context", test[scale.shots], (-1,), joins[:1], model.n_layers)
+        works += [
+            run_of("vectors", test[scale.shots]),
+            shown_once,
+            work_of("with a vector", test[0], (-1,), joins, model.n_layers),
+        ]
+    return [*trained, *estimator.works(model, works) * len(get_args(VariantName))]
 
 
 def _measurement(
@@ -118,6 +164,7 @@ ALL = (
             paper={"tasks": (*_TRAINED, *_HELD_OUT), "steps": 2000, "n_test": 200},
         ),
         run=_run,
+        estimate=_cost,
         groups=tasks_together,
         figures=_figures,
         published=(

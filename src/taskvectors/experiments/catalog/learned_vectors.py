@@ -5,7 +5,9 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from taskvectors.costs import Cost, plan_of
 from taskvectors.experiments.config import ModelConfig
+from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import Group, Room, Scale
 from taskvectors.methods import Learned, Recipe, Workbench
 from taskvectors.methods.learned import learned
@@ -79,8 +81,29 @@ def vectors_of(bench: Workbench, scale: Scale, room: Room, layers: Sequence[int]
             f"Learning vectors of {task.name}, seed {task.seed}, at layers "
             f"{', '.join(map(str, layers))}, in at most {scale.steps} steps"
         )
-        config = Learned(layers=tuple(layers), each_layer=True, settings=recipe(scale))
-        for path, candidate in zip(paths, learned(bench, config), strict=True):
+        for path, candidate in zip(paths, learned(bench, _config(scale, layers)), strict=True):
             assert candidate.vector is not None
             candidate.vector.save(path)
     return paths
+
+
+def vector_costs(
+    bench: Workbench, scale: Scale, estimator: Estimator, layers: Sequence[int]
+) -> list[Cost]:
+    """What `vectors_of` takes, where it was not asked for before."""
+    model, task = bench.model, bench.task
+    name = ("vectors", model.source, model.dtype, task.name, task.seed, scale.steps, *layers)
+    if not estimator.is_new(*name):
+        return []
+    plan = plan_of(bench, _config(scale, layers))
+    return estimator.works(model, plan.found, scale.memory)
+
+
+def weightless(group: Group, estimator: Estimator) -> LanguageModel:
+    """A group's model as `model_of` gives it, without weights."""
+    assert group.model is not None
+    return estimator.model(exact(group.model))
+
+
+def _config(scale: Scale, layers: Sequence[int]) -> Learned:
+    return Learned(layers=tuple(layers), each_layer=True, settings=recipe(scale))

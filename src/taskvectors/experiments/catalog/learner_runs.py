@@ -4,6 +4,10 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
+import torch
+
+from taskvectors.costs import Cost, train_cost
+from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import Group, PresetName, Room, Scale
 from taskvectors.learners import LearnerShape, TrainingConfig
 from taskvectors.learners.presets import PRESETS
@@ -85,3 +89,10 @@ def trained(config: VariantsConfig, room: Room) -> tuple[Finding, Path]:
     folder = room.shared / "learners" / f"{Path(config.task).stem}-{digest}"
     found = read_finding(config, folder) or train_variants(config, folder, say=room.say)
     return found, folder
+
+
+def trained_costs(config: VariantsConfig, estimator: Estimator) -> list[Cost]:
+    """What `trained` takes, where it was not asked for before; baselines are not counted."""
+    if not estimator.is_new("learners", config.model_dump_json()):
+        return []
+    return [train_cost(config, estimator.device(torch.float32))]

@@ -1,21 +1,30 @@
 """Experiments on learners from scratch: when vectors emerge, and what the TVP-loss buys."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import torch
 
+from taskvectors.costs import Cost, measured_cost
 from taskvectors.experiments.catalog.learner_rows import (
     MEASURES,
     measurement_of,
     of_shifts,
     of_variants,
 )
-from taskvectors.experiments.catalog.learner_runs import config_of, scales, swept, trained
+from taskvectors.experiments.catalog.learner_runs import (
+    config_of,
+    scales,
+    swept,
+    trained,
+    trained_costs,
+)
 from taskvectors.experiments.drawing import curves, layer_of
+from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import (
     NOT_READ,
     TVP_PAPER,
@@ -28,7 +37,13 @@ from taskvectors.experiments.experiment import (
 )
 from taskvectors.figures import AnyFigure
 from taskvectors.learners import Learner
+from taskvectors.learners.family import TaskFamily
 from taskvectors.learners.measures import measure
+from taskvectors.learners.tasks import load_family
+from taskvectors.learners.variants import VariantsConfig
+
+_Places = Mapping[str, tuple[dict[str, Any], Any]]
+"""Changes of a config and l*, by the part that a group is of."""
 
 
 def _measured(
@@ -108,28 +123,50 @@ def _context(group: Group, scale: Scale, room: Room) -> Found:
     return Found(measurements=found)
 
 
+def _context_cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
+    config = swept(group, scale)
+    numbers = _candidates(load_family(config.task, config.settings))
+    device = estimator.device(torch.float32)
+    measured = measured_cost(config, device, n_times=len(numbers))
+    return [*trained_costs(config, estimator), measured]
+
+
 def _numbers(learner: Learner) -> list[int]:
-    """1, 2, 4, ... demonstrations, the trained number, and 1.5 and 2 times as many.
-
-    The last two are left out where the learner has no positions for them.
-    """
-    family = learner.family
-    trained_n = family.n_demonstrations
+    """Those for which the learner has positions."""
     places = int(learner.hf.config.max_position_embeddings)
-    most = [n for n in (round(1.5 * trained_n), 2 * trained_n) if family.n_positions(n) <= places]
+    family = learner.family
+    return [n for n in _candidates(family) if family.n_positions(n) <= places]
+
+
+def _candidates(family: TaskFamily) -> list[int]:
+    """1, 2, 4, ... demonstrations, the trained number, and 1.5 and 2 times as many."""
+    trained_n = family.n_demonstrations
     below = [2**k for k in range(12) if 2**k < trained_n]
-    return [*below, trained_n, *most]
+    return [*below, trained_n, round(1.5 * trained_n), 2 * trained_n]
 
 
-def _changed(
-    group: Group, scale: Scale, room: Room, *, places: Mapping[str, tuple[dict[str, Any], Any]]
-) -> Found:
+def _changed(group: Group, scale: Scale, room: Room, *, places: _Places) -> Found:
+    config = _with_change(group, scale, places=places)
+    finding, _ = trained(config, room)
+    return Found(measurements=of_variants(config, finding, changed=group.part))
+
+
+def _with_change(group: Group, scale: Scale, *, places: _Places) -> VariantsConfig:
     """Vanilla and one l* for the change that the group's part names."""
     changes, tvp_layer = places[group.part]
     layers = (None,) if tvp_layer is None else (None, tvp_layer)
-    config = config_of(group, scale, tvp_layers=layers, **{k: dict(v) for k, v in changes.items()})
-    finding, _ = trained(config, room)
-    return Found(measurements=of_variants(config, finding, changed=group.part))
+    return config_of(group, scale, tvp_layers=layers, **{k: dict(v) for k, v in changes.items()})
+
+
+def _cost(
+    group: Group,
+    scale: Scale,
+    estimator: Estimator,
+    *,
+    config: Callable[[Group, Scale], VariantsConfig] = swept,
+) -> list[Cost]:
+    """Of training and measuring what a config asks for."""
+    return trained_costs(config(group, scale), estimator)
 
 
 def _parts(names: Sequence[str], experiment: str, scale: Scale) -> list[Group]:
@@ -148,10 +185,12 @@ def _families(experiment: str, scale: Scale) -> list[Group]:
 
 def _preset_run(group: Group, scale: Scale, room: Room) -> Found:
     """A formal language as its preset has it, with the out-of-distribution battery."""
-    config = config_of(group, scale, with_shifts=True)
+    config = _preset(group, scale)
     finding, _ = trained(config, room)
     return Found(measurements=[*of_variants(config, finding), *of_shifts(config, finding)])
 
+
+_preset = partial(config_of, with_shifts=True)
 
 # --- figures
 
@@ -215,14 +254,14 @@ _OURS = (
 )
 _FAMILIES = ("offset", "linear")
 _ALL_PAIRS = ("offset", "linear", "sinusoidal")
-_FORMATS: dict[str, tuple[dict[str, Any], Any]] = {
+_FORMATS: _Places = {
     "xy": ({"settings": {"format": "xy"}}, None),
     "xzy": ({"settings": {"format": "xzy"}}, 1),
     "zxy": ({"settings": {"format": "zxy"}}, 1),
     "xzyd": ({"settings": {"format": "xzyd"}}, 1),
     "xzy rotary": ({"settings": {"format": "xzy"}, "shape": {"body": "llama"}}, 1),
 }
-_DEPTHS: dict[str, tuple[dict[str, Any], Any]] = {
+_DEPTHS: _Places = {
     f"{n} layers": ({"shape": {"n_layers": n}}, max(0, n // 2 - 1)) for n in (2, 3, 4, 6)
 }
 
@@ -231,6 +270,7 @@ def _experiment(
     name: str, title: str, question: str, did: str, otherwise: str, **about: Any
 ) -> Experiment:
     defaults: dict[str, Any] = {
+        "estimate": _cost,
         "groups": _families,
         "published": _UNKNOWN,
         "shown": ("icl_error", "tvp_error", "recovery"),
@@ -293,6 +333,7 @@ ALL = (
         "rotary positions, too. In plain pairs there is no place for a vector that is not the "
         "query, so task-vector prompting is undefined there.",
         run=partial(_changed, places=_FORMATS),
+        estimate=partial(_cost, config=partial(_with_change, places=_FORMATS)),
         groups=partial(_parts, tuple(_FORMATS)),
         figures=partial(_by_part, title="Recovery by layer and format"),
         scales=scales(("offset",), paper=_ALL_PAIRS),
@@ -304,6 +345,7 @@ ALL = (
         "Emergence and the best layer depend on depth.",
         "Depths " + ", ".join(_DEPTHS) + "; l* in the middle.",
         run=partial(_changed, places=_DEPTHS),
+        estimate=partial(_cost, config=partial(_with_change, places=_DEPTHS)),
         groups=partial(_parts, tuple(_DEPTHS)),
         figures=partial(_by_part, title="Recovery by layer and depth"),
         scales=scales(("offset",), paper=_ALL_PAIRS),
@@ -315,6 +357,7 @@ ALL = (
         "The quality of vectors varies with the context's length.",
         "From one demonstration to twice the trained number.",
         run=_context,
+        estimate=_context_cost,
         figures=lambda rows: _by_column(
             rows, "Recovery by number of demonstrations", "n_demonstrations", "Demonstrations"
         ),
@@ -346,6 +389,7 @@ ALL = (
         "The loss was run on GINC; the size of its effect is not known to us.",
         "The vector sits at the delimiter; the Bayes predictor is the optimum.",
         run=_preset_run,
+        estimate=partial(_cost, config=_preset),
         figures=partial(_by_layer, title="Recovery by layer"),
         scales=scales(("ginc",)),
     ),
@@ -356,6 +400,7 @@ ALL = (
         "The loss was run on RegBench; the size of its effect is not known to us.",
         "The vector sits at the separator; a mixture over automata is the optimum.",
         run=_preset_run,
+        estimate=partial(_cost, config=_preset),
         figures=partial(_by_layer, title="Recovery by layer"),
         scales=scales(("regbench",)),
     ),

@@ -5,15 +5,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from taskvectors.costs import Cost, Explained, analysis_works
 from taskvectors.experiments.analysed import measurements_of, measurements_of_result
 from taskvectors.experiments.catalog.learned_vectors import (
     bench_of,
     exact,
     layers_at,
     model_of,
+    vector_costs,
     vectors_of,
+    weightless,
 )
 from taskvectors.experiments.catalog.scales import scales
+from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import (
     LTV_PAPER,
     NOT_READ,
@@ -79,11 +83,35 @@ def explained(
     return Found(measurements=measurements, figures=list(figures.values()), warnings=errors)
 
 
+def explaining(analyses: Sequence[str], *, with_other: bool = False) -> dict[str, Any]:
+    """How an experiment of some analyses is run, and what that takes."""
+
+    def run(group: Group, scale: Scale, room: Room) -> Found:
+        return explained(group, scale, room, analyses, with_other=with_other)
+
+    def estimate(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
+        model = weightless(group, estimator)
+        layers = layers_at(model, scale.depths)
+        bench = bench_of(model, group.task, group.seed, scale)
+        costs = vector_costs(bench, scale, estimator, layers)
+        if with_other:
+            other = bench_of(model, _other_task(group), group.seed, scale)
+            costs += vector_costs(other, scale, estimator, layers)
+        asked = Explained(bench=bench, layers=layers, most=scale.most, has_other=with_other)
+        works = [work for name in analyses for work in analysis_works(asked, name)]
+        return costs + estimator.works(model, works, scale.memory)
+
+    return {"run": run, "estimate": estimate}
+
+
+def _other_task(group: Group) -> str:
+    return next(name for name in ("antonym", "capital") if name != group.task)
+
+
 def _other(group: Group, scale: Scale, room: Room) -> str:
     """Folder of another task's vector at the same layer, as a control."""
-    task = next(name for name in ("antonym", "capital") if name != group.task)
     model = model_of(group, room)
-    bench = bench_of(model, task, group.seed, scale)
+    bench = bench_of(model, _other_task(group), group.seed, scale)
     folder: Path = vectors_of(bench, scale, room, layers_at(model, scale.depths))[0]
     return str(folder)
 
@@ -105,9 +133,7 @@ OV = Experiment(
     what_we_do_otherwise="Three variants, since where the sum goes and how it is scaled is not "
     "known; each beside a random vector tuned alike; path expansion and paths held fixed besides.",
     scales=scales(cpu={"depths": (0.3,)}),
-    run=lambda group, scale, room: explained(
-        group, scale, room, ("ov-reconstruction", "path-expansion", "frozen-paths")
-    ),
+    **explaining(("ov-reconstruction", "path-expansion", "frozen-paths")),
     shown=("accuracy", "recovered"),
     groups=one_task_each,
     published=(
@@ -126,9 +152,7 @@ KEY_HEADS = Experiment(
     what_we_do_otherwise="Ablation by zero, mean and resampling, at the last position and at all; "
     "the same heads in plain in-context learning and under another task's vector.",
     scales=scales(cpu={"tasks": ("capital",), "most": 30}),
-    run=lambda group, scale, room: explained(
-        group, scale, room, ("key-heads", "head-ablation", "head-overlap"), with_other=True
-    ),
+    **explaining(("key-heads", "head-ablation", "head-overlap"), with_other=True),
     groups=one_task_each,
     published=(
         _published("accuracy", 0.83, _ABLATED.format("none")),
@@ -146,7 +170,7 @@ ATTENTION = Experiment(
     what_we_do_otherwise="Five classes of tokens that are disjoint and sum to one; with the "
     "vector, without it, and with demonstrations.",
     scales=scales(),
-    run=lambda group, scale, room: explained(group, scale, room, ("attention",)),
+    **explaining(("attention",)),
     shown=("mass",),
     groups=one_task_each,
     published=(
@@ -167,7 +191,7 @@ LINEAR = Experiment(
         cpu={"tasks": ("capital",), "depths": (0.15, 0.4, 0.7, 0.95)},
         paper={"depths": _SWEEP},
     ),
-    run=lambda group, scale, room: explained(group, scale, room, ("propagation",)),
+    **explaining(("propagation",)),
     shown=("first_token_accuracy", "r2"),
     groups=one_task_each,
     published=(
@@ -188,7 +212,7 @@ ROTATION = Experiment(
         cpu={"tasks": ("capital",), "depths": (0.15, 0.4, 0.7, 0.95)},
         paper={"depths": _SWEEP},
     ),
-    run=lambda group, scale, room: explained(group, scale, room, ("rotation",)),
+    **explaining(("rotation",)),
     shown=("turn_cosine", "label_share"),
     groups=one_task_each,
     published=(
@@ -211,6 +235,13 @@ def _lens(group: Group, scale: Scale, room: Room) -> Found:
     )
 
 
+def _lens_cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
+    """Vectors are read as they are: what is run is their learning."""
+    model = weightless(group, estimator)
+    bench = bench_of(model, group.task, group.seed, scale)
+    return vector_costs(bench, scale, estimator, layers_at(model, scale.depths))
+
+
 LENS = Experiment(
     name="ltv-lens",
     title="What vectors read as, by layer",
@@ -226,6 +257,7 @@ LENS = Experiment(
         paper={"depths": tuple(step / 16 for step in range(1, 16))},
     ),
     run=_lens,
+    estimate=_lens_cost,
     shown=("label_share", "matched_share"),
     groups=one_task_each,
     published=(

@@ -3,15 +3,19 @@
 from collections.abc import Callable
 from dataclasses import replace
 
+from taskvectors.costs import Cost, Explained, Plan, analysis_works, both_ways
 from taskvectors.experiments.analysed import measurements_of_result
 from taskvectors.experiments.catalog.learned_vectors import (
     bench_of,
     layers_at,
     model_of,
     recipe,
+    vector_costs,
     vectors_of,
+    weightless,
 )
 from taskvectors.experiments.catalog.scales import scales
+from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import (
     LTV_PAPER,
     NOT_READ,
@@ -32,6 +36,7 @@ from taskvectors.explain.geometry import compare_vectors
 from taskvectors.explain.transfer import Transfer, transfer_matrix, two_by_two
 from taskvectors.methods import Workbench
 from taskvectors.methods.controls import replace_task
+from taskvectors.models import LanguageModel
 from taskvectors.tasks import Example, Task
 from taskvectors.vectors import TaskVector
 
@@ -66,6 +71,18 @@ def _geometry(group: Group, scale: Scale, room: Room) -> Found:
     return Found(measurements=measurements, figures=(found.figure(),))
 
 
+def _geometry_cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
+    """Vectors are compared as they are: what is run is their learning."""
+    model = weightless(group, estimator)
+    layers = layers_at(model, scale.depths)
+    return [
+        cost
+        for task in group.tasks
+        for seed in range(group.seed, group.seed + _VECTORS_PER_TASK)
+        for cost in vector_costs(bench_of(model, task, seed, scale), scale, estimator, layers)
+    ]
+
+
 GEOMETRY = Experiment(
     name="ltv-geometry",
     title="Where vectors of several tasks lie",
@@ -80,6 +97,7 @@ GEOMETRY = Experiment(
         cpu={"tasks": ("capital", "antonym", "entailment", "inference"), "steps": 40},
     ),
     run=_geometry,
+    estimate=_geometry_cost,
     shown=("intra", "inter", "separation", "p_value"),
     groups=tasks_together,
     published=(
@@ -96,10 +114,9 @@ _WORDS = {"positive": "true", "negative": "false"}
 def _transfer(group: Group, scale: Scale, room: Room) -> Found:
     model = model_of(group, room)
     layers = layers_at(model, scale.depths)[:1]
-    benches = [bench_of(model, task, group.seed, scale) for task in group.tasks]
+    benches = _crossed(group, scale, model)
     cells = {}
-    if "sentiment" in group.tasks and "entailment" in group.tasks:
-        benches.append(_in_other_words(bench_of(model, "sentiment", group.seed, scale)))
+    if len(benches) > len(group.tasks):
         cells = two_by_two("sentiment-true-false", "sentiment", "entailment", "question-type")
     vectors = [
         TaskVector.load(path)
@@ -111,6 +128,25 @@ def _transfer(group: Group, scale: Scale, room: Room) -> Found:
         "transfer", found, method="learned", layers=layers, positions=(-1,)
     )
     return Found(measurements=measurements, figures=(found.figure(),))
+
+
+def _transfer_cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
+    model = weightless(group, estimator)
+    layers = layers_at(model, scale.depths)[:1]
+    benches = _crossed(group, scale, model)
+    costs = [cost for bench in benches for cost in vector_costs(bench, scale, estimator, layers)]
+    for bench in benches:
+        tested = Plan(joins=(model.n_layers - 1, *layers * len(benches))).tested(bench)
+        costs += estimator.works(model, tested, scale.memory)
+    return costs
+
+
+def _crossed(group: Group, scale: Scale, model: LanguageModel) -> list[Workbench]:
+    """Tasks of vectors and of prompts: the group's, and where they allow it one in other words."""
+    benches = [bench_of(model, task, group.seed, scale) for task in group.tasks]
+    if "sentiment" in group.tasks and "entailment" in group.tasks:
+        benches.append(_in_other_words(bench_of(model, "sentiment", group.seed, scale)))
+    return benches
 
 
 def _in_other_words(bench: Workbench) -> Workbench:
@@ -149,6 +185,7 @@ TRANSFER = Experiment(
         },
     ),
     run=_transfer,
+    estimate=_transfer_cost,
     groups=tasks_together,
     published=(
         Published(
@@ -182,6 +219,15 @@ def _composition(group: Group, scale: Scale, room: Room) -> Found:
     return Found(measurements=measurements, figures=(found.figure(),))
 
 
+def _composition_cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
+    model = weightless(group, estimator)
+    layers = layers_at(model, scale.depths)[:1]
+    benches = [bench_of(model, task, group.seed, scale) for task in (TASK, *PARTS)]
+    costs = [cost for bench in benches for cost in vector_costs(bench, scale, estimator, layers)]
+    works = analysis_works(Explained(bench=benches[0], layers=layers), "composition")
+    return costs + estimator.works(model, works, scale.memory)
+
+
 COMPOSITION = Experiment(
     name="ltv-composition",
     title="Two vectors added",
@@ -193,6 +239,7 @@ COMPOSITION = Experiment(
     "differ; a random vector, the parts, their difference and a vector of both stand beside.",
     scales=scales(smoke={"tasks": (TASK,)}, cpu={"tasks": (TASK,)}, paper={"tasks": (TASK,)}),
     run=_composition,
+    estimate=_composition_cost,
     shown=("french_feminine",),
     groups=one_task_each,
     published=(
@@ -210,27 +257,42 @@ _EXCEPTIONS = ("antonym", "copy")
 
 def _bijections(group: Group, scale: Scale, room: Room) -> Found:
     model = model_of(group, room)
-    layers = layers_at(model, scale.depths)[:1]
-    is_exception = group.task in _EXCEPTIONS
-    bench = bench_of(model, "capital" if group.task == "copy" else group.task, group.seed, scale)
-    if group.task == "copy":
-        bench = _with_outputs(bench, "copy", lambda pair: pair.input)
     room.say(f"Learning vectors of both directions of {group.task}")
     found = map_both_ways(
-        bench,
-        (
-            Configuration(name="last token", layers=layers),
-            Configuration(name="last five tokens", layers=layers, positions=LAST_FIVE),
-            Configuration(name="every other layer", layers=tuple(range(1, model.n_layers - 1, 2))),
-        ),
+        _forward(group, scale, model),
+        _places(scale, model),
         recipe(scale),
-        keeps_unclear=is_exception,
+        keeps_unclear=group.task in _EXCEPTIONS,
     )
     measurements = measurements_of_result("bijections", found, method="learned")
     measurements.append(
         Measurement(measure="pairs_left_out", value=float(found.n_left_out), method="learned")
     )
     return Found(measurements=measurements, figures=(found.figure(),))
+
+
+def _bijections_cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
+    """As if all pairs told the direction."""
+    model = weightless(group, estimator)
+    works = both_ways(_forward(group, scale, model), _places(scale, model), recipe(scale))
+    return estimator.works(model, works, scale.memory)
+
+
+def _forward(group: Group, scale: Scale, model: LanguageModel) -> Workbench:
+    """The mapping in its first direction."""
+    if group.task != "copy":
+        return bench_of(model, group.task, group.seed, scale)
+    capital = bench_of(model, "capital", group.seed, scale)
+    return _with_outputs(capital, "copy", lambda pair: pair.input)
+
+
+def _places(scale: Scale, model: LanguageModel) -> tuple[Configuration, ...]:
+    layers = layers_at(model, scale.depths)[:1]
+    return (
+        Configuration(name="last token", layers=layers),
+        Configuration(name="last five tokens", layers=layers, positions=LAST_FIVE),
+        Configuration(name="every other layer", layers=tuple(range(1, model.n_layers - 1, 2))),
+    )
 
 
 BIJECTIONS = Experiment(
@@ -248,6 +310,7 @@ BIJECTIONS = Experiment(
         paper={"tasks": ("english-french", "capital", "antonym", "copy")},
     ),
     run=_bijections,
+    estimate=_bijections_cost,
     shown=("accuracy", "wrong_direction"),
     groups=one_task_each,
 )

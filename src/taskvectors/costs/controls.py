@@ -1,0 +1,60 @@
+"""What the controls of a comparison run, as work."""
+
+from dataclasses import replace
+from typing import Any
+
+from taskvectors.costs.methods import Plan, plan_of
+from taskvectors.costs.work import Work, work_of
+from taskvectors.errors import TaskVectorsError
+from taskvectors.explain.case import with_first_tokens
+from taskvectors.methods import Learned
+from taskvectors.methods.controls import BIAS_CHECK, BIAS_STEPS
+from taskvectors.methods.workbench import Split, Workbench
+
+
+def control_works(bench: Workbench, name: str, config: Learned) -> list[Work]:
+    """What a control of a learned vector runs; the vector is taken to sit at the middle layer.
+
+    Args:
+        bench: The workbench.
+        name: The control.
+        config: How vectors are learned.
+
+    Raises:
+        TaskVectorsError: The control has no estimate.
+    """
+    middle = bench.model.n_layers // 2
+    tested = Plan(name=name, joins=(middle,)).tested(bench)
+    if name == "majority":  # a constant answer, without a run
+        return []
+    if name == "random":
+        return tested
+    if name == "logit-bias":
+        return [*_bias_works(bench), *tested]
+    if name in ("other-task", "shuffled-labels", "learned-from-shots"):
+        about: dict[str, Any] = {"layers": (middle,)}
+        if name == "learned-from-shots":
+            about["n_examples"] = bench.shots
+        return [*plan_of(bench, config.model_copy(update=about)).found, *tested]
+    raise TaskVectorsError(f"there is no estimate of the control {name}; leave it out")
+
+
+def _bias_works(bench: Workbench) -> list[Work]:
+    """Logits that are kept, and passes over them."""
+    works = []
+    passes: dict[Split, int] = {"train": BIAS_STEPS, "validation": BIAS_STEPS // BIAS_CHECK}
+    for split, n_passes in passes.items():
+        asked = with_first_tokens(bench.prompts(split))
+        last = [bench.model.n_layers - 1]
+        logits = work_of(f"logits, {split}", asked, (-1,), last, bench.model.n_layers)
+        fitted = replace(
+            logits,
+            name=f"logit-bias, {split}",
+            shape=replace(logits.shape, is_training=split == "train"),
+            n_passes=n_passes,
+            rows=0.0,
+            logits=float(len(asked) * bench.model.d_vocab),
+            has_trunk=True,
+        )
+        works += [logits, fitted]
+    return works

@@ -1,0 +1,150 @@
+"""What experiments will cost: every group summed up from its work before anything is run.
+
+An experiment says what it runs beside how it runs it. What groups share, such as vectors that
+several of them explain, is counted where it is first asked for.
+"""
+
+from collections.abc import Callable, Hashable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+import torch
+
+from taskvectors.costs import (
+    Cost,
+    Device,
+    Plan,
+    Work,
+    control_works,
+    costs_of,
+    find_device,
+    plan_of,
+    room_beside,
+    weight_bytes,
+)
+from taskvectors.costs.devices import LOCAL
+from taskvectors.errors import TaskVectorsError
+from taskvectors.experiments.config import CompareConfig, ModelConfig
+from taskvectors.experiments.presets import paper_presets
+from taskvectors.methods import Learned, Workbench
+from taskvectors.models import LanguageModel, load_weightless
+from taskvectors.tasks import load_task
+from taskvectors.trunk.memory import bytes_stated
+
+
+def this_machine(dtype: torch.dtype) -> Device:
+    """This machine, measured when it is first asked for."""
+    return find_device(LOCAL, dtype)
+
+
+@dataclass(kw_only=True, eq=False)
+class Estimator:
+    """Puts figures on work.
+
+    Attributes:
+        device: Gives the device, by the type that is computed in.
+        auto: The type of a model whose type is left open.
+        left_out: What has no estimate, and why, in the order it was come by.
+    """
+
+    device: Callable[[torch.dtype], Device] = this_machine
+    auto: Literal["auto", "bfloat16"] = "auto"
+    left_out: list[str] = field(default_factory=list)
+    _models: dict[tuple[str, str], LanguageModel] = field(default_factory=dict)
+    _counted: set[Hashable] = field(default_factory=set)
+
+    def model(self, config: ModelConfig) -> LanguageModel:
+        """A model without its weights."""
+        dtype = self.auto if config.dtype == "auto" else config.dtype
+        key = (config.source, dtype)
+        if key not in self._models:
+            self._models[key] = load_weightless(config.source, dtype=dtype)
+        return self._models[key]
+
+    def is_new(self, *key: Hashable) -> bool:
+        """Whether something that groups share is asked for the first time."""
+        is_new = key not in self._counted
+        self._counted.add(key)
+        return is_new
+
+    def works(
+        self, model: LanguageModel, works: Iterable[Work], memory: str | None = None
+    ) -> list[Cost]:
+        """What work takes on a model, within the memory that is stated or half of what is left."""
+        device = self.device(model.dtype)
+        room = room_beside(weight_bytes(model), device)
+        budget = room if memory is None else bytes_stated(memory)
+        return costs_of(model, works, device, budget=budget)
+
+    def plan(self, bench: Workbench, plan: Plan, memory: str | None = None) -> list[Cost]:
+        """What a method of a comparison takes: found, chosen, and tested in the test model."""
+        model, tested = bench.model, bench.model_for("test")
+        found = self.works(model, [*plan.found, *plan.chosen(bench)], memory)
+        return [*found, *_beside(self.works(tested, plan.tested(bench), memory), model, tested)]
+
+    def comparison(self, config: CompareConfig) -> list[Cost]:
+        """What a comparison takes, seed by seed; a method that cannot be run is left out."""
+        if config.by_examples:
+            raise TaskVectorsError("there is no estimate of a comparison by examples")
+        costs: list[Cost] = []
+        for seed in config.seeds:
+            costs += self._one_seed(self.bench(config, seed), config)
+        return costs
+
+    def bench(self, config: CompareConfig, seed: int) -> Workbench:
+        """The workbench of a comparison, of models without weights."""
+        task = load_task(
+            config.task,
+            seed=seed,
+            n_train=config.n_train,
+            n_validation=config.n_validation,
+            n_test=config.n_test,
+        )
+        model, tested = self.model(config.model), None
+        if config.test_dtype == "float32" and model.dtype != torch.float32:
+            tested = self.model(config.model.model_copy(update={"dtype": "float32"}))
+        return Workbench(
+            model=model,
+            task=task,
+            template=config.template or "",
+            shots=config.shots,
+            seed=seed,
+            chat=config.chat,
+            test_model=tested,
+        )
+
+    def _one_seed(self, bench: Workbench, config: CompareConfig) -> list[Cost]:
+        model, tested = bench.model, bench.model_for("test")
+        found: list[Work] = []
+        last: list[Work] = []
+        for method in config.methods:
+            try:
+                plans = list(_plans(bench, config, method))
+            except TaskVectorsError as error:
+                self.left_out.append(f"{method.kind}: {error}")
+                continue
+            for plan in plans:
+                found += [*plan.found, *plan.chosen(bench)]
+                last += plan.tested(bench)
+        learned = next((one for one in config.methods if isinstance(one, Learned)), Learned())
+        for name in config.controls:
+            last += control_works(bench, name, learned)
+        costs = self.works(model, found, config.memory)
+        return [*costs, *_beside(self.works(tested, last, config.memory), model, tested)]
+
+
+def _plans(bench: Workbench, config: CompareConfig, method: Any) -> Iterator[Plan]:
+    """A method's plan, or one for each of the paper's configurations that mean something to it."""
+    has_sites = {"layers", "positions"} <= set(type(method).model_fields)
+    if config.configurations == "own" or not has_sites:
+        yield plan_of(bench, method)
+        return
+    for preset in paper_presets(bench.model.n_layers, bench.shots):
+        if preset.has_meaning_for(method):
+            yield replace(plan_of(bench, preset.config_for(method)), shots=preset.shots)
+
+
+def _beside(costs: Sequence[Cost], model: LanguageModel, tested: LanguageModel) -> list[Cost]:
+    """Costs of what is run on a second copy, the first being held meanwhile."""
+    held = 0 if tested is model else weight_bytes(model)
+    return [replace(cost, peak_bytes=cost.peak_bytes + held) for cost in costs]

@@ -1,0 +1,163 @@
+"""Plans of methods, analyses and controls: none is forgotten, and tokens are those that are run.
+
+Run with `pytest tests/costs/test_methods.py`.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from costs.made_up import DEVICE
+
+from taskvectors.costs import (
+    ANALYSIS_WORKS,
+    PLANS,
+    Explained,
+    analysis_works,
+    control_works,
+    costs_of,
+    plan_of,
+    total,
+)
+from taskvectors.errors import TaskVectorsError
+from taskvectors.explain import ANALYSES
+from taskvectors.methods import METHODS, Adaptive, Learned, Recipe, Workbench
+from taskvectors.methods.controls import CONTROLS
+from taskvectors.models import LanguageModel
+from taskvectors.tasks import Example, Task
+from taskvectors.vectors import TaskVector, sites_at
+
+ROOM = 1e12
+STEPS = {"steps": 4, "batch_size": 4, "check_every": 2, "patience": 4}
+RECIPE = {"settings": Recipe(**STEPS)}
+ADAPTER = STEPS | {"learning_rates": (0.01,)}
+QUICK: dict[str, dict[str, Any]] = {
+    "learned-heads": STEPS,
+    "multi-head": STEPS,
+    "learned": RECIPE,
+    "loreft": RECIPE,
+    "lobireft": RECIPE,
+    "adaptive": STEPS,
+    **dict.fromkeys(("prompt-tuning", "prefix-tuning", "lora", "ia3", "bitfit"), ADAPTER),
+}
+SHARED = QUICK.keys() - {"learned-heads", "multi-head", "adaptive"}
+"""Methods whose candidates share what finding them took."""
+REPORTS_LESS = {"function-vector-attribution", "linear", "adaptive"}
+"""Methods whose candidates' own cost leaves out what is not theirs alone: the exact effects that
+attributed ones are compared with, divergences and their states, embeddings of queries."""
+
+
+@pytest.fixture
+def bench(tiny_model: Callable[..., LanguageModel]) -> Workbench:
+    pairs = [Example(input=f"in{i}", output=f"out {i}") for i in range(24)]
+    task = Task(
+        name="pairs",
+        description="",
+        template="qa",
+        source="",
+        license="",
+        seed=0,
+        train=tuple(pairs[:12]),
+        validation=tuple(pairs[12:18]),
+        test=tuple(pairs[18:]),
+    )
+    return Workbench(model=tiny_model("llama-biased"), task=task, shots=2)
+
+
+def config_of(bench: Workbench, name: str, folder: Path) -> Any:
+    about = QUICK.get(name, {})
+    if name == "library":
+        for layer, task in enumerate((bench.task.name, "capital"), start=1):
+            values = torch.ones(1, bench.model.d_model)
+            origin = replace(bench.origin("vanilla"), task=task)
+            vector = TaskVector(values=values, sites=sites_at([layer], [-1]), origin=origin)
+            vector.save(folder / task)
+        about = {"folder": str(folder)}
+    return METHODS[name].config(**about)
+
+
+def test_every_method_has_a_plan() -> None:
+    assert set(PLANS) == set(METHODS)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_finding_takes_about_the_tokens_that_are_counted(
+    bench: Workbench, tmp_path: Path, name: str
+) -> None:
+    config = config_of(bench, name, tmp_path)
+    plan = plan_of(bench, config)
+    costs = costs_of(bench.model, plan.found, DEVICE, budget=ROOM)
+    found = METHODS[name].find(bench, config)
+    assert len(found) == len(plan.joins) * len(plan.strengths)
+    assert {one.shots for one in found} == {plan.shots}
+    ran = [one.cost.forward_tokens for one in found]
+    expected = sum(ran) if name in SHARED else ran[0]
+    counted = total(costs).forward_tokens
+    if name in REPORTS_LESS:
+        assert expected < counted < 2 * expected
+    elif name != "library":  # the shelf's other task is longer, and counted as the task itself
+        assert counted == pytest.approx(expected, rel=0.15)
+    assert all(cost.name.startswith(name) for cost in costs)
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_scoring_takes_about_the_tokens_that_are_counted(
+    bench: Workbench, tmp_path: Path, name: str
+) -> None:
+    from taskvectors.methods.choosing import score_candidates
+
+    config = config_of(bench, name, tmp_path)
+    plan = plan_of(bench, config)
+    costs = costs_of(bench.model, plan.chosen(bench), DEVICE, budget=ROOM)
+    scores = score_candidates(bench, "validation", METHODS[name].find(bench, config))
+    ran = scores[0].forward_tokens
+    if plan.is_whole:
+        ran = sum(one.forward_tokens for one in scores)
+    assert total(costs).forward_tokens == pytest.approx(ran, rel=0.1)
+    tested = costs_of(bench.model, plan.tested(bench), DEVICE, budget=ROOM)
+    assert 0 < total(tested).forward_tokens <= total(costs).forward_tokens * 1.01
+
+
+def test_another_embedder_and_an_unknown_method_are_errors(bench: Workbench) -> None:
+    with pytest.raises(TaskVectorsError, match="no estimate of adaptive with the embedder random"):
+        plan_of(bench, Adaptive(embedder="random"))
+
+    class Strange:
+        kind = "strange"
+
+    with pytest.raises(TaskVectorsError, match="no estimate of strange; there is one of zero-shot"):
+        plan_of(bench, Strange())
+
+
+# --- analyses and controls
+
+
+def test_every_analysis_has_its_work() -> None:
+    assert set(ANALYSIS_WORKS) == set(ANALYSES)
+
+
+@pytest.mark.parametrize("name", ANALYSES)
+def test_an_analysis_takes_time_unless_nothing_is_run(bench: Workbench, name: str) -> None:
+    works = analysis_works(Explained(bench=bench, layers=(1, 2)), name)
+    cost = total(costs_of(bench.model, works, DEVICE, budget=ROOM))
+    assert (cost.seconds > 0) is (name != "geometry")
+    assert all(work.name.startswith(name) for work in works)
+
+
+def test_an_unknown_analysis_says_which_there_are(bench: Workbench) -> None:
+    with pytest.raises(TaskVectorsError, match=r"no estimate of the analysis 'strange'.*key-heads"):
+        analysis_works(Explained(bench=bench, layers=(1,)), "strange")
+
+
+def test_every_control_has_its_work_or_says_that_it_has_none(bench: Workbench) -> None:
+    seconds = {}
+    for name in set(CONTROLS) - {"icl-most-shots"}:
+        works = control_works(bench, name, Learned(**RECIPE))
+        seconds[name] = total(costs_of(bench.model, works, DEVICE, budget=ROOM)).seconds
+    assert seconds.pop("majority") == 0
+    assert min(seconds.values()) == seconds["random"] > 0
+    with pytest.raises(TaskVectorsError, match="no estimate of the control icl-most-shots"):
+        control_works(bench, "icl-most-shots", Learned())
