@@ -1,8 +1,8 @@
 """Families of sequences with a delimiter: the task vector sits at the delimiter.
 
-A site is a delimiter of a training sequence; its query is a fresh segment of the same task, the
-delimiter first, that nothing in the sequence has seen. Every position of the segment is read. This
-module puts what a family drew into episodes and trials.
+A site is a delimiter of a training sequence; its query is a segment of the same task, the delimiter
+first, that the site has not seen. Every position of the segment is read. This module puts what a
+family drew into episodes and trials.
 """
 
 from collections.abc import Mapping
@@ -44,7 +44,7 @@ def segment_episode(
         tokens: The sequences.
         counted: Which next tokens count; the last column has none.
         sites: Columns of delimiters, and weights.
-        segments: A fresh segment for each site, its delimiter first.
+        segments: A segment for each site, its delimiter first.
     """
     columns, site_weights = sites
     batch, width = tokens.shape
