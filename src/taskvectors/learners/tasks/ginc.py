@@ -68,7 +68,7 @@ class Ginc(BaseModel):
     """Models; the second half is never trained on."""
     n_demonstrations: int = Field(default=10, ge=1)
     """Stretches of a document, each as long as there are slots, before a segment."""
-    segment_length: int = Field(default=4, ge=1)
+    segment_length: int = Field(default=4, ge=2)
     """Tokens after the delimiter that are predicted from a vector."""
     n_sites: int = Field(default=8, ge=1)
     """Most delimiters of a document that vectors are read at, in training."""
