@@ -98,7 +98,7 @@ class Trial:
     wrong_targets: Shaped[Tensor, "batch query_read *target"]
     """The same under the task of the row before (`tasks.roll(1, 0)`)."""
     weights: Float[Tensor, "batch query_read"]
-    """0 where a read is padding."""
+    """0 where a read does not count."""
     tasks: Shaped[Tensor, "batch ..."]
     baselines: Mapping[str, Float[Tensor, "batch query_read"]]
     """Errors of predictors that need no learner. `without` is the best that sees no demonstration;

@@ -69,7 +69,7 @@ class Measured:
     probe_targets: Float[Tensor, "trial label"]
 
     def mean(self, errors: Errors) -> float:
-        """Mean error over what is not padding."""
+        """Mean error over the reads that count."""
         return float((errors * self.weights).sum() / self.weights.sum())
 
     @property

@@ -154,13 +154,12 @@ def _wrong_task(found: Measured, layer: int) -> Row:
 
 
 def _by_position(found: Measured, errors: Tensor) -> Row:
-    """Curves over a query's reads, where it has several: with the vector, in context, without."""
+    """Curves over all of a query's reads: with the vector, in context, without; where several."""
     if errors.shape[1] == 1:
         return {}
 
     def curve(values: Tensor) -> list[float]:
-        total = found.weights.sum(dim=0).clamp(min=1)
-        return [float(v) for v in (values * found.weights).sum(dim=0) / total]
+        return [float(value) for value in values.mean(dim=0)]
 
     return {
         "tvp_error_by_position": curve(errors),

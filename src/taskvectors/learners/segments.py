@@ -1,7 +1,9 @@
 """Families of sequences with a delimiter: the task vector sits at the delimiter.
 
-A site is a delimiter of a training sequence; its query is a fresh segment of the same task, the
-delimiter first, that nothing in the sequence has seen. Every position of the segment is read. This
+A site is a delimiter of a training sequence; its query is a segment of the same task, the delimiter
+first, that the site has not seen. Every position of the segment is read, and in trials every one
+but the delimiter's own counts: that is read where the vector is put, with no query before it, so
+that after the last block it is in-context learning's own prediction whatever the vector is. This
 module puts what a family drew into episodes and trials.
 """
 
@@ -44,7 +46,7 @@ def segment_episode(
         tokens: The sequences.
         counted: Which next tokens count; the last column has none.
         sites: Columns of delimiters, and weights.
-        segments: A fresh segment for each site, its delimiter first.
+        segments: A segment for each site, its delimiter first.
     """
     columns, site_weights = sites
     batch, width = tokens.shape
@@ -83,6 +85,8 @@ def segment_trial(
         tasks: The tasks.
         baselines: Errors of predictors that need no learner.
     """
+    weights = torch.ones(segment.shape, device=segment.device)
+    weights[:, SITE_COLUMN] = 0
     return Trial(
         history=history,
         dummies=segment[:, None, : SITE_COLUMN + 1],
@@ -91,7 +95,7 @@ def segment_trial(
         query_reads=tuple(range(segment.shape[1])),
         targets=targets,
         wrong_targets=wrong_targets,
-        weights=torch.ones(segment.shape, device=segment.device),
+        weights=weights,
         tasks=tasks,
         baselines=baselines,
     )

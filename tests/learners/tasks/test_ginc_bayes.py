@@ -10,9 +10,10 @@ from naive_paths import N_STATES, naive_paths
 from taskvectors.errors import TaskVectorsError
 from taskvectors.learners.tasks.ginc_bayes import (
     document_surprise,
-    history_evidence,
+    log_start_of_segments,
     prompt_predictor,
     segment_predictions,
+    states_after,
 )
 from taskvectors.learners.tasks.ginc_world import (
     draw_documents,
@@ -65,7 +66,8 @@ def test_the_predictor_refuses_prompts_that_no_model_can_have_written(published,
 def test_document_surprise_is_the_mixtures_own(small_world, seeded, begin):
     tokens = draw_documents(small_world, torch.tensor([0, 1, 1]), 4, seeded(5))
     if begin == "segment":
-        tokens = draw_segments(small_world, torch.tensor([0, 1, 1]), 3, seeded(5))
+        hmm, value = torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0])
+        tokens = draw_segments(small_world, hmm, value, 3, seeded(5))
     found = document_surprise(small_world, tokens, begin=begin)
     for row, symbols in enumerate((tokens - 1).tolist()):
         before = 1.0
@@ -92,19 +94,24 @@ def test_no_single_model_pays_less_than_the_mixture_on_average(small_world, seed
     assert (each.mean(dim=0) > mixture).all()
 
 
-def test_history_evidence_is_that_of_the_middle_of_a_document(small_world, seeded):
-    histories = draw_histories(small_world, torch.tensor([0, 1, 1]), 3, seeded(6))
-    found = history_evidence(small_world.trained, histories).exp()
-    for row, symbols in enumerate((histories - 1).tolist()):
-        for hmm in range(2):
-            everywhere = list(range(N_STATES))
-            expected = naive_paths(small_world, hmm, everywhere, [*symbols, 0])
-            assert float(found[row, hmm]) == pytest.approx(expected)
+def test_predictions_after_a_history_are_those_of_the_middle_of_a_document(small_world, seeded):
+    hmm, value = torch.tensor([0, 1, 1]), torch.tensor([0, 1, 0])
+    histories = draw_histories(small_world, hmm, value, 1, seeded(6))
+    segments = draw_segments(small_world, hmm, value, 1, seeded(7))
+    states = states_after(small_world.trained, histories)
+    found = segment_predictions(small_world.trained, segments, states).exp()
+    everywhere = list(range(N_STATES))
+    whole = torch.cat([histories, segments], dim=1) - 1
+    for row, symbols in enumerate(whole.tolist()):
+        for one, end, following in itertools.product(range(2), (2, 3), range(5)):
+            expected = naive_paths(small_world, one, everywhere, [*symbols[:end], following])
+            assert float(found[row, one, end - 2, following]) == pytest.approx(expected)
 
 
 def test_segment_predictions_are_those_of_each_model_from_its_delimiter(small_world, seeded):
-    segments = draw_segments(small_world, torch.tensor([0, 3]), 2, seeded(6))
-    found = segment_predictions(small_world, small_world.models, segments).exp()
+    segments = draw_segments(small_world, torch.tensor([0, 3]), torch.tensor([0, 1]), 2, seeded(6))
+    start = log_start_of_segments(small_world, 4)[None]
+    found = segment_predictions(small_world.models, segments, start).exp()
     assert found.shape == (2, 4, 3, 5)
     for row, symbols in enumerate((segments - 1).tolist()):
         for hmm, end, following in itertools.product(range(4), range(1, 4), range(5)):

@@ -91,7 +91,8 @@ def test_a_world_is_its_seed(seeded):
 
 def test_segments_begin_with_a_delimiter_and_go_on_as_the_model_does(small_world, seeded):
     hmm = torch.zeros(4000, dtype=torch.long)
-    segments = draw_segments(small_world, hmm, 3, seeded(2))
+    value = torch.arange(4000) % 2
+    segments = draw_segments(small_world, hmm, value, 3, seeded(2))
     assert segments.shape == (4000, 4)
     assert (segments[:, 0] == DELIMITER).all()
     delimiter_states = torch.zeros(N_STATES).double()
@@ -105,7 +106,8 @@ def test_histories_are_what_comes_before_a_delimiter(small_world, seeded):
     """Drawn backwards, they are the documents that happen to go on with a delimiter."""
     which = torch.zeros(40000, dtype=torch.long)
     model = small_world.models
-    backwards = draw_histories(small_world, which[:8000], 2, seeded(3)) - 1
+    value = torch.arange(8000) % 2
+    backwards = draw_histories(small_world, which[:8000], value, 2, seeded(3)) - 1
     shares = (backwards[:, 0] * 5 + backwards[:, 1]).bincount(minlength=25) / 8000
     expected = torch.zeros(5, 5, dtype=torch.float64)
     for path in itertools.product(range(N_STATES), repeat=3):

@@ -1,8 +1,9 @@
 """GINC as a family: which hidden Markov model a document is by is the task.
 
-The vector is read at a delimiter of a document and put at the delimiter of a fresh segment by the
-same model, whose value is drawn anew. A demonstration stands for as many tokens as there are slots:
-documents have a delimiter that often.
+The vector is read at a delimiter of a document and put at a delimiter before what comes next in
+that document, which nothing before it has seen. The value at the delimiter is not drawn anew, since
+no document ever does that: a learner of documents rightly goes on with the value that it has seen.
+A demonstration stands for as many tokens as there are slots: documents have a delimiter that often.
 """
 
 from functools import lru_cache
@@ -24,7 +25,11 @@ from taskvectors.learners.family import (
     wrong_tokens,
 )
 from taskvectors.learners.segments import chosen_sites, segment_episode, segment_trial
-from taskvectors.learners.tasks.ginc_bayes import history_evidence, segment_predictions
+from taskvectors.learners.tasks.ginc_bayes import (
+    log_start_of_segments,
+    segment_predictions,
+    states_after,
+)
 from taskvectors.learners.tasks.ginc_world import (
     DELIMITER,
     Corpus,
@@ -63,7 +68,7 @@ class Ginc(BaseModel):
     """Models; the second half is never trained on."""
     n_demonstrations: int = Field(default=10, ge=1)
     """Stretches of a document, each as long as there are slots, before a segment."""
-    segment_length: int = Field(default=4, ge=1)
+    segment_length: int = Field(default=4, ge=2)
     """Tokens after the delimiter that are predicted from a vector."""
     n_sites: int = Field(default=8, ge=1)
     """Most delimiters of a document that vectors are read at, in training."""
@@ -95,8 +100,8 @@ class Ginc(BaseModel):
         return (IN_DISTRIBUTION, HELD_OUT)
 
     def n_positions(self, n_demonstrations: int) -> int:
-        """Columns of so much of a document, and a segment."""
-        return n_demonstrations * self.n_slots + self.segment_length
+        """Columns of so much of a document, a delimiter and a segment."""
+        return n_demonstrations * self.n_slots + 1 + self.segment_length
 
     def draw_tasks(
         self, n: int, generator: torch.Generator, split: Split = "train"
@@ -108,17 +113,21 @@ class Ginc(BaseModel):
     def episode(
         self, tasks: Int[Tensor, " batch"], generator: torch.Generator, extent: Extent
     ) -> Episode:
-        """Documents; vectors at their delimiters, after a demonstration's length."""
-        world = self.world(generator.device)
+        """Documents; vectors at their delimiters, after a demonstration's length.
+
+        A query is what comes next in the document: a delimiter has not seen it.
+        """
         n = self.n_demonstrations if extent.n_demonstrations is None else extent.n_demonstrations
         tokens = self._documents(tasks, self.n_positions(n), generator)
         is_site = tokens == DELIMITER
         is_site[:, : self.n_slots] = False
+        is_site[:, -self.segment_length :] = False  # where no whole segment is left
         sites = chosen_sites(is_site, self.n_sites, generator)
-        each = tasks.repeat_interleave(sites[0].shape[1])
-        segments = draw_segments(world, each, self.segment_length, generator)
+        columns = sites[0][..., None] + torch.arange(self.segment_length + 1, device=tokens.device)
+        columns = columns.clamp(max=tokens.shape[1] - 1)  # of sites that are padding
+        segments = tokens.gather(1, columns.flatten(1)).view(columns.shape)
         counted = torch.ones_like(tokens[:, 1:], dtype=torch.bool)
-        return segment_episode(tokens, counted, sites, segments.view(*sites[0].shape, -1))
+        return segment_episode(tokens, counted, sites, segments)
 
     def trial(
         self,
@@ -129,24 +138,28 @@ class Ginc(BaseModel):
         shift: str = IN_DISTRIBUTION,
         n_dummies: int = 1,  # noqa: ARG002  (a delimiter carries no query: all would be one)
     ) -> Trial:
-        """The middle of a document, a delimiter, and a fresh segment of the same model.
+        """The middle of a document, a delimiter, and what comes next in that document.
 
-        A target is the token that is likeliest after the segment so far under the model itself.
+        A target is the token that is likeliest under the model itself after all that was before.
+        Neighbours mostly have the same value at the delimiter, so that the vector of the row before
+        is one of another task and not of another value.
         """
         world = self.world(generator.device)
-        history = draw_histories(world, tasks, n_demonstrations * self.n_slots, generator)
-        segment = draw_segments(world, tasks, self.segment_length, generator)[:, :-1]
-        joint = segment_predictions(world, world.models, segment)
         rows = torch.arange(len(tasks), device=tasks.device)
+        value = rows * self.n_values // len(tasks)
+        history = draw_histories(world, tasks, value, n_demonstrations * self.n_slots, generator)
+        segment = draw_segments(world, tasks, value, self.segment_length, generator)[:, :-1]
+        states = states_after(world.models, history)
+        joint = segment_predictions(world.models, segment, states)
         targets = _likeliest(joint[rows, tasks])
         known = slice(None, world.n_trained) if shift != HELD_OUT else slice(world.n_trained, None)
-        evidence = history_evidence(world.some(known), history)
-        mixture = joint[:, known]
+        unseen = log_start_of_segments(world, world.n_trained)[None]
         guesses = {
-            "without": mixture.logsumexp(dim=1),
-            "optimal": (mixture + evidence[..., None, None]).logsumexp(dim=1),
+            "without": segment_predictions(world.some(known), segment, unseen).logsumexp(dim=1),
+            "optimal": joint[:, known].logsumexp(dim=1),
         }
-        wrong = _likeliest(joint[rows, tasks.roll(1, 0)])
+        other = segment_predictions(world.models, segment, states.roll(1, 0))
+        wrong = _likeliest(other[rows, tasks.roll(1, 0)])
         baselines = {
             name: (_likeliest(guess) != targets).float() for name, guess in guesses.items()
         }

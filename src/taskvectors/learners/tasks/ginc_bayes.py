@@ -37,7 +37,7 @@ def document_surprise(
     """
     log_start = None
     if begin == "segment":
-        log_start = _log_start_of_segments(world, world.n_trained)[None]
+        log_start = log_start_of_segments(world, world.n_trained)[None]
     evidence = log_evidence(world.trained, tokens - 1, log_start).logsumexp(dim=1)
     total = evidence - torch.tensor(float(world.n_trained), dtype=evidence.dtype).log()
     return -torch.diff(total, dim=1, prepend=torch.zeros_like(total[:, :1]))
@@ -79,29 +79,35 @@ def prompt_predictor(world: World, prompts: Prompts) -> Float[Tensor, "batch tok
     return torch.nn.functional.pad((joint - total).exp(), (1, 0))
 
 
-def history_evidence(
+def states_after(
     models: HiddenMarkovModels, histories: Int[Tensor, "batch pos"]
-) -> Float[Tensor, "batch hmm"]:
-    """Log p(tokens, then a delimiter | model), for tokens from the middle of a document."""
+) -> Float[Tensor, "batch hmm state"]:
+    """Log p(tokens, then this state at a delimiter | model), for the middle of a document."""
     uniform = torch.full_like(models.start, 1 / models.start.shape[1])
-    *_, states = forward_states(models, histories - 1, uniform.log()[None])
-    return next_symbol(models, states)[..., DELIMITER - 1]
+    delimiter = torch.full_like(histories[:, :1], DELIMITER)
+    whole = torch.cat([histories, delimiter], dim=1)
+    *_, states = forward_states(models, whole - 1, uniform.log()[None])
+    return states
 
 
 def segment_predictions(
-    world: World, models: HiddenMarkovModels, segments: Int[Tensor, "batch pos"]
+    models: HiddenMarkovModels,
+    segments: Int[Tensor, "batch pos"],
+    log_start: Float[Tensor, "#batch hmm state"],
 ) -> Float[Tensor, "batch hmm pos symbol"]:
     """Log p(tokens up to here and each next symbol | model), at each position of some segments.
 
-    A segment begins with its delimiter, whose value is uniform.
+    Args:
+        models: The models.
+        segments: Their delimiter first.
+        log_start: Log weight of each state at the delimiter.
     """
-    start = _log_start_of_segments(world, len(models.start))
-    steps = forward_states(models, segments - 1, start[None])
+    steps = forward_states(models, segments - 1, log_start)
     return torch.stack([next_symbol(models, states) for states in steps], dim=2)
 
 
-def _log_start_of_segments(world: World, n_models: int) -> Float[Tensor, "hmm state"]:
-    """The first state of a segment: any value, in the delimiter's slot."""
+def log_start_of_segments(world: World, n_models: int) -> Float[Tensor, "hmm state"]:
+    """The state at a delimiter that nothing is known of: any value, in the delimiter's slot."""
     weight = torch.zeros_like(world.start[:1])
     weight[:, :: world.sizes.n_slots] = 1 / world.sizes.n_values
     return weight.log().expand(n_models, -1)

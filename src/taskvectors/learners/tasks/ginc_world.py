@@ -203,25 +203,43 @@ def draw_corpus(world: World, n_documents: int, length: int, generator: torch.Ge
 
 
 def draw_segments(
-    world: World, hmm: Int[Tensor, " batch"], length: int, generator: torch.Generator
+    world: World,
+    hmm: Int[Tensor, " batch"],
+    value: Int[Tensor, " batch"],
+    length: int,
+    generator: torch.Generator,
 ) -> Int[Tensor, "batch pos"]:
     """What a model writes from a delimiter on, the delimiter included: `length` + 1 tokens.
 
-    The value at the delimiter is uniform, as it is in a long document.
+    Args:
+        world: The world.
+        hmm: The models.
+        value: The value at the delimiter; in a long document it is uniform.
+        length: Tokens after the delimiter.
+        generator: Where randomness comes from.
     """
-    value = _uniform(world.sizes.n_values, hmm.shape, generator)
     return _roll(world, hmm, (value, torch.zeros_like(value)), length + 1, generator)
 
 
 def draw_histories(
-    world: World, hmm: Int[Tensor, " batch"], length: int, generator: torch.Generator
+    world: World,
+    hmm: Int[Tensor, " batch"],
+    value: Int[Tensor, " batch"],
+    length: int,
+    generator: torch.Generator,
 ) -> Int[Tensor, "batch pos"]:
-    """`length` tokens of long documents, after which a delimiter comes.
+    """Tokens of long documents, after which a delimiter comes.
 
     They are drawn backwards from the delimiter: a chain whose stationary distribution is uniform
     has its transposed matrix backwards in time.
+
+    Args:
+        world: The world.
+        hmm: The models.
+        value: The value at the delimiter; in a long document it is uniform.
+        length: Tokens before the delimiter.
+        generator: Where randomness comes from.
     """
-    value = _uniform(world.sizes.n_values, hmm.shape, generator)
     backwards = replace(world, slots=world.slots.transposed(), values=world.values.transposed())
     tokens = _roll(backwards, hmm, (value, torch.zeros_like(value)), length + 1, generator)
     return tokens[:, 1:].flip(1)

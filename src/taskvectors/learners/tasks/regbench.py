@@ -66,7 +66,7 @@ class RegBench(BaseModel):
     """Fewest and most strings of an instance."""
     length: tuple[int, int] = (3, 6)
     """Fewest and most letters of a string."""
-    segment_length: int = Field(default=4, ge=1)
+    segment_length: int = Field(default=4, ge=2)
     """Letters of a fresh string that are predicted from a vector."""
     n_sites: int = Field(default=8, ge=1)
     """Most separators of an instance that vectors are read at, in training."""
