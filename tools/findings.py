@@ -150,6 +150,7 @@ def propagation(rows: Rows) -> Cells:
         for words, around in (
             ("θ", "vector"),
             ("Wθ at the end", "reconstructed"),
+            ("Δ(θ) at the end", "mean-change"),
             ("Jθ at the end", "jacobian"),
             ("W random", "reconstructed-random"),
         )
