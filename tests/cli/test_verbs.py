@@ -464,6 +464,7 @@ def test_demo_does_the_main_job_on_any_model(
         assert stage in said.err, stage
 
 
+@pytest.mark.slow(small_models=True)
 def test_estimate_needs_a_config_and_no_weights(
     tv: Tv, tmp_path: Path, model_folder: Any, task_file: Path
 ) -> None:

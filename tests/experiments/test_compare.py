@@ -406,6 +406,7 @@ def test_no_prompt_is_run_twice_whatever_methods_share_it(
     assert len(seen) == 2 * (config.n_train + config.n_validation + config.n_test)
 
 
+@pytest.mark.slow(small_models=True)
 def test_a_run_cut_off_between_seeds_goes_on_with_the_next(
     asked: Any, tmp_path: Path, without_time: Callable[[Any], Any], calls: list[str]
 ) -> None:

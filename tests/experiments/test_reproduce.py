@@ -107,6 +107,7 @@ def test_a_comparison_repeats_in_all_but_what_is_timed(tmp_path: Path) -> None:
     assert means[means["measure"].eq("accuracy")]["low"].notna().all()
 
 
+@pytest.mark.slow(small_models=True)
 def test_seeds_and_tasks_replace_those_of_the_preset(tmp_path: Path) -> None:
     found = smoke(FIRST, tmp_path, seeds=(3, 4), tasks=("antonym",))
     rows = results(tmp_path)
@@ -230,6 +231,7 @@ def test_a_bug_in_a_group_is_raised_and_loses_nothing(
     assert len(list((tmp_path / "cells").glob("*.parquet"))) == 1
 
 
+@pytest.mark.slow(small_models=True)
 def test_all_is_every_experiment_in_a_folder_of_its_own(
     counted: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +244,7 @@ def test_all_is_every_experiment_in_a_folder_of_its_own(
     assert all((one.folder / "results.parquet").is_file() for one in found)
 
 
+@pytest.mark.slow(small_models=True)
 def test_one_that_cannot_be_run_does_not_stop_all_of_them(
     counted: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,6 +283,7 @@ def test_what_several_experiments_share_is_counted_once() -> None:
     assert 0 < measured.seconds < first.seconds
 
 
+@pytest.mark.slow(small_models=True)
 def test_all_is_estimated_without_what_cannot_be() -> None:
     config = ReproduceConfig(experiment="all", preset="smoke", tasks=("capital",))
     estimator = Estimator()
@@ -308,6 +312,7 @@ def test_what_cannot_be_estimated_is_told_and_run(
 # --- what people are shown
 
 
+@pytest.mark.slow(small_models=True)
 def test_the_published_value_stands_beside_the_row_with_its_keys(tmp_path: Path) -> None:
     found = smoke("ltv-peft", tmp_path)
     table = shown_table(found.experiment, results(tmp_path))

@@ -142,6 +142,7 @@ def test_vanilla_sees_as_many_tokens(fresh: LanguageModel, config: Any) -> None:
 # --- the run
 
 
+@pytest.mark.slow(small_models=True)
 def test_a_run_measures_all_variants_and_is_not_repeated(
     config: Any, tmp_path: Path, fresh: LanguageModel, monkeypatch: pytest.MonkeyPatch
 ) -> None:

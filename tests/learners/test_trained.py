@@ -47,6 +47,7 @@ def test_another_tasks_vector_makes_the_query_be_answered_by_that_task() -> None
     assert float(prompted.wrong_to_injected[1].mean()) < 0.1
 
 
+@pytest.mark.slow(small_models=True)
 def test_the_vector_is_not_the_same_for_every_query_that_it_is_read_from() -> None:
     found = measure(Learner.load("offset-tvp-1"), n_trials=256, seed=11, n_dummies=16)
     assert found.prompted is not None
