@@ -148,8 +148,8 @@ PRESETS: dict[tuple[PresetName, str], VariantsConfig] = {
         settings={"n_dims": 2, "n_demonstrations": 6},
         training=TrainingConfig(
             shape=_SMALL,
-            steps=2_500,
-            tvp_from=750,
+            steps=4_000,
+            tvp_from=1_000,
             learning_rate=2e-3,
             measure_every=250,
         ),
