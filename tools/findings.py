@@ -11,7 +11,7 @@ Every row is one run, in the order given; every number is one of the run's table
 
 import argparse
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -197,7 +197,7 @@ def shared_heads(runs: Sequence[ExplanationRun]) -> list[Cells]:
     key = {}
     for run in runs:
         found = next((one for one in run.analyses if one.name == "key-heads"), None)
-        if found is not None and not found.error:
+        if found is not None and not found.error and "vector_layer" not in found.rows:
             own = Rows(frame=found.rows).where(is_key=True).frame
             key[run.config["task"]] = set(zip(own["layer"], own["head"], strict=True))
     return [
@@ -220,6 +220,17 @@ TABLES: Mapping[str, tuple[str, Callable[[Rows], Cells]]] = {
 }
 
 
+def by_layer(rows: pd.DataFrame, own: str) -> Iterator[tuple[str, pd.DataFrame]]:
+    """Rows by the layer of the vector that they are about, where a run had several."""
+    columns = ("vector_layer", "layer") if "measure" in rows else ("vector_layer",)
+    column = next((name for name in columns if name in rows), None)
+    if column is None:
+        yield own, rows
+        return
+    for layer, of_layer in rows.groupby(column):
+        yield f"{layer:.0f}", of_layer
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Print the tables."""
     parser = argparse.ArgumentParser(
@@ -228,21 +239,24 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("runs", nargs="+", type=Path, help="folders of explain's runs")
     runs = [read_explanation(folder) for folder in parser.parse_args(arguments).runs]
     for name, (title, cells_of) in TABLES.items():
-        table = []
+        table: list[Cells] = []
         for run in runs:
-            layers = ", ".join(map(str, run.config["layers"]))
-            cells = {"task": run.config["task"], "layer": layers}
             found = next((one for one in run.analyses if one.name == name), None)
-            if found is None or found.error:
-                cells |= {"": "not run" if found is None else str(found.error)}
-            else:
-                cells |= cells_of(Rows(frame=found.rows))
-            table.append(cells)
+            if found is None:
+                continue
+            about = {"task": str(run.config["task"])}
+            if found.error:
+                table.append(about | {"refused": str(found.error)})
+                continue
+            for layer, rows in by_layer(found.rows, ", ".join(map(str, run.config["layers"]))):
+                table.append(about | {"layer": layer} | cells_of(Rows(frame=rows)))
         _write(title, table)
     _write("Key heads that two tasks have in common", shared_heads(runs))
 
 
 def _write(title: str, table: Sequence[Cells]) -> None:
+    if not table:
+        return
     columns = list(dict.fromkeys(column for cells in table for column in cells))
     lines = ["", f"### {title}", "", _line(columns), "|" + "---|" * len(columns)]
     lines += [_line([cells.get(column, "") for column in columns]) for cells in table]
