@@ -10,6 +10,8 @@ from typing import Any
 
 import pandas as pd
 
+from taskvectors.explain import attention
+from taskvectors.explain.ablation import N_DRAWS
 from taskvectors.explain.case import Case, Result
 from taskvectors.explain.layer_fits import layered_vectors
 from taskvectors.figures import (
@@ -191,7 +193,7 @@ CURVES: dict[str, Curve] = {
             )
         ),
         caption="Heads put to zero at the last token, as many as there are key heads; 95 % "
-        "intervals, for random heads over 20 sets.",
+        f"intervals, for random heads over {N_DRAWS} sets.",
         keep=_as_many_as_key_heads,
     ),
     "attention": Curve(
@@ -213,7 +215,8 @@ CURVES: dict[str, Curve] = {
                 ("random", "sink", "the sink", PURPLE),
             )
         ),
-        caption="Intervals of 95 % over prompts, for random heads over 200 sets of as many.",
+        caption="Intervals of 95 % over prompts, for random heads over "
+        f"{attention.N_DRAWS} sets of as many.",
     ),
 }
 """By analysis. Key heads have a table of colours in place of a curve."""
