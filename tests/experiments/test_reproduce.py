@@ -200,7 +200,12 @@ def test_finished_groups_are_not_run_again(
     first = Estimator()
     whole = estimate(config, first)
     assert len(whole) == 3
-    assert found.summary["estimate"]["seconds"] == pytest.approx(sum(x.seconds for x in whole[1:]))
+    # of all three groups, whenever they were run
+    assert found.summary["estimate"]["seconds"] == pytest.approx(sum(x.seconds for x in whole))
+    kept = [json.loads(one.read_text()) for one in sorted((tmp_path / "cells").glob("*.json"))]
+    assert len(kept) == 3
+    assert all(one["seconds"] > 0 for one in kept)
+    assert found.summary["seconds"] == sum(one["seconds"] for one in kept)
     rows = results(tmp_path)
     assert sorted(rows["seed"].dropna()) == [0, 1, 2]
     assert found.summary["warnings"] == [f"random-capital-seed{seed}: a note" for seed in range(3)]

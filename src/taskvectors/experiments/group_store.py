@@ -12,6 +12,7 @@ from typing import Any
 
 import pandas as pd
 
+from taskvectors.costs import Cost, total
 from taskvectors.experiments.experiment import Experiment, Found, Group
 from taskvectors.experiments.measurements import over_tasks, to_frame
 from taskvectors.experiments.store import RunFolder, write_table
@@ -37,11 +38,13 @@ class GroupStore:
         """Whether a group is finished."""
         return self._rows_of(group).exists()
 
-    def keep(self, group: Group, found: Found) -> None:
-        """Keep what a group gave."""
+    def keep(self, group: Group, found: Found, *, seconds: float, estimate: Cost | None) -> None:
+        """Keep what a group gave, how long it took and what was estimated before."""
         held = {
             "figures": [described(figure) for figure in found.figures],
             "warnings": list(found.warnings),
+            "seconds": seconds,
+            "estimate": None if estimate is None else asdict(estimate),
         }
         self.run.write_json(f"cells/{group.key}.json", held)
         write_table(
@@ -60,7 +63,7 @@ class GroupStore:
         warnings: list[str] = []
         for group in done:
             rows += _records(pd.read_parquet(self._rows_of(group)))
-            about = json.loads((self.path / "cells" / f"{group.key}.json").read_text())
+            about = self._held(group)
             figures += [_named_for(figure, group) for figure in about["figures"]]
             warnings += [f"{group.key}: {warning}" for warning in about["warnings"]]
         frame = to_frame([*rows, *(over_tasks(to_frame(rows)) if rows else [])])
@@ -71,6 +74,26 @@ class GroupStore:
         published = [asdict(value) for value in experiment.published]
         self.run.write_text("published.json", json.dumps(published, indent=1, ensure_ascii=False))
         return warnings
+
+    def cost(self, groups: Sequence[Group]) -> dict[str, Any]:
+        """What the finished groups took together, each since it was last begun.
+
+        Returns:
+            `seconds`, and `estimate`: what was estimated before, None if of one it was not.
+        """
+        held = [self._held(group) for group in groups if self.has(group)]
+        costs = [Cost(**one["estimate"]) for one in held if one["estimate"] is not None]
+        known = len(costs) == len(held)
+        return {
+            "seconds": sum(one["seconds"] for one in held),
+            "estimate": asdict(total(costs)) if known else None,
+        }
+
+    def _held(self, group: Group) -> dict[str, Any]:
+        held: dict[str, Any] = json.loads(
+            (self.path / "cells" / f"{group.key}.json").read_text(encoding="utf-8")
+        )
+        return held
 
     def _rows_of(self, group: Group) -> Path:
         return self.path / "cells" / f"{group.key}.parquet"

@@ -7,9 +7,8 @@ import datetime
 import difflib
 import logging
 import platform
-import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -199,7 +198,7 @@ def _run(
     by: _By,
     command: Sequence[str],
 ) -> Reproduction:
-    started, say = time.perf_counter(), by.say
+    say = by.say
     scale = config.scale(experiment)
     jobs = _jobs(experiment, scale)
     store = GroupStore(folder)
@@ -211,9 +210,11 @@ def _run(
         f"{', '.join(map(str, scale.seeds))}"
     )
     groups = [job.group for job in jobs]
-    cost = _told_cost([job for job in jobs if not store.has(job.group)], by)
+    missing = [job for job in jobs if not store.has(job.group)]
+    if len(missing) < len(jobs):
+        say(f"{experiment.name}: {len(jobs) - len(missing)} of {len(jobs)} groups finished before")
     try:
-        failed = run_missing(jobs, store, by.execute, say)
+        failed = run_missing(_told_cost(missing, by), store, by.execute, say)
     except KeyboardInterrupt:
         store.gather(experiment, groups)
         say(f"Stopped. What is finished is kept; the same command with --out {folder} goes on")
@@ -224,31 +225,31 @@ def _run(
         "groups": len(jobs),
         "groups_failed": len(failed),
         "warnings": warnings,
-        "estimate": None if cost is None else asdict(cost),
-        "seconds": time.perf_counter() - started,
+        **store.cost(groups),
     }
     store.run.write_json("config.json", summary)
     return Reproduction(experiment=experiment, folder=folder, summary=summary)
 
 
-def _told_cost(missing: Sequence[Job], by: _By) -> Cost | None:
-    """What the groups that are not finished will take, told before they are run; None if unknown.
+def _told_cost(missing: Sequence[Job], by: _By) -> list[Job]:
+    """Groups with what they will take, which is told before they are run, or why it is not known.
 
     A group that was begun before is counted as a whole.
     """
     if not missing:
-        return None
+        return []
     name, known = missing[0].experiment.name, len(by.estimator.left_out)
     try:
-        cost = total(estimated(missing, by.estimator), name)
+        costs = estimated(missing, by.estimator)
     except TaskVectorsError as error:
         by.say(f"{name}: not estimated: {error}")
-        return None
+        return list(missing)
+    cost = total(costs, name)
     said = f"about {duration(cost.seconds)} and {readable(cost.peak_bytes)} at the peak"
     by.say(f"{name}: estimated for this machine: {said}")
     for left_out in dict.fromkeys(by.estimator.left_out[known:]):
         by.say(f"{name}: not estimated: {left_out}")
-    return cost
+    return [replace(job, estimate=cost) for job, cost in zip(missing, costs, strict=True)]
 
 
 def _jobs(experiment: Experiment, scale: Scale) -> list[Job]:

@@ -31,6 +31,8 @@ class Job:
     experiment: Experiment
     group: Group
     scale: Scale
+    estimate: Cost | None = None
+    """What it will take, where that is known."""
 
     def run(self, room: Room) -> Found:
         """Run it.
@@ -56,6 +58,7 @@ class Done:
     group: Group
     found: Found | None
     error: str = ""
+    seconds: float = 0.0
 
 
 Execute = Callable[[Sequence[Job]], Iterator[Done]]
@@ -108,17 +111,19 @@ def outcome_of(job: Job, room: Room) -> Done:
     """Run a job; what a user can act on is an outcome, anything else is a bug and raised."""
     room.folder.mkdir(parents=True, exist_ok=True)
     room.shared.mkdir(parents=True, exist_ok=True)
+    started = time.perf_counter()
     try:
-        return Done(group=job.group, found=job.run(room))
+        found = job.run(room)
     except TaskVectorsError as error:
         return Done(group=job.group, found=None, error=str(error))
+    return Done(group=job.group, found=found, seconds=time.perf_counter() - started)
 
 
-def run_missing(jobs: Sequence[Job], store: GroupStore, execute: Execute, say: Say) -> list[str]:
-    """Run the jobs whose group the store has not, and keep what they give.
+def run_missing(missing: Sequence[Job], store: GroupStore, execute: Execute, say: Say) -> list[str]:
+    """Run jobs whose group the store has not, and keep what they give.
 
     Args:
-        jobs: All groups of one experiment.
+        missing: Groups of one experiment.
         store: Where to.
         execute: Runs them.
         say: Told how many are done and how long the rest will take.
@@ -126,19 +131,17 @@ def run_missing(jobs: Sequence[Job], store: GroupStore, execute: Execute, say: S
     Returns:
         What went wrong, group by group. Such a group is not kept: the same command tries it again.
     """
-    missing = [job for job in jobs if not store.has(job.group)]
-    name, n = jobs[0].experiment.name, len(jobs)
-    if len(missing) < n:
-        say(f"{name}: {n - len(missing)} of {n} groups finished before")
-    started, failed = time.perf_counter(), []
+    started, failed, n = time.perf_counter(), [], len(missing)
+    estimates = {job.group: job.estimate for job in missing}
     for number, done in enumerate(execute(missing), start=1):
+        name = missing[0].experiment.name
         if done.found is None:
             logger.warning("%s, %s could not be run: %s", name, done.group.key, done.error)
             failed.append(f"{done.group.key} could not be run: {done.error}")
         else:
-            store.keep(done.group, done.found)
-        left = (time.perf_counter() - started) / number * (len(missing) - number)
-        say(f"{name}: {n - len(missing) + number} of {n} groups done, about {duration(left)} left")
+            store.keep(done.group, done.found, seconds=done.seconds, estimate=estimates[done.group])
+        left = (time.perf_counter() - started) / number * (n - number)
+        say(f"{name}: {number} of {n} groups done, about {duration(left)} left")
     return failed
 
 
