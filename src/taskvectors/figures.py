@@ -119,6 +119,16 @@ class Figure:
     shares: bool = False
     caption: str = ""
 
+    @property
+    def has_long_ticks(self) -> bool:
+        """Whether the texts of the ticks do not fit beside each other."""
+        lines = [max(text.split("\n"), key=len) for _, text in self.x_ticks]
+        return len(lines) * max(map(len, lines), default=0) > _TICKS_IN_A_ROW
+
+
+_TICKS_IN_A_ROW = 110
+"""Letters that fit below an axis in both drawings."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Heatmap:

@@ -19,6 +19,13 @@ from taskvectors.experiments.experiment import Found, Group, Room, Scale
 from taskvectors.experiments.measurements import COLUMNS, OVER_TASKS, TIMED, Measurement
 from taskvectors.experiments.reproduce import ReproduceConfig, Reproduction, estimate, reproduce
 from taskvectors.experiments.shown import shown_table
+from taskvectors.report import (
+    read_any,
+    write_figures,
+    write_latex,
+    write_markdown,
+    write_report,
+)
 
 FIRST = "ltv-lens"
 FILES = {"config.json", "results.parquet", "published.json", "figures.json"}
@@ -343,5 +350,12 @@ def test_every_experiment_runs_on_small_models(
     assert not rows.duplicated([*keys, *further]).any()
     names = [figure["name"] for figure in json.loads((tmp_path / "figures.json").read_text())]
     assert len(set(names)) == len(names)
+    run = read_any(tmp_path)
+    drawn = write_figures(run, ("svg",))
+    assert len(drawn) == len(names)
+    title = found.experiment.title
+    assert title in write_report(tmp_path).read_text()
+    assert title in write_markdown(run).read_text()
+    assert title in write_latex(run).read_text()
     if name in ("ltv-ov", "ltv-key-heads"):
         assert not shown_table(found.experiment, rows).unmatched

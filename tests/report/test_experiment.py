@@ -12,50 +12,118 @@ import pytest
 
 from taskvectors.errors import DataError
 from taskvectors.report import read_any, read_experiment, write_figures, write_report
-from taskvectors.report.grid import NOTHING, Grid, plain_texts
-from taskvectors.report.long_table import grids_of_experiment
+from taskvectors.report.experiment_tables import grids_of_experiment
+from taskvectors.report.grid import Grid, plain_texts
 
 Write = Callable[..., Path]
 
 
+MINUS = "\N{MINUS SIGN}"
+
+
 @pytest.fixture
-def main(tmp_path: Path, write_experiment: Write) -> Grid:
-    return grids_of_experiment(read_experiment(write_experiment(tmp_path)))[0]
+def grids(tmp_path: Path, write_experiment: Write) -> list[Grid]:
+    return grids_of_experiment(read_experiment(write_experiment(tmp_path)))
 
 
-def rows_of(grid: Grid) -> dict[tuple[str, str], dict[str, str]]:
+def rows_of(grid: Grid) -> dict[str, dict[str, str]]:
     headings, rows = plain_texts(grid)
-    return {(row[0], row[1]): dict(zip(headings, row, strict=True)) for row in rows}
+    return {row[0]: dict(zip(headings, row, strict=True)) for row in rows}
 
 
-def test_a_case_is_a_row_and_a_measure_a_column(main: Grid) -> None:
-    names = [column.name for column in main.columns]
-    assert names == [
-        "task", "method", "layers", "accuracy", "accuracy, published", "answer_logprob",
+def test_a_case_is_a_row_and_a_task_a_column(grids: list[Grid]) -> None:
+    accuracy, logprob, _ = grids
+    assert [column.name for column in accuracy.columns] == [
+        "method", "capital", "capital, published", "antonym",
     ]  # fmt: skip
-    assert len(main.cells) == 4
-    learned = rows_of(main)["capital", "learned"]
-    assert learned["accuracy"] == "0.760 [0.660, 0.860]"
-    assert learned["answer_logprob"] == "\N{MINUS SIGN}1.5"
+    assert len(accuracy.cells) == 2
+    assert rows_of(accuracy)["learned"]["capital"] == "0.760 [0.660, 0.860]"
+    assert rows_of(logprob)["learned"]["capital"] == f"{MINUS}1.5"
+    assert [grid.name for grid in grids[:2]] == ["results", "results-2"]
 
 
-def test_rows_over_all_seeds_stand_for_the_single_ones_and_say_so(main: Grid) -> None:
-    assert any("stand for 16 of single seeds" in text for text in main.before)
-    assert any("model embedded" in text and "n 40" in text for text in main.before)
+def test_more_measures_than_two_stand_side_by_side(tmp_path: Path, write_experiment: Write) -> None:
+    case = {"model": "m", "method": "learned", "seed": 0}
+    rows = [
+        case | {"task": task, "measure": measure, "value": 0.5}
+        for task in ("a", "b")
+        for measure in ("share", "parameters", "seconds")
+    ]
+    run = read_experiment(write_experiment(tmp_path, rows=rows, published="not read"))
+    (grid,) = grids_of_experiment(run)
+    assert [column.name for column in grid.columns] == ["task", "share", "parameters", "seconds"]
 
 
-def test_a_published_value_stands_beside_ours_with_source_and_model(main: Grid) -> None:
-    by_case = rows_of(main)
-    published = by_case["capital", "learned"]["accuracy, published"]
-    assert published == "0.850 (Llama-3.1-8B; table 1)"
-    assert by_case["antonym", "learned"]["accuracy, published"] == NOTHING.text
+def test_measures_that_no_case_shares_and_analyses_have_tables_of_their_own(
+    tmp_path: Path, write_experiment: Write
+) -> None:
+    rows = [
+        {"model": "m", "task": "a", "seed": 0, "measure": measure, "value": 0.5}
+        | {"analysis": analysis, "variant": variant, "configuration": f"variant {variant}"}
+        for analysis, measure, variants in (
+            ("path-expansion", "effect", ("vector", "mlps")),
+            ("path-expansion", "whole", (None,)),
+            ("ov-reconstruction", "accuracy", ("paper", "path")),
+        )
+        for variant in variants
+    ]
+    run = read_experiment(
+        write_experiment(tmp_path, rows=rows, config={"shown": ["accuracy"]}, published="not read")
+    )
+    found = grids_of_experiment(run)
+    assert [grid.title for grid in found] == [
+        "OV reconstruction", "Path expansion", "Path expansion: whole",
+    ]  # fmt: skip
+    assert [column.name for column in found[0].columns] == ["variant", "accuracy"]
+    assert [column.name for column in found[2].columns] == ["whole"]
+
+
+def test_a_mean_over_one_task_is_left_out_and_what_was_published_for_it_stands_beside_the_task(
+    tmp_path: Path, write_experiment: Write
+) -> None:
+    row = {"model": "m", "method": "learned", "measure": "accuracy", "value": 0.5}
+    rows = [row | {"task": "a", "seed": 0}, row | {"task": "mean over tasks", "seed": None}]
+    published = [{"method": "learned", "task": "mean over tasks", "measure": "accuracy",
+                  "value": 0.8, "source": "table 1", "model": "big"}]  # fmt: skip
+    run = read_experiment(write_experiment(tmp_path, rows=rows, published=published))
+    (grid,) = grids_of_experiment(run)
+    assert plain_texts(grid)[1] == [["0.500", "0.800 (big)"]]
+
+
+def test_what_was_not_chosen_is_left_out_and_what_failed_says_why(
+    tmp_path: Path, write_experiment: Write
+) -> None:
+    row = {"model": "m", "task": "a", "seed": 0, "measure": "accuracy", "error": None}
+    rows = [
+        row | {"method": "learned", "selected": True, "value": 0.5},
+        row | {"method": "learned", "selected": False, "value": 0.9},
+        row
+        | {"method": "bitfit", "selected": True, "value": None, "measure": "error"}
+        | {"error": "its blocks have no biases"},
+    ]
+    run = read_experiment(write_experiment(tmp_path, rows=rows, published="not read"))
+    main, failed = grids_of_experiment(run)
+    assert plain_texts(main)[1] == [["0.500"]]
+    assert plain_texts(failed)[1] == [["a", "bitfit", "its blocks have no biases"]]
+
+
+def test_rows_over_all_seeds_stand_for_the_single_ones_and_say_so(grids: list[Grid]) -> None:
+    assert any("stand for 16 of single seeds" in text for text in grids[0].before)
+    assert any("model embedded" in text for text in grids[0].before)
+    assert any("Items: capital 40, antonym 40" in text for text in grids[0].before)
+
+
+def test_a_published_value_stands_beside_ours_with_source_and_model(grids: list[Grid]) -> None:
+    learned = rows_of(grids[0])["learned"]
+    assert learned["capital, published"] == "0.850 (Llama-3.1-8B)"
+    assert "Published values of Llama-3.1-8B: table 1." in grids[1].after
 
 
 def test_a_published_value_without_counterpart_is_shown_alone(
     tmp_path: Path, write_experiment: Write
 ) -> None:
     grids = grids_of_experiment(read_experiment(write_experiment(tmp_path)))
-    _, rows = plain_texts(grids[1])
+    _, rows = plain_texts(grids[-1])
     assert rows == [["task person, method learned", "accuracy", "0.5", "Llama-3.1-8B", "table 1"]]
 
 
@@ -63,8 +131,7 @@ def test_values_that_were_not_read_are_said_to_be_so(
     tmp_path: Path, write_experiment: Write
 ) -> None:
     run = read_experiment(write_experiment(tmp_path, published="not read"))
-    (grid,) = grids_of_experiment(run)
-    assert grid.after == ("Published values: not read.",)
+    assert grids_of_experiment(run)[-1].after == ("Published values: not read.",)
 
 
 def test_a_further_column_tells_cases_apart_only_where_it_has_to(
@@ -84,7 +151,7 @@ def test_intervals_name_n_where_it_differs(tmp_path: Path, write_experiment: Wri
     rows = [row | {"task": task, "n": n} for task, n in (("a", 10), ("b", 20))]
     run = read_experiment(write_experiment(tmp_path, rows=rows))
     _, found = plain_texts(grids_of_experiment(run)[0])
-    assert found == [["a", "0.5 [0.4, 0.6] n = 10"], ["b", "0.5 [0.4, 0.6] n = 20"]]
+    assert found == [["a", "0.500 [0.400, 0.600] n = 10"], ["b", "0.500 [0.400, 0.600] n = 20"]]
 
 
 def test_the_page_has_its_parts_and_escapes_what_it_is_given(

@@ -186,7 +186,7 @@ def test_what_was_run_is_told_with_settings_the_report_does_not_know(make_run: M
     config = {"command": ["taskvectors", "compare", "--task", "my file.csv"], "strength": 1.5}
     page = Page(write_report(make_run(config=config)))
     assert "taskvectors compare --task 'my file.csv'" in page.text
-    assert re.search(r"strength\s*1\.5", page.text)
+    assert re.search(r"Strength\s*1\.5", page.text)
     assert "2026-03-01 10:00 UTC" in page.text
     assert "2.13.0" in page.text
 

@@ -34,7 +34,9 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     share = successes / n
     spread = _Z95 * sqrt(share * (1 - share) / n + _Z95**2 / (4 * n * n))
     middle, scale = share + _Z95**2 / (2 * n), 1 + _Z95**2 / n
-    return max(0.0, (middle - spread) / scale), min(1.0, (middle + spread) / scale)
+    low, high = (middle - spread) / scale, (middle + spread) / scale
+    # by rounding a share of 0 or 1 would lie outside
+    return max(0.0, min(share, low)), min(1.0, max(share, high))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -275,6 +275,7 @@ def _describe(
     return {
         "experiment": experiment.name,
         "title": experiment.title,
+        "shown": list(experiment.shown),
         "question": experiment.question,
         "paper": experiment.paper,
         "what_the_paper_did": experiment.what_the_paper_did,

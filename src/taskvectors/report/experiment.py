@@ -17,6 +17,8 @@ from taskvectors.figures import AnyFigure
 from taskvectors.report.figure_files import FILE_NAME, figure_of
 
 NOT_READ = "not read"
+OVER_TASKS = "mean over tasks"
+"""The task of rows that stand for all of them."""
 MEASURED = ("measure", "value", "low", "high", "n")
 """Columns that say what was measured; the others say of what."""
 _NEEDED_KEYS = ("title", "question", "paper", "what_the_paper_did", "what_we_do_otherwise")
@@ -88,7 +90,9 @@ def _published(path: Path) -> tuple[Published, ...]:
     for number, about in enumerate(found, start=1):
         _check(path, f"keys of value {number}", _NEEDED_OF_PUBLISHED, about)
         known = {name: about[name] for name in _NEEDED_OF_PUBLISHED}
-        keys = {name: value for name, value in about.items() if name not in known}
+        keys = {
+            k: value for k, value in about.items() if k not in known and value not in ("", None)
+        }
         values.append(Published(keys=keys, **known))
     return tuple(values)
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from taskvectors.figures import Figure
 from taskvectors.report.run import Run
-from taskvectors.report.wording import ABSENT, duration, method_name, whole
+from taskvectors.report.wording import ABSENT, duration, in_words, memory, method_name, whole
 
 _NAMES = {
     "model": "Model",
@@ -25,7 +25,9 @@ _NAMES = {
     "n_validation": "Validation items",
     "n_test": "Test items",
     "started": "Started",
+    "finished": "Finished",
     "seconds": "Duration",
+    "estimate": "Estimated before",
 }
 _ELSEWHERE = {"command", "versions", "notes"}
 _SOURCES = {
@@ -87,7 +89,7 @@ def settings(config: Mapping[str, Any]) -> list[Fact]:
         if key in config
     ]
     rest = [
-        Fact(name=str(key), value=_text(value))
+        Fact(name=in_words(str(key)).capitalize(), value=_setting(str(key), value))
         for key, value in config.items()
         if key not in _NAMES and key not in _ELSEWHERE
     ]
@@ -150,10 +152,12 @@ def sections(run: Run, figures: Sequence[Figure], has_notes: bool) -> list[Secti
 
 
 def _setting(key: str, value: object) -> str:
-    if key == "started" and isinstance(value, str):
+    if key in ("started", "finished") and isinstance(value, str):
         return _moment(value)
     if key == "seconds" and isinstance(value, int | float):
         return duration(value)
+    if key == "estimate" and isinstance(value, Mapping):
+        return f"{duration(value['seconds'])}, {memory(value['peak_bytes'])} at the peak"
     if key.startswith("n_") and isinstance(value, int):
         return whole(value)
     return _text(value)

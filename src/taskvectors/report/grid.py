@@ -11,21 +11,11 @@ import pandas as pd
 from taskvectors.report.run import plain
 from taskvectors.report.wording import ABSENT, MINUS, memory
 
-SHARES = frozenset(
-    {
-        "accuracy",
-        "ci_low",
-        "ci_high",
-        "first_token_accuracy",
-        "label_accuracy",
-        "in_label_set",
-        "validation_accuracy",
-        "difference_to_icl",
-        "difference_low",
-        "difference_high",
-    }
-)
-"""Columns, and measures, that are shares or differences of them."""
+_SHARES = (
+    "accuracy", "ci_low", "ci_high", "in_label_set", "difference", "share", "cosine", "probability",
+    "recover", "mass", "r2",
+)  # fmt: skip
+"""Parts of the names of columns, and of measures, that are shares, or differences of them."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,8 +97,9 @@ def cell_of(column: str, raw: object) -> Cell:
 
 def number(column: str, value: float) -> str:
     """A number, by the name of its column."""
-    if column in SHARES:
+    if any(part in column for part in _SHARES):
         text = f"{value:.3f}"
+        text = text.lstrip("-") if float(text) == 0 else text
     elif column.endswith("_bytes"):
         text = memory(value)
     elif isinstance(value, int) or value.is_integer():

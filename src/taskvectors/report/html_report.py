@@ -12,11 +12,11 @@ from pathlib import Path
 from taskvectors.report import facts, tables
 from taskvectors.report.compared import AnyRun, differences, kind_of, names_of, parts_of
 from taskvectors.report.experiment import ExperimentRun, read_experiment
+from taskvectors.report.experiment_tables import grids_of_experiment
 from taskvectors.report.explain_pages import pages, remarks, vector_in_words
 from taskvectors.report.explanation import ExplanationRun, is_explanation, read_explanation
 from taskvectors.report.figure_files import draw_files
 from taskvectors.report.grid import grid_of, without_empty
-from taskvectors.report.long_table import grids_of_experiment
 from taskvectors.report.page import fill
 from taskvectors.report.run import Run, read_run
 from taskvectors.report.run_figures import run_figures
@@ -36,7 +36,7 @@ _OF_EXPERIMENT = (
 )  # fmt: skip
 _ELSEWHERE = {
     "experiment", "title", "question", "paper", "what_the_paper_did", "what_we_do_otherwise",
-    "warnings", "asked",
+    "warnings", "asked", "shown", "model", "task",
 }  # fmt: skip
 """Keys of an experiment's config that stand in other parts of its page, and what it was asked."""
 

@@ -1,18 +1,16 @@
-"""A long table of measurements as the tables a reader wants: a row per case, a column per measure.
+"""A long table of measurements as cases: what tells its rows apart, and what each has of a measure.
 
-What a case is follows from the rows: the columns that tell them apart. A published value stands in
-a column beside ours, with its source and its model, and nothing is worked out of the two.
+What a case is follows from the rows: the columns that tell them apart.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from taskvectors.report.experiment import MEASURED, ExperimentRun, Published
-from taskvectors.report.grid import NOTHING, Cell, Column, Grid, cell_of, number
+from taskvectors.report.experiment import MEASURED
+from taskvectors.report.grid import NOTHING, Cell, cell_of
 from taskvectors.report.wording import ABSENT
 
 USUAL_KEYS = (
@@ -42,20 +40,24 @@ class Cases:
     """Rows of single seeds that a row over all seeds stands for."""
 
 
-def cases_of(rows: pd.DataFrame, leave_out: Iterable[str] = ()) -> Cases:
+def cases_of(
+    rows: pd.DataFrame, leave_out: Iterable[str] = (), wanted: Sequence[str] = ()
+) -> Cases:
     """Rows as cases.
 
     Args:
         rows: One row per measurement, in the order they are to be shown.
         leave_out: Columns that are not to tell cases apart.
+        wanted: Columns beside the usual ones that say what a case is, needed or not.
     """
     leave_out = {*leave_out, *MEASURED, "experiment"}
-    shown, n_pooled = _over_seeds(rows, leave_out)
+    usual = [name for name in (*USUAL_KEYS, *wanted) if name in rows and name not in leave_out]
+    shown, n_pooled = over_seeds(rows, usual)
     records = [
         {str(name): value for name, value in row.items()} for row in shown.to_dict("records")
     ]
     columns = [str(name) for name in shown.columns if name not in leave_out]
-    keys = _keys([name for name in USUAL_KEYS if name in columns], columns, records)
+    keys = _keys(usual, columns, records)
     texts = {name: {cell_of(name, record[name]).text for record in records} for name in keys}
     varying = tuple(name for name in keys if len(texts[name]) > 1)
     throughout = {
@@ -63,7 +65,7 @@ def cases_of(rows: pd.DataFrame, leave_out: Iterable[str] = ()) -> Cases:
         for name in keys
         if name not in varying and texts[name] != {ABSENT}
     }
-    n_differs = len({cell_of("n", record.get("n")).text for record in records}) > 1
+    with_n = _n_tells(shown, records)
     found: dict[Key, dict[str, Cell]] = {}
     first: dict[Key, dict[str, Any]] = {}
     for number_, record in enumerate(records):
@@ -71,8 +73,8 @@ def cases_of(rows: pd.DataFrame, leave_out: Iterable[str] = ()) -> Cases:
         if str(record["measure"]) in found.get(key, {}):  # told apart by nothing but its place
             key = (*key, str(number_))
         first.setdefault(key, record)
-        found.setdefault(key, {})[str(record["measure"])] = _measured(record, with_n=n_differs)
-    if not n_differs and records and "n" in records[0]:
+        found.setdefault(key, {})[str(record["measure"])] = measured(record, with_n=with_n)
+    if not with_n and records and "n" in records[0]:
         throughout["n"] = cell_of("n", records[0]["n"])
     return Cases(
         keys=varying,
@@ -85,115 +87,17 @@ def cases_of(rows: pd.DataFrame, leave_out: Iterable[str] = ()) -> Cases:
     )
 
 
-def grids_of_experiment(run: ExperimentRun) -> list[Grid]:
-    """The main table of an experiment, and published values that nothing of ours stands beside."""
-    cases = cases_of(run.rows)
-    beside = {measure: _beside(cases, run.published, measure) for measure in cases.measures}
-    headings = [Column(name=key, is_number=False) for key in cases.keys]
-    for measure in cases.measures:
-        headings.append(Column(name=measure, is_number=True))
-        if beside[measure]:
-            headings.append(Column(name=f"{measure}, published", is_number=False))
-    rows = []
-    for key, found in cases.found.items():
-        row = list(cases.cells[key])
-        for measure in cases.measures:
-            row.append(found.get(measure, NOTHING))
-            if beside[measure]:
-                row.append(beside[measure].get(key, NOTHING))
-        rows.append(tuple(row))
-    after = () if run.published else ("Published values: not read.",)
-    main = Grid(
-        name="results",
-        title=str(run.config["title"]),
-        columns=tuple(headings),
-        cells=tuple(rows),
-        before=remarks(cases),
-        after=after,
-    )
-    return [main, *_alone(run.published, cases)]
+def over_seeds(rows: pd.DataFrame, usual: Sequence[str]) -> tuple[pd.DataFrame, int]:
+    """Rows over all seeds in place of those of single seeds, and how many these are.
 
-
-def remarks(cases: Cases) -> tuple[str, ...]:
-    """What holds for all rows of a table, in words."""
-    said = []
-    if cases.throughout:
-        shared = ", ".join(f"{name} {cell.text}" for name, cell in cases.throughout.items())
-        said.append(f"Throughout: {shared}.")
-    if cases.n_seeds_pooled:
-        said.append(
-            f"Rows over all seeds stand for {cases.n_seeds_pooled} of single seeds, which are "
-            "among all measurements."
-        )
-    return tuple(said)
-
-
-def published_text(one: Published) -> str:
-    """A published value with where it comes from."""
-    is_number = isinstance(one.value, int | float)
-    value = number(one.measure, float(one.value)) if is_number else str(one.value)
-    return f"{value} ({one.model}; {one.source})"
-
-
-def _alone(published: Sequence[Published], cases: Cases) -> list[Grid]:
-    """Published values without a counterpart."""
-    placed = {
-        id(one) for one in published for key in cases.found if _stands_beside(one, cases, key)
-    }
-    left = [one for one in published if id(one) not in placed]
-    if not left:
-        return []
-    rows = []
-    for one in left:
-        where = ", ".join(f"{name} {_text(value)}" for name, value in one.keys.items())
-        texts = (where or ABSENT, one.measure, str(one.value), one.model, one.source)
-        rows.append(tuple(Cell(text=text, sort=text, is_number=False) for text in texts))
-    names = ("published for", "measure", "value", "model", "source")
-    return [
-        Grid(
-            name="published-alone",
-            title="Published, with nothing of ours beside it",
-            columns=tuple(Column(name=name, is_number=name == "value") for name in names),
-            cells=tuple(rows),
-            before=("Published values that nothing measured here stands beside:",),
-        )
-    ]
-
-
-def _beside(cases: Cases, published: Sequence[Published], measure: str) -> dict[Key, Cell]:
-    found: dict[Key, Cell] = {}
-    for one in published:
-        if one.measure != measure:
-            continue
-        for key in cases.found:
-            if _stands_beside(one, cases, key):
-                text = published_text(one)
-                if key in found:
-                    text = f"{found[key].text}; {text}"
-                found[key] = Cell(text=text, sort=str(one.value), is_number=False)
-    return found
-
-
-def _stands_beside(one: Published, cases: Cases, key: Key) -> bool:
-    record = cases.records[key]
-    return one.measure in cases.found[key] and all(
-        name in record and cell_of(name, record[name]).text == cell_of(name, _text(value)).text
-        for name, value in one.keys.items()
-    )
-
-
-def _text(value: Any) -> Any:
-    """A list as the results hold it."""
-    return json.dumps(value) if isinstance(value, list) else value
-
-
-def _over_seeds(rows: pd.DataFrame, leave_out: set[str]) -> tuple[pd.DataFrame, int]:
-    """Rows over all seeds in place of those of single seeds, and how many these are."""
+    Args:
+        rows: One row per measurement.
+        usual: Columns that say what a case is.
+    """
     if "seed" not in rows or rows["seed"].isna().all() or not rows["seed"].isna().any():
         return rows, 0
-    usual = [name for name in USUAL_KEYS if name in rows and name not in leave_out]
     by = [name for name in (*usual, "measure") if name != "seed"]
-    keys = rows[by].astype(str).agg("\0".join, axis=1)
+    keys = rows.groupby(by, dropna=False).ngroup()
     pooled = rows["seed"].isna()
     replaced = ~pooled & keys.isin(set(keys[pooled]))
     return rows[~replaced], int(replaced.sum())
@@ -223,7 +127,12 @@ def _key(record: Mapping[str, Any], names: Sequence[str]) -> Key:
     return tuple(cell_of(name, record[name]).text for name in names)
 
 
-def _measured(record: Mapping[str, Any], *, with_n: bool) -> Cell:
+def _n_tells(rows: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether values are of different numbers of items."""
+    return "n" in rows and len({cell_of("n", record["n"]).text for record in records}) > 1
+
+
+def measured(record: Mapping[str, Any], *, with_n: bool) -> Cell:
     """A value with its interval, and with how many items it is of where that differs."""
     measure = str(record["measure"])
     cell = cell_of(measure, record["value"])

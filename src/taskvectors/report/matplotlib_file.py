@@ -124,7 +124,10 @@ def _draw(figure: Figure, axes: "Axes") -> None:
     axes.set_xlim(*span(figure))
     if figure.x_ticks:
         axes.set_xticks(
-            [place for place, _ in figure.x_ticks], [_literal(text) for _, text in figure.x_ticks]
+            [place for place, _ in figure.x_ticks],
+            [_literal(text) for _, text in figure.x_ticks],
+            rotation=35 if figure.has_long_ticks else 0,
+            ha="right" if figure.has_long_ticks else "center",
         )
     if figure.shares:
         axes.set_ylim(-0.02, 1.02)
@@ -175,21 +178,29 @@ def _draw_points(series: Series, axes: "Axes") -> None:
         )
         if y is not None
     ]
-    below = [0.0 if low is None else y - low for _, y, low, _ in known]
-    above = [0.0 if high is None else high - y for _, y, _, high in known]
+    color, is_crowded = series.style.light, series.is_crowded
+    # about the middle of the interval: one from a bootstrap need not hold the value itself
+    ends = [(x, low, high) for x, _, low, high in known if low is not None and high is not None]
     axes.errorbar(
-        [x for x, *_ in known],
-        [y for _, y, *_ in known],
-        yerr=[below, above],
-        linestyle="",
-        marker=_MARKERS[series.style.marker],
-        markersize=5 if series.is_crowded else 10,
-        markeredgecolor="white",
-        color=series.style.light,
+        [x for x, *_ in ends],
+        [(low + high) / 2 for _, low, high in ends],
+        yerr=[(high - low) / 2 for _, low, high in ends],
+        fmt="none",
+        color=color,
         capsize=4,
         linewidth=1.8,
-        label=_literal(series.label),
         zorder=5,
+    )
+    axes.plot(
+        [x for x, *_ in known],
+        [y for _, y, *_ in known],
+        linestyle="",
+        marker=_MARKERS[series.style.marker],
+        markersize=5 if is_crowded else 10,
+        markeredgecolor="white",
+        color=color,
+        label=_literal(series.label),
+        zorder=6,
     )
 
 

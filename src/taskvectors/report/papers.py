@@ -11,11 +11,11 @@ from taskvectors.figures import AnyFigure
 from taskvectors.report import facts, tables
 from taskvectors.report.compared import AnyRun
 from taskvectors.report.experiment import ExperimentRun
+from taskvectors.report.experiment_tables import grids_of_experiment
 from taskvectors.report.explain_pages import pages, vector_in_words
 from taskvectors.report.explanation import ExplanationRun
 from taskvectors.report.grid import Cell, Column, Grid, plain_texts
 from taskvectors.report.html_report import written
-from taskvectors.report.long_table import grids_of_experiment
 from taskvectors.report.run import Run
 from taskvectors.report.run_figures import run_figures
 from taskvectors.report.verdict import headline

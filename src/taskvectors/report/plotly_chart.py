@@ -182,6 +182,8 @@ def _layout(figure: Figure, theme: str) -> dict[str, Any]:
     x_axis = axis | {"title": _axis_title(figure.x_label), "showgrid": False}
     x_axis["range"] = list(span(figure))
     x_axis["ticklabeloverflow"] = "allow"  # else a long name at an end is an error of the drawing
+    if figure.has_long_ticks:
+        x_axis["tickangle"] = 35
     if figure.x_ticks:
         x_axis["tickvals"] = [place for place, _ in figure.x_ticks]
         x_axis["ticktext"] = _escaped(tuple(text for _, text in figure.x_ticks))

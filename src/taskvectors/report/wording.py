@@ -34,6 +34,27 @@ _METHODS = {
 }
 
 
+_WORDS = {
+    "icl": "ICL", "tvp": "TVP", "ov": "OV", "r2": "R²", "mlp": "MLP", "ntp": "NTP",
+    "logprob": "log-probability", "n": "number of",
+}  # fmt: skip
+
+
+_NAMES = {"n": "n", "n_validation": "validation prompts", "n_random": "random vectors"}
+
+
+def in_words(name: str) -> str:
+    """The name of a column, a measure or an analysis as words.
+
+    Example:
+        >>> in_words("difference_to_icl"), in_words("ov-reconstruction"), in_words("n_heads")
+        ('difference to ICL', 'OV reconstruction', 'number of heads')
+    """
+    if name in _NAMES:
+        return _NAMES[name]
+    return " ".join(_WORDS.get(word, word) for word in name.replace("-", "_").split("_"))
+
+
 def method_name(method: str) -> str:
     """A method's name for people; an unknown one keeps its own."""
     return _METHODS.get(method, method)
