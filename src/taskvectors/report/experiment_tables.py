@@ -22,7 +22,7 @@ _NEVER_KEYS = frozenset(
     {*MEASURED, "experiment", "analysis", "group", "correct", "selected", "is_control",
      "converged", "note", "error", "learner", "preset"}
 )  # fmt: skip
-_CHOSEN_BY_TASK = ("layers", "positions", "shots", "strength")
+_CHOSEN_BY_TASK = ("layers", "positions", "shots", "strength", "cell")
 """What a task may have chosen for itself: it names a row only where nothing else does."""
 
 
