@@ -57,6 +57,27 @@ def test_planted_task_directions_are_found_and_noise_is_not() -> None:
     assert control.p_value > 0.05
 
 
+def test_the_nearest_task_is_the_one_that_shares_a_direction() -> None:
+    vectors = vectors_of(2)
+    of_task = {task: [v for v in vectors if v.origin.task == task] for task in TASKS}
+    alike = [
+        TaskVector(values=a.values + b.values, sites=b.sites, origin=b.origin)
+        for a, b in zip(of_task["ant"], of_task["cat"], strict=True)
+    ]
+    found = compare_vectors([*of_task["ant"], *of_task["bee"], *alike])
+    nearest = {row.task: row for row in found.rows}
+    assert (nearest["ant"].nearest, nearest["cat"].nearest) == ("cat", "ant")
+    units = {
+        task: torch.stack([v.values[0] / v.values[0].norm() for v in some])
+        for task, some in (of_task | {"cat": alike}).items()
+    }
+    expected = (units["ant"] @ units["cat"].T).mean()
+    assert nearest["ant"].nearest_cosine == pytest.approx(float(expected), abs=1e-6)
+    assert nearest["all"].nearest is None
+    said = finding("geometry", found.to_frame())
+    assert "nearest to each other are ant and cat" in said
+
+
 def test_alignments_are_those_of_a_loop_over_pairs() -> None:
     vectors = vectors_of(1)
     found = compare_vectors(vectors)

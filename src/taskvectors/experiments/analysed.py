@@ -74,9 +74,9 @@ COLUMNS: dict[str, Columns] = {
     "rotation": _MEASURED,
     "lens": _MEASURED,
     "geometry": Columns(
-        keys=("layer", "task", "n_vectors"),
-        measures={"intra": None, "inter": None, "separation": None, "p_value": None,
-                  "null_high": None},
+        keys=("layer", "task", "n_vectors", "nearest"),
+        measures={"intra": None, "inter": None, "separation": None, "nearest_cosine": None,
+                  "p_value": None, "null_high": None},
         names={"task": "one_task"},
     ),
     "transfer": Columns(

@@ -38,6 +38,10 @@ class Separation:
     """Share of shuffled task names that separate as well; for `all` only."""
     null_high: float | None
     """The 97.5th percentile of the separation under shuffling."""
+    nearest: str | None = None
+    """The other task whose vectors are most like the task's."""
+    nearest_cosine: float | None = None
+    """Mean cosine with these."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +191,12 @@ def separations(
             continue
         within = (float(cosines[mine][:, mine].sum()) - count) / (count * (count - 1))
         across = float(cosines[mine][:, ~mine].mean())
+        with_each = {
+            other: float(cosines[mine][:, codes == place].mean())
+            for place, other in enumerate(names)
+            if other != name
+        }
+        nearest = max(with_each, key=lambda other: with_each[other])
         rows.append(
             Separation(
                 layer=layer,
@@ -197,6 +207,8 @@ def separations(
                 separation=within - across,
                 p_value=None,
                 null_high=None,
+                nearest=nearest,
+                nearest_cosine=with_each[nearest],
             )
         )
     return rows

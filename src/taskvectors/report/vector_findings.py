@@ -100,7 +100,15 @@ def _geometry(rows: pd.DataFrame) -> str:
         f"{int(row['n_vectors'])} vectors)"
         for row in rows[rows["task"] == "all"].to_dict("records")
     ]
-    return f"Of two vectors, {join_words(parts)}."
+    text = f"Of two vectors, {join_words(parts)}"
+    pairs = rows[rows["nearest_cosine"].notna()]
+    if not pairs.empty:
+        row = pairs.loc[pairs["nearest_cosine"].idxmax()]
+        text += (
+            f"; nearest to each other are {row['task']} and {row['nearest']} "
+            f"({row['nearest_cosine']:.2f} at layer {int(row['layer'])})"
+        )
+    return f"{text}."
 
 
 def _transfer(rows: pd.DataFrame) -> str:
