@@ -235,7 +235,8 @@ def test_what_prompts_share_runs_once_and_changes_no_score(
         assert torch.equal(getattr(found, name), getattr(whole, name)), name
     torch.testing.assert_close(found.log_probability, whole.log_probability, atol=1e-4, rtol=1e-4)
     shared = 9 + all(p.token_ids[9] == prompts[0].token_ids[9] for p in prompts)  # perhaps a BOS
-    assert found.forward_tokens == whole.forward_tokens - shared * (len(prompts) - 1)
+    n_runs = len(prompts) + sum(p.query.output != label for p in prompts for label in labels)
+    assert found.forward_tokens == whole.forward_tokens - shared * (n_runs - 1)
 
 
 def test_prompts_that_share_nothing_or_nearly_all_are_scored_too(
@@ -284,6 +285,36 @@ def test_a_branch_costs_the_blocks_above_its_edit(tiny_model: Any, ragged_prompt
     assert score(model, prompts, halfway).forward_tokens == plain + 3
     at_the_end = branches_of(model, [[{"layer": 3}]], prompts)
     assert score(model, prompts, at_the_end).forward_tokens == plain
+
+
+def test_labels_of_several_tokens_run_what_is_not_the_answer_and_count_it(
+    tiny_model: Any, ragged_prompts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = tiny_model("llama")
+    labels = {"a": (5, 9), "b": (31,), "c": (7, 8, 2)}
+    names = ["a", "a", "b", "c", "a", "a"]
+    prompts = [
+        replace(prompt, query=Example(input=str(i), output=name), answer_ids=labels[name])
+        for i, (prompt, name) in enumerate(zip(ragged_prompts(model, 6), names, strict=True))
+    ]
+    asked: list[int] = []
+    build = Trunk.build
+
+    def counted(model: Any, prompts: Any, **about: Any) -> Trunk:
+        asked.append(len(prompts))
+        return build(model, prompts, **about)
+
+    monkeypatch.setattr(Trunk, "build", counted)
+    with_labels = score(model, prompts, labels=labels)
+    assert asked == [6, 2, 5, 5]
+    others = [
+        replace(prompt, answer_ids=labels[label])
+        for label in labels
+        for prompt in prompts
+        if prompt.query.output != label
+    ]
+    expected = score(model, [*prompts, *others]).forward_tokens
+    assert with_labels.forward_tokens == expected
 
 
 def test_one_branch_of_scores_is_its_row(tiny_model: Any, ragged_prompts: Any) -> None:

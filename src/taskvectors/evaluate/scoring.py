@@ -235,21 +235,28 @@ def _score_trunk(
     logit_bias: Tensor | None,
     build: Callable[..., Trunk],
 ) -> Scores:
+    tokens = trunk.tokens_run(branches)
     with torch.no_grad():
         batch = trunk.batch()
         states = trunk.run(branches, batch)
         bias = None if logit_bias is None else logit_bias.to(states.device)
         found = trunk.answer_scores(states, batch, first_bias=bias)
         if labels is None:
-            return _scores(found, None, trunk.tokens_run(branches))
+            return _scores(found, None, tokens)
 
-        def again(asked: Sequence[Prompt]) -> AnswerScores:
-            other = build(trunk.model, asked, positions=positions_of(branches))
-            batch = other.batch()
-            return other.answer_scores(other.run(branches, batch), batch, first_bias=bias)
+        if _are_single(labels):
+            best, more = _best_single(trunk.model, trunk.cut, states, labels, bias), 0
+        else:
 
-        best = _best_labels(trunk.model, trunk.cut, states, labels, bias, again)
-    return _scores(found, _is_answer(trunk.cut, labels, best), trunk.tokens_run(branches))
+            def again(asked: Sequence[Prompt], rows: Sequence[int]) -> tuple[AnswerScores, int]:
+                of_rows = [[_rows(edit, rows) for edit in branch] for branch in branches]
+                other = build(trunk.model, asked, positions=positions_of(branches))
+                batch = other.batch()
+                scores = other.answer_scores(other.run(of_rows, batch), batch, first_bias=bias)
+                return scores, other.tokens_run(of_rows)
+
+            best, more = _best_of_several(trunk.cut, found, labels, again)
+    return _scores(found, _is_answer(trunk.cut, labels, best), tokens + more)
 
 
 def _score_passes(passes: WholePasses, labels: Labels | None) -> Scores:
@@ -259,13 +266,16 @@ def _score_passes(passes: WholePasses, labels: Labels | None) -> Scores:
         found = answer_scores(passes.model, states, batch)
         if labels is None:
             return _scores(found, None, passes.n_tokens)
+        if _are_single(labels):
+            best, more = _best_single(passes.model, passes.cut, states, labels, None), 0
+        else:
 
-        def again(asked: Sequence[Prompt]) -> AnswerScores:
-            other = WholePasses.of(passes.model, asked, passes.forward)
-            return other.scores(other.batch())
+            def again(asked: Sequence[Prompt], _: Sequence[int]) -> tuple[AnswerScores, int]:
+                other = WholePasses.of(passes.model, asked, passes.forward)
+                return other.scores(other.batch()), other.n_tokens
 
-        best = _best_labels(passes.model, passes.cut, states, labels, None, again)
-    return _scores(found, _is_answer(passes.cut, labels, best), passes.n_tokens)
+            best, more = _best_of_several(passes.cut, found, labels, again)
+    return _scores(found, _is_answer(passes.cut, labels, best), passes.n_tokens + more)
 
 
 def _scores(found: AnswerScores, label_is_correct: Tensor | None, tokens: int) -> Scores:
@@ -286,28 +296,48 @@ def _is_answer(cut: Cut, labels: Labels, best: Tensor) -> Tensor:
     return best == right
 
 
-def _best_labels(
-    model: LanguageModel,
-    cut: Cut,
-    states: Tensor,
-    labels: Labels,
-    bias: Tensor | None,
-    again: Callable[[Sequence[Prompt]], AnswerScores],
+def _are_single(labels: Labels) -> bool:
+    return all(len(tokens) == 1 for tokens in labels.values())
+
+
+def _best_single(
+    model: LanguageModel, cut: Cut, states: Tensor, labels: Labels, bias: Tensor | None
 ) -> Int[Tensor, "branch prompt"]:
-    """Index of the label with the largest summed log-probability."""
-    if all(len(tokens) == 1 for tokens in labels.values()):
-        at = torch.tensor(cut.first_reads, device=states.device)
-        first = states[torch.arange(len(at), device=states.device), :, at]
-        final = model.final_state(first)
-        tokens = torch.tensor([t for (t,) in labels.values()], device=states.device)
-        logits = model.unembedding.columns(
-            final.flatten(0, 1), tokens.expand(final.shape[0] * final.shape[1], -1)
-        )
-        if bias is not None:
-            logits = logits + bias[tokens]
-        return logits.view(*final.shape[:2], -1).argmax(dim=2).T.cpu()
-    sums = []
-    for answer in labels.values():
-        found = again([replace(prompt, answer_ids=answer) for prompt in cut.prompts])
-        sums.append(found.log_probability.sum(dim=2).T)
-    return torch.stack(sums).argmax(dim=0).cpu()
+    """Index of the most probable of labels of one token each, without another run."""
+    at = torch.tensor(cut.first_reads, device=states.device)
+    first = states[torch.arange(len(at), device=states.device), :, at]
+    final = model.final_state(first)
+    tokens = torch.tensor([t for (t,) in labels.values()], device=states.device)
+    logits = model.unembedding.columns(
+        final.flatten(0, 1), tokens.expand(final.shape[0] * final.shape[1], -1)
+    )
+    if bias is not None:
+        logits = logits + bias[tokens]
+    return logits.view(*final.shape[:2], -1).argmax(dim=2).T.cpu()
+
+
+def _best_of_several(
+    cut: Cut,
+    found: AnswerScores,
+    labels: Labels,
+    again: Callable[[Sequence[Prompt], Sequence[int]], tuple[AnswerScores, int]],
+) -> tuple[Int[Tensor, "branch prompt"], int]:
+    """Index of the label with the largest summed log-probability, and the tokens that it took.
+
+    Args:
+        cut: The prompts.
+        found: Scores of the right answers, which are not run again.
+        labels: Labels, some of several tokens.
+        again: Scores prompts with another label as their answer, given with their rows.
+    """
+    right = found.log_probability.sum(dim=2)
+    sums, tokens = right.new_empty(len(labels), *right.shape), 0
+    for at, (label, answer) in enumerate(labels.items()):
+        sums[at] = right
+        rows = [i for i, prompt in enumerate(cut.prompts) if prompt.query.output != label]
+        if rows:
+            asked = [replace(cut.prompts[row], answer_ids=answer) for row in rows]
+            others, run = again(asked, rows)
+            sums[at, rows] = others.log_probability.sum(dim=2)
+            tokens += run
+    return sums.argmax(dim=0).T.cpu(), tokens

@@ -101,9 +101,9 @@ def _geometry(rows: pd.DataFrame) -> str:
         for row in rows[rows["task"] == "all"].to_dict("records")
     ]
     text = f"Of two vectors, {join_words(parts)}"
-    pairs = rows[rows["nearest_cosine"].notna()]
-    if not pairs.empty:
-        row = pairs.loc[pairs["nearest_cosine"].idxmax()]
+    pairs = [row for row in _records(rows) if row["nearest_cosine"] is not None]
+    if pairs:
+        row = max(pairs, key=lambda row: row["nearest_cosine"])
         text += (
             f"; nearest to each other are {row['task']} and {row['nearest']} "
             f"({row['nearest_cosine']:.2f} at layer {int(row['layer'])})"
