@@ -235,7 +235,8 @@ def test_what_prompts_share_runs_once_and_changes_no_score(
         assert torch.equal(getattr(found, name), getattr(whole, name)), name
     torch.testing.assert_close(found.log_probability, whole.log_probability, atol=1e-4, rtol=1e-4)
     shared = 9 + all(p.token_ids[9] == prompts[0].token_ids[9] for p in prompts)  # perhaps a BOS
-    n_runs = len(prompts) + sum(p.query.output != label for p in prompts for label in labels)
+    others = [tokens for p in prompts for tokens in labels.values() if p.answer_ids != tokens]
+    n_runs = len(prompts) + len(others)
     assert found.forward_tokens == whole.forward_tokens - shared * (n_runs - 1)
 
 

@@ -332,9 +332,9 @@ def _best_of_several(
     """
     right = found.log_probability.sum(dim=2)
     sums, tokens = right.new_empty(len(labels), *right.shape), 0
-    for at, (label, answer) in enumerate(labels.items()):
+    for at, answer in enumerate(labels.values()):
         sums[at] = right
-        rows = [i for i, prompt in enumerate(cut.prompts) if prompt.query.output != label]
+        rows = [i for i, known in enumerate(cut.answers) if known != answer]
         if rows:
             asked = [replace(cut.prompts[row], answer_ids=answer) for row in rows]
             others, run = again(asked, rows)
