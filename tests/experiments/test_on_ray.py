@@ -14,6 +14,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -21,9 +22,13 @@ import psutil
 import pytest
 import torch
 from experiments.waiting_groups import NAME, SEEDS, SIGNS
+from filelock import FileLock, Timeout
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.experiments import on_ray
+from taskvectors.experiments.catalog import EXPERIMENTS
+from taskvectors.experiments.experiment import Found, Group, Room, Scale
+from taskvectors.experiments.runner import Job
 
 HERE = Path(__file__).parent
 needs_ray = pytest.mark.skipif(
@@ -37,6 +42,30 @@ def test_without_ray_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(TaskVectorsError, match=r"taskvectors\[ray\]"):
         on_ray.on_ray("auto", gpus=0, say=print)
+
+
+def test_groups_on_one_machine_share_what_they_keep_and_wait_for_each_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[bool] = []
+
+    def run(group: Group, scale: Scale, room: Room) -> Found:
+        with room.kept("learners/one") as folder:
+            with pytest.raises(Timeout):
+                FileLock(f"{folder}.lock").acquire(timeout=0)
+            seen.append(folder.is_dir())
+            folder.mkdir(exist_ok=True)
+        with FileLock(f"{folder}.lock").acquire(timeout=0):
+            return Found(measurements=[])
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    experiment = replace(EXPERIMENTS[NAME], run=run)
+    scale = experiment.scales["smoke"]
+    (group,) = experiment.groups(NAME, scale)
+    job = Job(experiment=experiment, group=group, scale=scale)
+    found = [on_ray._work(job, name) for name in ("of-one-run", "of-one-run", "of-another")]
+    assert [one.error for one in found] == [""] * 3
+    assert seen == [False, True, False]
 
 
 @pytest.fixture

@@ -6,12 +6,14 @@ together. A run of an experiment is its groups, in any order and in any place.
 """
 
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
+from filelock import FileLock
 from pydantic import BaseModel, ConfigDict, Field
 
 from taskvectors.costs import Cost
@@ -116,6 +118,14 @@ class Room:
     load: Loader
     """Gives a model; what was loaded last is kept."""
     say: Callable[[str], None]
+
+    @contextmanager
+    def kept(self, name: str) -> Iterator[Path]:
+        """A folder in `shared`, of which others that want it wait until this one has left it."""
+        folder = self.shared / name
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            yield folder
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,6 +6,7 @@ process is lost; what it gives comes back to this process, which alone writes re
 
 import importlib
 import tempfile
+import uuid
 from collections.abc import Callable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
@@ -42,6 +43,7 @@ def on_ray(address: str, *, gpus: int, say: Callable[[str], None]) -> Execute:
             f"--ray: no cluster answers at {address!r}: {first} Start one with `ray start --head` "
             "and give its address, or `auto` on one of its machines"
         ) from error
+    shared = f"taskvectors-{uuid.uuid4().hex}"
     has_gpus = ray.cluster_resources().get("GPU", 0) > 0
     work: Any = ray.remote(
         num_cpus=CPUS, num_gpus=gpus if has_gpus else 0, max_retries=RETRIES, retry_exceptions=False
@@ -50,7 +52,7 @@ def on_ray(address: str, *, gpus: int, say: Callable[[str], None]) -> Execute:
         + (f", {gpus} GPU" if has_gpus else ""))  # fmt: skip
 
     def execute(jobs: Sequence[Job]) -> Iterator[Done]:
-        waiting = {work.remote(job): job for job in jobs}
+        waiting = {work.remote(job, shared): job for job in jobs}
         try:
             while waiting:
                 (first, *_), _ = ray.wait(list(waiting), num_returns=1)
@@ -69,15 +71,20 @@ def on_ray(address: str, *, gpus: int, say: Callable[[str], None]) -> Execute:
     return execute
 
 
-def _work(job: Job) -> Done:
-    """Run a job on a worker, in a folder of its own."""
+def _work(job: Job, shared: str) -> Done:
+    """Run a job on a worker, in a folder of its own.
+
+    What groups share lies in a temporary folder of this name on each node.
+    """
     import torch
 
     torch.set_num_threads(CPUS)
     with tempfile.TemporaryDirectory(prefix="taskvectors-") as folder:
-        here = Path(folder)
         room = Room(
-            folder=here / "group", shared=here / "shared", load=_models().load, say=_say_nothing
+            folder=Path(folder),
+            shared=Path(tempfile.gettempdir()) / shared,
+            load=_models().load,
+            say=_say_nothing,
         )
         return outcome_of(job, room)
 

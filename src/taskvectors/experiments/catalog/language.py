@@ -62,7 +62,8 @@ def _run(group: Group, scale: Scale, room: Room) -> Found:
     assert group.model is not None
     config = _config(group, scale, room.load(group.model).n_layers)
     word = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:12]
-    rows = train_language(config, room.shared / f"language-{word}", say=room.say)
+    with room.kept(f"language-{word}") as folder:
+        rows = train_language(config, folder, say=room.say)
     found = []
     for row in rows:
         for name, ends in _MEASURES.items():

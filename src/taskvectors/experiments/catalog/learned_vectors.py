@@ -74,16 +74,16 @@ def vectors_of(bench: Workbench, scale: Scale, room: Room, layers: Sequence[int]
         len(task.train), len(task.validation), bench.template, scale.steps, list(layers),
     ]  # fmt: skip
     digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
-    folder = room.shared / "vectors" / f"{task.name}-seed{task.seed}-{digest}"
-    paths = [folder / f"layer-{layer}" for layer in layers]
-    if not all(path.is_dir() for path in paths):
-        room.say(
-            f"Learning vectors of {task.name}, seed {task.seed}, at layers "
-            f"{', '.join(map(str, layers))}, in at most {scale.steps} steps"
-        )
-        for path, candidate in zip(paths, learned(bench, _config(scale, layers)), strict=True):
-            assert candidate.vector is not None
-            candidate.vector.save(path)
+    with room.kept(f"vectors/{task.name}-seed{task.seed}-{digest}") as folder:
+        paths = [folder / f"layer-{layer}" for layer in layers]
+        if not all(path.is_dir() for path in paths):
+            room.say(
+                f"Learning vectors of {task.name}, seed {task.seed}, at layers "
+                f"{', '.join(map(str, layers))}, in at most {scale.steps} steps"
+            )
+            for path, candidate in zip(paths, learned(bench, _config(scale, layers)), strict=True):
+                assert candidate.vector is not None
+                candidate.vector.save(path)
     return paths
 
 

@@ -86,8 +86,8 @@ def swept(group: Group, scale: Scale) -> VariantsConfig:
 def trained(config: VariantsConfig, room: Room) -> tuple[Finding, Path]:
     """Variants and where they lie; those that another experiment trained are not trained again."""
     digest = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:12]
-    folder = room.shared / "learners" / f"{Path(config.task).stem}-{digest}"
-    found = read_finding(config, folder) or train_variants(config, folder, say=room.say)
+    with room.kept(f"learners/{Path(config.task).stem}-{digest}") as folder:
+        found = read_finding(config, folder) or train_variants(config, folder, say=room.say)
     return found, folder
 
 
