@@ -1,17 +1,16 @@
 """How a comparison is shown: the chosen row of each method, and its controls."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from taskvectors.cli.reports import written_report
 from taskvectors.cli.results import Result, Table
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
     from taskvectors.experiments import Comparison
 
-logger = logging.getLogger(__name__)
 
 _NUMBERS = frozenset({"accuracy", "95 % interval", "against ICL", "examples", "time"})
 
@@ -29,7 +28,7 @@ def shown_comparison(found: "Comparison", *, with_report: bool) -> Result:
     methods = [row for row in found.rows if not row["is_control"]]
     if all(row["error"] for row in methods):
         raise TaskVectorsError(f"no method could be run: {methods[0]['error']}")
-    report = _written_report(found.folder) if with_report else None
+    report = written_report(found.folder) if with_report else None
     data = found.as_json() | {
         "folder": str(found.folder),
         "report": None if report is None else str(report),
@@ -101,17 +100,6 @@ def _where(row: Mapping[str, Any]) -> str:
     if row["preset"] and row["preset"] not in row["configuration"]:
         parts.append(row["preset"])
     return ", ".join(part for part in parts if part)
-
-
-def _written_report(folder: Path) -> Path | None:
-    """The report; the results are shown without it where it cannot be drawn."""
-    from taskvectors.report import write_report
-
-    try:
-        return write_report(folder)
-    except TaskVectorsError as error:
-        logger.warning("no report was written: %s", error)
-        return None
 
 
 def _headline(folder: Path) -> list[str]:

@@ -1,6 +1,5 @@
 """`taskvectors explain`: how a model uses a vector, as tables, figures and a report."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,13 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from taskvectors.cli.arguments import ModelChoice, Output, TaskChoice, checked, default
 from taskvectors.cli.folders import folder_for
 from taskvectors.cli.progress import teller
+from taskvectors.cli.reports import written_report
 from taskvectors.cli.results import Result, Table
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
     from taskvectors.experiments import Explanation
 
-logger = logging.getLogger(__name__)
 
 AnalysisName = Literal[
     "ov-reconstruction",
@@ -111,7 +110,7 @@ class Explain:
         return self._shown(explain(config, folder, say=say))
 
     def _shown(self, found: "Explanation") -> Result:
-        from taskvectors.report import finding, read_explanation, write_figures, write_report
+        from taskvectors.report import finding, read_explanation, write_figures
 
         run = read_explanation(found.folder)
         findings = [
@@ -125,7 +124,7 @@ class Explain:
         if all(one["error"] for one in findings):
             raise TaskVectorsError(str(findings[0]["error"]))
         written = write_figures(run, self.figures) if self.figures else []
-        report = None if self.no_report else _written(lambda: write_report(found.folder))
+        report = None if self.no_report else written_report(found.folder)
         kept = ("vector", "method", "model", "family", "dtype", "task", "template", "seed",
                 "layers", "positions", "seconds")  # fmt: skip
         data = {name: found.summary[name] for name in kept} | {
@@ -141,16 +140,6 @@ class Explain:
         else:
             shown.append(f"The run is in {found.folder}")
         return Result(data=data, shown=shown)
-
-
-def _written(write: Any) -> Path | None:
-    """The report, or a warning and a run without it where it cannot be drawn."""
-    try:
-        path: Path = write()
-    except TaskVectorsError as error:
-        logger.warning("no report was written: %s", error)
-        return None
-    return path
 
 
 def _table(findings: Sequence[Mapping[str, Any]], analyses: Sequence[Mapping[str, Any]]) -> Table:

@@ -10,6 +10,7 @@ from tyro.conf import Positional, arg
 from taskvectors.cli.arguments import ModelChoice, Output, checked, default
 from taskvectors.cli.folders import folder_for
 from taskvectors.cli.progress import hush_transformers, teller
+from taskvectors.cli.reports import written_report
 from taskvectors.cli.results import Result, Table
 from taskvectors.cli.typed import command_line
 from taskvectors.errors import TaskVectorsError
@@ -58,6 +59,8 @@ class Reproduce:
     """GPUs that a group takes on the cluster, where it has any."""
     out: Annotated[str, default("a new folder among the user's data")] = ""
     """Folder of the run."""
+    no_report: bool = False
+    """Write no HTML report."""
     model: PresetsModelChoice
     output: Output
 
@@ -89,7 +92,10 @@ class Reproduce:
         say = teller()
         say(f"The run is in {folder}; with --out and that folder it goes on if it is cut off")
         found = reproduce(config, folder, say=say, command=command_line())
-        return _shown(found[0]) if len(found) == 1 else _all_shown(found, folder)
+        reports = [None if self.no_report else written_report(one.folder) for one in found]
+        if len(found) == 1:
+            return _shown(found[0], reports[0])
+        return _all_shown(found, reports, folder)
 
 
 def _listed() -> Result:
@@ -132,7 +138,7 @@ def _listed() -> Result:
     return Result(data={"rows": rows}, shown=[table])
 
 
-def _shown(found: "Reproduction") -> Result:
+def _shown(found: "Reproduction", report: Path | None) -> Result:
     import pandas as pd
 
     from taskvectors.experiments.shown import shown_table
@@ -150,6 +156,7 @@ def _shown(found: "Reproduction") -> Result:
     }  # fmt: skip
     data |= {
         "folder": str(found.folder),
+        "report": None if report is None else str(report),
         "published": [asdict(one) for one in found.experiment.published],
         "rows": records,
     }
@@ -159,7 +166,8 @@ def _shown(found: "Reproduction") -> Result:
         f"Here: {found.experiment.what_we_do_otherwise}",
         *_tables(table),
     ]
-    return Result(data=data, shown=[*shown, f"Results, figures and settings are in {found.folder}"])
+    where = f"The run is in {found.folder}" if report is None else f"The report is {report}"
+    return Result(data=data, shown=[*shown, where])
 
 
 def _tables(table: "ShownTable") -> list[str | Table]:
@@ -203,10 +211,14 @@ def _published(one: Any) -> str:
     return f"{value} ({one.model})"
 
 
-def _all_shown(found: "Sequence[Reproduction]", folder: Path) -> Result:
+def _all_shown(
+    found: "Sequence[Reproduction]", reports: Sequence[Path | None], folder: Path
+) -> Result:
     kept = ("experiment", "title", "groups", "groups_failed", "warnings", "seconds")
     rows = [
-        {name: one.summary[name] for name in kept} | {"folder": str(one.folder)} for one in found
+        {name: one.summary[name] for name in kept}
+        | {"folder": str(one.folder), "report": None if report is None else str(report)}
+        for one, report in zip(found, reports, strict=True)
     ]
     table = Table(
         headings=("experiment", "title", "groups", "failed", "time"),
@@ -223,5 +235,6 @@ def _all_shown(found: "Sequence[Reproduction]", folder: Path) -> Result:
         numbers=frozenset({"groups", "failed", "time"}),
     )
     return Result(
-        data={"folder": str(folder), "rows": rows}, shown=[table, f"The runs are in {folder}"]
+        data={"folder": str(folder), "rows": rows},
+        shown=[table, f"The runs and their reports are in {folder}"],
     )
