@@ -48,11 +48,11 @@ def test_an_experiment_runs_and_shows_its_table(tv: Tv, tmp_path: Path) -> None:
     again = tv(*asked)
     assert again.code == 0, again.err
     assert "1 of 1 groups finished before" in again.err
-    assert "label_share" in again.out
+    assert "label share" in again.out
     assert found["report"] == str(tmp_path / "run" / "report.html")
     assert Path(found["report"]).is_file()
     assert f"The report is {found['report']}" in again.out
-    assert "not read (Llama-3.1-8B)" in again.out
+    assert "Published values of label share: not read" in again.out
     config = (tmp_path / "run" / "config.json").read_text()
     assert '"ltv-lens"' in config
 

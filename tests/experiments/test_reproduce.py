@@ -18,14 +18,16 @@ from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import Found, Group, Room, Scale
 from taskvectors.experiments.measurements import COLUMNS, OVER_TASKS, TIMED, Measurement
 from taskvectors.experiments.reproduce import ReproduceConfig, Reproduction, estimate, reproduce
-from taskvectors.experiments.shown import shown_table
 from taskvectors.report import (
     read_any,
+    read_experiment,
     write_figures,
     write_latex,
     write_markdown,
     write_report,
 )
+from taskvectors.report.experiment_tables import grids_of_experiment
+from taskvectors.report.grid import plain_texts
 
 FIRST = "ltv-lens"
 FILES = {"config.json", "results.parquet", "published.json", "figures.json"}
@@ -327,12 +329,14 @@ def test_what_cannot_be_estimated_is_told_and_run(
 @pytest.mark.slow(small_models=True)
 def test_the_published_value_stands_beside_the_row_with_its_keys(tmp_path: Path) -> None:
     found = smoke("ltv-peft", tmp_path)
-    table = shown_table(found.experiment, results(tmp_path))
-    beside = {row.method: row.published for row in table.rows if row.published is not None}
-    assert beside["lora"].value == 0.9163
-    assert beside["learned"].model == "Llama-3.1-8B"
-    left = {(one.method, one.measure) for one in table.unmatched}
-    assert ("lora", "seconds_per_step") in left
+    main, *_, alone = grids_of_experiment(read_experiment(found.folder))
+    headings, rows = plain_texts(main)
+    beside = {row[0]: row[headings.index("accuracy, published")] for row in rows}
+    assert beside["lora"] == "0.916 (Llama-3.1-8B, sst2)"
+    assert beside["learned"] == "0.929 (Llama-3.1-8B, sst2)"
+    assert "seconds per step, published" in headings
+    left = [row for row in plain_texts(alone)[1] if row[1] == "peak gigabytes"]
+    assert any("method lora" in row[0] for row in left)  # ours are bytes on top of the model
 
 
 @pytest.mark.slow(small_models=True)
@@ -358,4 +362,4 @@ def test_every_experiment_runs_on_small_models(
     assert title in write_markdown(run).read_text()
     assert title in write_latex(run).read_text()
     if name in ("ltv-ov", "ltv-key-heads"):
-        assert not shown_table(found.experiment, rows).unmatched
+        assert "nothing of ours beside it" not in write_markdown(run).read_text()

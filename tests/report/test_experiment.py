@@ -124,7 +124,7 @@ def test_a_published_value_without_counterpart_is_shown_alone(
 ) -> None:
     grids = grids_of_experiment(read_experiment(write_experiment(tmp_path)))
     _, rows = plain_texts(grids[-1])
-    assert rows == [["task person, method learned", "accuracy", "0.5", "Llama-3.1-8B", "table 1"]]
+    assert rows == [["method majority", "accuracy", "0.5", "Llama-3.1-8B, person", "table 1"]]
 
 
 def test_values_that_were_not_read_are_said_to_be_so(

@@ -1,6 +1,6 @@
 """`taskvectors reproduce`: a table or figure of either paper, by name."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -17,7 +17,7 @@ from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
     from taskvectors.experiments.reproduce import Reproduction
-    from taskvectors.experiments.shown import ShownTable
+    from taskvectors.report.grid import Grid
 
 _MOST_ROWS = 60
 """Of a table for people; the results have all."""
@@ -141,11 +141,11 @@ def _listed() -> Result:
 def _shown(found: "Reproduction", report: Path | None) -> Result:
     import pandas as pd
 
-    from taskvectors.experiments.shown import shown_table
+    from taskvectors.report import read_experiment
+    from taskvectors.report.experiment_tables import grids_of_experiment
 
     results = pd.read_parquet(found.folder / "results.parquet")
     records = results.astype(object).where(results.notna(), None).to_dict("records")
-    table = shown_table(found.experiment, results)
     data = {
         name: found.summary[name]
         for name in (
@@ -164,51 +164,33 @@ def _shown(found: "Reproduction", report: Path | None) -> Result:
         found.experiment.question,
         f"The paper: {found.experiment.what_the_paper_did}",
         f"Here: {found.experiment.what_we_do_otherwise}",
-        *_tables(table),
+        *_tables(grids_of_experiment(read_experiment(found.folder))),
     ]
     where = f"The run is in {found.folder}" if report is None else f"The report is {report}"
     return Result(data=data, shown=[*shown, where])
 
 
-def _tables(table: "ShownTable") -> list[str | Table]:
-    rows = [
-        (
-            row.method,
-            row.configuration,
-            row.task,
-            row.measure,
-            f"{row.value:.3f}",
-            "" if row.low is None or row.high is None else f"{row.low:.3f} to {row.high:.3f}",
-            "" if row.n is None else str(row.n),
-            "" if row.published is None else _published(row.published),
-        )
-        for row in table.rows
-    ]
-    shown: list[str | Table] = [
-        Table(
-            headings=(
-                *("method", "configuration", "task", "measure", "value", "95 % interval", "n"),
-                "published",
-            ),
-            rows=rows[:_MOST_ROWS],
-            numbers=frozenset({"value", "95 % interval", "n"}),
-        )
-    ]
-    if len(rows) > _MOST_ROWS:
-        shown.append(f"{len(rows) - _MOST_ROWS} more rows are in results.parquet.")
-    if table.unmatched:
-        others = (
-            f"{' '.join(filter(None, (one.method, one.configuration, one.measure)))}: "
-            f"{_published(one)}"
-            for one in table.unmatched
-        )
-        shown.append(f"Published, under keys that no row has: {'; '.join(others)}.")
-    return shown
+def _tables(grids: "Sequence[Grid]") -> Iterator[str | Table]:
+    """The tables of the report, as far as they are no longer than a few screens."""
+    from taskvectors.report.grid import plain_texts
 
-
-def _published(one: Any) -> str:
-    value = one.value if isinstance(one.value, str) else f"{one.value:g}"
-    return f"{value} ({one.model})"
+    left = _MOST_ROWS
+    for number, grid in enumerate(grids):
+        if len(grid.cells) > left and number:
+            yield f"{len(grids) - number} more tables are in the report."
+            return
+        headings, rows = plain_texts(grid)
+        yield f"\n{grid.title}"
+        yield from grid.before
+        yield Table(
+            headings=tuple(headings),
+            rows=rows[:left],
+            numbers=frozenset(column.name for column in grid.columns if column.is_number),
+        )
+        if len(rows) > left:
+            yield f"{len(rows) - left} more rows are in results.parquet."
+        left -= min(len(rows), left)
+        yield from grid.after
 
 
 def _all_shown(

@@ -47,7 +47,8 @@ def grids_of_experiment(run: ExperimentRun) -> list[Grid]:
     rows, placed = run.rows, set[int]()
     if "selected" in rows:
         rows = rows[rows["selected"].ne(False)]
-    rows, published = _without_repetition(rows, run.published)
+    rows = _without_repetition(rows)
+    published = _for_rows(run.published, rows)
     failed = rows["value"].isna() & rows["measure"].eq("error")
     shown = run.config.get("shown") or ()
     drawn: list[Grid] = []
@@ -64,23 +65,30 @@ def grids_of_experiment(run: ExperimentRun) -> list[Grid]:
     return [*named, *_alone([one for one in read if id(one) not in placed])]
 
 
-def _without_repetition(
-    rows: pd.DataFrame, published: Sequence[Published]
-) -> tuple[pd.DataFrame, Sequence[Published]]:
-    """Without the means over one task and one seed, which say the same again.
-
-    What was published for a mean over tasks stands beside the only task then.
-    """
+def _without_repetition(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows without the means over one task and one seed, which say the same again."""
     if "task" not in rows or "seed" not in rows:
-        return rows, published
+        return rows
     means = rows["task"].eq(OVER_TASKS)
-    if len(rows.loc[~means, ["task", "seed"]].drop_duplicates()) != 1:
-        return rows, published
-    of_any = [
-        replace(one, keys={k: v for k, v in one.keys.items() if (k, v) != ("task", OVER_TASKS)})
-        for one in published
-    ]
-    return rows[~means], of_any
+    alone = rows.loc[~means, ["task", "seed"]].drop_duplicates()
+    return rows[~means] if len(alone) == 1 else rows
+
+
+def _for_rows(published: Sequence[Published], rows: pd.DataFrame) -> list[Published]:
+    """Published values under the keys that our rows have.
+
+    One of a task that is not ours stands beside any of ours, and names its own.
+    """
+    tasks = set(map(str, rows["task"])) if "task" in rows else set[str]()
+    found = []
+    for one in published:
+        keys = {name: value for name, value in one.keys.items() if name != "note"}
+        task = str(keys.get("task", ""))
+        if task and task not in tasks:
+            del keys["task"]
+        model = f"{one.model}, {task}" if task not in {"", *tasks, OVER_TASKS} else one.model
+        found.append(replace(one, keys=keys, model=model))
+    return found
 
 
 def _failures(rows: pd.DataFrame) -> list[Grid]:
