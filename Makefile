@@ -47,7 +47,7 @@ docs: .venv/installed-docs  ## the documentation as a web site, in site/
 	$(BIN)/mkdocs build --quiet --strict
 
 benchmarks: .venv/installed  ## the numbers that the documentation quotes
-	@for script in benchmarks/*.py; do \
+	@for script in benchmarks/[!_]*.py; do \
 	  echo "== $$script" >&2; $(BIN)/python $$script --json || exit 1; \
 	done
 
