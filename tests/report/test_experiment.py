@@ -105,6 +105,10 @@ def test_what_was_not_chosen_is_left_out_and_what_failed_says_why(
     main, failed = grids_of_experiment(run)
     assert plain_texts(main)[1] == [["0.500"]]
     assert plain_texts(failed)[1] == [["a", "bitfit", "its blocks have no biases"]]
+    folder = write_experiment(
+        tmp_path / "all", rows=rows, published="not read", config={"shows_candidates": True}
+    )
+    assert plain_texts(grids_of_experiment(read_experiment(folder))[0])[1] == [["0.500"], ["0.900"]]
 
 
 def test_rows_over_all_seeds_stand_for_the_single_ones_and_say_so(grids: list[Grid]) -> None:

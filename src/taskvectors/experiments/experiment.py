@@ -170,6 +170,8 @@ class Experiment:
     published: tuple[Published, ...] = ()
     shown: tuple[str, ...] = ("accuracy",)
     """Measures of the table that people are shown; the results have all."""
+    shows_candidates: bool = False
+    """Whether candidates that were not chosen on validation stand in that table, too."""
 
     @property
     def has_models(self) -> bool:

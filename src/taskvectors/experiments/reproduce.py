@@ -276,6 +276,7 @@ def _describe(
         "experiment": experiment.name,
         "title": experiment.title,
         "shown": list(experiment.shown),
+        "shows_candidates": experiment.shows_candidates,
         "question": experiment.question,
         "paper": experiment.paper,
         "what_the_paper_did": experiment.what_the_paper_did,

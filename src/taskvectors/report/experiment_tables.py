@@ -42,10 +42,11 @@ class _Part:
 def grids_of_experiment(run: ExperimentRun) -> list[Grid]:
     """The tables of an experiment, and published values that nothing of ours stands beside.
 
-    Candidates that were not chosen are left out; they are among all measurements.
+    Candidates that were not chosen are left out, but where an experiment is about them; they are
+    among all measurements.
     """
     rows, placed = run.rows, set[int]()
-    if "selected" in rows:
+    if "selected" in rows and not run.config.get("shows_candidates"):
         rows = rows[rows["selected"].ne(False)]
     rows = _without_repetition(rows)
     published = _for_rows(run.published, rows)

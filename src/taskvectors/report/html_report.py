@@ -36,7 +36,7 @@ _OF_EXPERIMENT = (
 )  # fmt: skip
 _ELSEWHERE = {
     "experiment", "title", "question", "paper", "what_the_paper_did", "what_we_do_otherwise",
-    "warnings", "asked", "shown", "model", "task",
+    "warnings", "asked", "shown", "shows_candidates", "model", "task",
 }  # fmt: skip
 """Keys of an experiment's config that stand in other parts of its page, and what it was asked."""
 

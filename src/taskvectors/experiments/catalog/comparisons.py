@@ -169,6 +169,7 @@ LAYER_SWEEP = Experiment(
     **comparing(_extracted_and_learned, controls=("majority", "random", "logit-bias")),
     groups=one_task_each,
     figures=lambda rows: by_layer(rows, "Accuracy by layer", ("zero-shot", "icl", "logit-bias")),
+    shows_candidates=True,
     published=(
         Published(measure="accuracy", value=NOT_READ, source="figure of the paper", model=_MODEL),
     ),
@@ -209,6 +210,7 @@ STRIDE = Experiment(
     **comparing(_strides),
     groups=one_task_each,
     figures=_strides_drawn,
+    shows_candidates=True,
     published=(
         Published(
             measure="accuracy", value=0.8244, source=_TABLE, model=_MODEL, method="learned",
