@@ -62,20 +62,23 @@ class Plan:
         name = ", ".join(filter(None, (self.name, f"scoring {split}")))
         n_layers = bench.model.n_layers
         asked = bench.prompts(split, self.shots)
+        runs = (asked, *_as_labels(bench, asked))
         if self.is_whole:
-            return [whole_passes(name, asked, n_layers, n_passes=len(joins))]
+            return [whole_passes(name, prompts, n_layers, n_passes=len(joins)) for prompts in runs]
         return [
             work_of(name, prompts, self.positions, joins, n_layers, keeps="trunk")
-            for prompts in (asked, *_as_labels(bench, asked))
+            for prompts in runs
         ]
 
 
 def _as_labels(bench: Workbench, prompts: Sequence[Prompt]) -> Iterator[list[Prompt]]:
-    """The prompts with each label as their answer, where labels of several tokens are compared."""
+    """The prompts with each other label as their answer, where labels have several tokens."""
     answers = list((bench.labels or {}).values())
     if any(len(answer) > 1 for answer in answers):
         for answer in answers:
-            yield [replace(prompt, answer_ids=answer) for prompt in prompts]
+            others = [prompt for prompt in prompts if prompt.answer_ids != answer]
+            if others:
+                yield [replace(prompt, answer_ids=answer) for prompt in others]
 
 
 def plan_of(bench: Workbench, config: Any) -> Plan:
