@@ -6,11 +6,14 @@ Ito, which colour-blind readers can tell apart; each style also has its own dash
 a print in grey can be read.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 Dash = Literal["solid", "dash", "dashdot", "dot", "longdash"]
-Marker = Literal["circle", "square", "diamond", "triangle-up", "cross"]
+Marker = Literal[
+    "circle", "square", "diamond", "triangle-up", "cross",
+    "triangle-down", "star", "hexagon", "pentagon", "x",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,6 +33,20 @@ PURPLE = Style(light="#A8558A", dark="#CC79A7", dash="longdash", marker="triangl
 GREY = Style(light="#55595F", dark="#A6ABB2", dash="dot", marker="cross")
 STYLES = (BLUE, VERMILION, GREEN, PURPLE, GREY)
 """In order of use. Green and purple are the palette's, darkened to stand out on white."""
+_FURTHER: tuple[Marker, ...] = ("triangle-down", "star", "hexagon", "pentagon", "x")
+
+
+def style_at(number: int) -> Style:
+    """The style of the series of some number; from the sixth on colours repeat, markers do not.
+
+    The dash of a repeated colour is another one, too. After ten, all repeat.
+    """
+    style = STYLES[number % len(STYLES)]
+    if number // len(STYLES) % 2 == 0:
+        return style
+    place = number % len(STYLES)
+    return replace(style, marker=_FURTHER[place], dash=STYLES[(place + 1) % len(STYLES)].dash)
+
 
 _MOST_MARKED = 40
 _MOST_LARGE = 8

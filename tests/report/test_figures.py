@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.figures import STYLES, Figure, Heatmap, ReferenceLine, Series
+from taskvectors.figures import STYLES, Figure, Heatmap, ReferenceLine, Series, style_at
 from taskvectors.report import (
     draw_matplotlib,
     draw_plotly,
@@ -243,6 +243,23 @@ def test_a_series_with_ends_missing_is_refused() -> None:
 def test_styles_differ_in_more_than_colour() -> None:
     assert len({style.dash for style in STYLES}) == len(STYLES)
     assert len({style.marker for style in STYLES}) == len(STYLES)
+    first = [style_at(number) for number in range(10)]
+    assert tuple(first[:5]) == STYLES
+    assert len({style.marker for style in first}) == 10
+    assert len({(style.light, style.dash) for style in first}) == 10
+    assert style_at(10) == STYLES[0]
+
+
+def test_every_marker_can_be_drawn(tmp_path: Path) -> None:
+    series = tuple(
+        Series(label=str(n), x=(float(n),), y=(0.5,), style=style_at(n), kind="point", open_at=(0,))
+        for n in range(10)
+    )
+    figure = replace(SMALL, series=series, x_ticks=())
+    draw_matplotlib(figure, tmp_path / "figure.svg")
+    drawn = draw_plotly(figure).data
+    symbols = {trace.marker.symbol for trace in drawn if trace.marker.symbol is not None}
+    assert len(symbols) == 10
 
 
 @pytest.mark.parametrize("ground", ["light", "dark"])

@@ -1,11 +1,12 @@
 """Figures of an experiment's rows: accuracy by layer, and by anything that has a name."""
 
 import json
+from collections.abc import Sequence
 
 import pandas as pd
 
 from taskvectors.experiments.measurements import OVER_TASKS
-from taskvectors.figures import STYLES, AnyFigure, Figure, ReferenceLine, Series
+from taskvectors.figures import STYLES, AnyFigure, Figure, ReferenceLine, Series, style_at
 
 _MEAN = "Means over seeds have no interval drawn."
 
@@ -34,7 +35,7 @@ def by_layer(rows: pd.DataFrame, title: str, references: tuple[str, ...]) -> lis
                     y=tuple(means["value"]),
                     low=tuple(means["low"]) if is_single else (),
                     high=tuple(means["high"]) if is_single else (),
-                    style=STYLES[number % len(STYLES)],
+                    style=style_at(number),
                 )
             )
         lines = [
@@ -85,7 +86,7 @@ def by_configuration(rows: pd.DataFrame, title: str, *, selected: bool = True) -
                     y=tuple(means["value"]),
                     low=tuple(means["low"]) if is_single else (),
                     high=tuple(means["high"]) if is_single else (),
-                    style=STYLES[number % len(STYLES)],
+                    style=style_at(number),
                     kind="point",
                 )
             )
@@ -132,7 +133,7 @@ def curves(
                     y=tuple(None if pd.isna(value) else float(value) for value in means["value"]),
                     low=tuple(means["low"]) if has_ends else (),
                     high=tuple(means["high"]) if has_ends else (),
-                    style=STYLES[number % len(STYLES)],
+                    style=style_at(number),
                 )
             )
         figures.append(
@@ -142,10 +143,21 @@ def curves(
                 x_label=x_label,
                 y_label=y_label,
                 series=tuple(series),
+                x_ticks=_whole_ticks(sorted({place for one in series for place in one.x})),
                 caption=f"95 % intervals where they are known. {_MEAN}",
             )
         )
     return figures
+
+
+_MOST_TICKS = 18
+
+
+def _whole_ticks(places: Sequence[float]) -> tuple[tuple[float, str], ...]:
+    """Every place, where these are few whole numbers such as layers; else the drawing chooses."""
+    if len(places) > _MOST_TICKS or not all(place.is_integer() for place in places):
+        return ()
+    return tuple((place, f"{place:g}") for place in places)
 
 
 def layer_of(layers: str) -> float | None:

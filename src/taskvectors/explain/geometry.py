@@ -14,7 +14,7 @@ from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.explain.case import Case
-from taskvectors.figures import STYLES, Figure, Series
+from taskvectors.figures import Figure, Series, style_at
 from taskvectors.vectors import TaskVector
 
 _N_PERMUTATIONS = 2000
@@ -85,7 +85,7 @@ class Geometry:
                     label=task,
                     x=tuple(point.first for point in mine),
                     y=tuple(point.second for point in mine),
-                    style=STYLES[number % len(STYLES)],
+                    style=style_at(number),
                     kind="point",
                 )
             )

@@ -97,8 +97,7 @@ def _failures(rows: pd.DataFrame) -> list[Grid]:
     if rows.empty:
         return []
     names = [name for name in ("task", "method", "configuration", "error") if name in rows]
-    title = "Could not be run"
-    return [grid_of("failures", title, rows[names].drop_duplicates(), before=(f"{title}:",))]
+    return [grid_of("failures", "Could not be run", rows[names].drop_duplicates())]
 
 
 def _parts(rows: pd.DataFrame, title: str, shown: Sequence[str]) -> list[_Part]:
@@ -222,6 +221,7 @@ def _by_task(
         if name in rows
         and name not in {"task", *names, *part.leave_out}
         and len(texts := {cell_of(name, value).text for value in rows[name].dropna()}) == 1
+        and texts != {ABSENT}
     ]
     said = f"{in_words(measure)}, by task." + (f" Items: {numbers}." if numbers else "")
     said += f" Throughout: {', '.join(same)}." if same else ""

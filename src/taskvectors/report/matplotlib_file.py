@@ -28,6 +28,11 @@ _MARKERS: dict[Marker, str] = {
     "diamond": "D",
     "triangle-up": "^",
     "cross": "P",
+    "triangle-down": "v",
+    "star": "*",
+    "hexagon": "h",
+    "pentagon": "p",
+    "x": "X",
 }
 _LONGEST_FOR_TWO_COLUMNS = 54
 _SETTINGS: Any = {

@@ -31,6 +31,11 @@ _HOLLOW_MARKERS = {
     "diamond": "diamond-open",
     "triangle-up": "triangle-up-open",
     "cross": "cross-open",
+    "triangle-down": "triangle-down-open",
+    "star": "star-open",
+    "hexagon": "hexagon-open",
+    "pentagon": "pentagon-open",
+    "x": "x-open",
 }
 
 

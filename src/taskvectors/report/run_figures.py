@@ -11,7 +11,7 @@ from typing import Literal
 
 import pandas as pd
 
-from taskvectors.figures import GREEN, GREY, STYLES, Figure, ReferenceLine, Series, Style
+from taskvectors.figures import GREEN, GREY, STYLES, Figure, ReferenceLine, Series, Style, style_at
 from taskvectors.report.run import BASELINES, Measurement, Run
 from taskvectors.report.standing import SUBJECTS, standing
 from taskvectors.report.wording import method_name, percent, percent_range, plural
@@ -298,5 +298,5 @@ def _step_curve(
         label=f"Layer {layer}{', chosen' if is_chosen else ''}",
         x=tuple(float(step) for step in by_step.index),
         y=tuple(float(value) for value in by_step),
-        style=STYLES[index % len(STYLES)],
+        style=style_at(index),
     )

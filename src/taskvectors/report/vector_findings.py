@@ -101,7 +101,7 @@ def _geometry(rows: pd.DataFrame) -> str:
         for row in rows[rows["task"] == "all"].to_dict("records")
     ]
     text = f"Of two vectors, {join_words(parts)}"
-    pairs = [row for row in _records(rows) if row["nearest_cosine"] is not None]
+    pairs = _records(rows[rows["nearest_cosine"].notna()])
     if pairs:
         row = max(pairs, key=lambda row: row["nearest_cosine"])
         text += (
