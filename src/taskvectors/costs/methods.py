@@ -256,13 +256,16 @@ def _adapter(bench: Workbench, config: AdapterConfig) -> Plan:
     n_layers, n_checks = bench.model.n_layers, _n_checks(config)
     for size in config.sizes:
         config.build(bench.model, size, bench.seed)  # says where it has no meaning
-        n_rates = len(config.learning_rates)
+        n_rates, n_before = len(config.learning_rates), config.n_tokens(size)
         found += [
             whole_passes(
                 f"steps, {size}", train, n_layers, n_passes=n_rates * config.steps,
-                batch=config.batch_size, is_training=True,
+                batch=config.batch_size, is_training=True, n_before=n_before,
             ),
-            whole_passes(f"checks, {size}", validation, n_layers, n_passes=n_rates * n_checks),
+            whole_passes(
+                f"checks, {size}", validation, n_layers, n_passes=n_rates * n_checks,
+                n_before=n_before,
+            ),
         ]  # fmt: skip
     return Plan(found=tuple(found), joins=(-1,) * len(config.sizes), is_whole=True)
 

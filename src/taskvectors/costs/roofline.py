@@ -222,7 +222,7 @@ def _branches(model: LanguageModel, work: Work, device: Device) -> tuple[float, 
     n_branches = max(1, work.shape.n_branches)
     # a backward pass reaches the edit through the same products, of frozen weights
     ways = 2 if work.is_training else 1
-    through = work.branch_tokens * work.blocks
+    through = (work.padded_tokens or work.branch_tokens) * work.blocks
     blocks = ways * _block_flops(model, through, _mean_length(work))
     unembedding = ways * 2 * work.rows * sizes.vocabulary
     depth = min(model.n_layers, math.ceil(work.blocks / n_branches * min(2, n_branches)))

@@ -28,6 +28,7 @@ class Work:
         n_passes: Passes of the branches.
         prompts_per_pass: Prompts of a pass.
         branch_tokens: Tokens of one branch in a pass.
+        padded_tokens: The same as it is run, where prompts are filled up to the longest.
         blocks: Blocks that a pass goes through, added up over its branches.
         rows: States that a pass unembeds, over its branches.
         kept: Trunks that are held all the while, as learning holds its own and that of the prompts
@@ -47,6 +48,7 @@ class Work:
     n_passes: int = 1
     prompts_per_pass: int = 0
     branch_tokens: float = 0.0
+    padded_tokens: float = 0.0
     blocks: int = 0
     rows: float = 0.0
     kept: tuple[Kept, ...] = ()
@@ -111,7 +113,7 @@ def work_of(  # noqa: PLR0913  (what the cost of a pass depends on)
     )
 
 
-def whole_passes(
+def whole_passes(  # noqa: PLR0913  (what the cost of a pass depends on)
     name: str,
     prompts: Sequence[Prompt],
     n_layers: int,
@@ -119,6 +121,7 @@ def whole_passes(
     n_passes: int = 1,
     batch: int | None = None,
     is_training: bool = False,
+    n_before: int = 0,
 ) -> Work:
     """The work of forward passes from the first token on, of what acts everywhere.
 
@@ -129,12 +132,16 @@ def whole_passes(
         n_passes: How many passes.
         batch: Prompts of a pass; all by default.
         is_training: Whether a pass also goes backward, as far as the first block.
+        n_before: Tokens that are run before each prompt, of which none is the prompt's.
     """
     work = work_of(
         name, prompts, FIRST, [-1], n_layers, n_passes=n_passes, batch=batch,
         is_training=is_training,
     )  # fmt: skip
-    return replace(work, has_trunk=True)
+    longest = max(len(prompt.token_ids) + len(prompt.answer_ids) - 1 for prompt in prompts)
+    return replace(
+        work, has_trunk=True, padded_tokens=float((longest + n_before) * work.prompts_per_pass)
+    )
 
 
 def generated(name: str, prompts: Sequence[Prompt], n_layers: int, n_new: int) -> Work:

@@ -85,6 +85,11 @@ class AdapterConfig(BaseModel, ABC):
     def told(self, size: Size, layer: int) -> str:
         """A size in words."""
 
+    def n_tokens(self, size: Size) -> int:
+        """Tokens that an adapter of a size has run before each prompt."""
+        del size
+        return 0
+
     def layers(self, model: LanguageModel, size: Size) -> list[int]:
         """The blocks that an adapter of a size sits in."""
         if size == "default":
@@ -122,6 +127,10 @@ class PromptTuning(AdapterConfig):
             token_dim=model.hf.get_input_embeddings().weight.shape[1],
         )
         return PeftAdapter(config=config, seed=seed)
+
+    def n_tokens(self, size: Size) -> int:
+        """Its own, which go through every block."""
+        return _n_virtual(size)
 
     def told(self, size: Size, layer: int) -> str:
         """Tokens."""
