@@ -283,13 +283,19 @@ BACKBONES = Experiment(
 # --- ltv-peft
 
 
+def _rates(steps: int) -> tuple[float, ...]:
+    """Of adapters: those of the grid that move one far enough in so many steps."""
+    if steps < 10:
+        return (0.01,)
+    return (0.01, 0.1) if steps < 100 else (0.001, 0.01, 0.1)
+
+
 def _vector_and_adapters(model: LanguageModel, scale: Scale) -> tuple[Any, ...]:
     middle = _middle(model)
-    rates = (0.01,) if scale.steps < 10 else (0.001, 0.01)
     grid: dict[str, Any] = {
         "steps": scale.steps,
         "check_every": min(10, scale.steps),
-        "learning_rates": rates,
+        "learning_rates": _rates(scale.steps),
         "sizes": ("matched",),
     }
     learned = Learned(layers=middle, settings=recipe(scale))
@@ -323,7 +329,7 @@ PEFT = Experiment(
     "one at the last. Peak memory is on top of the model.",
     scales=scales(
         smoke={"tasks": ("sentiment",)},
-        cpu={"tasks": ("sentiment",), "steps": 30},
+        cpu={"tasks": ("sentiment",), "steps": 40},
         paper={"tasks": ("hub:sst2",)},
     ),
     **comparing(_vector_and_adapters),
@@ -337,6 +343,7 @@ PEFT = Experiment(
         *_peft_row("learned", 0.9289, 0.049, 16.36),
     ),
     shown=("accuracy", "parameters", "seconds_per_step", "peak_bytes"),
+    shows_candidates=True,
 )
 
 # --- methods-all
@@ -382,20 +389,21 @@ def _on_the_shelf(group: Group) -> list[str]:
 
 
 def _sized(name: str, scale: Scale, layers: tuple[int, ...], shelf: str) -> Any:
-    """A method's config: ours, at the middle layer where it has a layer, in the scale's steps."""
+    """A method's config: ours; what is trained sits at the middle layer and has the scale's steps.
+
+    Of what is extracted each layer is a candidate.
+    """
     kind: Any = METHODS[name].config
     if name == "library":
         return Library(folder=shelf)
     given: dict[str, Any] = {}
     fields = kind.model_fields
     if issubclass(kind, Placed):
-        given["settings"] = recipe(scale)
-    if "layers" in fields and name != "adaptive":
-        given["layers"] = layers
+        given |= {"settings": recipe(scale), "layers": layers}
     if "steps" in fields:
         given["steps"] = min(scale.steps, fields["steps"].default)
     if "sizes" in fields:
-        given |= {"sizes": ("matched",), "learning_rates": (0.01,)}
+        given |= {"sizes": ("matched",), "learning_rates": _rates(scale.steps)}
     if "check_every" in fields:
         given["check_every"] = min(10, scale.steps)
     return kind(**given)
@@ -407,8 +415,8 @@ METHODS_ALL = Experiment(
     question="Which way to a task vector is best, and at what cost?",
     paper="ours; each method's own paper is on its page of the documentation",
     what_the_paper_did="Vanilla and function vectors alone; reviewers asked for newer baselines.",
-    what_we_do_otherwise="All methods at the middle layer where they have one to choose, with the "
-    "same pairs, steps and validation.",
+    what_we_do_otherwise="What is extracted has its layer chosen on validation, what is trained "
+    "sits at the middle one; the same pairs, steps and validation for all.",
     scales=scales(cpu={"tasks": ("capital",), "steps": 30}),
     run=_methods_all,
     estimate=_methods_all_cost,
