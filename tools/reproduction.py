@@ -22,6 +22,8 @@ from taskvectors.report.wording import duration
 
 FOLDER = "reproduction"
 """Of the figures, beside the pages."""
+MOST_ROWS = 62
+"""Of a table, with its two lines of headings."""
 PAGES = {"vectors": "on a language model", "learners": "on learners from scratch"}
 
 
@@ -64,7 +66,17 @@ def section(one: Finished, figures: Path) -> str:
         return f"]({FOLDER}/{name})"
 
     text = re.sub(r"\]\(figures/([^)]+)\.png\)", placed, text)
+    text = re.sub(r"(?:^\|.*\n)+", shortened, text, flags=re.MULTILINE)
     return re.sub(r"^#", "##", text, flags=re.MULTILINE).replace("## ", f"## `{one.name}`: ", 1)
+
+
+def shortened(table: re.Match[str]) -> str:
+    """A table as it is, or its first rows and how many more there are."""
+    lines = table[0].splitlines()
+    if len(lines) <= MOST_ROWS:
+        return table[0]
+    left_out = f"{len(lines) - MOST_ROWS} more rows are in the run's `results.parquet`."
+    return "\n".join([*lines[:MOST_ROWS], "", left_out, ""])
 
 
 def times(runs: Sequence[Finished], model: str) -> Iterator[str]:

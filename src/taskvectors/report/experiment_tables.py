@@ -20,7 +20,7 @@ _MOST_MEASURES_BY_TASK = 2
 """A table of each measure with a column per task is drawn of so many; of more, one of measures."""
 _NEVER_KEYS = frozenset(
     {*MEASURED, "experiment", "analysis", "group", "correct", "selected", "is_control",
-     "converged", "note", "error", "learner", "preset"}
+     "converged", "note", "error", "learner", "preset", "tvp_layer"}  # the method names it
 )  # fmt: skip
 _CHOSEN_BY_TASK = ("layers", "positions", "shots", "strength", "cell")
 """What a task may have chosen for itself: it names a row only where nothing else does."""
@@ -111,16 +111,21 @@ def _parts(rows: pd.DataFrame, title: str, shown: Sequence[str]) -> list[_Part]:
         further = [name for name in map(str, rows) if name not in {*_NEVER_KEYS, *USUAL_KEYS}]
         by = [name for name in (*USUAL_KEYS, *further) if name in rows]
         words = in_words(str(analysis))
+        # rows of learners and of analyses have a column for whatever their configuration says
+        has_columns = bool(analysis) or "tvp_layer" in rows
         for measures in _together(of_analysis, by):
             part = of_analysis[of_analysis["measure"].isin(measures)]
             main = [measure for measure in measures if measure in shown]
             if main:
                 part = part[part["measure"].isin(main)]
+            wanted = [name for name in further if has_columns and part[name].notna().any()]
+            said = {"configuration"} if has_columns else set()
+            said |= {"layers"} if "layer" in wanted else set()
             one = _Part(
                 title=words[:1].upper() + words[1:] if analysis else title,
                 rows=part,
-                leave_out=_NEVER_KEYS | ({"configuration"} if analysis else set()),
-                wanted=tuple(name for name in further if analysis and part[name].notna().any()),
+                leave_out=_NEVER_KEYS | said,
+                wanted=tuple(wanted),
                 measures=tuple(main or measures),
             )
             found.append((bool(main), bool(analysis), one))
