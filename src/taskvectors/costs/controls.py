@@ -4,11 +4,12 @@ from dataclasses import replace
 from typing import Any
 
 from taskvectors.costs.methods import Plan, plan_of
-from taskvectors.costs.work import Work, work_of
+from taskvectors.costs.work import Work, run_of, whole_passes, work_of
 from taskvectors.errors import TaskVectorsError
+from taskvectors.evaluate.scoring import shared_length
 from taskvectors.explain.case import with_first_tokens
-from taskvectors.methods import Learned
-from taskvectors.methods.controls import BIAS_CHECK, BIAS_STEPS
+from taskvectors.methods import Candidate, Learned
+from taskvectors.methods.controls import BIAS_CHECK, BIAS_STEPS, CONTROLS, icl_most_shots
 from taskvectors.methods.workbench import Split, Workbench
 
 
@@ -21,7 +22,7 @@ def control_works(bench: Workbench, name: str, config: Learned) -> list[Work]:
         config: How vectors are learned.
 
     Raises:
-        TaskVectorsError: The control has no estimate.
+        TaskVectorsError: There is no such control.
     """
     middle = bench.model.n_layers // 2
     tested = Plan(name=name, joins=(middle,)).tested(bench)
@@ -31,12 +32,28 @@ def control_works(bench: Workbench, name: str, config: Learned) -> list[Work]:
         return tested
     if name == "logit-bias":
         return [*_bias_works(bench), *tested]
+    if name == "icl-most-shots":
+        return _alike_works(bench, config)
     if name in ("other-task", "shuffled-labels", "learned-from-shots"):
         about: dict[str, Any] = {"layers": (middle,)}
         if name == "learned-from-shots":
             about["n_examples"] = bench.shots
         return [*plan_of(bench, config.model_copy(update=about)).found, *tested]
-    raise TaskVectorsError(f"there is no estimate of the control {name}; leave it out")
+    raise TaskVectorsError(f"there is no control {name!r}; there are {', '.join(sorted(CONTROLS))}")
+
+
+def _alike_works(bench: Workbench, config: Learned) -> list[Work]:
+    """What all prompts begin with, once, and the rest of each behind it."""
+    shots = icl_most_shots(bench, Candidate(method="learned"), config).shots
+    asked = bench.prompts("test", shots, alike=True)
+    n = shared_length([prompt.token_ids for prompt in asked])
+    first = replace(asked[0], token_ids=asked[0].token_ids[:n])
+    rest = [replace(prompt, token_ids=prompt.token_ids[n:]) for prompt in asked]
+    behind = whole_passes("queries", rest, bench.model.n_layers, n_passes=1)
+    return [
+        run_of("demonstrations", [first]),
+        replace(behind, shape=replace(behind.shape, prefix=n)),
+    ]
 
 
 def _bias_works(bench: Workbench) -> list[Work]:

@@ -173,7 +173,7 @@ def score_alike(
         MemoryBudgetError: Not even one prompt fits the budget.
     """
     started = time.perf_counter()
-    n_shared = _shared_length([prompt.token_ids for prompt in prompts])
+    n_shared = shared_length([prompt.token_ids for prompt in prompts])
     # positions would be others; scores name none
     rest = [replace(prompt, token_ids=prompt.token_ids[n_shared:]) for prompt in prompts]
     forward = after_prefix(model, prompts[0].token_ids[:n_shared])
@@ -185,7 +185,7 @@ def score_alike(
     )
 
 
-def _shared_length(rows: Sequence[Sequence[int]]) -> int:
+def shared_length(rows: Sequence[Sequence[int]]) -> int:
     """Tokens that all rows begin with; each keeps at least one of its own."""
     most = min(map(len, rows)) - 1
     first = rows[0]
