@@ -10,6 +10,7 @@ from taskvectors.experiments.catalog import (
     language,
     learners,
     mechanism,
+    surveys,
     vectors,
 )
 from taskvectors.experiments.experiment import Experiment
@@ -18,6 +19,7 @@ EXPERIMENTS: dict[str, Experiment] = {
     one.name: one
     for one in (
         *comparisons.ALL,
+        *surveys.ALL,
         *mechanism.ALL,
         *vectors.ALL,
         *behaviours.ALL,

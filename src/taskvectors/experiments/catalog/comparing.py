@@ -1,0 +1,73 @@
+"""How experiments that put methods side by side are run, and what that takes."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from taskvectors.costs import Cost
+from taskvectors.experiments.compare import compare
+from taskvectors.experiments.config import CompareConfig
+from taskvectors.experiments.estimates import Estimator
+from taskvectors.experiments.experiment import Found, Group, Room, Scale
+from taskvectors.experiments.measurements import of_comparison
+from taskvectors.methods import InContext, ZeroShot
+from taskvectors.models import LanguageModel
+
+BASE = (ZeroShot(), InContext())
+"""What every method is compared with."""
+
+
+def compared(group: Group, scale: Scale, room: Room, methods: Sequence[Any], **about: Any) -> Found:
+    """A comparison on a group's model, task and seed."""
+    config = asked(group, scale, methods, **about)
+    found = compare(config, room.folder / "compare", say=room.say, load=room.load)
+    notes = [str(note) for note in found.summary["notes"]]
+    failed = [f"{row.method}: {row.error}" for row in found.table if row.error]
+    return Found(measurements=of_comparison(found.table), warnings=[*notes, *failed])
+
+
+def comparing(
+    methods: Callable[[LanguageModel, Scale], Sequence[Any]], **about: Any
+) -> dict[str, Any]:
+    """How an experiment that compares methods is run, and what that takes.
+
+    Args:
+        methods: Configs of the methods, for a model at some scale.
+        about: Fields of the comparison's config.
+    """
+
+    def run(group: Group, scale: Scale, room: Room) -> Found:
+        assert group.model is not None
+        return compared(group, scale, room, methods(room.load(group.model), scale), **about)
+
+    def estimate(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
+        assert group.model is not None
+        configs = methods(estimator.model(group.model), scale)
+        return estimator.comparison(asked(group, scale, configs, **about))
+
+    return {"run": run, "estimate": estimate}
+
+
+def asked(group: Group, scale: Scale, methods: Sequence[Any], **about: Any) -> CompareConfig:
+    """The comparison of some methods on a group's model, task and seed."""
+    assert group.model is not None
+    # a second copy in float32 has room beside a model whose type was left open
+    is_open = group.model.dtype == "auto" and group.model.quantization is None
+    return CompareConfig(
+        model=group.model,
+        task=group.task,
+        shots=scale.shots,
+        n_train=scale.n_train,
+        n_validation=scale.n_validation,
+        n_test=scale.n_test,
+        seeds=(group.seed,),
+        methods=tuple(methods),
+        test_dtype="float32" if is_open else "same",
+        memory=scale.memory,
+        n_shown=0,
+        **{"controls": ("majority", "random")} | about,
+    )
+
+
+def middle_of(model: LanguageModel) -> tuple[int, ...]:
+    """The paper's middle layer."""
+    return (model.n_layers // 2 - 1,)

@@ -1,0 +1,190 @@
+"""Experiments that put many methods side by side: adapters, and all of this library."""
+
+from typing import Any
+
+from taskvectors.costs import Cost, retrieving
+from taskvectors.experiments.catalog.comparing import BASE, asked, compared, comparing, middle_of
+from taskvectors.experiments.catalog.learned_vectors import (
+    bench_of,
+    recipe,
+    vector_costs,
+    vectors_of,
+)
+from taskvectors.experiments.catalog.scales import scales
+from taskvectors.experiments.drawing import by_configuration
+from taskvectors.experiments.estimates import Estimator
+from taskvectors.experiments.experiment import (
+    LTV_PAPER,
+    Experiment,
+    Found,
+    Group,
+    Published,
+    Room,
+    Scale,
+    one_task_each,
+)
+from taskvectors.methods import (
+    IA3,
+    METHODS,
+    BitFit,
+    Learned,
+    Library,
+    Lora,
+    PrefixTuning,
+    PromptTuning,
+)
+from taskvectors.methods.placed import Placed
+from taskvectors.models import LanguageModel
+from taskvectors.vectors import TaskVector
+
+_MODEL = "Llama-3.1-8B"
+
+
+# --- ltv-peft
+
+
+def _rates(steps: int) -> tuple[float, ...]:
+    """Of adapters: those of the grid that move one far enough in so many steps."""
+    if steps < 10:
+        return (0.01,)
+    return (0.01, 0.1) if steps < 100 else (0.001, 0.01, 0.1)
+
+
+def _vector_and_adapters(model: LanguageModel, scale: Scale) -> tuple[Any, ...]:
+    middle = middle_of(model)
+    grid: dict[str, Any] = {
+        "steps": scale.steps,
+        "check_every": min(10, scale.steps),
+        "learning_rates": _rates(scale.steps),
+        "sizes": ("matched",),
+    }
+    learned = Learned(layers=middle, settings=recipe(scale))
+    everywhere = Learned(layers=middle, positions=("all",), settings=recipe(scale))
+    adapters = [kind(**grid) for kind in (PromptTuning, PrefixTuning, Lora, IA3, BitFit)]
+    return (*BASE, learned, everywhere, *adapters)
+
+
+def _peft_row(method: str, *values: float) -> list[Published]:
+    measures = ("accuracy", "seconds_per_step", "peak_gigabytes")
+    source = "table against fine-tuning in the published summary of the paper; SST-2"
+    notes = ("", "latency of training", "peak memory, the model included; ours is on top of it")
+    return [
+        Published(
+            measure=measure, value=value, source=source, model=_MODEL, method=method, task="sst2",
+            note=note,
+        )
+        for measure, value, note in zip(measures, values, notes, strict=True)
+    ]  # fmt: skip
+
+
+PEFT = Experiment(
+    name="ltv-peft",
+    title="A learned vector against adapters",
+    question="Is one vector as good as an adapter of the same size, and cheaper?",
+    paper=LTV_PAPER,
+    what_the_paper_did="Prefix tuning (d parameters) and LoRA (2d) against a learned vector (d) on "
+    "SST-2: accuracy, latency of a training step, peak memory.",
+    what_we_do_otherwise="All adapters in their size nearest to a vector, one grid of learning "
+    "rates and one budget of steps chosen on validation, and a vector at every position beside the "
+    "one at the last. Peak memory is on top of the model.",
+    scales=scales(
+        smoke={"tasks": ("sentiment",)},
+        cpu={"tasks": ("sentiment",), "steps": 40},
+        paper={"tasks": ("hub:sst2",)},
+    ),
+    **comparing(_vector_and_adapters),
+    groups=one_task_each,
+    figures=lambda rows: by_configuration(
+        rows.assign(configuration=rows["method"], method="matched size"), "Accuracy by method"
+    ),
+    published=(
+        *_peft_row("prefix-tuning", 0.8567, 0.050, 16.31),
+        *_peft_row("lora", 0.9163, 0.053, 16.37),
+        *_peft_row("learned", 0.9289, 0.049, 16.36),
+    ),
+    shown=("accuracy", "parameters", "seconds_per_step", "peak_bytes"),
+    shows_candidates=True,
+)
+
+# --- methods-all
+
+_FROM_OTHERS = ("english-french", "present-past")
+"""Tasks of the library beside a group's own."""
+
+
+def _methods_all(group: Group, scale: Scale, room: Room) -> Found:
+    assert group.model is not None
+    model = room.load(group.model)
+    middle = middle_of(model)
+    shelf = room.folder / "library"
+    for task in _on_the_shelf(group):
+        bench = bench_of(model, task, group.seed, scale)
+        (path,) = vectors_of(bench, scale, room, middle)
+        to = shelf / bench.task.name
+        if not to.is_dir():
+            TaskVector.load(path).save(to)
+    methods = [_sized(name, scale, middle, str(shelf)) for name in METHODS]
+    return compared(group, scale, room, methods)
+
+
+def _methods_all_cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
+    """The library's folder is not there yet; what is known of it is how many vectors it gets."""
+    assert group.model is not None
+    model = estimator.model(group.model)
+    middle, tasks = middle_of(model), _on_the_shelf(group)
+    costs: list[Cost] = []
+    for task in tasks:
+        bench = bench_of(model, task, group.seed, scale)
+        costs += vector_costs(bench, scale, estimator, middle)
+    methods = [_sized(name, scale, middle, "") for name in METHODS if name != "library"]
+    config = asked(group, scale, methods)
+    bench = estimator.bench(config, group.seed)
+    retrieved = retrieving(bench, Library(), [*middle] * len(tasks))
+    return [*costs, *estimator.comparison(config), *estimator.plan(bench, retrieved, scale.memory)]
+
+
+def _on_the_shelf(group: Group) -> list[str]:
+    """Tasks whose vectors the library has."""
+    return [group.task, *(name for name in _FROM_OTHERS if name != group.task)]
+
+
+def _sized(name: str, scale: Scale, layers: tuple[int, ...], shelf: str) -> Any:
+    """A method's config: ours; what is trained sits at the middle layer and has the scale's steps.
+
+    Of what is extracted each layer is a candidate.
+    """
+    kind: Any = METHODS[name].config
+    if name == "library":
+        return Library(folder=shelf)
+    given: dict[str, Any] = {}
+    fields = kind.model_fields
+    if issubclass(kind, Placed):
+        given |= {"settings": recipe(scale), "layers": layers}
+    if "steps" in fields:
+        given["steps"] = min(scale.steps, fields["steps"].default)
+    if "sizes" in fields:
+        given |= {"sizes": ("matched",), "learning_rates": _rates(scale.steps)}
+    if "check_every" in fields:
+        given["check_every"] = min(10, scale.steps)
+    return kind(**given)
+
+
+METHODS_ALL = Experiment(
+    name="methods-all",
+    title="Every method of this library on one task",
+    question="Which way to a task vector is best, and at what cost?",
+    paper="ours; each method's own paper is on its page of the documentation",
+    what_the_paper_did="Vanilla and function vectors alone; reviewers asked for newer baselines.",
+    what_we_do_otherwise="What is extracted has its layer chosen on validation, what is trained "
+    "sits at the middle one; the same pairs, steps and validation for all.",
+    scales=scales(cpu={"tasks": ("capital",), "steps": 30}),
+    run=_methods_all,
+    estimate=_methods_all_cost,
+    groups=one_task_each,
+    figures=lambda rows: by_configuration(
+        rows.assign(configuration=rows["method"], method="as chosen on validation"),
+        "Accuracy by method",
+    ),
+)
+
+ALL = (PEFT, METHODS_ALL)
