@@ -67,7 +67,8 @@ def _head_overlap(case: Case) -> HeadOverlap:
     if case.other is not None:
         references[f"another task: {case.other.bench.task.name}"] = _key_heads(case.other).key
     for number, vector in enumerate(case.vectors):
-        label = f"{number + 1}: {vector.origin.label}"
+        seed = vector.origin.seed
+        label = f"{number + 1}: {vector.origin.label}" + ("" if seed is None else f", seed {seed}")
         made_of = vector.origin.settings.get("heads")
         if made_of:  # of a function vector
             references[f"heads that make up {label}"] = tuple((at, head) for at, head in made_of)

@@ -106,7 +106,8 @@ class VectorOrigin:
     @property
     def label(self) -> str:
         """The vector in a few words."""
-        named = f"the {self.method} vector" if self.method else "the vector"
+        # function-vector and state-vector say it themselves
+        named = f"the {self.method.removesuffix('-vector')} vector" if self.method else "the vector"
         return f"{named} of {self.task}" if self.task else named
 
     def changed(self, note: str) -> "VectorOrigin":
