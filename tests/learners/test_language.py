@@ -131,6 +131,22 @@ def test_the_queries_of_a_step_are_not_among_its_demonstrations(
         assert asked.demonstrations == ()
 
 
+def test_no_demonstration_is_the_reverse_of_a_query(fresh: LanguageModel, config: Any) -> None:
+    draws = draws_of(fresh, config(trained=("antonym",), shots=8, batch_size=8))
+    reverses = 0
+    train = {(pair.input, pair.output) for pair in draws.tasks[0].train}
+    for step in map(draws.at, range(20)):
+        for shown, asked in zip(step.shown, step.asked, strict=True):
+            assert len(shown.demonstrations) == 8
+            for query in (shown.query, asked.query):
+                reverses += (query.output, query.input) in train
+                inputs = {pair.input for pair in shown.demonstrations}
+                pairs = {(pair.output, pair.input) for pair in shown.demonstrations}
+                assert query.input not in inputs
+                assert (query.input, query.output) not in pairs
+    assert reverses > 0  # there were some to avoid
+
+
 def test_vanilla_sees_as_many_tokens(fresh: LanguageModel, config: Any) -> None:
     draws = draws_of(fresh, config())
     wanted = sum(draws.at(step).n_tokens(with_tvp=True) for step in range(4))

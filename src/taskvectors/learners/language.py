@@ -28,7 +28,7 @@ from taskvectors.learners.language_measures import Row, measured_rows
 from taskvectors.models import LanguageModel, load_model
 from taskvectors.models.prefix import after_prefix
 from taskvectors.models.sites import reading, rewriting
-from taskvectors.prompts import Prompt, build_prompts
+from taskvectors.prompts import Prompt, build_prompts, safe_pairs
 from taskvectors.tasks import Task, load_task
 from taskvectors.trunk import WholePasses
 
@@ -180,7 +180,9 @@ class Draws:
         asked: list[Prompt] = []
         for _ in range(config.batch_size):
             task = rng.choice(self.tasks)
-            dummy, query, *demonstrations = rng.sample(task.train, config.shots + 2)
+            dummy, query = rng.sample(task.train, 2)
+            pool = safe_pairs(task.train, (dummy, query))
+            demonstrations = rng.sample(pool, config.shots)
             build = partial(build_prompts, self.model.tokenizer, task.template)
             shown += build([dummy], demonstrations=demonstrations, shots=config.shots)
             asked += build([query])

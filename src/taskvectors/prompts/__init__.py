@@ -5,7 +5,7 @@ sees; the blank before an answer belongs to the answer. Nothing here is ever pad
 is the business of `taskvectors.models`.
 """
 
-from taskvectors.prompts.build import build_prompts, draw_demonstrations, most_shots
+from taskvectors.prompts.build import build_prompts, draw_demonstrations, most_shots, safe_pairs
 from taskvectors.prompts.prompt import (
     Prompt,
     resolve_positions,
@@ -25,6 +25,7 @@ __all__ = [
     "load_template",
     "most_shots",
     "resolve_positions",
+    "safe_pairs",
     "separators",
     "shared_first_tokens",
 ]

@@ -100,7 +100,7 @@ def most_shots(  # noqa: PLR0913  (those of build_prompts)
         TokenizationError: As in `build_prompts`.
     """
     build = partial(build_prompts, tokenizer, template, queries, seed=seed, chat=chat, alike=True)
-    pool = len(_safe(demonstrations, queries))
+    pool = len(safe_pairs(demonstrations, queries))
     build(max_tokens=max_tokens)
     fitting = _largest(
         lambda shots: _fits(build(demonstrations=demonstrations, shots=shots), max_tokens),
@@ -154,7 +154,7 @@ def _draw_for_all(
     pool: Sequence[Example], queries: Sequence[Example], shots: int, seed: int
 ) -> tuple[Example, ...]:
     """Demonstrations that give away no query, by seed alone."""
-    safe = _safe(pool, queries)
+    safe = safe_pairs(pool, queries)
     if not 0 <= shots <= len(safe):
         raise DataError(
             f"{shots} demonstrations were asked for, and the pool has {len(safe)} that give away "
@@ -164,7 +164,8 @@ def _draw_for_all(
     return tuple(safe[next(order)] for _ in range(shots))
 
 
-def _safe(pool: Sequence[Example], queries: Sequence[Example]) -> list[Example]:
+def safe_pairs(pool: Sequence[Example], queries: Sequence[Example]) -> list[Example]:
+    """Pairs of a pool that give away none of some queries: not their inputs, nor their reverses."""
     return [pair for pair in pool if not any(_gives_away(pair, query) for query in queries)]
 
 
