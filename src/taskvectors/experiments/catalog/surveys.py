@@ -181,6 +181,7 @@ METHODS_ALL = Experiment(
     run=_methods_all,
     estimate=_methods_all_cost,
     groups=one_task_each,
+    shown=("accuracy", "examples", "steps", "forward_tokens", "seconds"),
     figures=lambda rows: by_configuration(
         rows.assign(configuration=rows["method"], method="as chosen on validation"),
         "Accuracy by method",
