@@ -52,6 +52,11 @@ def test_more_measures_than_two_stand_side_by_side(tmp_path: Path, write_experim
     run = read_experiment(write_experiment(tmp_path, rows=rows, published="not read"))
     (grid,) = grids_of_experiment(run)
     assert [column.name for column in grid.columns] == ["task", "share", "parameters", "seconds"]
+    two = write_experiment(tmp_path / "two", rows=[rows[0], rows[3] | {"method": "icl"}])
+    grid = grids_of_experiment(read_experiment(two))[0]
+    assert plain_texts(grid) == (
+        ["method", "a", "b"], [["learned", "0.500", "\N{EN DASH}"], ["icl", "\N{EN DASH}", "0.500"]]
+    )  # fmt: skip
 
 
 def test_measures_that_no_case_shares_and_analyses_have_tables_of_their_own(

@@ -204,7 +204,8 @@ def _by_task(
     ]
     lines: dict[Key, dict[str, Cell]] = {}
     keys: dict[Key, tuple[Cell, ...]] = {}
-    same_n = {task: _only(rows.loc[rows["task"].eq(task), "n"]) for task in tasks}
+    counts = rows["n"] if "n" in rows else pd.Series(None, rows.index, dtype="Int64")
+    same_n = {task: _only(counts[rows["task"].eq(task)]) for task in tasks}
     beside = {task: f"{task}, published" for task in tasks}
     for record in records:
         cells = tuple(cell_of(name, record[name]) for name in names)
