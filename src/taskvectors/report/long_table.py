@@ -36,8 +36,6 @@ class Cases:
     """What a case shows of its keys."""
     records: Mapping[Key, Mapping[str, Any]]
     """The first row of each case."""
-    n_seeds_pooled: int
-    """Rows of single seeds that a row over all seeds stands for."""
 
 
 def cases_of(
@@ -52,7 +50,7 @@ def cases_of(
     """
     leave_out = {*leave_out, *MEASURED, "experiment"}
     usual = [name for name in (*USUAL_KEYS, *wanted) if name in rows and name not in leave_out]
-    shown, n_pooled = over_seeds(rows, usual)
+    shown, _ = over_seeds(rows, usual)
     records = [
         {str(name): value for name, value in row.items()} for row in shown.to_dict("records")
     ]
@@ -83,7 +81,6 @@ def cases_of(
         found=found,
         cells={key: tuple(cell_of(k, row[k]) for k in varying) for key, row in first.items()},
         records=first,
-        n_seeds_pooled=n_pooled,
     )
 
 
