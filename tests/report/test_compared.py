@@ -58,10 +58,11 @@ def test_cases_of_two_models_stand_in_one_row(tmp_path: Path, write_experiment: 
 def test_comparisons_are_joined_by_method_whatever_layer_each_chose(
     tmp_path: Path, write_run: Write, learned_rows: Callable[..., Any]
 ) -> None:
-    one = write_run(tmp_path / "run")
+    one = write_run(tmp_path / "first" / "run")
     two = write_run(tmp_path / "second" / "run", rows=learned_rows(0.6, layers=[3]))
     runs = [read_any(one), read_any(two)]
-    assert names_of(runs) == ["run (1)", "run (2)"]
+    assert names_of(runs) == ["first/run", "second/run"]
+    assert names_of([runs[0], runs[0]]) == ["run (1)", "run (2)"]
     parts = parts_of(runs)
     _, found = plain_texts(parts[0].grids[0])
     learned = next(row for row in found if "learned" in row)

@@ -3,8 +3,10 @@
 Nothing is subtracted: runs of different models are read beside each other.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -12,6 +14,7 @@ import pandas as pd
 from taskvectors.errors import DataError
 from taskvectors.figures import AnyFigure
 from taskvectors.report.experiment import ExperimentRun
+from taskvectors.report.experiment_tables import failures_of_experiment, parts_of_experiment
 from taskvectors.report.explain_pages import pages
 from taskvectors.report.explanation import ExplanationRun
 from taskvectors.report.facts import settings
@@ -19,6 +22,7 @@ from taskvectors.report.grid import NOTHING, Cell, Column, Grid, cell_of
 from taskvectors.report.long_table import Cases, cases_of
 from taskvectors.report.run import Run
 from taskvectors.report.run_figures import run_figures
+from taskvectors.report.wording import in_words
 
 AnyRun = Run | ExplanationRun | ExperimentRun
 
@@ -55,8 +59,15 @@ class Part:
 
 
 def names_of(runs: Sequence[AnyRun]) -> list[str]:
-    """A name for each run, no two alike: its folder's, numbered where several share it."""
-    names = [run.folder.resolve().name for run in runs]
+    """A name for each run, no two alike: the end of its folder's path, as much as tells them apart.
+
+    Several of one folder are numbered.
+    """
+    paths = [run.folder.resolve().parts for run in runs]
+    depths = range(1, max(map(len, paths)) + 1)
+    ends = ([str(Path(*path[-depth:])) for path in paths] for depth in depths)
+    n_distinct = len(set(paths))
+    names = next(names for names in ends if len(set(names)) == n_distinct)
     return [
         f"{name} ({index + 1})" if names.count(name) > 1 else name
         for index, name in enumerate(names)
@@ -106,11 +117,20 @@ def parts_of(runs: Sequence[AnyRun]) -> list[Part]:
     names = names_of(runs)
     if isinstance(runs[0], ExplanationRun):
         return _analyses([run for run in runs if isinstance(run, ExplanationRun)], names)
-    tables = [_long(run) for run in runs if isinstance(run, Run | ExperimentRun)]
-    results = Part(anchor="results", title="Results", grids=_results(tables, names))
-    figures = [_figures(run) for run in runs if isinstance(run, Run | ExperimentRun)]
-    found = dict.fromkeys(figure.name for some in figures for figure in some)
-    return [results, *(_figure_part(name, figures, names) for name in found)]
+    experiments = [run for run in runs if isinstance(run, ExperimentRun)]
+    comparisons = [run for run in runs if isinstance(run, Run)]
+    grids = (
+        _of_experiments(experiments, names) if experiments else _of_comparisons(comparisons, names)
+    )
+    figures = [run.figures for run in experiments] or [run_figures(run) for run in comparisons]
+    titles = dict.fromkeys(figure.title for some in figures for figure in some)
+    return [
+        Part(anchor="results", title="Results", grids=grids),
+        *(
+            _figure_part(f"figure-{number}", title, figures, names)
+            for number, title in enumerate(titles, start=1)
+        ),
+    ]
 
 
 def _kind(run: AnyRun) -> str:
@@ -137,7 +157,7 @@ def _analyses(runs: Sequence[ExplanationRun], names: Sequence[str]) -> list[Part
                     name=names[index],
                     sentence=page.sentence,
                     is_refused=page.is_refused,
-                    figure=_numbered(page.figure, index),
+                    figure=page.figure and _numbered(page.figure, index + 1),
                 )
             )
         title = next(one[name].title for one in by_run if name in one)
@@ -145,36 +165,55 @@ def _analyses(runs: Sequence[ExplanationRun], names: Sequence[str]) -> list[Part
     return parts
 
 
-def _figures(run: Run | ExperimentRun) -> tuple[AnyFigure, ...]:
-    return run_figures(run) if isinstance(run, Run) else run.figures
+def _figure_part(
+    anchor: str, title: str, figures: Sequence[Sequence[AnyFigure]], names: Sequence[str]
+) -> Part:
+    """Figures with one title; their names may hold the model's."""
+    sides, numbers = [], count(1)
+    for name, some in zip(names, figures, strict=True):
+        found = [figure for figure in some if figure.title == title]
+        if not found:
+            sides.append(Side(name=name, sentence="Has no such figure.", is_refused=True))
+        sides += [Side(name=name, figure=_numbered(figure, next(numbers))) for figure in found]
+    return Part(anchor=anchor, title=title, sides=tuple(sides))
 
 
-def _figure_part(name: str, figures: Sequence[Sequence[AnyFigure]], names: Sequence[str]) -> Part:
-    sides, title = [], name
-    for index, some in enumerate(figures):
-        figure = next((one for one in some if one.name == name), None)
-        title = title if figure is None else figure.title
-        sentence = "" if figure else "Has no such figure."
-        sides.append(
-            Side(
-                name=names[index],
-                sentence=sentence,
-                is_refused=figure is None,
-                figure=_numbered(figure, index),
-            )
-        )
-    return Part(anchor=name, title=title, sides=tuple(sides))
-
-
-def _numbered(figure: AnyFigure | None, index: int) -> AnyFigure | None:
+def _numbered(figure: AnyFigure, number: int) -> AnyFigure:
     """A figure under a name of its own on the page."""
-    return None if figure is None else replace(figure, name=f"{figure.name}-{index + 1}")
+    return replace(figure, name=f"{figure.name}-{number}")
 
 
-def _long(run: Run | ExperimentRun) -> pd.DataFrame:
-    """The results of a run, one row per measurement."""
-    if isinstance(run, ExperimentRun):
-        return run.rows
+def _of_experiments(runs: Sequence[ExperimentRun], names: Sequence[str]) -> tuple[Grid, ...]:
+    """The tables of an experiment, joined by their titles, and what could not be run."""
+    by_run = [{part.title: part for part in parts_of_experiment(run)} for run in runs]
+    grids: list[Grid] = []
+    for title in dict.fromkeys(title for one in by_run for title in one):
+        parts = [one[title] for one in by_run if title in one]
+        tables = [one[title].rows if title in one else parts[0].rows.iloc[:0] for one in by_run]
+        leave_out = _own(tables).union(*(part.leave_out for part in parts))
+        wanted = tuple(dict.fromkeys(name for part in parts for name in part.wanted))
+        grids += _results(title, tables, names, leave_out, wanted)
+    for name, run in zip(names, runs, strict=True):
+        grids += [
+            replace(grid, title=f"{grid.title}: {name}", before=(f"{grid.title} ({name}):",))
+            for grid in failures_of_experiment(run)
+        ]
+    return _named_apart(grids)
+
+
+def _of_comparisons(runs: Sequence[Run], names: Sequence[str]) -> tuple[Grid, ...]:
+    """The measures of comparisons; layers and configuration, which a run chose, name no case."""
+    tables = [_long(run) for run in runs]
+    leave_out = _own(tables) | {"configuration", "layers"}
+    return _named_apart(_results("", tables, names, leave_out, ()))
+
+
+def _named_apart(grids: Sequence[Grid]) -> tuple[Grid, ...]:
+    return tuple(replace(grid, name=f"results-{n}") for n, grid in enumerate(grids, start=1))
+
+
+def _long(run: Run) -> pd.DataFrame:
+    """The results of a comparison, one row per measurement."""
     shown = run.rows[[_is_shown(record) for record in run.rows.to_dict("records")]]
     lines = []
     for record in shown.to_dict("records"):
@@ -201,21 +240,25 @@ def _is_shown(record: Mapping[Any, Any]) -> bool:
     return any(record.get(flag) is True for flag in ("selected", "preset_selected", "is_control"))
 
 
-def _results(tables: Sequence[pd.DataFrame], names: Sequence[str]) -> tuple[Grid, ...]:
+def _results(
+    title: str,
+    tables: Sequence[pd.DataFrame],
+    names: Sequence[str],
+    leave_out: Collection[str],
+    wanted: Sequence[str],
+) -> list[Grid]:
     """One table for each measure: a row per case, a column per run."""
-    all_cases = [cases_of(table, _own(tables)) for table in tables]
+    all_cases = [
+        cases_of(table, leave_out, [name for name in wanted if name in table]) for table in tables
+    ]
     joined = _aligned(tables, all_cases)
     measures = dict.fromkeys(measure for one in all_cases for measure in one.measures)
-    return tuple(_grid(measure, joined, names) for measure in measures)
+    return [_grid(title, measure, joined, names) for measure in measures]
 
 
 def _own(tables: Sequence[pd.DataFrame]) -> set[str]:
-    """Columns in which each run holds one value of its own: its model, say.
-
-    They name the run and not the case. Of a comparison, layers and configuration do not tell cases
-    apart either: they are what a run chose.
-    """
-    own = {"configuration", "layers"} if "experiment" not in tables[0] else set()
+    """Columns in which each run holds one value of its own, its model, say: no case's name."""
+    own = set()
     for name in set.intersection(*(set(map(str, table.columns)) for table in tables)):
         held = [{cell_of(name, value).text for value in table[name]} for table in tables]
         if all(len(values) == 1 for values in held) and len(set.union(*held)) > 1:
@@ -245,18 +288,19 @@ def _aligned(tables: Sequence[pd.DataFrame], all_cases: Sequence[Cases]) -> _Joi
     return _Joined(keys=keys, cells=cells, found=found)
 
 
-def _grid(measure: str, joined: _Joined, names: Sequence[str]) -> Grid:
-    headings = [Column(name=key, is_number=False) for key in joined.keys]
+def _grid(title: str, measure: str, joined: _Joined, names: Sequence[str]) -> Grid:
+    headings = [Column(name=in_words(key), is_number=False) for key in joined.keys]
     headings += [Column(name=name, is_number=True) for name in names]
     rows = [
         (*joined.cells[key], *(cells.get(measure, NOTHING) for cells in by_run))
         for key, by_run in joined.found.items()
         if any(measure in cells for cells in by_run)
     ]
+    said = ": ".join(filter(None, (title.partition(":")[0], in_words(measure))))
     return Grid(
-        name=f"measure-{measure.replace(' ', '-')}",
-        title=measure,
+        name=measure,
+        title=said,
         columns=tuple(headings),
         cells=tuple(rows),
-        before=(f"{measure}:",),
+        before=(f"{said}.",),
     )

@@ -27,7 +27,7 @@ _CHOSEN_BY_TASK = ("layers", "positions", "shots", "strength", "cell")
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Part:
+class TablePart:
     """Measurements that stand in one table."""
 
     title: str
@@ -45,17 +45,12 @@ def grids_of_experiment(run: ExperimentRun) -> list[Grid]:
     Candidates that were not chosen are left out, but where an experiment is about them; they are
     among all measurements.
     """
-    rows, placed = run.rows, set[int]()
-    if "selected" in rows and not run.config.get("shows_candidates"):
-        rows = rows[rows["selected"].ne(False)]
-    rows = _without_repetition(rows)
-    published = _for_rows(run.published, rows)
-    failed = rows["value"].isna() & rows["measure"].eq("error")
-    shown = run.config.get("shown") or ()
+    placed = set[int]()
+    published = _for_rows(run.published, _rows_to_show(run))
     drawn: list[Grid] = []
-    for part in _parts(rows[~failed], str(run.config["title"]), shown):
+    for part in parts_of_experiment(run):
         drawn += _grids(part, published, placed)
-    drawn += _failures(rows[failed])
+    drawn += failures_of_experiment(run)
     named = [
         replace(grid, name="results" if i == 0 else f"results-{i + 1}")
         for i, grid in enumerate(drawn)
@@ -66,8 +61,36 @@ def grids_of_experiment(run: ExperimentRun) -> list[Grid]:
     return [*named, *_alone([one for one in read if id(one) not in placed])]
 
 
-def _without_repetition(rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows without the means over one task and one seed, which say the same again."""
+def parts_of_experiment(run: ExperimentRun) -> list[TablePart]:
+    """Its measurements by table."""
+    rows = _rows_to_show(run)
+    shown = run.config.get("shown") or ()
+    return _parts(rows[~_is_failure(rows)], str(run.config["title"]), shown)
+
+
+def failures_of_experiment(run: ExperimentRun) -> list[Grid]:
+    """What could not be run, and why; no table where all could."""
+    rows = _rows_to_show(run)
+    failed = rows[_is_failure(rows)]
+    if failed.empty:
+        return []
+    names = [name for name in ("task", "method", "configuration", "error") if name in rows]
+    return [grid_of("failures", "Could not be run", failed[names].drop_duplicates())]
+
+
+def _is_failure(rows: pd.DataFrame) -> "pd.Series[bool]":
+    return rows["value"].isna() & rows["measure"].eq("error")
+
+
+def _rows_to_show(run: ExperimentRun) -> pd.DataFrame:
+    """Measurements for its tables.
+
+    Without candidates that were not chosen, but where they are what it is about; and without the
+    means over one task and one seed, which say the same again.
+    """
+    rows = run.rows
+    if "selected" in rows and not run.config.get("shows_candidates"):
+        rows = rows[rows["selected"].ne(False)]
     if "task" not in rows or "seed" not in rows:
         return rows
     means = rows["task"].eq(OVER_TASKS)
@@ -92,15 +115,7 @@ def _for_rows(published: Sequence[Published], rows: pd.DataFrame) -> list[Publis
     return found
 
 
-def _failures(rows: pd.DataFrame) -> list[Grid]:
-    """What could not be run, and why."""
-    if rows.empty:
-        return []
-    names = [name for name in ("task", "method", "configuration", "error") if name in rows]
-    return [grid_of("failures", "Could not be run", rows[names].drop_duplicates())]
-
-
-def _parts(rows: pd.DataFrame, title: str, shown: Sequence[str]) -> list[_Part]:
+def _parts(rows: pd.DataFrame, title: str, shown: Sequence[str]) -> list[TablePart]:
     """Tables with measures that the experiment is about come first, and hold only those.
 
     Further ones are of the numbers that analyses give beside them.
@@ -121,7 +136,7 @@ def _parts(rows: pd.DataFrame, title: str, shown: Sequence[str]) -> list[_Part]:
             wanted = [name for name in further if has_columns and part[name].notna().any()]
             said = {"configuration"} if has_columns else set()
             said |= {"layers"} if "layer" in wanted else set()
-            one = _Part(
+            one = TablePart(
                 title=words[:1].upper() + words[1:] if analysis else title,
                 rows=part,
                 leave_out=_NEVER_KEYS | said,
@@ -155,7 +170,7 @@ def _together(rows: pd.DataFrame, by: Sequence[str]) -> list[list[str]]:
     )
 
 
-def _grids(part: _Part, published: Sequence[Published], placed: set[int]) -> Iterator[Grid]:
+def _grids(part: TablePart, published: Sequence[Published], placed: set[int]) -> Iterator[Grid]:
     usual = [name for name in (*USUAL_KEYS, *part.wanted) if name in part.rows]
     rows, n_pooled = over_seeds(part.rows, [name for name in usual if name not in part.leave_out])
     part = replace(part, rows=rows)
@@ -173,7 +188,7 @@ def _grids(part: _Part, published: Sequence[Published], placed: set[int]) -> Ite
         yield replace(grid, before=(*grid.before, *said))
 
 
-def _names_of_rows(part: _Part) -> list[str]:
+def _names_of_rows(part: TablePart) -> list[str]:
     """Columns that name a row where each task has a column; none if no column does."""
     rows, own = part.rows, {"task", *_CHOSEN_BY_TASK}
     if "seed" in rows and rows["seed"].nunique() <= 1:
@@ -190,7 +205,7 @@ def _names_of_rows(part: _Part) -> list[str]:
 
 
 def _by_task(
-    part: _Part,
+    part: TablePart,
     measure: str,
     tasks: Sequence[str],
     names: Sequence[str],
@@ -251,7 +266,7 @@ def _only(values: pd.Series) -> int | None:
     return int(values.iloc[0]) if values.notna().all() and values.nunique() == 1 else None
 
 
-def _by_measure(part: _Part, published: Sequence[Published], placed: set[int]) -> Grid:
+def _by_measure(part: TablePart, published: Sequence[Published], placed: set[int]) -> Grid:
     """A row per case, a column per measure."""
     cases = cases_of(part.rows, part.leave_out, part.wanted)
     headings = [Column(name=in_words(key), is_number=False) for key in cases.keys]
