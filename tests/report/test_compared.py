@@ -5,6 +5,7 @@ Run with `pytest tests/report/test_compared.py`.
 
 import re
 from collections.abc import Callable
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,10 @@ CURVE = Figure(
 )
 
 
+def described(figure: Figure) -> dict[str, Any]:
+    return {"kind": "Figure", **asdict(figure)}
+
+
 def other_model(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [row | {"model": "smollm2", "value": row["value"] / 2} for row in rows]
 
@@ -53,6 +58,34 @@ def test_cases_of_two_models_stand_in_one_row(tmp_path: Path, write_experiment: 
     assert by_case["antonym", "learned"][1] == NOTHING.text
     _, settings = plain_texts(differences(runs))
     assert settings == [["Models", "embedded", "smollm2"]]
+
+
+def test_a_table_that_one_run_lacks_stands_alone_and_figures_are_joined_by_title(
+    tmp_path: Path, write_experiment: Write
+) -> None:
+    import pandas as pd
+
+    curves = [replace(CURVE, name=f"curve-{model}") for model in ("embedded", "smollm2")]
+    one = write_experiment(tmp_path / "one", figures=[described(curves[0])])
+    rows: Any = pd.read_parquet(one / "results.parquet").to_dict("records")
+    extra = [
+        {"task": "capital", "model": "smollm2", "analysis": "key-heads", "share": share,
+         "measure": "overlap", "value": share / 2, "n": 5}
+        for share in (0.1, 0.2)
+    ]  # fmt: skip
+    two = write_experiment(
+        tmp_path / "two",
+        rows=[*other_model(rows), *extra],
+        figures=[described(curves[1])],
+    )
+    results, figure = parts_of([read_any(one), read_any(two)])
+    alone = next(grid for grid in results.grids if grid.title == "Key heads: overlap")
+    headings, found = plain_texts(alone)
+    assert headings == ["share", "one", "two"]
+    assert found == [["0.100", NOTHING.text, "0.05"], ["0.200", NOTHING.text, "0.1"]]
+    assert figure.title == "Heads"
+    shown = [(side.name, side.figure and side.figure.name) for side in figure.sides]
+    assert shown == [("one", "curve-embedded-1"), ("two", "curve-smollm2-2")]
 
 
 def test_comparisons_are_joined_by_method_whatever_layer_each_chose(

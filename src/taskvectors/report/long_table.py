@@ -61,7 +61,7 @@ def cases_of(
     throughout = {
         name: cell_of(name, records[0][name])
         for name in keys
-        if name not in varying and texts[name] != {ABSENT}
+        if name not in varying and texts[name] - {ABSENT}
     }
     with_n = _n_tells(shown, records)
     found: dict[Key, dict[str, Cell]] = {}
