@@ -42,10 +42,34 @@ def test_a_direction_made_of_labels_is_aligned_with_them_and_a_random_one_is_not
     made = (model.unembedding.weight[labels].sum(dim=0) / weight).unsqueeze(0)
     directions = torch.cat([made, normal(1, model.d_model)])
     planted, control = label_alignment(model, directions, labels, torch.Generator().manual_seed(0))
-    assert planted.share == pytest.approx(1, abs=1e-4)
-    assert planted.share > planted.high
-    assert control.low <= control.share <= control.high or control.share < 0.6
-    assert planted.matched < 0.7
+    assert planted.share.labels == pytest.approx(1, abs=1e-4)
+    assert planted.share.labels > planted.share.high
+    share = control.share
+    assert share.low <= share.labels <= share.high or share.labels < 0.6
+    assert planted.share.matched < 0.7
+
+
+def test_a_rank_is_the_share_of_the_vocabulary_that_a_token_beats(tiny_model: Any) -> None:
+    model = tiny_model("llama")
+    labels = [100, 150, 201]
+    made = model.unembedding.weight[labels].sum(dim=0) / model.hf.model.norm.weight
+    directions = torch.stack([made, -made, normal(model.d_model)])
+    ranks = [one.rank for one in label_alignment(model, directions, labels, torch.Generator())]
+    with torch.no_grad():
+        logits = model.logits(directions)
+    for rank, row in zip(ranks, logits.tolist(), strict=True):
+        beaten = [sum(other < row[label] for other in row) for label in labels]
+        assert rank.labels == pytest.approx(sum(beaten) / 3 / (len(row) - 1), abs=1e-6)
+    on_top, at_the_bottom, control = ranks
+    assert on_top.labels > 0.95
+    assert on_top.labels > on_top.high
+    assert at_the_bottom.labels < 0.05
+    assert control.low <= control.labels <= control.high
+    named = {row.measure: row for row in label_alignment(
+        model, directions[:1], labels, torch.Generator()
+    )[0].rows(3, "vector")}  # fmt: skip
+    assert named["label_rank"].value == on_top.labels
+    assert (named["matched_rank"].low, named["matched_rank"].layer) == (on_top.low, 3)
 
 
 def test_matched_sets_have_the_size_kind_and_rank_of_the_labels() -> None:

@@ -42,7 +42,11 @@ def test_a_label_direction_reads_as_the_label_and_lies_in_the_labels(bench: Work
     shares = frame[frame["measure"].eq("label_share")].set_index("around")["value"]
     assert shares["vector"] == pytest.approx(1.0, abs=1e-5)
     assert shares["random"] < 0.9
-    assert next(series.label for series in found.figure().series) == "the vector"
+    ranks = frame[frame["measure"].eq("label_rank")].set_index("around")["value"]
+    assert ranks["vector"] > ranks["random"]
+    (line, *_) = found.figure().series
+    assert line.label == "labels, of the vector"
+    assert line.y == (ranks["vector"],)
 
 
 def test_the_random_vector_depends_on_the_seed_alone(bench: Workbench) -> None:

@@ -1,8 +1,8 @@
-"""Directions against a task's labels: what they read as, and how much of them lies in the labels.
+"""Directions against a task's labels: what they read as, and how near they are to the labels.
 
 A direction is taken as the unembedding reads it, after the final norm. With many labels any
-direction lies partly in their span, so label sets are compared with token sets of the same size,
-kind and frequency.
+direction lies partly in their span, and many directions read as frequent tokens, so label sets are
+compared with token sets of the same size, kind and frequency.
 """
 
 from collections.abc import Sequence
@@ -12,6 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from taskvectors.explain.measured import Measured
 from taskvectors.models import LanguageModel
 
 _WINDOW = 500
@@ -21,16 +22,40 @@ _WORD_MARKS = ("Ġ", "▁", " ")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Alignment:
-    """How much of a direction lies in the span of some tokens' unembeddings."""
+class BesideMatched:
+    """A number of the labels, beside the same of matched token sets."""
 
-    share: float
-    """‖projection‖/‖direction‖ for the labels."""
+    labels: float
     matched: float
-    """The same, mean over matched token sets."""
+    """Mean over matched sets."""
     low: float
     high: float
     """Middle 95 % of the matched sets."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Alignment:
+    """How near a direction is to some tokens."""
+
+    share: BesideMatched
+    """‖projection‖/‖direction‖ on the span of their unembeddings."""
+    rank: BesideMatched
+    """Share of the vocabulary with a smaller logit, mean over the tokens: 1 on top, 0.5 chance."""
+
+    def rows(self, layer: int, around: str) -> list[Measured]:
+        """As rows of an analysis: `label_share`, `matched_share`, `label_rank`, `matched_rank`."""
+        found = []
+        for name, one in (("share", self.share), ("rank", self.rank)):
+            found += [
+                Measured(
+                    layer=layer, around=around, measure=f"label_{name}", value=one.labels
+                ),
+                Measured(
+                    layer=layer, around=around, measure=f"matched_{name}", value=one.matched,
+                    low=one.low, high=one.high,
+                ),
+            ]  # fmt: skip
+        return found
 
 
 def lens(
@@ -64,25 +89,35 @@ def label_alignment(
         generator: Of the matched sets.
 
     Source: https://arxiv.org/abs/2509.24164, task-subspace projection. We differ: as a share of the
-        direction's length, and beside matched sets.
+        direction's length, and beside matched sets. Ranks are ours.
     """
+    directions = directions.to(model.device, model.dtype)
     with torch.no_grad():
-        states = model.final_state(directions.to(model.device, model.dtype)).float()
+        states = model.final_state(directions).float()
+        order = model.logits(directions).float().argsort(dim=1).argsort(dim=1)
+    ranks = order.double() / (model.d_vocab - 1)
     sets = [torch.tensor(labels), *matched_sets(_names(model), labels, _N_SETS, generator)]
+    sets = [tokens.to(model.device) for tokens in sets]
     weight = model.unembedding.weight
-    shares = torch.stack(
-        [projected_share(states, weight[tokens.to(weight.device)].float()) for tokens in sets]
-    ).cpu()
-    matched = shares[1:].double()
-    low, high = matched.quantile(torch.tensor([0.025, 0.975]).double(), dim=0)
+    shares = [projected_share(states, weight[tokens].float()) for tokens in sets]
+    placed = [ranks[:, tokens].mean(dim=1) for tokens in sets]
     return [
-        Alignment(
-            share=float(shares[0, i]),
-            matched=float(matched[:, i].mean()),
-            low=float(low[i]),
-            high=float(high[i]),
-        )
-        for i in range(len(directions))
+        Alignment(share=share, rank=rank)
+        for share, rank in zip(_beside(shares), _beside(placed), strict=True)
+    ]
+
+
+def _beside(found: Sequence[Float[Tensor, " direction"]]) -> list[BesideMatched]:
+    """The labels' numbers, which are the first, beside those of the matched sets."""
+    labels, *matched = torch.stack(list(found)).double().cpu()
+    others = torch.stack(matched)
+    low, high = others.quantile(torch.tensor([0.025, 0.975]).double(), dim=0)
+    numbers = zip(
+        labels.tolist(), others.mean(dim=0).tolist(), low.tolist(), high.tolist(), strict=True
+    )
+    return [
+        BesideMatched(labels=ours, matched=mean, low=low, high=high)
+        for ours, mean, low, high in numbers
     ]
 
 

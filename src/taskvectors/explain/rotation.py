@@ -233,25 +233,14 @@ def _tokens(model: LanguageModel, layer: int, images: Tensor) -> list[Measured]:
 def _alignment(
     model: LanguageModel, layers: LayerFits, images: Tensor, labels: Sequence[int]
 ) -> list[Measured]:
-    """Shares of all images of all layers in the labels' span, beside the same matched sets."""
+    """How near all images of all layers are to the labels, beside the same matched sets."""
     generator = torch.Generator().manual_seed(_SEED)
     found = iter(label_alignment(model, images, labels, generator))
     rows = []
     for fit in layers.fits:
         layer = fit.fitted.layer
         for image in IMAGES:
-            one = next(found)
-            rows += [
-                Measured(layer=layer, around=image, measure="label_share", value=one.share),
-                Measured(
-                    layer=layer,
-                    around=image,
-                    measure="matched_share",
-                    value=one.matched,
-                    low=one.low,
-                    high=one.high,
-                ),
-            ]
+            rows += next(found).rows(layer, image)
     return rows
 
 

@@ -1,4 +1,4 @@
-"""What vectors themselves read as, layer by layer: their tokens, and how much lies in the labels.
+"""What vectors themselves read as, layer by layer: their tokens, and where the labels are.
 
 Nothing is run: a vector is taken as if it were the last state. A random vector of its length stands
 beside each.
@@ -19,15 +19,15 @@ from taskvectors.vectors import TaskVector
 
 _SEED = 15_000_017
 _SHOWN = (
-    ("label_share", "vector", "the vector", BLUE),
-    ("matched_share", "vector", "token sets of the labels' size and frequency (95 %)", GREY),
-    ("label_share", "random", "a random vector of its length", PURPLE),
+    ("label_rank", "vector", "labels, of the vector", BLUE),
+    ("matched_rank", "vector", "token sets of their size and frequency (95 %)", GREY),
+    ("label_rank", "random", "labels, of a random vector of its length", PURPLE),
 )
 
 
 @dataclass(frozen=True, kw_only=True)
 class VectorLens:
-    """Tokens and label shares of vectors, by layer."""
+    """Tokens of vectors, and how near they are to the labels, by layer."""
 
     rows: tuple[Measured, ...]
 
@@ -36,12 +36,12 @@ class VectorLens:
         return frame_of(self.rows)
 
     def figure(self) -> Figure:
-        """The share of a vector that lies in the labels' span, by layer."""
+        """Where the labels stand among all tokens, by layer."""
         return Figure(
             name="lens",
-            title="How much of a vector lies in the span of the labels",
+            title="Where the labels stand among all tokens that a vector reads as",
             x_label="Layer of the vector",
-            y_label="Share of its length",
+            y_label="Share of the vocabulary below",
             series=tuple(line(self.rows, *one) for one in _SHOWN),
             caption="Vectors as the unembedding reads them, after the final norm.",
         )
@@ -59,7 +59,7 @@ def read_vectors(bench: Workbench, vectors: Sequence[TaskVector], *, seed: int =
         TaskVectorsError: A vector sits elsewhere.
 
     Source: the logit lens on vectors of Yang et al. (2026), https://arxiv.org/abs/2509.24169. We
-        differ: alignment is a share, beside matched token sets and random vectors.
+        differ: alignment is a share and a rank, beside matched token sets and random vectors.
     """
     generator = torch.Generator().manual_seed(seed + _SEED)
     labels = sorted(bench.label_starts)
@@ -78,10 +78,5 @@ def read_vectors(bench: Workbench, vectors: Sequence[TaskVector], *, seed: int =
                 )
                 for place, (token, logit) in enumerate(tokens)
             ]  # fmt: skip
-            share = Measured(layer=layer, around=around, measure="label_share", value=one.share)
-            matched = Measured(
-                layer=layer, around=around, measure="matched_share", value=one.matched,
-                low=one.low, high=one.high,
-            )  # fmt: skip
-            rows += [share, matched]
+            rows += one.rows(layer, around)
     return VectorLens(rows=tuple(rows))

@@ -213,7 +213,7 @@ ROTATION = Experiment(
         paper={"depths": _SWEEP},
     ),
     **explaining(("rotation",)),
-    shown=("turn_cosine", "label_share"),
+    shown=("turn_cosine", "label_rank", "label_share"),
     groups=one_task_each,
     published=(
         Published(
@@ -249,8 +249,9 @@ LENS = Experiment(
     paper=LTV_PAPER,
     what_the_paper_did="The logit lens on vectors: early ones decode to unrelated tokens, late "
     "ones to tokens of the task.",
-    what_we_do_otherwise="Beside the top tokens, the share of a vector in the span of the labels "
-    "against token sets of the same size and frequency, and against random vectors.",
+    what_we_do_otherwise="Beside the top tokens, where the labels stand among all tokens, and the "
+    "share of a vector in their span; both against token sets of the same size and frequency, and "
+    "against random vectors.",
     scales=scales(
         smoke={"depths": (0.25, 0.5, 0.75)},
         cpu={"depths": (0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 0.95)},
@@ -258,7 +259,7 @@ LENS = Experiment(
     ),
     run=_lens,
     estimate=_lens_cost,
-    shown=("label_share", "matched_share"),
+    shown=("label_rank", "matched_rank", "label_share", "matched_share"),
     groups=one_task_each,
     published=(
         Published(
