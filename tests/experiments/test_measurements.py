@@ -96,3 +96,9 @@ def test_there_is_no_mean_where_a_task_has_no_such_row_or_it_was_not_selected() 
     frame["configuration"] = frame["preset"]
     assert over_tasks(frame) == []
     assert over_tasks(to_frame([])) == []
+
+
+def test_tokens_have_no_mean() -> None:
+    frame = rows(("a", 0, "11", {"text": "Oslo"}), ("b", 0, "10", {"text": "Oslo"}))
+    assert over_tasks(frame) == []
+    assert len(over_tasks(frame.assign(text=None))) == 1

@@ -13,7 +13,7 @@ import pytest
 from taskvectors.errors import DataError
 from taskvectors.report import read_any, read_experiment, write_figures, write_report
 from taskvectors.report.experiment_tables import grids_of_experiment
-from taskvectors.report.grid import Grid, plain_texts
+from taskvectors.report.grid import NOTHING, Grid, plain_texts
 
 Write = Callable[..., Path]
 
@@ -81,6 +81,27 @@ def test_measures_that_no_case_shares_and_analyses_have_tables_of_their_own(
     ]  # fmt: skip
     assert [column.name for column in found[0].columns] == ["variant", "accuracy"]
     assert [column.name for column in found[2].columns] == ["whole"]
+
+
+def test_the_tokens_of_a_lens_are_one_cell_in_their_order(
+    tmp_path: Path, write_experiment: Write
+) -> None:
+    about = {"task": "capital", "model": "m", "analysis": "lens", "layer": 3, "measure": "lens"}
+    rows = [
+        about
+        | {"around": around, "at": float(at), "text": text, "value": 9.0 - at,
+           "configuration": f"{around}-{at}"}
+        for around, texts in (("vector", (" Oslo", "Bern")), ("random", ("ears",)))
+        for at, text in enumerate(texts)
+    ]  # fmt: skip
+    rows.append(about | {"around": "vector", "measure": "label_rank", "value": 0.9})
+    config = {"shown": ["label_rank", "lens"]}
+    folder = write_experiment(tmp_path, rows=rows, config=config, published=[])
+    (grid,) = grids_of_experiment(read_experiment(folder))
+    headings, found = plain_texts(grid)
+    assert headings == ["around", "lens", "label rank"]
+    assert found == [["vector", "Oslo, Bern", "0.9"], ["random", "ears", NOTHING.text]]
+    assert [column.is_number for column in grid.columns] == [False, False, True]
 
 
 def test_a_mean_over_one_task_is_left_out_and_what_was_published_for_it_stands_beside_the_task(

@@ -155,6 +155,7 @@ def over_tasks(rows: pd.DataFrame) -> list[dict[str, Any]]:
 
     A measure has one where every task has it. The interval of an accuracy is a bootstrap in two
     stages, over tasks and seeds and over the prompts within them; other measures have none.
+    Tokens of a lens have no mean.
     """
     if rows.empty:
         return []
@@ -162,6 +163,8 @@ def over_tasks(rows: pd.DataFrame) -> list[dict[str, Any]]:
     chosen = rows[rows["value"].notna()]
     if "selected" in chosen:
         chosen = chosen[chosen["selected"].ne(False)]
+    if "text" in chosen:
+        chosen = chosen[chosen["text"].isna()]
     found = []
     for names, part in chosen.groupby(keys, sort=False):
         of_model = chosen[chosen["model"] == names[1]]

@@ -20,7 +20,7 @@ _MOST_MEASURES_BY_TASK = 2
 """A table of each measure with a column per task is drawn of so many; of more, one of measures."""
 _NEVER_KEYS = frozenset(
     {*MEASURED, "experiment", "analysis", "group", "correct", "selected", "is_control",
-     "converged", "note", "error", "learner", "preset", "tvp_layer"}  # the method names it
+     "converged", "note", "error", "text", "learner", "preset", "tvp_layer"}  # the method names it
 )  # fmt: skip
 _CHOSEN_BY_TASK = ("layers", "positions", "shots", "strength", "cell")
 """What a task may have chosen for itself: it names a row only where nothing else does."""
@@ -85,10 +85,10 @@ def _is_failure(rows: pd.DataFrame) -> "pd.Series[bool]":
 def _rows_to_show(run: ExperimentRun) -> pd.DataFrame:
     """Measurements for its tables.
 
-    Without candidates that were not chosen, but where they are what it is about; and without the
-    means over one task and one seed, which say the same again.
+    Tokens of one lens are together. Without candidates that were not chosen, but where they are
+    what it is about; and without the means over one task and one seed, which say the same again.
     """
-    rows = run.rows
+    rows = _with_tokens_together(run.rows)
     if "selected" in rows and not run.config.get("shows_candidates"):
         rows = rows[rows["selected"].ne(False)]
     if "task" not in rows or "seed" not in rows:
@@ -96,6 +96,20 @@ def _rows_to_show(run: ExperimentRun) -> pd.DataFrame:
     means = rows["task"].eq(OVER_TASKS)
     alone = rows.loc[~means, ["task", "seed"]].drop_duplicates()
     return rows[~means] if len(alone) == 1 else rows
+
+
+def _with_tokens_together(rows: pd.DataFrame) -> pd.DataFrame:
+    """Tokens that one state reads as in one row, in their order, and not a row for each."""
+    if "text" not in rows:
+        return rows
+    is_token = rows["text"].notna()
+    tokens = rows[is_token]
+    own = {"text", "at", "value", "low", "high", "configuration"}
+    by = [name for name in map(str, rows) if name not in own]
+    numbers = tokens.groupby(by, dropna=False, sort=False).ngroup()
+    words = tokens["text"].str.strip().groupby(numbers).agg(", ".join)
+    first = tokens[~numbers.duplicated()].assign(text=numbers.map(words), at=None)
+    return pd.concat([rows[~is_token], first]).sort_index()
 
 
 def _for_rows(published: Sequence[Published], rows: pd.DataFrame) -> list[Published]:
@@ -124,22 +138,22 @@ def _parts(rows: pd.DataFrame, title: str, shown: Sequence[str]) -> list[TablePa
     analyses = rows["analysis"].fillna("") if "analysis" in rows else pd.Series("", rows.index)
     for analysis, of_analysis in rows.groupby(analyses, sort=False):
         further = [name for name in map(str, rows) if name not in {*_NEVER_KEYS, *USUAL_KEYS}]
-        by = [name for name in (*USUAL_KEYS, *further) if name in rows]
         words = in_words(str(analysis))
         # rows of learners and of analyses have a column for whatever their configuration says
         has_columns = bool(analysis) or "tvp_layer" in rows
+        said = {"configuration"} if has_columns else set()
+        by = [name for name in (*USUAL_KEYS, *further) if name in rows and name not in said]
         for measures in _together(of_analysis, by):
             part = of_analysis[of_analysis["measure"].isin(measures)]
             main = [measure for measure in measures if measure in shown]
             if main:
                 part = part[part["measure"].isin(main)]
             wanted = [name for name in further if has_columns and part[name].notna().any()]
-            said = {"configuration"} if has_columns else set()
-            said |= {"layers"} if "layer" in wanted else set()
+            said_here = said | ({"layers"} if "layer" in wanted else set())
             one = TablePart(
                 title=words[:1].upper() + words[1:] if analysis else title,
                 rows=part,
-                leave_out=_NEVER_KEYS | said,
+                leave_out=_NEVER_KEYS | said_here,
                 wanted=tuple(wanted),
                 measures=tuple(main or measures),
             )
@@ -251,7 +265,7 @@ def _by_task(
         title=f"{part.title.partition(':')[0]}: {in_words(measure)}",
         columns=(
             *(Column(name=in_words(name), is_number=False) for name in names),
-            *(Column(name=name, is_number=name in tasks) for name in columns),
+            *(Column(name=name, is_number=_are_numbers(name, lines)) for name in columns),
         ),
         cells=tuple(
             (*keys[key], *(line.get(name, NOTHING) for name in columns))
@@ -259,6 +273,11 @@ def _by_task(
         ),
         before=(said,),
     )
+
+
+def _are_numbers(column: str, lines: Mapping[Key, Mapping[str, Cell]]) -> bool:
+    """Whether a column holds any number."""
+    return any(column in line and line[column].is_number for line in lines.values())
 
 
 def _only(values: pd.Series) -> int | None:
@@ -278,7 +297,8 @@ def _by_measure(part: TablePart, published: Sequence[Published], placed: set[int
             if measure in cases.found[key]
         }
         beside[measure] = {key: cell for key, cell in found.items() if cell is not None}
-        headings.append(Column(name=in_words(measure), is_number=True))
+        is_number = _are_numbers(measure, cases.found)
+        headings.append(Column(name=in_words(measure), is_number=is_number))
         if beside[measure]:
             headings.append(Column(name=f"{in_words(measure)}, published", is_number=False))
     throughout = [

@@ -130,8 +130,13 @@ def _n_tells(rows: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> bool:
 
 
 def measured(record: Mapping[str, Any], *, with_n: bool) -> Cell:
-    """A value with its interval, and with how many items it is of where that differs."""
+    """A value with its interval, and with how many items it is of where that differs.
+
+    What a lens reads is its tokens.
+    """
     measure = str(record["measure"])
+    if cell_of("text", record.get("text")) is not NOTHING:
+        return cell_of("text", record["text"])
     cell = cell_of(measure, record["value"])
     low, high = (cell_of(measure, record.get(end)) for end in ("low", "high"))
     parts = [f"[{low.text}, {high.text}]"] if low is not NOTHING and high is not NOTHING else []

@@ -213,7 +213,7 @@ ROTATION = Experiment(
         paper={"depths": _SWEEP},
     ),
     **explaining(("rotation",)),
-    shown=("turn_cosine", "label_rank", "label_share"),
+    shown=("turn_cosine", "label_rank", "matched_rank", "lens"),
     groups=one_task_each,
     published=(
         Published(
@@ -259,7 +259,7 @@ LENS = Experiment(
     ),
     run=_lens,
     estimate=_lens_cost,
-    shown=("label_rank", "matched_rank", "label_share", "matched_share"),
+    shown=("label_rank", "matched_rank", "lens"),
     groups=one_task_each,
     published=(
         Published(
