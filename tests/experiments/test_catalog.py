@@ -74,4 +74,4 @@ def test_published_reconstructions_stand_beside_our_rows() -> None:
 
 def test_every_analysis_but_one_says_what_its_columns_are() -> None:
     # a path between two vectors is in neither paper
-    assert set(ANALYSES) - {"interpolation"} == set(COLUMNS) - {"lens"}
+    assert set(ANALYSES) - {"interpolation"} == set(COLUMNS)

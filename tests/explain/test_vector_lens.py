@@ -9,8 +9,11 @@ import pytest
 import torch
 
 from taskvectors.errors import TaskVectorsError
+from taskvectors.explain import ANALYSES, Case
 from taskvectors.explain.vector_lens import read_vectors
 from taskvectors.methods import Workbench
+from taskvectors.report import finding
+from taskvectors.report.wording import percent
 from taskvectors.tasks import load_task
 from taskvectors.vectors import TaskVector, sites_at
 
@@ -47,6 +50,30 @@ def test_a_label_direction_reads_as_the_label_and_lies_in_the_labels(bench: Work
     (line, *_) = found.figure().series
     assert line.label == "labels, of the vector"
     assert line.y == (ranks["vector"],)
+
+
+def test_vectors_of_several_layers_follow_each_other_and_the_sentence_is_theirs(
+    bench: Workbench,
+) -> None:
+    def at(layer: int) -> TaskVector:
+        values = torch.randn(1, bench.model.d_model, generator=torch.Generator().manual_seed(layer))
+        return TaskVector(
+            values=values, sites=sites_at([layer], [-1]), operation="add",
+            origin=bench.origin("planted"),
+        )  # fmt: skip
+
+    high, low = at(1), at(0)
+    found: Any = ANALYSES["lens"].run(Case(bench=bench, vector=high, vectors=(high, low)))
+    frame = found.to_frame()
+    assert list(dict.fromkeys(frame["layer"])) == [0, 1]
+    assert found == read_vectors(bench, [low, high], seed=bench.seed)
+    own = frame[frame["layer"].eq(1) & frame["around"].eq("vector")]
+    rank = float(own[own["measure"].eq("label_rank")]["value"].iloc[0])
+    said = finding("lens", frame)
+    for token in own[own["measure"].eq("lens")]["text"]:
+        assert token.strip() in said
+    assert "at layer 1 as " in said
+    assert f"the labels stand above {percent(rank)} of the vocabulary" in said
 
 
 def test_the_random_vector_depends_on_the_seed_alone(bench: Workbench) -> None:

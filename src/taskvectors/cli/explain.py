@@ -24,6 +24,7 @@ AnalysisName = Literal[
     "head-ablation",
     "head-overlap",
     "attention",
+    "lens",
     "propagation",
     "rotation",
     "geometry",

@@ -85,6 +85,12 @@ def _two_runs(explained: Explained, name: str, prompts: Sequence[Prompt]) -> Wor
     return replace(explained.branches(name, with_first_tokens(prompts), 2), rows=0.0)
 
 
+def _nothing(explained: Explained) -> list[Work]:
+    """Vectors are read and compared as they are: nothing is run."""
+    del explained
+    return []
+
+
 def _reconstruction(explained: Explained) -> list[Work]:
     """Terms of the vector and of random ones, then every variant of them."""
     train = explained.prompts("train")
@@ -226,12 +232,6 @@ def _rotation(explained: Explained) -> list[Work]:
     return [*_fits(explained), *images]
 
 
-def _geometry(explained: Explained) -> list[Work]:
-    """Vectors are compared as they are: nothing is run."""
-    del explained
-    return []
-
-
 def _transfer(explained: Explained) -> list[Work]:
     test = explained.bench.prompts("test")
     own = explained.branches("test", test, 1 + explained.n_tasks)
@@ -312,9 +312,10 @@ ANALYSIS_WORKS: dict[str, Callable[[Explained], list[Work]]] = {
     "head-ablation": _ablation,
     "head-overlap": _overlap,
     "attention": _attention,
+    "lens": _nothing,
     "propagation": _propagation,
     "rotation": _rotation,
-    "geometry": _geometry,
+    "geometry": _nothing,
     "transfer": _transfer,
     "composition": _composition,
     "interpolation": _interpolation,

@@ -70,9 +70,9 @@ COLUMNS: dict[str, Columns] = {
         keys=("condition", "heads", "falls_on", "vector_layer"), measures={"mass": _CI},
         constants=("n_key",),
     ),
+    "lens": _MEASURED,
     "propagation": _MEASURED,
     "rotation": _MEASURED,
-    "lens": _MEASURED,
     "geometry": Columns(
         keys=("layer", "task", "n_vectors", "nearest"),
         measures={"intra": None, "inter": None, "separation": None, "nearest_cosine": None,

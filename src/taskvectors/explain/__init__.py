@@ -23,6 +23,7 @@ from taskvectors.explain.propagation import propagation
 from taskvectors.explain.reconstruction import Reconstruction, reconstruct
 from taskvectors.explain.rotation import rotation
 from taskvectors.explain.transfer import transfer
+from taskvectors.explain.vector_lens import vector_lens
 
 _LTV = "Yang et al. 2026, arXiv 2509.24169"
 
@@ -161,6 +162,12 @@ ANALYSES: dict[str, Analysis] = {
         run=partial(at_each_layer, "attention", _attention),
         title="Attention of key heads",
         question="Where do key heads look, against random heads?",
+        source=_LTV,
+    ),
+    "lens": Analysis(
+        run=vector_lens,
+        title="Lens",
+        question="Does the vector itself decode to the task's words?",
         source=_LTV,
     ),
     "propagation": Analysis(

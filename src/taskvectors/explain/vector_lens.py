@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 
-from taskvectors.explain.case import one_layer
+from taskvectors.explain.case import Case, one_layer
 from taskvectors.explain.labels import label_alignment, lens
+from taskvectors.explain.layer_fits import layered_vectors
 from taskvectors.explain.measured import Measured, frame_of, line
 from taskvectors.figures import BLUE, GREY, PURPLE, Figure
 from taskvectors.methods import Workbench
@@ -45,6 +46,12 @@ class VectorLens:
             series=tuple(line(self.rows, *one) for one in _SHOWN),
             caption="Vectors as the unembedding reads them, after the final norm.",
         )
+
+
+def vector_lens(case: Case) -> VectorLens:
+    """What a case's vectors read as, those of its task and method at other layers among them."""
+    vectors = sorted(layered_vectors(case), key=lambda vector: vector.layers[0])
+    return read_vectors(case.bench, vectors, seed=case.bench.seed)
 
 
 def read_vectors(bench: Workbench, vectors: Sequence[TaskVector], *, seed: int = 0) -> VectorLens:

@@ -93,6 +93,20 @@ def _rotation(rows: pd.DataFrame) -> str:
     return f"{text}."
 
 
+def _lens(rows: pd.DataFrame) -> str:
+    tokens = rows[(rows["measure"] == "lens") & (rows["around"] == "vector")].sort_values("at")
+    ranks, random = (_measure(rows, "label_rank", around) for around in ("vector", "random"))
+    matched = _measure(rows, "matched_rank")
+    words = tokens["text"].str.strip().groupby(tokens["layer"]).agg(list)
+    parts = [
+        f"at layer {layer} as {join_words(words[layer])}; "
+        f"the labels stand above {percent(ranks[layer])} of the vocabulary (tokens like the "
+        f"labels {percent(matched[layer])}, with a random vector {percent(random[layer])})"
+        for layer in _layers(ranks)
+    ]
+    return f"The vector reads {'; '.join(parts)}."
+
+
 def _geometry(rows: pd.DataFrame) -> str:
     parts = [
         f"at layer {int(row['layer'])} the cosine is {row['intra']:.2f} within tasks and "
@@ -203,6 +217,7 @@ def _bijections(rows: pd.DataFrame) -> str:
 
 
 VECTOR_FINDINGS: dict[str, Callable[[pd.DataFrame], str]] = {
+    "lens": _lens,
     "propagation": _propagation,
     "rotation": _rotation,
     "geometry": _geometry,

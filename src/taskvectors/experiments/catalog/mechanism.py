@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from taskvectors.costs import Cost, Explained, analysis_works
-from taskvectors.experiments.analysed import measurements_of, measurements_of_result
+from taskvectors.experiments.analysed import measurements_of
 from taskvectors.experiments.catalog.learned_vectors import (
     bench_of,
     exact,
@@ -31,8 +31,6 @@ from taskvectors.experiments.experiment import (
 )
 from taskvectors.experiments.explain import ExplainConfig, explain
 from taskvectors.experiments.measurements import OVER_TASKS, Measurement
-from taskvectors.explain.vector_lens import read_vectors
-from taskvectors.vectors import TaskVector
 
 _MODEL = "Llama-3.1-8B"
 _ABLATIONS = (
@@ -221,27 +219,6 @@ ROTATION = Experiment(
         ),
     ),
 )
-
-
-def _lens(group: Group, scale: Scale, room: Room) -> Found:
-    model = model_of(group, room)
-    bench = bench_of(model, group.task, group.seed, scale)
-    layers = layers_at(model, scale.depths)
-    vectors = [TaskVector.load(path) for path in vectors_of(bench, scale, room, layers)]
-    found = read_vectors(bench, vectors, seed=group.seed)
-    shared: dict[str, Any] = {"method": "learned", "positions": (-1,)}
-    return Found(
-        measurements=measurements_of_result("lens", found, **shared), figures=(found.figure(),)
-    )
-
-
-def _lens_cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
-    """Vectors are read as they are: what is run is their learning."""
-    model = weightless(group, estimator)
-    bench = bench_of(model, group.task, group.seed, scale)
-    return vector_costs(bench, scale, estimator, layers_at(model, scale.depths))
-
-
 LENS = Experiment(
     name="ltv-lens",
     title="What vectors read as, by layer",
@@ -257,8 +234,7 @@ LENS = Experiment(
         cpu={"depths": (0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 0.95)},
         paper={"depths": tuple(step / 16 for step in range(1, 16))},
     ),
-    run=_lens,
-    estimate=_lens_cost,
+    **explaining(("lens",)),
     shown=("label_rank", "matched_rank", "lens"),
     groups=one_task_each,
     published=(
