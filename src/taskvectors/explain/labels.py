@@ -156,7 +156,8 @@ def matched_sets(
     for _ in range(n):
         drawn: list[int] = []
         for alike in candidates:
-            left = [token for token in alike if token not in drawn] or alike
+            known = set(drawn)
+            left = [token for token in alike if token not in known] or alike
             drawn.append(left[int(torch.randint(len(left), (1,), generator=generator))])
         sets.append(torch.tensor(drawn))
     return sets
