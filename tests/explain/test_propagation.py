@@ -23,6 +23,7 @@ from taskvectors.explain.responses import Responses
 from taskvectors.explain.rotation import IMAGES, Rotation, rotate
 from taskvectors.figures import Figure
 from taskvectors.report.findings import finding
+from taskvectors.report.wording import percent
 from taskvectors.vectors import Site, TaskVector
 
 TURN_ANGLE = 1.2
@@ -183,6 +184,17 @@ def test_without_a_rotation_none_is_found() -> None:
         assert find(found.rows, "whole_turn_cosine")[layer].value == pytest.approx(1, abs=0.01)
     before, after = (find(found.rows, f"change_{side}") for side in ("before", "after"))
     assert all(after[layer].value - before[layer].value < 0.02 for layer in before)
+
+
+def test_a_planted_turn_to_another_token_is_seen_in_that_tokens_rank() -> None:
+    model, fits = planted_fits(TURN_ANGLE)
+    asked = with_answer(planted.prompts(8), 9)
+    found = rotate(model, asked, fits, frozenset({9}))
+    rank = {image: find(found.rows, "label_rank", image) for image in IMAGES}
+    assert rank["Q theta"][0].value == rank["W theta"][0].value == 1
+    assert rank["theta"][0].value < 1
+    said = finding("rotation", found.to_frame())
+    assert f"at layer 0 the labels stand above {percent(rank['theta'][0].value)}, " in said
 
 
 def test_the_images_read_as_what_the_planted_map_makes_of_the_vector() -> None:

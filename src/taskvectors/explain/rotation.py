@@ -43,7 +43,7 @@ class Rotation:
         return frame_of(self.rows)
 
     def figure(self) -> Figure:
-        """cos(θ, Qθ) by layer; for one layer, alignment with the labels."""
+        """cos(θ, Qθ) by layer; for one layer, where the labels stand in θ, Qθ and Wθ."""
         layers = sorted(find(self.rows, "turn_cosine"))
         return self._by_layer() if len(layers) > 1 else self._labels(layers[0])
 
@@ -66,14 +66,14 @@ class Rotation:
         )
 
     def _labels(self, layer: int) -> Figure:
-        ours = [find(self.rows, "label_share", image)[layer] for image in IMAGES]
-        matched = [find(self.rows, "matched_share", image)[layer] for image in IMAGES]
+        ours = [find(self.rows, "label_rank", image)[layer] for image in IMAGES]
+        matched = [find(self.rows, "matched_rank", image)[layer] for image in IMAGES]
         places = (0.0, 1.0, 2.0)
         return Figure(
             name="rotation",
-            title=f"Alignment with the labels on the way to the end (layer {layer})",
+            title=f"Where the labels stand among all tokens on the way to the end (layer {layer})",
             x_label="Direction",
-            y_label="Share of its length in the tokens' span",
+            y_label="Share of the vocabulary below",
             series=(
                 Series(
                     label="the task's labels",

@@ -82,13 +82,17 @@ def _rotation(rows: pd.DataFrame) -> str:
                 f"; {words} largest step lies between layers {int(step['layer'])} and "
                 f"{int(step['at'])} (permutation p = {step['value']:.2g})"
             )
-    ours = [_measure(rows, "label_share", name) for name in ("theta", "Q theta", "W theta")]
-    matched = _measure(rows, "matched_share", "W theta")
+    ours, matched = (
+        [_measure(rows, measure, image) for image in ("theta", "Q theta", "W theta")]
+        for measure in ("label_rank", "matched_rank")
+    )
     for layer in layers:
-        shares = " to ".join(f"{found[layer]:.2f}" for found in ours)
+        own, alike = (
+            join_words([percent(found[layer]) for found in some]) for some in (ours, matched)
+        )
         text += (
-            f"; at layer {layer} the share in the labels' span goes, from θ over Qθ to Wθ, "
-            f"{shares} (tokens like the labels, for Wθ: {matched[layer]:.2f})"
+            f"; at layer {layer} the labels stand above {own} of the vocabulary in θ, Qθ and Wθ "
+            f"(tokens like the labels above {alike})"
         )
     return f"{text}."
 
