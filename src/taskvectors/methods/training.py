@@ -5,6 +5,7 @@ stopped improving leave the pass.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -142,7 +143,8 @@ class _Run(Descent[_Vector]):
         if recipe.rate == "relative":
             rms = [residual_rms(prepared.trunk, site) for site in sites]
             self.scale = torch.stack(rms).unsqueeze(1)
-        self.n_joint = max(len(vector.sites) for vector in vectors)
+        self.n_joint = max(map(_most_at_one_position, vectors))
+        """Sites of a vector that edit the same residual stream."""
         u = _initial(recipe, len(sites), model.d_model, bench.seed)
         self.u = u.to(model.device).requires_grad_(True)
         self.strength = torch.ones(len(vectors), device=model.device, requires_grad=True)
@@ -153,7 +155,7 @@ class _Run(Descent[_Vector]):
 
     @property
     def learning_rate(self) -> float:
-        """A relative rate is shared by the sites of a vector: their edits add up downstream."""
+        """A relative rate is shared by a vector's sites at one position: their edits add up."""
         rate = self.recipe.learning_rate
         return rate / self.n_joint if self.recipe.rate == "relative" else rate
 
@@ -198,6 +200,10 @@ class _Run(Descent[_Vector]):
         """Forward tokens of one vector's training, its share of the trunks included."""
         edits = vector.edits(self.theta().detach())
         return self.prepared.tokens(edits, vector, self.recipe, len(self.trainees))
+
+
+def _most_at_one_position(vector: _Vector) -> int:
+    return max(Counter(site.position for site in vector.sites).values())
 
 
 def check_gradient(sites: Sequence[Site], gradient: Float[Tensor, "site width"]) -> None:
