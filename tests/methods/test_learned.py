@@ -141,10 +141,10 @@ def test_the_first_step_moves_each_entry_by_the_rate_times_s(
 
 @pytest.mark.parametrize(
     ("layers", "positions", "share"),
-    [((1, 2), (-1,), 2), ((2,), (-2, -1), 1), (("embed", 1, 2), (-2, -1), 3)],
+    [((1, 2), (-1,), 2), ((2,), (-2, -1), 2**0.5), (("embed", 1, 2), (-2, -1), 3 * 2**0.5)],
 )
-def test_sites_share_the_rate_where_they_edit_the_same_stream(
-    tiny_model: Any, bench_of: Any, layers: Any, positions: tuple[int, ...], share: int
+def test_layers_share_the_rate_and_positions_the_root_of_it(
+    tiny_model: Any, bench_of: Any, layers: Any, positions: tuple[int, ...], share: float
 ) -> None:
     bench = bench_of(tiny_model("llama"))
     recipe = Recipe(steps=1, batch_size=12, learning_rate=0.02, weight_decay=0.0)

@@ -5,6 +5,7 @@ stopped improving leave the pass.
 """
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -143,8 +144,8 @@ class _Run(Descent[_Vector]):
         if recipe.rate == "relative":
             rms = [residual_rms(prepared.trunk, site) for site in sites]
             self.scale = torch.stack(rms).unsqueeze(1)
-        self.n_joint = max(map(_most_at_one_position, vectors))
-        """Sites of a vector that edit the same residual stream."""
+        self.n_steps_added = max(map(_steps_added, vectors))
+        """How many times as far as one site all sites of a vector move what is read after them."""
         u = _initial(recipe, len(sites), model.d_model, bench.seed)
         self.u = u.to(model.device).requires_grad_(True)
         self.strength = torch.ones(len(vectors), device=model.device, requires_grad=True)
@@ -155,9 +156,9 @@ class _Run(Descent[_Vector]):
 
     @property
     def learning_rate(self) -> float:
-        """A relative rate is shared by a vector's sites at one position: their edits add up."""
+        """A relative rate is shared by the sites of a vector, since what they do adds up."""
         rate = self.recipe.learning_rate
-        return rate / self.n_joint if self.recipe.rate == "relative" else rate
+        return rate / self.n_steps_added if self.recipe.rate == "relative" else rate
 
     def groups(self) -> list[dict[str, Any]]:
         groups: list[dict[str, Any]] = [{"params": [self.u]}]
@@ -202,8 +203,10 @@ class _Run(Descent[_Vector]):
         return self.prepared.tokens(edits, vector, self.recipe, len(self.trainees))
 
 
-def _most_at_one_position(vector: _Vector) -> int:
-    return max(Counter(site.position for site in vector.sites).values())
+def _steps_added(vector: _Vector) -> float:
+    """Edits at one position add in its stream; those of several as independent ones do."""
+    by_position = Counter(site.position for site in vector.sites)
+    return max(by_position.values()) * math.sqrt(len(by_position))
 
 
 def check_gradient(sites: Sequence[Site], gradient: Float[Tensor, "site width"]) -> None:
