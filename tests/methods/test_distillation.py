@@ -186,14 +186,20 @@ def test_a_learned_strength_is_part_of_the_vector_and_counted(
 # --- several sites
 
 
-def test_sites_of_a_vector_share_a_relative_rate(tiny_model: Any, bench_of: Any) -> None:
-    """Adam moves every entry by the rate: n sites move their sum n times as far."""
+@pytest.mark.parametrize(
+    ("layers", "positions", "share"),
+    [((1, 2), (-1,), 2), ((2,), (-2, -1), 2**0.5), (("embed", 1, 2), (-2, -1), 3 * 2**0.5)],
+)
+def test_layers_share_a_relative_rate_and_positions_the_root_of_it(
+    tiny_model: Any, bench_of: Any, layers: Any, positions: tuple[int, ...], share: float
+) -> None:
+    """Adam moves every entry by the rate: n sites of one stream move their sum n times as far."""
     bench = bench_of(tiny_model("llama"), "cold")
     recipe = Recipe(steps=1, batch_size=12, learning_rate=0.02, weight_decay=0.0, check_every=1)
-    config = Learned(layers=(0, 2), positions=(-2, -1), settings=recipe)
+    config = Learned(layers=layers, positions=positions, each_layer=False, settings=recipe)
     (one,) = learned(bench, config)
     s = torch.tensor(one.vector.origin.settings["s"]).unsqueeze(1)
-    assert float((one.vector.values / s).abs().median()) == pytest.approx(0.02 / 4, rel=1e-3)
+    assert float((one.vector.values / s).abs().median()) == pytest.approx(0.02 / share, rel=1e-3)
     absolute = recipe.model_copy(update={"rate": "absolute"})
     (other,) = learned(bench, config.model_copy(update={"settings": absolute}))
     assert float(other.vector.values.abs().median()) == pytest.approx(0.02, rel=1e-3)

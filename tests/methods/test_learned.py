@@ -139,21 +139,6 @@ def test_the_first_step_moves_each_entry_by_the_rate_times_s(
         assert float(moved.max()) <= 0.02 * 1.001
 
 
-@pytest.mark.parametrize(
-    ("layers", "positions", "share"),
-    [((1, 2), (-1,), 2), ((2,), (-2, -1), 2**0.5), (("embed", 1, 2), (-2, -1), 3 * 2**0.5)],
-)
-def test_layers_share_the_rate_and_positions_the_root_of_it(
-    tiny_model: Any, bench_of: Any, layers: Any, positions: tuple[int, ...], share: float
-) -> None:
-    bench = bench_of(tiny_model("llama"))
-    recipe = Recipe(steps=1, batch_size=12, learning_rate=0.02, weight_decay=0.0)
-    asked = Learned(layers=layers, positions=positions, each_layer=False, settings=recipe)
-    (one,) = learned(bench, asked)
-    for values, s in zip(one.vector.values, one.vector.origin.settings["s"], strict=True):
-        assert float(values.abs().median()) / s == pytest.approx(0.02 / share, rel=1e-3)
-
-
 def test_a_relative_rate_is_the_absolute_rate_times_s(tiny_model: Any, bench_of: Any) -> None:
     bench = bench_of(tiny_model("gemma3_text"))
     common = {"steps": 6, "batch_size": 4, "weight_decay": 0.0, "check_every": 6}
