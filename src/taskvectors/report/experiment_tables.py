@@ -100,7 +100,7 @@ def _rows_to_show(run: ExperimentRun) -> pd.DataFrame:
 
 def _with_tokens_together(rows: pd.DataFrame) -> pd.DataFrame:
     """Tokens that one state reads as in one row, in their order, and not a row for each."""
-    if "text" not in rows:
+    if "text" not in rows or rows["text"].isna().all():
         return rows
     is_token = rows["text"].notna()
     tokens = rows[is_token]
