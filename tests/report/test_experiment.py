@@ -102,6 +102,10 @@ def test_the_tokens_of_a_lens_are_one_cell_in_their_order(
     assert headings == ["around", "lens", "label rank"]
     assert found == [["vector", "Oslo, Bern", "0.9"], ["random", "ears", NOTHING.text]]
     assert [column.is_number for column in grid.columns] == [False, False, True]
+    without = [row | {"text": float("nan")} for row in rows[-1:]]
+    folder = write_experiment(tmp_path / "without", rows=without, config=config, published=[])
+    (grid,) = grids_of_experiment(read_experiment(folder))
+    assert plain_texts(grid) == (["label rank"], [["0.9"]])
 
 
 def test_a_mean_over_one_task_is_left_out_and_what_was_published_for_it_stands_beside_the_task(
