@@ -3,6 +3,7 @@
 Uses matplotlib's objects and never its global state, so that a user's own plots are left alone.
 """
 
+import textwrap
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -35,6 +36,8 @@ _MARKERS: dict[Marker, str] = {
     "x": "X",
 }
 _LONGEST_FOR_TWO_COLUMNS = 54
+_TITLE_LETTERS = 54
+"""In one line of a title."""
 _SETTINGS: Any = {
     "font.family": "sans-serif",
     "font.size": 10,
@@ -123,7 +126,7 @@ def _draw(figure: Figure, axes: "Axes") -> None:
             zorder=1.5,
             label=_literal(line.label),
         )
-    axes.set_title(_literal(figure.title), loc="left", fontsize=12, fontweight="bold")
+    axes.set_title(_title(figure.title), loc="left", fontsize=12, fontweight="bold")
     axes.set_xlabel(_literal(figure.x_label))
     axes.set_ylabel(_literal(figure.y_label))
     axes.set_xlim(*span(figure))
@@ -232,7 +235,7 @@ def _draw_heatmap(figure: Heatmap, axes: "Axes", canvas: "Canvas") -> None:
         frame = Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False)
         frame.set(edgecolor=VERMILION.light, linewidth=2, zorder=3)
         axes.add_patch(frame)
-    axes.set_title(_literal(figure.title), loc="left", fontsize=12, fontweight="bold")
+    axes.set_title(_title(figure.title), loc="left", fontsize=12, fontweight="bold")
     marks = f"\nframed: {figure.mark_label}" if figure.marked else ""
     axes.set_xlabel(_literal(figure.x_label + marks))
     axes.set_ylabel(_literal(figure.y_label))
@@ -247,6 +250,11 @@ def _draw_heatmap(figure: Heatmap, axes: "Axes", canvas: "Canvas") -> None:
     axes.spines[:].set_visible(False)
     shares = FuncFormatter(lambda share, _: f"{100 * share:.0f}%") if figure.shares else None
     canvas.colorbar(image, ax=axes, label=_literal(figure.value_label), format=shares)
+
+
+def _title(text: str) -> str:
+    """A title in lines that the figure is wide enough for."""
+    return _literal(textwrap.fill(text, _TITLE_LETTERS))
 
 
 def _literal(text: str) -> str:
