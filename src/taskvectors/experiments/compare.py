@@ -15,8 +15,8 @@ from taskvectors.experiments.one_seed import OneSeed, Say
 from taskvectors.experiments.rows import Row, with_differences
 from taskvectors.experiments.store import RunFolder
 from taskvectors.methods import Workbench
-from taskvectors.methods.pace import Pace
 from taskvectors.models import LanguageModel
+from taskvectors.pace import Pace
 from taskvectors.prompts import shared_first_tokens
 from taskvectors.tasks import Task, load_task
 from taskvectors.trunk import resolve_budget

@@ -17,9 +17,9 @@ from taskvectors.methods import METHODS, Candidate, Learned, Workbench
 from taskvectors.methods.adapters import AdapterConfig
 from taskvectors.methods.choosing import choose, score_candidates
 from taskvectors.methods.controls import CONTROLS, replace_task
-from taskvectors.methods.pace import Pace, n_tokens
 from taskvectors.methods.placed import Placed
 from taskvectors.methods.workbench import layer_name
+from taskvectors.pace import Pace, n_tokens
 
 logger = logging.getLogger(__name__)
 

@@ -27,11 +27,11 @@ from taskvectors.experiments.runner import (
     Execute,
     Job,
     Models,
-    duration,
     estimated,
     in_process,
     run_missing,
 )
+from taskvectors.pace import roughly
 from taskvectors.trunk.memory import readable
 
 logger = logging.getLogger(__name__)
@@ -245,7 +245,7 @@ def _told_cost(missing: Sequence[Job], by: _By) -> list[Job]:
         by.say(f"{name}: not estimated: {error}")
         return list(missing)
     cost = total(costs, name)
-    said = f"about {duration(cost.seconds)} and {readable(cost.peak_bytes)} at the peak"
+    said = f"{roughly(cost.seconds)} and {readable(cost.peak_bytes)} at the peak"
     by.say(f"{name}: estimated for this machine: {said}")
     for left_out in dict.fromkeys(by.estimator.left_out[known:]):
         by.say(f"{name}: not estimated: {left_out}")

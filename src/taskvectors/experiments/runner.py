@@ -18,6 +18,7 @@ from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import Experiment, Found, Group, Room, Scale
 from taskvectors.experiments.group_store import GroupStore
 from taskvectors.models import LanguageModel
+from taskvectors.pace import still_to_come
 
 logger = logging.getLogger(__name__)
 
@@ -140,13 +141,6 @@ def run_missing(missing: Sequence[Job], store: GroupStore, execute: Execute, say
             failed.append(f"{done.group.key} could not be run: {done.error}")
         else:
             store.keep(done.group, done.found, seconds=done.seconds, estimate=estimates[done.group])
-        left = (time.perf_counter() - started) / number * (n - number)
-        say(f"{name}: {number} of {n} groups done, about {duration(left)} left")
+        so_far = time.perf_counter() - started
+        say(f"{name}: {number} of {n} groups done{still_to_come(so_far, number, n)}")
     return failed
-
-
-def duration(seconds: float) -> str:
-    """A time for people: 40 s, 12 min, 3.5 h."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

@@ -28,6 +28,7 @@ from taskvectors.learners.language_measures import Row, measured_rows
 from taskvectors.models import LanguageModel, load_model
 from taskvectors.models.prefix import after_prefix
 from taskvectors.models.sites import reading, rewriting
+from taskvectors.pace import still_to_come
 from taskvectors.prompts import Prompt, build_prompts, safe_pairs
 from taskvectors.tasks import Task, load_task
 from taskvectors.trunk import WholePasses
@@ -264,9 +265,9 @@ class _Run:
                 bar.update()
                 if self.step % self.config.checkpoint_every == 0 and self.step < self.steps:
                     self._save()
-                    each = (time.perf_counter() - started) / (self.step - first)
-                    left = each * (self.steps - self.step)
-                    self.say(f"step {self.step} of {self.steps}, about {left / 60:.0f} min left")
+                    so_far = time.perf_counter() - started
+                    left = still_to_come(so_far, self.step - first, self.steps - first)
+                    self.say(f"step {self.step} of {self.steps}{left}")
         for parameter in self.parameters.values():
             parameter.requires_grad_(False)
         self._finish()

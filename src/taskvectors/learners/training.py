@@ -29,6 +29,7 @@ from taskvectors.learners.model import Learner
 from taskvectors.learners.passes import both_losses, icl_losses, mean_loss
 from taskvectors.learners.tracking import Tracker
 from taskvectors.models.causal import CausalBody
+from taskvectors.pace import still_to_come
 
 logger = logging.getLogger(__name__)
 
@@ -215,12 +216,10 @@ class _Run:
                 bar.update()
                 if self.step % config.measure_every == 0 or self.step == config.steps:
                     point = self._point(*losses)
-                    left = (time.perf_counter() - started) / (self.step - first)
-                    left *= config.steps - self.step
-                    self.say(
-                        f"step {self.step} of {config.steps}: "
-                        f"loss {point['icl_loss']:.4g}, about {left / 60:.0f} min left"
-                    )
+                    so_far = time.perf_counter() - started
+                    left = still_to_come(so_far, self.step - first, config.steps - first)
+                    loss = point["icl_loss"]
+                    self.say(f"step {self.step} of {config.steps}: loss {loss:.4g}{left}")
                 if self.step == config.tvp_from:
                     self._save(SHARED)
                 if self.step % config.checkpoint_every == 0 or self.step == config.steps:

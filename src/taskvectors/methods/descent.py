@@ -15,9 +15,9 @@ from jaxtyping import Float
 from torch import Tensor
 from tqdm.auto import tqdm
 
-from taskvectors.methods.pace import roughly
 from taskvectors.methods.recipe import Recipe
 from taskvectors.methods.workbench import Workbench
+from taskvectors.pace import roughly
 from taskvectors.trunk import AnswerScores, Batch, Trunk, WholePasses
 from taskvectors.trunk.graph import GraphedLosses
 

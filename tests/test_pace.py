@@ -1,13 +1,13 @@
 """How long work will take, from work that was seen.
 
-Run with `pytest tests/methods/test_pace.py`.
+Run with `pytest tests/test_pace.py`.
 """
 
 from typing import Any
 
 import pytest
 
-from taskvectors.methods.pace import Pace, n_tokens, roughly
+from taskvectors.pace import Pace, n_tokens, roughly, still_to_come
 
 
 def test_a_pace_is_known_once_something_was_seen_and_is_the_mean_of_all() -> None:
@@ -40,3 +40,8 @@ def test_tokens_are_those_that_run(tiny_model: Any, ragged_prompts: Any) -> None
 )
 def test_times_are_for_people_who_wait(seconds: float, said: str) -> None:
     assert roughly(seconds) == said
+
+
+def test_the_rest_takes_as_long_in_proportion_and_nothing_is_said_at_the_end() -> None:
+    assert still_to_come(30.0, 3, 13) == f", {roughly(100.0)} left"
+    assert still_to_come(30.0, 3, 3) == ""

@@ -28,6 +28,21 @@ def n_tokens(prompts: Sequence[Prompt]) -> int:
     return sum(len(prompt.token_ids) + len(prompt.answer_ids) - 1 for prompt in prompts)
 
 
+def still_to_come(seconds: float, done: int, total: int) -> str:
+    """How long the rest will take, as the end of a sentence; nothing where all is done.
+
+    Args:
+        seconds: What the part that is done took.
+        done: Parts that are done, at least 1.
+        total: Parts of the whole.
+
+    Example:
+        >>> still_to_come(60, 2, 6), still_to_come(60, 6, 6)
+        (', about 2 min left', '')
+    """
+    return f", {roughly(seconds / done * (total - done))} left" if done < total else ""
+
+
 def roughly(seconds: float) -> str:
     """A time for people who wait.
 
