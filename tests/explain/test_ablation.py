@@ -10,17 +10,13 @@ import torch
 from explain import planted
 
 from taskvectors.evaluate import score
-from taskvectors.explain.ablation import (
+from taskvectors.explain.ablation import N_DRAWS, Ablated, Ablation, _Draws, ablate
+from taskvectors.explain.head_outputs import (
     MODES,
-    N_DRAWS,
-    Ablated,
-    Ablation,
     Condition,
-    _Draws,
-    _edits,
-    _means_over_tokens,
-    _outputs,
-    ablate,
+    outputs_at_last,
+    outputs_over_tokens,
+    taken_out,
 )
 from taskvectors.explain.key_heads import key_heads
 from taskvectors.models import reading
@@ -121,8 +117,8 @@ def test_outputs_are_those_of_whole_passes(
     prompts = ragged_prompts(model, 4)
     vector = vector_at(model, position)
     condition = Condition(name="vector", vector=vector, training=prompts, test=prompts)
-    last = _outputs(model, condition, [1, 3])
-    means = _means_over_tokens(model, condition, [1, 3])
+    last = outputs_at_last(model, condition, [1, 3])
+    means = outputs_over_tokens(model, condition, [1, 3])
     for layer in (1, 3):
         whole = []
         for prompt in prompts:
@@ -143,7 +139,7 @@ def test_outputs_are_those_of_whole_passes(
 def test_each_mode_puts_in_what_it_says(tiny_model: Any, ragged_prompts: Any) -> None:
     model = tiny_model("llama")
     outputs = {2: torch.randn(5, model.n_heads, model.d_head)}
-    values = {mode: _edits(model, outputs, mode, 3, 0, [(2, 1)])[0] for mode in MODES}
+    values = {mode: taken_out(model, outputs, mode, 3, 0, [(2, 1)])[0] for mode in MODES}
     assert not values["zero"].value.any()
     torch.testing.assert_close(values["mean"].value, outputs[2][:, 1].mean(dim=0))
     drawn = values["resample"].value
@@ -171,5 +167,5 @@ def test_all_heads_to_zero_is_attention_without_its_heads(
         )
         for layer in (2, 3)
     ]
-    scores = score(model, prompts, [_edits(model, outputs, "zero", 3, 0, every), wanted])
+    scores = score(model, prompts, [taken_out(model, outputs, "zero", 3, 0, every), wanted])
     torch.testing.assert_close(scores.log_probability[0], scores.log_probability[1])

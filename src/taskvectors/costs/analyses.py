@@ -10,13 +10,14 @@ from dataclasses import dataclass, replace
 from taskvectors.costs.methods import plan_of
 from taskvectors.costs.work import Work, as_much, work_of
 from taskvectors.errors import TaskVectorsError
-from taskvectors.explain.ablation import CURVE, MODES, N_CURVE_DRAWS, N_DRAWS
+from taskvectors.explain.ablation import CURVE, N_CURVE_DRAWS, N_DRAWS
 from taskvectors.explain.bijections import Configuration, around
 from taskvectors.explain.case import with_first_tokens
 from taskvectors.explain.composition import FORMS
 from taskvectors.explain.composition import STRENGTHS as SUMS
 from taskvectors.explain.fitted_map import FitSettings
 from taskvectors.explain.frozen_paths import FROZEN
+from taskvectors.explain.head_outputs import MODES
 from taskvectors.explain.interpolation import STEPS
 from taskvectors.explain.propagation import N_TEST_NOISE
 from taskvectors.explain.propagation import STRENGTHS as SCALES

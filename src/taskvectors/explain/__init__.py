@@ -7,7 +7,7 @@ with `to_frame()` and `figure()`, and refuses a vector for which its formula has
 
 from functools import partial
 
-from taskvectors.explain.ablation import Ablation, Condition, ablate
+from taskvectors.explain.ablation import Ablation, ablate
 from taskvectors.explain.attention import Attention, attention_of_heads
 from taskvectors.explain.bijections import bijections
 from taskvectors.explain.by_layer import at_each_layer
@@ -15,6 +15,7 @@ from taskvectors.explain.case import Analysis, Case, Result
 from taskvectors.explain.composition import composition
 from taskvectors.explain.frozen_paths import FrozenPaths, frozen_paths
 from taskvectors.explain.geometry import geometry
+from taskvectors.explain.head_outputs import Condition
 from taskvectors.explain.head_overlap import HeadOverlap, head_overlap
 from taskvectors.explain.interpolation import interpolation
 from taskvectors.explain.key_heads import KeyHeads, key_heads

@@ -9,25 +9,28 @@ under another task's vector. Only so can one say whether they are the vector's o
 
 import random
 from collections.abc import Collection, Sequence
-from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from typing import Literal
 
 import pandas as pd
 import torch
-from einops import rearrange
-from jaxtyping import Bool, Float
-from torch import Tensor
 
 from taskvectors.evaluate import score
+from taskvectors.explain.head_outputs import (
+    MODES,
+    Condition,
+    Mode,
+    Place,
+    outputs_at_last,
+    outputs_over_tokens,
+    taken_out,
+)
 from taskvectors.explain.key_heads import KeyHeads
 from taskvectors.explain.shares import Share, share_of, share_over
 from taskvectors.figures import BLUE, GREY, PURPLE, VERMILION, Figure, ReferenceLine, Series
-from taskvectors.models import LanguageModel, reading
-from taskvectors.prompts import Prompt
-from taskvectors.trunk import Branch, Edit, Position, Trunk
-from taskvectors.vectors import TaskVector
+from taskvectors.models import LanguageModel
+from taskvectors.trunk import Branch, Edit
 
 NAME = "head-ablation"
 N_DRAWS = 20
@@ -36,35 +39,8 @@ N_CURVE_DRAWS = 5
 """Random sets at each other place of the curve."""
 CURVE = (0.05, 0.2, 0.3, 0.5, 0.75, 1.0)
 """Shares of heads, beside that of the key heads."""
-_ROWS = 64
 
-Place = tuple[int, int]
-"""A head by layer and number."""
-Mode = Literal["zero", "mean", "resample"]
-MODES: tuple[Mode, ...] = ("zero", "mean", "resample")
 Who = Literal["key", "random", "random-by-layer"]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Condition:
-    """Prompts, and the vector they run with, in which heads are taken out."""
-
-    name: Literal["vector", "icl", "other-task"]
-    vector: TaskVector | None
-    training: Sequence[Prompt]
-    """Prompts that means and other prompts' outputs are taken from."""
-    test: Sequence[Prompt]
-
-    @property
-    def branch(self) -> Branch:
-        """Its edits, before any head is taken out."""
-        return () if self.vector is None else self.vector.edits()
-
-    @property
-    def positions(self) -> tuple[Position, ...]:
-        """Where it edits, and the last token."""
-        own = () if self.vector is None else self.vector.positions
-        return tuple(dict.fromkeys((*own, -1)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -186,13 +162,13 @@ def ablate(
     rows: list[Ablated] = []
     for condition in conditions:
         asked = _Asked(model=model, condition=condition, n_above=len(heads.heads), memory=memory)
-        outputs = _outputs(model, condition, sorted({place[0] for place in heads.ranked}))
+        outputs = outputs_at_last(model, condition, sorted({place[0] for place in heads.ranked}))
         for mode in MODES:
-            take_out = partial(_edits, model, outputs, mode, len(condition.test), seed)
+            take_out = partial(taken_out, model, outputs, mode, len(condition.test), seed)
             asked.add(mode, "key", [heads.key], take_out)
             random_sets = draws.uniform(len(heads.key), N_DRAWS)
             asked.add(mode, "random", random_sets, take_out)
-        take_out = partial(_edits, model, outputs, "zero", len(condition.test), seed)
+        take_out = partial(taken_out, model, outputs, "zero", len(condition.test), seed)
         asked.add("zero", "random-by-layer", draws.by_layer(N_DRAWS), take_out)
         if condition is first:
             _add_curve(asked, heads, draws, take_out)
@@ -295,67 +271,6 @@ class _Asked:
         )
 
 
-Outputs = dict[int, Float[Tensor, "prompt head d_head"]]
-"""z of each layer at the last token of training prompts, in a condition."""
-
-
-def _outputs(model: LanguageModel, condition: Condition, layers: Sequence[int]) -> Outputs:
-    kept: dict[int, list[Tensor]] = {layer: [] for layer in layers}
-    for start in range(0, len(condition.training), _ROWS):
-        prompts = condition.training[start : start + _ROWS]
-        trunk, read = _read_outputs(model, condition, prompts, condition.positions, layers)
-        column = trunk.columns((-1,)).index[:, 0]
-        for layer in layers:
-            kept[layer].append(read[layer][torch.arange(len(prompts)), column])
-    return {layer: torch.cat(parts) for layer, parts in kept.items()}
-
-
-def _read_outputs(
-    model: LanguageModel,
-    condition: Condition,
-    prompts: Sequence[Prompt],
-    positions: tuple[Position, ...],
-    layers: Sequence[int],
-) -> tuple[Trunk, dict[int, Float[Tensor, "prompt suffix head d_head"]]]:
-    """Z of some layers at the suffix of some prompts."""
-    trunk = Trunk.build(model, prompts, positions=positions)
-    # where the condition edits nothing, the branch is replayed all the same
-    nothing = Edit(layer=layers[0] - 1, value=torch.zeros(model.d_model))
-    read: dict[int, Tensor] = {}
-    with torch.no_grad(), ExitStack() as stack:
-        for layer in layers:
-            stack.enter_context(reading(model, layer, "z", partial(read.__setitem__, layer)))
-        trunk.run([[*condition.branch, nothing]], batch := trunk.batch())
-    by_head = "row token (head d) -> row token head d"
-    return trunk, {
-        layer: rearrange(batch.packing.pad(z[0].float(), dim=0), by_head, head=model.n_heads)
-        for layer, z in read.items()
-    }
-
-
-def _edits(
-    model: LanguageModel,
-    outputs: Outputs,
-    mode: Mode,
-    n_test: int,
-    seed: int,
-    heads: Collection[Place],
-) -> list[Edit]:
-    """Heads taken out at the last token."""
-    found = []
-    for layer, head in sorted(heads):
-        z = outputs[layer][:, head]
-        if mode == "zero":
-            value = torch.zeros(model.d_head)
-        elif mode == "mean":
-            value = z.mean(dim=0)
-        else:  # the same prompts for every head: one other run stands in
-            drawn = torch.randint(len(z), (n_test,), generator=torch.Generator().manual_seed(seed))
-            value = z[drawn.to(z.device)].unsqueeze(1)
-        found.append(Edit(layer=layer, component="z", head=head, operation="replace", value=value))
-    return found
-
-
 def _at_all_positions(
     model: LanguageModel, heads: KeyHeads, condition: Condition, memory: int | None
 ) -> list[Ablated]:
@@ -363,7 +278,7 @@ def _at_all_positions(
 
     Prompts differ in length, so no other prompt's outputs fit there.
     """
-    means = _means_over_tokens(model, condition, sorted({layer for layer, _ in heads.key}))
+    means = outputs_over_tokens(model, condition, sorted({layer for layer, _ in heads.key}))
     asked = _Asked(
         model=model,
         condition=condition,
@@ -388,21 +303,3 @@ def _at_all_positions(
     for mode in ("zero", "mean"):
         asked.add(mode, "key", [heads.key], partial(take_out, mode))
     return [row for row in asked.rows() if row.heads == "key"]
-
-
-def _means_over_tokens(
-    model: LanguageModel, condition: Condition, layers: Sequence[int]
-) -> dict[int, Float[Tensor, "head d_head"]]:
-    totals: dict[int, Tensor] = {}
-    count = 0
-    for start in range(0, len(condition.training), _ROWS):
-        prompts = condition.training[start : start + _ROWS]
-        _, read = _read_outputs(model, condition, prompts, (*condition.positions, 0), layers)
-        column = torch.arange(read[layers[0]].shape[1])
-        is_prompt: Bool[Tensor, "prompt suffix"] = column < torch.tensor(
-            [[len(prompt.token_ids)] for prompt in prompts]
-        )
-        count += int(is_prompt.sum())
-        for layer, z in read.items():
-            totals[layer] = totals.get(layer, 0) + z[is_prompt].sum(dim=0)
-    return {layer: total / count for layer, total in totals.items()}

@@ -1,0 +1,185 @@
+"""What a group of the experiments on learners trains and measures, and what that costs."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from taskvectors.costs import Cost, measured_cost
+from taskvectors.experiments.catalog.learner_rows import (
+    MEASURES,
+    measurement_of,
+    of_shifts,
+    of_variants,
+)
+from taskvectors.experiments.catalog.learner_runs import (
+    config_of,
+    swept,
+    trained,
+    trained_costs,
+)
+from taskvectors.experiments.estimates import Estimator
+from taskvectors.experiments.experiment import Found, Group, Room, Scale
+from taskvectors.learners import Learner
+from taskvectors.learners.family import TaskFamily
+from taskvectors.learners.measures import measure
+from taskvectors.learners.tasks import load_family
+from taskvectors.learners.variants import VariantsConfig
+
+Places = Mapping[str, tuple[dict[str, Any], Any]]
+"""Changes of a config and l*, by the part that a group is of."""
+
+
+def by_variant(
+    group: Group, scale: Scale, room: Room, *, names: Sequence[str] = tuple(MEASURES)
+) -> Found:
+    """The sweep's variants, by layer."""
+    config = swept(group, scale)
+    finding, _ = trained(config, room)
+    return Found(measurements=of_variants(config, finding, names))
+
+
+def out_of_distribution(group: Group, scale: Scale, room: Room) -> Found:
+    """In-context errors of the sweep's variants under every shift, and their trend on l*."""
+    config = swept(group, scale)
+    finding, _ = trained(config, room)
+    return Found(measurements=of_shifts(config, finding))
+
+
+def of_training(group: Group, scale: Scale, room: Room) -> Found:
+    """Errors and recoveries along training."""
+    config = swept(group, scale)
+    _, folder = trained(config, room)
+    found = []
+    for variant in sorted((folder / f"seed-{group.seed}").iterdir()):
+        about = {"variant": variant.name, "tvp_layer": _layer_of(variant)}
+        for line in (variant / "metrics.jsonl").read_text().splitlines():
+            point = json.loads(line)
+            at = {"step": point["step"]}
+            found += [
+                measurement_of(config, about, name, point[name], **at)
+                for name in ("icl_error", "zero_shot_error")
+            ]
+            found += [
+                measurement_of(config, about, name, value, layer=layer, **at)
+                for name in ("tvp_error", "recovery")
+                for layer, value in enumerate(point.get(name, ()))
+                if value is not None
+            ]
+    return Found(measurements=found)
+
+
+def _layer_of(variant: Path) -> int | None:
+    layer = json.loads((variant / "run.json").read_text())["training"]["tvp_layer"]
+    return None if layer is None else int(layer)
+
+
+def of_context(group: Group, scale: Scale, room: Room) -> Found:
+    """Errors and recoveries by number of demonstrations, beyond the trained number too."""
+    config = swept(group, scale)
+    _, folder = trained(config, room)
+    found = []
+    for variant in sorted((folder / f"seed-{group.seed}").iterdir()):
+        learner = Learner.load(variant)
+        about: dict[str, Any] = {
+            "variant": variant.name,
+            "tvp_layer": _layer_of(variant),
+            "n": scale.n_trials,
+        }
+        for n in _numbers(learner):
+            one = measure(learner, n_trials=scale.n_trials, seed=group.seed, n_demonstrations=n)
+            found.append(
+                measurement_of(config, about, "icl_error", one.mean(one.icl), n_demonstrations=n)
+            )
+            if one.prompted is None:
+                continue
+            recovery = one.recovery(one.prompted.reset)
+            for layer, value in enumerate(recovery):
+                errors = one.prompted.reset[layer]
+                places = {"layer": layer, "n_demonstrations": n}
+                found.append(measurement_of(config, about, "tvp_error", one.mean(errors), **places))
+                if value is not None:
+                    low, high = one.recovery_interval(errors)
+                    found.append(
+                        measurement_of(
+                            config, about, "recovery", value, low=low, high=high, **places
+                        )
+                    )
+    return Found(measurements=found)
+
+
+def context_cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
+    """Of training once, and of measuring at every number of demonstrations."""
+    config = swept(group, scale)
+    numbers = _candidates(load_family(config.task, config.settings))
+    device = estimator.device(torch.float32)
+    measured = measured_cost(config, device, n_times=len(numbers))
+    return [*trained_costs(config, estimator), measured]
+
+
+def _numbers(learner: Learner) -> list[int]:
+    """Those for which the learner has positions."""
+    places = int(learner.hf.config.max_position_embeddings)
+    family = learner.family
+    return [n for n in _candidates(family) if family.n_positions(n) <= places]
+
+
+def _candidates(family: TaskFamily) -> list[int]:
+    """1, 2, 4, ... demonstrations, the trained number, and 1.5 and 2 times as many."""
+    trained_n = family.n_demonstrations
+    below = [2**k for k in range(12) if 2**k < trained_n]
+    return [*below, trained_n, round(1.5 * trained_n), 2 * trained_n]
+
+
+def run_at_places(group: Group, scale: Scale, room: Room, *, places: Places) -> Found:
+    """Vanilla and one l* with the change that the group's part names, by layer."""
+    config = at_places(group, scale, places=places)
+    finding, _ = trained(config, room)
+    return Found(measurements=of_variants(config, finding, changed=group.part))
+
+
+def at_places(group: Group, scale: Scale, *, places: Places) -> VariantsConfig:
+    """Vanilla and one l* for the change that the group's part names."""
+    changes, tvp_layer = places[group.part]
+    layers = (None,) if tvp_layer is None else (None, tvp_layer)
+    return config_of(group, scale, tvp_layers=layers, **{k: dict(v) for k, v in changes.items()})
+
+
+def cost(
+    group: Group,
+    scale: Scale,
+    estimator: Estimator,
+    *,
+    config: Callable[[Group, Scale], VariantsConfig] = swept,
+) -> list[Cost]:
+    """Of training and measuring what a config asks for."""
+    return trained_costs(config(group, scale), estimator)
+
+
+def parts(names: Sequence[str], experiment: str, scale: Scale) -> list[Group]:
+    """A group for each family, part and seed."""
+    return [
+        Group(experiment=experiment, model=None, tasks=(task,), seed=seed, part=part)
+        for task in scale.tasks
+        for part in names
+        for seed in scale.seeds
+    ]
+
+
+def families(experiment: str, scale: Scale) -> list[Group]:
+    """A group for each family and seed."""
+    return parts(("",), experiment, scale)
+
+
+def of_preset(group: Group, scale: Scale, room: Room) -> Found:
+    """A formal language as its preset has it, with the out-of-distribution battery."""
+    config = preset(group, scale)
+    finding, _ = trained(config, room)
+    return Found(measurements=[*of_variants(config, finding), *of_shifts(config, finding)])
+
+
+preset = partial(config_of, with_shifts=True)
+"""The config of a group of `of_preset`."""
