@@ -1,6 +1,7 @@
 """One description, two drawings."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -219,6 +220,18 @@ def test_a_figure_gives_the_same_file_twice(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     first = draw_matplotlib(SMALL, tmp_path / "a.svg").read_bytes()
     assert draw_matplotlib(SMALL, tmp_path / "b.svg").read_bytes() == first
+
+
+@pytest.mark.parametrize("figure", ["curves", "heatmap"])
+def test_a_long_title_is_broken_so_that_nothing_is_cut_off(tmp_path: Path, figure: str) -> None:
+    pytest.importorskip("matplotlib")
+    title = "What is recovered by the vector of each task, by layer, where others stand beside it"
+    long = replace(SMALL if figure == "curves" else TABLE, title=title)
+    drawn = draw_matplotlib(long, tmp_path / "long.svg").read_text()
+    texts = re.findall(r"<!-- (.+?) -->", drawn)
+    written = [text for text in texts if text in title]
+    assert " ".join(written) == title
+    assert max(map(len, written)) < 60 < len(title)
 
 
 def test_an_unknown_ending_is_named_and_leaves_no_file(tmp_path: Path) -> None:
