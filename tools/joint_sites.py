@@ -10,10 +10,11 @@ once, in float32. A run that was cut off goes on where it stopped.
 
 import argparse
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache
 from itertools import product
 from pathlib import Path
+from statistics import mean
 from typing import Any, Literal
 
 import torch
@@ -81,6 +82,26 @@ def run(model: LanguageModel, exact: LanguageModel, task: str, seed: int) -> dic
     }
 
 
+def compared(cells: Sequence[Mapping[str, Any]], name: str) -> tuple[str, str]:
+    """What some cells say of joint sites, and their columns of the table."""
+    best, joint = f"best single of {name}", f"joint {name}"
+    rights = {
+        who: [torch.tensor([mark == "1" for mark in cell[who]["correct"]]) for cell in cells]
+        for who in (best, joint)
+    }
+    gap = paired_difference(rights[joint], rights[best])
+    verdict = "at least" if gap.low > MARGIN else "worse" if gap.high < 0 else "open"
+    test = {
+        who: mean(float(one.double().mean()) for one in of_cells)
+        for who, of_cells in rights.items()
+    }
+    validation = {who: mean(cell[who]["validation_accuracy"] for cell in cells) for who in rights}
+    return verdict, (
+        f"{test[best]:.3f} | {test[joint]:.3f} | {gap.mean:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] "
+        f"| {verdict} | {validation[best]:.3f} | {validation[joint]:.3f}"
+    )
+
+
 def page(found: Mapping[tuple[str, int], Mapping[str, Any]], command: str) -> str:
     """The results as Markdown."""
     tasks = list(dict.fromkeys(task for task, _ in found))
@@ -94,49 +115,32 @@ def page(found: Mapping[tuple[str, int], Mapping[str, Any]], command: str) -> st
         "`both`, among the ten single sites that were trained. Accuracy on the test split in "
         "float32; paired differences with 95 % intervals, a bootstrap over seeds and items. "
         f"`at least`: the lower end is above {MARGIN}; `worse`: the upper end is below 0; between "
-        "them it stays open.",
+        "them it stays open. The last row draws tasks, too.",
     ]
     for name in JOINT:
-        n_at_least = n_worse = 0
+        verdicts = []
         table = []
         for task in tasks:
             cells = [found[task, seed] for seed in seeds]
-            rights = {
-                who: [
-                    torch.tensor([mark == "1" for mark in cell[who]["correct"]]) for cell in cells
-                ]
-                for who in (f"joint {name}", f"best single of {name}")
-            }
-            joint, best = rights.values()
-            gap = paired_difference(joint, best)
-            n_at_least += gap.low > MARGIN
-            n_worse += gap.high < 0
-            verdict = "at least" if gap.low > MARGIN else "worse" if gap.high < 0 else "open"
+            verdict, numbers = compared(cells, name)
+            verdicts.append(verdict)
             sites = " ".join(
                 f"{layer}@{position}"
                 for cell in cells
                 for layer, position in cell[f"best single of {name}"]["sites"]
             )
-            validation = [
-                sum(cell[who]["validation_accuracy"] for cell in cells) / len(cells)
-                for who in rights
-            ]
-            accuracies = [sum(float(one.float().mean()) for one in who) / len(who)
-                          for who in rights.values()]  # fmt: skip
-            table.append(
-                f"| {task} | {accuracies[1]:.3f} | {accuracies[0]:.3f} | {gap.mean:+.3f} "
-                f"[{gap.low:+.3f}, {gap.high:+.3f}] | {verdict} | "
-                f"{validation[1]:.3f} | {validation[0]:.3f} | {sites} |"
-            )
+            table.append(f"| {task} | {numbers} | {sites} |")
+        _, numbers = compared([found[task, seed] for task in tasks for seed in seeds], name)
         lines += [
             "",
-            f"## {name.capitalize()}: worse on {n_worse} of {len(tasks)}, at least as good on "
-            f"{n_at_least}",
+            f"## {name.capitalize()}: worse on {verdicts.count('worse')} of {len(tasks)}, at least "
+            f"as good on {verdicts.count('at least')}",
             "",
             "| task | best single | joint | difference | joint is | validation: single | joint | "
             "best site by seed (layer@position) |",
             "|---|--:|--:|---|---|--:|--:|---|",
             *table,
+            f"| all {len(tasks)} | {numbers} | |",
         ]
     return "\n".join([*lines, ""])
 
