@@ -143,7 +143,7 @@ class Figure:
         return len(lines) * max(map(len, lines), default=0) > _TICKS_IN_A_ROW
 
 
-_TICKS_IN_A_ROW = 110
+_TICKS_IN_A_ROW = 85
 """Letters that fit below an axis in both drawings."""
 
 

@@ -234,6 +234,13 @@ def test_a_long_title_is_broken_so_that_nothing_is_cut_off(tmp_path: Path, figur
     assert max(map(len, written)) < 60 < len(title)
 
 
+def test_names_that_would_run_into_each_other_are_slanted() -> None:
+    places = ("last five tokens", "every other layer", "last token")
+    ticks = tuple((float(x), f"{places[x % 3]}\nforward") for x in range(6))
+    assert replace(SMALL, x_ticks=ticks).has_long_ticks
+    assert not replace(SMALL, x_ticks=ticks[:4]).has_long_ticks
+
+
 def test_an_unknown_ending_is_named_and_leaves_no_file(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
     with pytest.raises(TaskVectorsError, match=r"ends in '\.docx', expected \.png"):

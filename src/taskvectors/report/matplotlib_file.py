@@ -204,7 +204,8 @@ def _draw_points(series: Series, axes: "Axes") -> None:
         [y for _, y, *_ in known],
         linestyle="",
         marker=_MARKERS[series.style.marker],
-        markersize=5 if is_crowded else 10,
+        markersize=7 if is_crowded else 10,
+        markeredgewidth=0.5 if is_crowded else 1.0,  # more leaves nothing of a small cross
         markeredgecolor="white",
         color=color,
         label=_literal(series.label),
