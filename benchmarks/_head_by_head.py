@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from taskvectors.models import LanguageModel, rewriting
+from taskvectors.models import LanguageModel, patch
 from taskvectors.prompts import Prompt
 
 N_PROMPTS = 25
@@ -125,7 +125,7 @@ def _with_hooks(side: Side, pairs: Sequence[_Pair]) -> list[float]:
             state[:, -1, own] = value
             return state
 
-        with rewriting(model, layer, "z", give):
+        with patch(model, layer, "z", give):
             found.append(_probability(model, side.prompts[row]))
     return found
 

@@ -36,7 +36,7 @@ from taskvectors.costs import (
     work_of,
 )
 from taskvectors.costs.devices import clock_for, measure_device
-from taskvectors.methods import METHODS, Recipe, Workbench
+from taskvectors.methods import METHODS, Recipe, RunContext
 from taskvectors.methods.adapters import AdapterConfig
 from taskvectors.methods.choosing import choose, score_candidates
 from taskvectors.methods.placed import Placed
@@ -207,21 +207,21 @@ def config_of(name: str, n_layers: int) -> Any:
 
 
 def measure_methods(names: Sequence[str], device: Device) -> list[dict[str, object]]:
-    """Rows of whole methods, each on a workbench of its own."""
+    """Rows of whole methods, each on a run context of its own."""
     model, clock = MODELS["embedded"](), clock_for(CPU)
     task = load_task("capital", n_train=48, n_validation=24, n_test=24)
     rows: list[dict[str, object]] = []
     for name in names:
         config = config_of(name, model.n_layers)
-        bench = Workbench(model=model, task=task)
-        plan = plan_of(bench, config)
-        works = [*plan.found, *plan.chosen(bench), *plan.tested(bench)]
+        context = RunContext(model=model, task=task)
+        plan = plan_of(context, config)
+        works = [*plan.found, *plan.chosen(context), *plan.tested(context)]
         estimated = total(costs_of(model, works, device, budget=_ROOM)).seconds
         started = clock()
-        found = METHODS[name].find(bench, config)
-        best = choose(score_candidates(bench, "validation", found))
+        found = METHODS[name].find(context, config)
+        best = choose(score_candidates(context, "validation", found))
         tested = [one for i, one in enumerate(found) if i == best or one.strength == 1]
-        score_candidates(bench, "test", tested)
+        score_candidates(context, "test", tested)
         measured = clock() - started
         rows.append(
             {

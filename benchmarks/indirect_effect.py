@@ -15,7 +15,7 @@ from _head_by_head import N_PROMPTS, Side, main
 from learn_step import random_prompts, smollm2
 from torch import Tensor
 
-from taskvectors.methods import Workbench
+from taskvectors.methods import RunContext
 from taskvectors.methods.head_means import head_means
 from taskvectors.methods.indirect_effect import (
     exact_effects,
@@ -32,9 +32,9 @@ def prepared(name: str, dtype: str) -> Side:
     """A model, its label-shuffled prompts, and what each head is given."""
     if name == "embedded":
         model = load_model("embedded", dtype=dtype)
-        bench = Workbench(model=model, task=load_task("capital"), shots=SHOTS)
-        prompts, _ = label_shuffled_prompts(bench, N_PROMPTS, 100)
-        means = head_means(bench, 100).z
+        context = RunContext(model=model, task=load_task("capital"), shots=SHOTS)
+        prompts, _ = label_shuffled_prompts(context, N_PROMPTS, 100)
+        means = head_means(context, 100).z
     else:
         model = smollm2()
         model.hf.to(getattr(torch, dtype))

@@ -20,7 +20,7 @@ from collections.abc import Callable, Sequence
 import torch
 from torch import Tensor
 
-from taskvectors.models import LanguageModel, load_model, rewriting
+from taskvectors.models import LanguageModel, load_model, patch
 from taskvectors.prompts import Prompt, build_prompts
 from taskvectors.tasks import Example, load_task
 from taskvectors.trunk import Edit, Trunk
@@ -117,7 +117,7 @@ def hooks_step(model: LanguageModel, prompts: Sequence[Prompt], layer: int) -> C
 
     def step() -> Tensor:
         theta.grad = None
-        with rewriting(model, layer, "resid_post", add):
+        with patch(model, layer, "resid_post", add):
             out = model.body(input_ids=tokens, attention_mask=mask, use_cache=False)
         states = out.last_hidden_state[at_row, at_column].contiguous()
         logits = torch.nn.functional.linear(states, head)

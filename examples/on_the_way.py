@@ -10,7 +10,7 @@ import argparse
 import torch
 
 import taskvectors as tv
-from taskvectors.methods import Recipe, Workbench
+from taskvectors.methods import Recipe, RunContext
 
 parser = argparse.ArgumentParser(description="What does a vector become on the way to the logits?")
 parser.add_argument("--model", default="embedded")
@@ -25,7 +25,7 @@ task = tv.load_task(asked.task, **sizes)
 layer = model.n_layers // 3
 recipe = Recipe(steps=2, check_every=2) if asked.fast else Recipe(steps=60)
 vector = tv.learn(model, task, layers=[layer], settings=recipe)
-prompts = Workbench(model=model, task=task).prompts("test")[: 4 if asked.fast else 30]
+prompts = RunContext(model=model, task=task).prompts("test")[: 4 if asked.fast else 30]
 
 
 # %% [markdown]

@@ -11,7 +11,7 @@ import argparse
 
 import taskvectors as tv
 from taskvectors.explain.key_heads import key_heads
-from taskvectors.methods import Recipe, Workbench
+from taskvectors.methods import Recipe, RunContext
 
 parser = argparse.ArgumentParser(description="Which heads carry a vector?")
 parser.add_argument("--model", default="embedded")
@@ -28,7 +28,7 @@ recipe = Recipe(steps=2, check_every=2) if asked.fast else Recipe(steps=60)
 vector = tv.learn(model, task, layers=[layer], settings=recipe)
 
 # %%
-prompts = Workbench(model=model, task=task).prompts("train")[: 6 if asked.fast else 60]
+prompts = RunContext(model=model, task=task).prompts("train")[: 6 if asked.fast else 60]
 found = key_heads(model, prompts, vector)
 heads = found.to_frame().sort_values("score", ascending=False)
 

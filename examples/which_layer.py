@@ -9,7 +9,7 @@
 import argparse
 
 import taskvectors as tv
-from taskvectors.methods import Learned, Recipe, Vanilla, Workbench
+from taskvectors.methods import Learned, Recipe, RunContext, Vanilla
 from taskvectors.methods.choosing import choose, score_candidates
 from taskvectors.methods.learned import learned
 from taskvectors.methods.vanilla import vanilla
@@ -24,13 +24,13 @@ asked = parser.parse_args()
 model = tv.load_model(asked.model)
 sizes = {"n_train": 12, "n_validation": 4, "n_test": 8} if asked.fast else {}
 task = tv.load_task(asked.task, **sizes)
-bench = Workbench(model=model, task=task, shots=2 if asked.fast else 8)
+context = RunContext(model=model, task=task, shots=2 if asked.fast else 8)
 
 # %%
 recipe = Recipe(steps=2, check_every=2) if asked.fast else Recipe(steps=60)
 candidates = {
-    "extracted": vanilla(bench, Vanilla(strengths=(1.0,))),
-    "learned": learned(bench, Learned(settings=recipe)),
+    "extracted": vanilla(context, Vanilla(strengths=(1.0,))),
+    "learned": learned(context, Learned(settings=recipe)),
 }
 
 # %% [markdown]
@@ -38,12 +38,12 @@ candidates = {
 
 # %%
 for name, found in candidates.items():
-    scores = score_candidates(bench, "validation", found)
+    scores = score_candidates(context, "validation", found)
     print(f"{name}, on {len(task.validation)} validation pairs")
     for candidate, score in zip(found, scores, strict=True):
         share = float(score.is_correct.double().mean())
         print(f"  layer {candidate.sites[0].layer:2d} {share:5.2f} {'#' * round(40 * share)}")
     best = found[choose(scores)]
-    (tested,) = score_candidates(bench, "test", [best])
+    (tested,) = score_candidates(context, "test", [best])
     accuracy = float(tested.is_correct.double().mean())
     print(f"  chosen: layer {best.sites[0].layer}; on {len(task.test)} test pairs {accuracy:.2f}")

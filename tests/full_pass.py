@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from taskvectors.models import LanguageModel, rewriting
+from taskvectors.models import LanguageModel, patch
 from taskvectors.models.sites import width_of
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Branch, Edit
@@ -88,6 +88,6 @@ def full_logits(model: LanguageModel, prompt: Prompt, branch: Branch, number: in
     with ExitStack() as stack:
         for edit in branch:
             rewrite = partial(write, model, edit, prompt, number)
-            stack.enter_context(rewriting(model, edit.layer, edit.component, rewrite))
+            stack.enter_context(patch(model, edit.layer, edit.component, rewrite))
         logits: Tensor = model.hf(input_ids=tokens).logits[0, len(prompt.token_ids) - 1 :]
     return logits

@@ -22,9 +22,9 @@ import torch
 from taskvectors.evaluate import paired_difference
 from taskvectors.experiments.config import ModelConfig
 from taskvectors.experiments.store import RunFolder
-from taskvectors.methods import METHODS, Candidate, Learned, Recipe, Workbench
+from taskvectors.methods import METHODS, Candidate, Learned, Recipe, RunContext
 from taskvectors.methods.choosing import choose, score_candidates
-from taskvectors.methods.workbench import layer_name
+from taskvectors.methods.run_context import layer_name
 from taskvectors.models import LanguageModel
 from taskvectors.tasks import load_task
 
@@ -45,32 +45,32 @@ SIZES = {"n_validation": 60, "n_test": 120}
 MARGIN = -0.02
 
 
-def find(bench: Workbench, **where: Any) -> list[Candidate]:
+def find(context: RunContext, **where: Any) -> list[Candidate]:
     """Vectors learned at some sites."""
-    return METHODS["learned"].find(bench, Learned(settings=RECIPE, **where))
+    return METHODS["learned"].find(context, Learned(settings=RECIPE, **where))
 
 
 def run(model: LanguageModel, exact: LanguageModel, task: str, seed: int) -> dict[str, Any]:
     """Accuracy of everything on one task and seed, with the answers that are right."""
-    bench = Workbench(
+    context = RunContext(
         model=model, task=load_task(task, seed=seed, **SIZES), seed=seed, test_model=exact
     )
     single: dict[str, list[Candidate]] = {
-        "layers": find(bench, layers=LAYERS, each_layer=True),
+        "layers": find(context, layers=LAYERS, each_layer=True),
         "positions": [
             found
             for position in POSITIONS
-            for found in find(bench, layers=(MIDDLE,), positions=(position,))
+            for found in find(context, layers=(MIDDLE,), positions=(position,))
         ],
     }
     single["both"] = single["layers"] + single["positions"]
     chosen: dict[str, Candidate] = {}
     for name, where in JOINT.items():
-        validation = score_candidates(bench, "validation", single[name])
+        validation = score_candidates(context, "validation", single[name])
         chosen[f"best single of {name}"] = single[name][choose(validation)]
-        (chosen[f"joint {name}"],) = find(bench, each_layer=False, **where)
+        (chosen[f"joint {name}"],) = find(context, each_layer=False, **where)
     on_validation, on_test = (
-        score_candidates(bench, split, list(chosen.values())) for split in ("validation", "test")
+        score_candidates(context, split, list(chosen.values())) for split in ("validation", "test")
     )
     return {
         name: {

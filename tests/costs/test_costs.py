@@ -34,9 +34,9 @@ from taskvectors.costs import (
 )
 from taskvectors.errors import MemoryBudgetError, TaskVectorsError
 from taskvectors.learners.presets import PRESETS
-from taskvectors.methods import InContext, Learned, Recipe, Vanilla, Workbench, ZeroShot
+from taskvectors.methods import InContext, Learned, Recipe, RunContext, Vanilla, ZeroShot
 from taskvectors.methods.learned import learned
-from taskvectors.models import LanguageModel, known_shapes, load_model, load_weightless
+from taskvectors.models import LanguageModel, known_shapes, load_meta_model, load_model
 from taskvectors.tasks import Example, Task, load_task
 from taskvectors.trunk import Edit, Trunk
 from taskvectors.trunk.memory import trunk_bytes
@@ -46,7 +46,7 @@ ROOM = 1e12
 
 
 @pytest.fixture
-def bench(tiny_model: Make) -> Workbench:
+def context(tiny_model: Make) -> RunContext:
     pairs = [Example(input=f"in{i}", output=f"out {i}") for i in range(24)]
     task = Task(
         name="pairs",
@@ -59,7 +59,7 @@ def bench(tiny_model: Make) -> Workbench:
         validation=tuple(pairs[12:18]),
         test=tuple(pairs[18:]),
     )
-    return Workbench(model=tiny_model("llama"), task=task, shots=2)
+    return RunContext(model=tiny_model("llama"), task=task, shots=2)
 
 
 def test_a_model_without_weights_has_the_sizes_of_the_real_one(
@@ -68,7 +68,7 @@ def test_a_model_without_weights_has_the_sizes_of_the_real_one(
     real = fresh_model(tiny_kind)
     path = tmp_path / "config.json"
     path.write_text(real.hf.config.to_json_string())
-    bare = load_weightless(str(path), dtype="float32")
+    bare = load_meta_model(str(path), dtype="float32")
     assert bare.device.type == "meta"
     for name in ("n_layers", "d_model", "n_heads", "n_key_value_heads", "d_head", "d_vocab"):
         assert getattr(bare, name) == getattr(real, name), name
@@ -79,14 +79,14 @@ def test_the_known_shapes_are_as_large_as_their_names_say() -> None:
     billions = {"llama-3.1-8b": 8.03, "llama-3.1-70b": 70.6, "llama-3.1-405b": 405.9}
     assert {*billions, "smollm2-135m"} == set(known_shapes())
     for name, size in billions.items():
-        assert weight_bytes(load_weightless(name)) / 2e9 == pytest.approx(size, rel=0.005)
+        assert weight_bytes(load_meta_model(name)) / 2e9 == pytest.approx(size, rel=0.005)
 
 
 def test_what_is_no_model_is_an_error_that_says_what_is(tmp_path: Path) -> None:
     path = tmp_path / "config.json"
     path.write_text("{}")
     with pytest.raises(TaskVectorsError, match=r"no config of a model.*llama-3\.1-405b"):
-        load_weightless(str(path))
+        load_meta_model(str(path))
 
 
 def test_operations_are_those_that_torch_counts(tiny_model: Make, ragged_prompts: Any) -> None:
@@ -121,23 +121,23 @@ def test_tokens_and_trunk_are_those_of_the_engine(tiny_model: Make, ragged_promp
     assert cost.trunk_bytes == pytest.approx(trunk.bytes_held, rel=0.1)
 
 
-def test_learning_is_estimated_with_the_tokens_that_it_runs(bench: Workbench) -> None:
+def test_learning_is_estimated_with_the_tokens_that_it_runs(context: RunContext) -> None:
     recipe = Recipe(steps=4, batch_size=4, check_every=2, patience=None)
     config = Learned(layers=(1,), settings=recipe)
-    found = learned(bench, config)[0].cost
-    works = WORKS["learn"](Question(bench=bench, methods=(), learned=config))
-    costs = [cost_of(bench.model, work, DEVICE, budget=ROOM) for work in works]
+    found = learned(context, config)[0].cost
+    works = WORKS["learn"](Question(context=context, methods=(), learned=config))
+    costs = [cost_of(context.model, work, DEVICE, budget=ROOM) for work in works]
     assert [cost.name for cost in costs] == ["learned, steps", "learned, checks"]
     assert total(costs).forward_tokens == pytest.approx(found.forward_tokens, rel=0.1)
 
 
-def test_each_verb_is_work_that_takes_time(bench: Workbench) -> None:
+def test_each_verb_is_work_that_takes_time(context: RunContext) -> None:
     methods = (ZeroShot(), InContext(), Vanilla(), Learned())
-    question = Question(bench=bench, methods=methods, learned=Learned())
+    question = Question(context=context, methods=methods, learned=Learned())
     seconds = {}
     for name, works in WORKS.items():
         asked = replace(question, methods=methods[2:]) if name == "extract" else question
-        costs = [cost_of(bench.model, w, DEVICE, budget=ROOM) for w in works(asked)]
+        costs = [cost_of(context.model, w, DEVICE, budget=ROOM) for w in works(asked)]
         assert all(cost.seconds > 0 and cost.flops > 0 for cost in costs), name
         seconds[name] = total(costs).seconds
     assert seconds["evaluate"] < seconds["learn"] < seconds["compare"]
@@ -145,23 +145,23 @@ def test_each_verb_is_work_that_takes_time(bench: Workbench) -> None:
     assert {work.name.partition(",")[0] for work in chosen} == {"learned", "attention"}
 
 
-def test_what_is_kept_is_not_run_again(bench: Workbench) -> None:
-    plan = plan_of(bench, Vanilla())
-    once = costs_of(bench.model, plan.found, DEVICE, budget=ROOM)
-    assert costs_of(bench.model, plan.found * 2, DEVICE, budget=ROOM) == once
-    scored = plan.chosen(bench)
-    first, second = costs_of(bench.model, scored * 2, DEVICE, budget=ROOM)
+def test_what_is_kept_is_not_run_again(context: RunContext) -> None:
+    plan = plan_of(context, Vanilla())
+    once = costs_of(context.model, plan.found, DEVICE, budget=ROOM)
+    assert costs_of(context.model, plan.found * 2, DEVICE, budget=ROOM) == once
+    scored = plan.chosen(context)
+    first, second = costs_of(context.model, scored * 2, DEVICE, budget=ROOM)
     assert second.forward_tokens < first.forward_tokens
     room = 4 * first.trunk_bytes
-    fits = costs_of(bench.model, scored * 2, DEVICE, budget=max(room, first.peak_bytes))
+    fits = costs_of(context.model, scored * 2, DEVICE, budget=max(room, first.peak_bytes))
     assert fits[1].forward_tokens == second.forward_tokens
 
 
-def test_learning_at_all_layers_costs_more_than_at_one(bench: Workbench) -> None:
+def test_learning_at_all_layers_costs_more_than_at_one(context: RunContext) -> None:
     def cost(**at: Any) -> Any:
-        question = Question(bench=bench, methods=(), learned=Learned(**at))
+        question = Question(context=context, methods=(), learned=Learned(**at))
         works = WORKS["learn"](question)
-        return total([cost_of(bench.model, w, DEVICE, budget=ROOM) for w in works])
+        return total([cost_of(context.model, w, DEVICE, budget=ROOM) for w in works])
 
     every, one = cost(), cost(layers=(1,))
     assert every.seconds > one.seconds
@@ -169,14 +169,14 @@ def test_learning_at_all_layers_costs_more_than_at_one(bench: Workbench) -> None
     assert every.flops > one.flops
 
 
-def test_prompts_that_do_not_fit_are_refused_with_what_would(bench: Workbench) -> None:
-    (work,) = WORKS["evaluate"](Question(bench=bench, methods=(), learned=Learned()))
+def test_prompts_that_do_not_fit_are_refused_with_what_would(context: RunContext) -> None:
+    (work,) = WORKS["evaluate"](Question(context=context, methods=(), learned=Learned()))
     with pytest.raises(MemoryBudgetError, match="are granted"):
-        cost_of(bench.model, work, DEVICE, budget=1000)
+        cost_of(context.model, work, DEVICE, budget=1000)
 
 
 def test_a_large_model_takes_several_devices() -> None:
-    model = load_weightless("llama-3.1-405b")
+    model = load_meta_model("llama-3.1-405b")
     cost = cost_of(
         model,
         Work(
@@ -259,17 +259,17 @@ def test_training_learners_counts_shared_steps_once() -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["capital", "antonym", "english-french", "sentiment"])
 def test_the_stand_in_counts_like_a_real_tokenizer(name: str) -> None:
-    from taskvectors.models.weightless import stand_in_tokenizer
+    from taskvectors.models.meta_model import stand_in_tokenizer
 
     task = load_task(name)
     counts = []
     for tokenizer in (load_model("embedded").tokenizer, stand_in_tokenizer()):
-        bench = Workbench(model=_counting(tokenizer), task=task)
-        prompts = bench.prompts("test", 8)
+        context = RunContext(model=_counting(tokenizer), task=task)
+        prompts = context.prompts("test", 8)
         counts.append(sum(len(p.token_ids) + len(p.answer_ids) for p in prompts))
     assert counts[1] == pytest.approx(counts[0], rel=0.1)
 
 
 def _counting(tokenizer: Any) -> LanguageModel:
-    model = load_weightless("smollm2-135m")
+    model = load_meta_model("smollm2-135m")
     return replace(model, tokenizer=tokenizer)

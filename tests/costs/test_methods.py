@@ -24,7 +24,7 @@ from taskvectors.costs import (
 )
 from taskvectors.errors import TaskVectorsError
 from taskvectors.explain import ANALYSES
-from taskvectors.methods import METHODS, Adaptive, Learned, Recipe, Workbench
+from taskvectors.methods import METHODS, Adaptive, Learned, Recipe, RunContext
 from taskvectors.methods.controls import CONTROLS
 from taskvectors.models import LanguageModel
 from taskvectors.tasks import Example, Task
@@ -51,7 +51,7 @@ attributed ones are compared with, divergences and their states, embeddings of q
 
 
 @pytest.fixture
-def bench(tiny_model: Callable[..., LanguageModel]) -> Workbench:
+def context(tiny_model: Callable[..., LanguageModel]) -> RunContext:
     pairs = [Example(input=f"in{i}", output=f"out {i}") for i in range(24)]
     task = Task(
         name="pairs",
@@ -64,15 +64,15 @@ def bench(tiny_model: Callable[..., LanguageModel]) -> Workbench:
         validation=tuple(pairs[12:18]),
         test=tuple(pairs[18:]),
     )
-    return Workbench(model=tiny_model("llama-biased"), task=task, shots=2)
+    return RunContext(model=tiny_model("llama-biased"), task=task, shots=2)
 
 
-def config_of(bench: Workbench, name: str, folder: Path) -> Any:
+def config_of(context: RunContext, name: str, folder: Path) -> Any:
     about = QUICK.get(name, {})
     if name == "library":
-        for layer, task in enumerate((bench.task.name, "capital"), start=1):
-            values = torch.ones(1, bench.model.d_model)
-            origin = replace(bench.origin("vanilla"), task=task)
+        for layer, task in enumerate((context.task.name, "capital"), start=1):
+            values = torch.ones(1, context.model.d_model)
+            origin = replace(context.origin("vanilla"), task=task)
             vector = TaskVector(values=values, sites=sites_at([layer], [-1]), origin=origin)
             vector.save(folder / task)
         about = {"folder": str(folder)}
@@ -85,12 +85,12 @@ def test_every_method_has_a_plan() -> None:
 
 @pytest.mark.parametrize("name", METHODS)
 def test_finding_takes_about_the_tokens_that_are_counted(
-    bench: Workbench, tmp_path: Path, name: str
+    context: RunContext, tmp_path: Path, name: str
 ) -> None:
-    config = config_of(bench, name, tmp_path)
-    plan = plan_of(bench, config)
-    costs = costs_of(bench.model, plan.found, DEVICE, budget=ROOM)
-    found = METHODS[name].find(bench, config)
+    config = config_of(context, name, tmp_path)
+    plan = plan_of(context, config)
+    costs = costs_of(context.model, plan.found, DEVICE, budget=ROOM)
+    found = METHODS[name].find(context, config)
     assert len(found) == len(plan.joins) * len(plan.strengths)
     assert {one.shots for one in found} == {plan.shots}
     ran = [one.cost.forward_tokens for one in found]
@@ -105,31 +105,31 @@ def test_finding_takes_about_the_tokens_that_are_counted(
 
 @pytest.mark.parametrize("name", METHODS)
 def test_scoring_takes_about_the_tokens_that_are_counted(
-    bench: Workbench, tmp_path: Path, name: str
+    context: RunContext, tmp_path: Path, name: str
 ) -> None:
     from taskvectors.methods.choosing import score_candidates
 
-    config = config_of(bench, name, tmp_path)
-    plan = plan_of(bench, config)
-    costs = costs_of(bench.model, plan.chosen(bench), DEVICE, budget=ROOM)
-    scores = score_candidates(bench, "validation", METHODS[name].find(bench, config))
+    config = config_of(context, name, tmp_path)
+    plan = plan_of(context, config)
+    costs = costs_of(context.model, plan.chosen(context), DEVICE, budget=ROOM)
+    scores = score_candidates(context, "validation", METHODS[name].find(context, config))
     ran = scores[0].forward_tokens
     if plan.is_whole:
         ran = sum(one.forward_tokens for one in scores)
     assert total(costs).forward_tokens == pytest.approx(ran, rel=0.1)
-    tested = costs_of(bench.model, plan.tested(bench), DEVICE, budget=ROOM)
+    tested = costs_of(context.model, plan.tested(context), DEVICE, budget=ROOM)
     assert 0 < total(tested).forward_tokens <= total(costs).forward_tokens * 1.01
 
 
-def test_another_embedder_and_an_unknown_method_are_errors(bench: Workbench) -> None:
+def test_another_embedder_and_an_unknown_method_are_errors(context: RunContext) -> None:
     with pytest.raises(TaskVectorsError, match="no estimate of adaptive with the embedder random"):
-        plan_of(bench, Adaptive(embedder="random"))
+        plan_of(context, Adaptive(embedder="random"))
 
     class Strange:
         kind = "strange"
 
     with pytest.raises(TaskVectorsError, match="no estimate of strange; there is one of zero-shot"):
-        plan_of(bench, Strange())
+        plan_of(context, Strange())
 
 
 # --- analyses and controls
@@ -140,24 +140,24 @@ def test_every_analysis_has_its_work() -> None:
 
 
 @pytest.mark.parametrize("name", ANALYSES)
-def test_an_analysis_takes_time_unless_nothing_is_run(bench: Workbench, name: str) -> None:
-    works = analysis_works(Explained(bench=bench, layers=(1, 2)), name)
-    cost = total(costs_of(bench.model, works, DEVICE, budget=ROOM))
+def test_an_analysis_takes_time_unless_nothing_is_run(context: RunContext, name: str) -> None:
+    works = analysis_works(Explained(context=context, layers=(1, 2)), name)
+    cost = total(costs_of(context.model, works, DEVICE, budget=ROOM))
     assert (cost.seconds > 0) is (name not in {"geometry", "lens"})
     assert all(work.name.startswith(name) for work in works)
 
 
-def test_an_unknown_analysis_says_which_there_are(bench: Workbench) -> None:
+def test_an_unknown_analysis_says_which_there_are(context: RunContext) -> None:
     with pytest.raises(TaskVectorsError, match=r"no estimate of the analysis 'strange'.*key-heads"):
-        analysis_works(Explained(bench=bench, layers=(1,)), "strange")
+        analysis_works(Explained(context=context, layers=(1,)), "strange")
 
 
-def test_every_control_has_its_work(bench: Workbench) -> None:
+def test_every_control_has_its_work(context: RunContext) -> None:
     seconds = {}
     for name in CONTROLS:
-        works = control_works(bench, name, Learned(**RECIPE))
-        seconds[name] = total(costs_of(bench.model, works, DEVICE, budget=ROOM)).seconds
+        works = control_works(context, name, Learned(**RECIPE))
+        seconds[name] = total(costs_of(context.model, works, DEVICE, budget=ROOM)).seconds
     assert seconds.pop("majority") == 0
     assert min(seconds.values()) == seconds["random"] > 0
     with pytest.raises(TaskVectorsError, match=r"no control 'strange'; there are .*random"):
-        control_works(bench, "strange", Learned())
+        control_works(context, "strange", Learned())

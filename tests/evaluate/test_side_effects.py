@@ -13,7 +13,7 @@ import torch
 from taskvectors.errors import MemoryBudgetError, VectorMismatchError
 from taskvectors.evaluate import side_effects
 from taskvectors.evaluate.side_effects import PASSAGES
-from taskvectors.models import rewriting
+from taskvectors.models import patch
 from taskvectors.trunk import Trunk, resolve_budget
 from taskvectors.vectors import Site, TaskVector, VectorOrigin
 
@@ -43,7 +43,7 @@ def second_halves(model: Any, vector: TaskVector | None, strength: float) -> lis
                     state[0, middle + site.position] += strength * value
             return state
 
-        with torch.no_grad(), rewriting(model, 1, "resid_post", edit):
+        with torch.no_grad(), patch(model, 1, "resid_post", edit):
             logits = model.hf(input_ids=torch.tensor([ids])).logits[0]
         found.append((logits[middle - 1 : -1].log_softmax(dim=1), torch.tensor(ids[middle:])))
     return found

@@ -29,8 +29,8 @@ from taskvectors.methods import (
     LearnedHeads,
     LoReFT,
     Recipe,
+    RunContext,
     Vanilla,
-    Workbench,
     ZeroShot,
 )
 from taskvectors.methods.choosing import choose, score_candidates
@@ -48,7 +48,7 @@ DESIGNED = {
 VECTORLESS = (ZeroShot(), InContext())
 
 
-def bench_of(config: CompareConfig, seed: int = 0) -> Workbench:
+def bench_of(config: CompareConfig, seed: int = 0) -> RunContext:
     """What the comparison works on, made by hand."""
     task = load_task(
         config.task,
@@ -57,7 +57,7 @@ def bench_of(config: CompareConfig, seed: int = 0) -> Workbench:
         n_validation=config.n_validation,
         n_test=config.n_test,
     )
-    return Workbench(
+    return RunContext(
         model=config.model.load(),
         task=task,
         template=config.template or "",
@@ -98,19 +98,19 @@ def test_each_method_has_its_candidates_and_one_that_is_selected(finished: Any) 
 
 def test_rows_are_what_the_methods_give_by_hand(asked: Any, finished: Any) -> None:
     config = asked()
-    bench = bench_of(config)
-    icl = bench.score("test", 2)
+    context = bench_of(config)
+    icl = context.score("test", 2)
     for method in config.methods:
-        candidates = METHODS[method.kind].find(bench, method)
-        validation = score_candidates(bench, "validation", candidates)
-        test = score_candidates(bench, "test", candidates)
+        candidates = METHODS[method.kind].find(context, method)
+        validation = score_candidates(context, "validation", candidates)
+        test = score_candidates(context, "test", candidates)
         best = choose(validation)
         rows = iter(rows_of(finished, method.kind))
         for index, one in enumerate(candidates):
             if one.strength != 1 and index != best:
                 continue
             row = next(rows)
-            measures = measure(test[index], bench.label_starts)
+            measures = measure(test[index], context.label_starts)
             for name, value in vars(measures).items():
                 assert row[name] == pytest.approx(value, abs=1e-5), name
             difference = paired_difference(list(test[index].is_correct), list(icl.is_correct))
@@ -174,7 +174,7 @@ def test_validation_chooses_and_the_test_split_is_scored_once(
     best = {"validation": 2, "test": 1}
     seen = []
 
-    def scores(bench: Any, split: str, candidates: Sequence[Any]) -> list[Scores]:
+    def scores(context: Any, split: str, candidates: Sequence[Any]) -> list[Scores]:
         seen.append((split, [one.vector.layers[0] for one in candidates]))
         return [
             planted([1] * 8 if one.vector.layers[0] == best[split] else [1, 0, 0, 0] * 2)

@@ -17,8 +17,8 @@ from taskvectors.methods import (
     Lora,
     PromptTuning,
     Recipe,
+    RunContext,
     Vanilla,
-    Workbench,
     ZeroShot,
 )
 from taskvectors.tasks import load_task
@@ -104,12 +104,12 @@ def test_extracted_vectors_are_read_at_the_last_token_and_are_the_layers_own(
 
     config = asked()
     task = load_task(config.task, seed=0, n_train=12, n_validation=6, n_test=8)
-    bench = Workbench(model=config.model.load(), task=task, template="arrow", shots=2)
+    context = RunContext(model=config.model.load(), task=task, template="arrow", shots=2)
     base = Vanilla(strengths=(1.0,), n_prompts=4)
     preset = next(p for p in paper_presets(4, 2) if p.name.startswith("layers 0, 2, ... at"))
-    (one,) = vanilla(bench, preset.config_for(base))
+    (one,) = vanilla(context, preset.config_for(base))
     alone = {
-        layer: vanilla(bench, base.model_copy(update={"layers": (layer,)}))[0].vector
+        layer: vanilla(context, base.model_copy(update={"layers": (layer,)}))[0].vector
         for layer in ("embed", 1)
     }
     assert isinstance(one.vector, TaskVector)
@@ -125,9 +125,9 @@ def test_a_vector_trained_without_demonstrations_is_trained_once_for_both_uses(
     asked_for: list[Any] = []
     train = module.train_vectors
 
-    def counted(bench: Any, groups: Any, *rest: Any) -> Any:
+    def counted(context: Any, groups: Any, *rest: Any) -> Any:
         asked_for.append((tuple(groups), rest[1]))
-        return train(bench, groups, *rest)
+        return train(context, groups, *rest)
 
     monkeypatch.setattr(module, "train_vectors", counted)
     config = asked(

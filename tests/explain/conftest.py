@@ -9,7 +9,7 @@ import pytest
 @pytest.fixture(scope="session")
 def small_bench() -> Callable[..., Any]:
     """`small_bench(model, name, pairs, sizes=(6, 3, 6))`: pairs as a task, split in order."""
-    from taskvectors.methods import Workbench
+    from taskvectors.methods import RunContext
     from taskvectors.tasks import Example, Task
 
     def make(
@@ -17,7 +17,7 @@ def small_bench() -> Callable[..., Any]:
         name: str,
         pairs: Sequence[tuple[str, str]],
         sizes: Sequence[int] = (6, 3, 6),
-    ) -> Workbench:
+    ) -> RunContext:
         examples = tuple(Example(input=x, output=y) for x, y in pairs)
         first, second = sizes[0], sizes[0] + sizes[1]
         task = Task(
@@ -31,7 +31,7 @@ def small_bench() -> Callable[..., Any]:
             validation=examples[first:second],
             test=examples[second : second + sizes[2]],
         )
-        return Workbench(model=model, task=task, shots=2)
+        return RunContext(model=model, task=task, shots=2)
 
     return make
 

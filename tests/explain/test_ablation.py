@@ -19,7 +19,7 @@ from taskvectors.explain.head_outputs import (
     taken_out,
 )
 from taskvectors.explain.key_heads import key_heads
-from taskvectors.models import reading
+from taskvectors.models import capture
 from taskvectors.trunk import Edit
 from taskvectors.vectors import Site, TaskVector, inject
 
@@ -126,7 +126,7 @@ def test_outputs_are_those_of_whole_passes(
             with (
                 torch.no_grad(),
                 inject(model, vector, prompts=[prompt]),
-                reading(model, layer, "z", whole.append),
+                capture(model, layer, "z", whole.append),
             ):
                 model.hf(input_ids=tokens)
         heads = [z[0].view(-1, model.n_heads, model.d_head) for z in whole]

@@ -39,7 +39,7 @@ def case(tiny_model: Any, small_bench: Any) -> Case:
     pairs = [(f"{'ab'[n % 2]}{n}", words[n % 5]) for n in range(15)]
     vector = vector_at(1)
     return Case(
-        bench=small_bench(tiny_model("llama"), "words", pairs),
+        context=small_bench(tiny_model("llama"), "words", pairs),
         vector=vector,
         vectors=(vector, vector_at(0), vector_at(2), vector_at(0, task="others")),
         most=4,

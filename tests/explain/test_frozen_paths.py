@@ -12,7 +12,7 @@ from explain import planted
 from torch import Tensor
 
 from taskvectors.explain.frozen_paths import FROZEN, _held, frozen_paths
-from taskvectors.models import reading, rewriting
+from taskvectors.models import capture, patch
 from taskvectors.trunk import Edit, Trunk
 from taskvectors.vectors import Site, TaskVector, inject
 
@@ -81,7 +81,7 @@ def _whole(model: Any, vector: Any, prompt: Any, layers: range, frozen: str) -> 
             for component in components:
                 key = (layer, component)
                 stack.enter_context(
-                    reading(model, *key, lambda s, key=key: plain.__setitem__(key, s.clone()))
+                    capture(model, *key, lambda s, key=key: plain.__setitem__(key, s.clone()))
                 )
         model.hf(input_ids=tokens)
     with torch.no_grad(), ExitStack() as stack:
@@ -92,7 +92,7 @@ def _whole(model: Any, vector: Any, prompt: Any, layers: range, frozen: str) -> 
                 state[:, last] = held[:, last]
                 return state
 
-            stack.enter_context(rewriting(model, layer, component, hold))
+            stack.enter_context(patch(model, layer, component, hold))
         stack.enter_context(inject(model, vector, prompts=[prompt]))
         return model.hf(input_ids=tokens).logits[0, last:]
 
@@ -110,7 +110,7 @@ def test_frozen_patterns_and_frozen_values_share_out_the_change_of_a_head(
     trunk = Trunk.build(model, prompts)
     nothing = Edit(layer=1, value=torch.zeros(model.d_model))
     kept: list[Tensor] = []
-    with torch.no_grad(), _held(model, layers), reading(model, 2, "z", kept.append):
+    with torch.no_grad(), _held(model, layers), capture(model, 2, "z", kept.append):
         trunk.run([[nothing], *([*vector.edits()] for _ in FROZEN)])
     z = kept[0].view(-1, len(prompts), model.n_heads, model.d_head).transpose(0, 1)
     patterns, values = FROZEN.index("patterns") + 1, FROZEN.index("values") + 1

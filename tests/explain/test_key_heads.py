@@ -14,7 +14,7 @@ from taskvectors.errors import TaskVectorsError
 from taskvectors.explain.head_overlap import at_least, head_overlap
 from taskvectors.explain.head_removal import removal_effects
 from taskvectors.explain.key_heads import head_products, key_heads
-from taskvectors.models import rewriting
+from taskvectors.models import patch
 from taskvectors.vectors import Site, TaskVector, inject
 
 
@@ -50,7 +50,7 @@ def test_products_are_the_derivative_of_scaling_a_head(
             def scaled(z: torch.Tensor, factor: torch.Tensor = factor) -> torch.Tensor:
                 return (z.view(*z.shape[:2], model.n_heads, -1) * factor).flatten(2)
 
-            with rewriting(model, layer, "z", scaled), inject(model, vector, prompts=[prompt]):
+            with patch(model, layer, "z", scaled), inject(model, vector, prompts=[prompt]):
                 p = probability(model, prompt)
             (wanted,) = torch.autograd.grad(p, scale)
             assert found[row, layer - 2, head] == pytest.approx(float(wanted), abs=1e-7, rel=1e-3)
@@ -95,7 +95,7 @@ def test_removal_is_a_whole_pass_with_the_head_at_zero(
                     z[:, -1, head] = 0
                     return z.flatten(2)
 
-                with rewriting(model, layer, "z", silence):
+                with patch(model, layer, "z", silence):
                     change = probability(model, prompt) - whole
                 assert found[row, layer - 1, head] == pytest.approx(float(change), abs=1e-6)
 
@@ -133,7 +133,7 @@ def test_overlap_is_counted_among_heads_that_could_be_key_heads() -> None:
 
 def test_heads_of_a_function_vector_and_of_another_seed_are_compared_with() -> None:
     from taskvectors.explain import ANALYSES, Case
-    from taskvectors.methods import Workbench
+    from taskvectors.methods import RunContext
     from taskvectors.tasks import load_task
     from taskvectors.vectors import VectorOrigin
 
@@ -144,7 +144,7 @@ def test_heads_of_a_function_vector_and_of_another_seed_are_compared_with() -> N
     )
     again = replace(plant.vector, origin=VectorOrigin(method="learned", seed=1))
     case = Case(
-        bench=Workbench(
+        context=RunContext(
             model=plant.model,
             task=load_task("capital"),
             _prompts={("train", 0, False): planted.prompts()},

@@ -31,13 +31,13 @@ def case(tiny_model: Any, small_bench: Any) -> Case:
     model = tiny_model("llama")
     words = ("cold", "rouge", "maison", "small", "yes")
     pairs = [(f"{'ab'[n % 2]}{n}", words[n % 5]) for n in range(15)]
-    bench, other = (small_bench(model, name, pairs) for name in ("words", "others"))
+    context, other = (small_bench(model, name, pairs) for name in ("words", "others"))
     vector = vector_at(1)
     return Case(
-        bench=bench,
+        context=context,
         vector=vector,
         vectors=(vector, vector_at(3), vector_at(1, task="others")),
-        other=Case(bench=other, vector=vector_at(1, task="others", seed=1)),
+        other=Case(context=other, vector=vector_at(1, task="others", seed=1)),
         most=4,
     )
 

@@ -20,7 +20,7 @@ from taskvectors.explain.path_expansion import (
     path_terms,
 )
 from taskvectors.explain.two_runs import two_runs
-from taskvectors.models import rewriting
+from taskvectors.models import patch
 from taskvectors.vectors import Site, TaskVector
 
 
@@ -50,7 +50,7 @@ def whole_change(model: Any, prompt: Any, vector: TaskVector) -> torch.Tensor:
                 state[:, -1] += value
                 return state
 
-            stack.enter_context(rewriting(model, site.layer, "resid_post", add))
+            stack.enter_context(patch(model, site.layer, "resid_post", add))
         return logits() - plain
 
 

@@ -20,7 +20,7 @@ from taskvectors.explain.reconstruction import (
     reconstruct,
 )
 from taskvectors.explain.shares import gained, share_of, share_over
-from taskvectors.models import reading
+from taskvectors.models import capture
 from taskvectors.models.heads import attention_scale, output_bias, output_weights, value_weights
 from taskvectors.vectors import Site, TaskVector
 
@@ -114,8 +114,8 @@ def _one_scaled_term(model: Any, layer: int, vector: TaskVector, prompt: Any) ->
     try:
         with (
             torch.no_grad(),
-            reading(model, layer, "resid_pre", lambda s: kept.__setitem__("state", s[0, -1])),
-            reading(model, layer, "z", lambda s: kept.__setitem__("z", s[0, -1])),
+            capture(model, layer, "resid_pre", lambda s: kept.__setitem__("state", s[0, -1])),
+            capture(model, layer, "z", lambda s: kept.__setitem__("z", s[0, -1])),
             inject(model, vector),
         ):
             pattern = model.hf(input_ids=tokens, output_attentions=True).attentions[layer]
@@ -159,7 +159,7 @@ def test_the_mlp_term_is_what_the_mlp_adds_for_the_vector_alone(
 
             module = model.module(layer, model.family.mlp_input)
             handle = module.register_forward_pre_hook(enter)
-            with torch.no_grad(), reading(model, layer, "mlp_out", outputs.append):
+            with torch.no_grad(), capture(model, layer, "mlp_out", outputs.append):
                 model.hf(input_ids=torch.tensor([prompt.token_ids]))
             handle.remove()
         total += (outputs[1] - outputs[0])[0, -1]

@@ -11,7 +11,7 @@ from explain import planted
 from torch import Tensor
 
 from taskvectors.explain.responses import Responses
-from taskvectors.models import LanguageModel, reading, rewriting
+from taskvectors.models import LanguageModel, capture, patch
 from taskvectors.prompts import Prompt
 
 
@@ -25,8 +25,8 @@ def full_final(model: LanguageModel, prompt: Prompt, layer: int, value: Tensor) 
         return state + last * value
 
     with (
-        rewriting(model, layer, "resid_post", add),
-        reading(model, model.n_layers - 1, "resid_post", kept.append),
+        patch(model, layer, "resid_post", add),
+        capture(model, model.n_layers - 1, "resid_post", kept.append),
     ):
         model.hf(input_ids=torch.tensor([prompt.token_ids]))
     return kept[0][0, -1]

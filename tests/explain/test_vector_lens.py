@@ -11,7 +11,7 @@ import torch
 from taskvectors.errors import TaskVectorsError
 from taskvectors.explain import ANALYSES, Case
 from taskvectors.explain.vector_lens import read_vectors
-from taskvectors.methods import Workbench
+from taskvectors.methods import RunContext
 from taskvectors.report import finding
 from taskvectors.report.wording import percent
 from taskvectors.tasks import load_task
@@ -19,26 +19,26 @@ from taskvectors.vectors import TaskVector, sites_at
 
 
 @pytest.fixture(scope="module")
-def bench(tiny_model: Any) -> Workbench:
+def context(tiny_model: Any) -> RunContext:
     task = load_task("sentiment", n_train=20, n_validation=4, n_test=4)
-    return Workbench(model=tiny_model("llama"), task=task, shots=2)
+    return RunContext(model=tiny_model("llama"), task=task, shots=2)
 
 
-def vector(bench: Workbench, values: torch.Tensor, position: int = -1) -> TaskVector:
+def vector(context: RunContext, values: torch.Tensor, position: int = -1) -> TaskVector:
     return TaskVector(
         values=values.unsqueeze(0),
         sites=sites_at([1], [position]),
         operation="add",
-        origin=bench.origin("planted"),
+        origin=context.origin("planted"),
     )
 
 
-def test_a_label_direction_reads_as_the_label_and_lies_in_the_labels(bench: Workbench) -> None:
-    (token, *_) = sorted(bench.label_starts)
-    model = bench.model
+def test_a_label_direction_reads_as_the_label_and_lies_in_the_labels(context: RunContext) -> None:
+    (token, *_) = sorted(context.label_starts)
+    model = context.model
     norm = model.hf.model.norm.weight.detach()
-    planted = vector(bench, model.hf.lm_head.weight[token].detach() / norm)
-    found = read_vectors(bench, [planted])
+    planted = vector(context, model.hf.lm_head.weight[token].detach() / norm)
+    found = read_vectors(context, [planted])
     frame = found.to_frame()
     top = frame[frame["measure"].eq("lens") & frame["around"].eq("vector") & frame["at"].eq(0)]
     assert top["text"].tolist() == [model.tokenizer.decode([token])]
@@ -53,20 +53,22 @@ def test_a_label_direction_reads_as_the_label_and_lies_in_the_labels(bench: Work
 
 
 def test_vectors_of_several_layers_follow_each_other_and_the_sentence_is_theirs(
-    bench: Workbench,
+    context: RunContext,
 ) -> None:
     def at(layer: int) -> TaskVector:
-        values = torch.randn(1, bench.model.d_model, generator=torch.Generator().manual_seed(layer))
+        values = torch.randn(
+            1, context.model.d_model, generator=torch.Generator().manual_seed(layer)
+        )
         return TaskVector(
             values=values, sites=sites_at([layer], [-1]), operation="add",
-            origin=bench.origin("planted"),
+            origin=context.origin("planted"),
         )  # fmt: skip
 
     high, low = at(1), at(0)
-    found: Any = ANALYSES["lens"].run(Case(bench=bench, vector=high, vectors=(high, low)))
+    found: Any = ANALYSES["lens"].run(Case(context=context, vector=high, vectors=(high, low)))
     frame = found.to_frame()
     assert list(dict.fromkeys(frame["layer"])) == [0, 1]
-    assert found == read_vectors(bench, [low, high], seed=bench.seed)
+    assert found == read_vectors(context, [low, high], seed=context.seed)
     own = frame[frame["layer"].eq(1) & frame["around"].eq("vector")]
     rank = float(own[own["measure"].eq("label_rank")]["value"].iloc[0])
     said = finding("lens", frame)
@@ -76,14 +78,14 @@ def test_vectors_of_several_layers_follow_each_other_and_the_sentence_is_theirs(
     assert f"the labels stand above {percent(rank)} of the vocabulary" in said
 
 
-def test_the_random_vector_depends_on_the_seed_alone(bench: Workbench) -> None:
+def test_the_random_vector_depends_on_the_seed_alone(context: RunContext) -> None:
     one = vector(
-        bench, torch.randn(bench.model.d_model, generator=torch.Generator().manual_seed(1))
+        context, torch.randn(context.model.d_model, generator=torch.Generator().manual_seed(1))
     )
-    assert read_vectors(bench, [one], seed=3) == read_vectors(bench, [one], seed=3)
-    assert read_vectors(bench, [one], seed=3) != read_vectors(bench, [one], seed=4)
+    assert read_vectors(context, [one], seed=3) == read_vectors(context, [one], seed=3)
+    assert read_vectors(context, [one], seed=3) != read_vectors(context, [one], seed=4)
 
 
-def test_a_vector_at_another_position_is_refused(bench: Workbench) -> None:
+def test_a_vector_at_another_position_is_refused(context: RunContext) -> None:
     with pytest.raises(TaskVectorsError, match="last token"):
-        read_vectors(bench, [vector(bench, torch.ones(bench.model.d_model), position=-2)])
+        read_vectors(context, [vector(context, torch.ones(context.model.d_model), position=-2)])

@@ -62,7 +62,7 @@ def test_a_vector_transfers_to_tasks_that_share_its_label_word_and_to_no_other(
     assert reached["one", "one"].cell == "same task, same words"
     assert reached["one", "other-word"].cell == ""
     assert reached["one", "other-word"].in_label_set == 0
-    assert all(reached[NONE, bench.task.name].accuracy < 1 for bench in benches)
+    assert all(reached[NONE, context.task.name].accuracy < 1 for context in benches)
     figure = found.figure()
     assert isinstance(figure, Heatmap)
     assert figure.rows == (NONE, "one", "other-word")
@@ -86,12 +86,12 @@ def test_the_sum_of_two_vectors_is_told_apart_from_its_parts(
     model: Any, small_bench: Any, saying: Any
 ) -> None:
     inputs = [f"{'ab'[n % 2]}{n}" for n in range(15)]
-    bench = small_bench(model, "both", [(word, "maison") for word in inputs])
+    context = small_bench(model, "both", [(word, "maison") for word in inputs])
     forms = [dict(zip(FORMS, (word, "cold", "rouge", "maison"), strict=True)) for word in inputs]
     forms[-1]["english_feminine"] = "Maison"  # two of its forms are one: it is left out
     left = saying(model, "english-french", rouge=1.0, maison=0.6)
     right = saying(model, "masculine-feminine", cold=1.0, maison=0.6)
-    found = compose(bench, left, right, whole=saying(model, "both", maison=1.0), forms=forms)
+    found = compose(context, left, right, whole=saying(model, "both", maison=1.0), forms=forms)
     rows = {(row.vector, row.strength, row.shots): row for row in found.rows}
     assert rows["english-french", 1.0, 0].french_masculine == 1
     assert rows["masculine-feminine", 1.0, 0].english_feminine == 1
@@ -125,7 +125,7 @@ def test_a_composition_without_its_vectors_says_which_is_missing(
     model: Any, benches: Any, saying: Any
 ) -> None:
     vector = saying(model, "english-french", rouge=1.0)
-    case = Case(bench=benches[0], vector=vector, vectors=(vector,))
+    case = Case(context=benches[0], vector=vector, vectors=(vector,))
     with pytest.raises(TaskVectorsError, match="none of masculine-feminine"):
         composition(case)
 
@@ -160,7 +160,7 @@ def test_vectors_at_different_sites_have_nothing_between_them(
     with pytest.raises(TaskVectorsError, match="different sites"):
         interpolate((benches[0], benches[2]), (vector, elsewhere))
     with pytest.raises(TaskVectorsError, match="another task"):
-        interpolation(Case(bench=benches[0], vector=vector))
+        interpolation(Case(context=benches[0], vector=vector))
 
 
 # --- bijections
@@ -175,8 +175,8 @@ def both_ways(model: Any, small_bench: Any) -> Any:
 
     At the last block a vector can say one first token only, so one vector has to fail one way.
     """
-    bench = small_bench(model, "sides", [(f"house {n}", f"cold {n}") for n in range(15)])
-    return map_both_ways(bench, [LAST_BLOCK], STEPS_OF_LEARNING)
+    context = small_bench(model, "sides", [(f"house {n}", f"cold {n}") for n in range(15)])
+    return map_both_ways(context, [LAST_BLOCK], STEPS_OF_LEARNING)
 
 
 def test_a_vector_that_can_say_one_thing_fails_one_direction_and_says_so(both_ways: Any) -> None:
@@ -213,11 +213,11 @@ def test_demonstrations_of_both_directions_stand_beside(both_ways: Any) -> None:
 def test_a_mapping_whose_words_do_not_tell_the_direction_is_refused_unless_asked_for(
     model: Any, small_bench: Any
 ) -> None:
-    bench = small_bench(model, "copy", [(f"house {n}", f"house {n}") for n in range(15)])
+    context = small_bench(model, "copy", [(f"house {n}", f"house {n}") for n in range(15)])
     with pytest.raises(DataError, match="0 of 15 pairs"):
-        map_both_ways(bench, [LAST_BLOCK], STEPS_OF_LEARNING)
-    bench.task = copying(bench.task)
-    found = map_both_ways(bench, [LAST_BLOCK], STEPS_OF_LEARNING, keeps_unclear=True)
+        map_both_ways(context, [LAST_BLOCK], STEPS_OF_LEARNING)
+    context.task = copying(context.task)
+    found = map_both_ways(context, [LAST_BLOCK], STEPS_OF_LEARNING, keeps_unclear=True)
     both = [row for row in found.rows if row.vector == "both"]
     # the exception: both directions are one mapping, so one vector does for both
     assert [row.first_token_accuracy for row in both] == [1, 1]

@@ -13,7 +13,7 @@ from torch import Tensor
 from taskvectors.explain.key_heads import KeyHeads, key_heads
 from taskvectors.explain.labels import lens
 from taskvectors.learners import Learner
-from taskvectors.models import LanguageModel, reading
+from taskvectors.models import LanguageModel, capture
 from taskvectors.prompts import Prompt
 from taskvectors.tasks import Example
 from taskvectors.vectors import Site, TaskVector, VectorOrigin, inject
@@ -31,7 +31,7 @@ def extracted(offset: int) -> TaskVector:
     """The state after block 1 at the z of a seventh input, six pairs before it."""
     pairs = [token for x in range(6) for token in (x, Z, (x + offset) % SYMBOLS)]
     kept: list[Tensor] = []
-    with torch.no_grad(), reading(model(), LAYER, "resid_post", kept.append):
+    with torch.no_grad(), capture(model(), LAYER, "resid_post", kept.append):
         model().hf(input_ids=torch.tensor([[*pairs, DUMMY, Z]]))
     return TaskVector(
         values=kept[0][:, -1],
@@ -48,7 +48,7 @@ def injected(offset: int) -> tuple[Tensor, list[Tensor]]:
     with torch.no_grad(), ExitStack() as stack:
         stack.enter_context(inject(model(), extracted(offset)))
         for layer in range(model().n_layers):
-            stack.enter_context(reading(model(), layer, "resid_post", states.append))
+            stack.enter_context(capture(model(), layer, "resid_post", states.append))
         logits = model().hf(input_ids=queries).logits[:, -1]
     return logits, [state[:, -1] for state in states]
 

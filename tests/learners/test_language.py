@@ -22,7 +22,7 @@ from taskvectors.learners.language import (
 )
 from taskvectors.learners.language_measures import _Errors, _rows, measured_rows
 from taskvectors.models import LanguageModel, load_model
-from taskvectors.models.sites import rewriting
+from taskvectors.models.sites import patch
 from taskvectors.tasks import load_task
 
 SMALL = {
@@ -91,7 +91,7 @@ def test_both_losses_are_their_formulas(fresh: LanguageModel, config: Any) -> No
             return state
 
         ids = torch.tensor([asked.token_ids + asked.answer_ids[:-1]])
-        with rewriting(fresh, 1, "resid_post", put):
+        with patch(fresh, 1, "resid_post", put):
             logits = fresh.hf(input_ids=ids).logits[0, at:]
         prompted.append(nll(logits, asked.answer_ids))
     expected = torch.stack(in_context).mean(), torch.stack(prompted).mean()
@@ -109,7 +109,7 @@ def test_the_gradient_of_the_vector_reaches_the_demonstrations(
         seen.append(state)
         return state
 
-    with rewriting(fresh, 0, "resid_pre", watch):
+    with patch(fresh, 0, "resid_pre", watch):
         _, prompted = language_losses(fresh, step, 1)
         prompted.backward()
     shown, asked = seen

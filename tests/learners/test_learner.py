@@ -11,7 +11,7 @@ from taskvectors.errors import DataError
 from taskvectors.learners import Learner, LearnerShape, Trial, is_learner, load_family
 from taskvectors.learners.measures import vectors_of
 from taskvectors.learners.passes import prompted_states
-from taskvectors.models import reading
+from taskvectors.models import capture
 from taskvectors.models.causal import CausalBody
 from taskvectors.models.checks import check_adapter
 from taskvectors.vectors import Site, TaskVector, VectorOrigin, inject
@@ -54,7 +54,7 @@ def test_a_vector_is_read_and_injected_as_in_any_model(
     check_adapter(model)
     kept: list[torch.Tensor] = []
     prompt = torch.cat([trial.history, trial.dummies[:, 0]], dim=1)
-    with torch.no_grad(), reading(model, 1, "resid_post", kept.append):
+    with torch.no_grad(), capture(model, 1, "resid_post", kept.append):
         model.hf(input_ids=prompt)
     with torch.no_grad():
         expected = vectors_of(learner.body, trial)[1, :, 0]

@@ -10,7 +10,7 @@ from torch import Tensor
 from taskvectors.learners.family import Episode, Trial
 from taskvectors.learners.measures import measure, vectors_of
 from taskvectors.learners.passes import both_losses, gather, icl_losses, prompted_states
-from taskvectors.models import LanguageModel, rewriting
+from taskvectors.models import LanguageModel, patch
 from taskvectors.models.causal import CausalBody
 from taskvectors.models.language_model import find_family
 
@@ -77,7 +77,7 @@ def test_prompting_is_a_full_pass_with_the_state_replaced_by_a_hook(
         return state
 
     model = LanguageModel(hf=learner.hf, tokenizer=None, family=find_family(learner.hf), source="")
-    with rewriting(model, layer, "resid_post", replace):
+    with patch(model, layer, "resid_post", replace):
         naive = hf_states(learner, trial.queries)
     read = list(trial.query_reads)
     torch.testing.assert_close(learner.body.logits(quick)[:, read], naive[:, read])

@@ -41,13 +41,13 @@ def task_of() -> Callable[..., Any]:
 
 @pytest.fixture(scope="session")
 def bench_of(task_of: Callable[..., Any]) -> Callable[..., Any]:
-    """`bench_of(model, answer="cold", sizes=..., **fields of Workbench)`."""
-    from taskvectors.methods import Workbench
+    """`bench_of(model, answer="cold", sizes=..., **fields of RunContext)`."""
+    from taskvectors.methods import RunContext
 
     def make(
         model: Any, answer: Any = "cold", sizes: Sequence[int] = (12, 6, 6), **about: Any
-    ) -> Workbench:
-        return Workbench(model=model, task=task_of(answer, sizes), **{"shots": 2} | about)
+    ) -> RunContext:
+        return RunContext(model=model, task=task_of(answer, sizes), **{"shots": 2} | about)
 
     return make
 
@@ -73,13 +73,13 @@ def states_of() -> Callable[..., Any]:
     """`states_of(model, prompt)`: `resid_post` from `embed` up, `[layer, pos, d_model]`."""
     import torch
 
-    from taskvectors.models import reading
+    from taskvectors.models import capture
 
     def run(model: Any, prompt: Any) -> torch.Tensor:
         found: list[torch.Tensor] = []
         with torch.no_grad(), ExitStack() as stack:
             for layer in range(-1, model.n_layers):
-                stack.enter_context(reading(model, layer, "resid_post", found.append))
+                stack.enter_context(capture(model, layer, "resid_post", found.append))
             model.hf(input_ids=torch.tensor([prompt.token_ids]))
         return torch.cat(found)
 

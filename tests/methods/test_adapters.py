@@ -39,15 +39,15 @@ def test_a_step_of_training_is_a_step_of_adamw_on_the_loss_of_whole_passes(
     fresh_model: Any, bench_of: Any, mixed: Any, kind: str
 ) -> None:
     model = fresh_model("gpt2")
-    bench = bench_of(model, mixed, sizes=(5, 2, 2))
+    context = bench_of(model, mixed, sizes=(5, 2, 2))
     adapter = KINDS[kind]().build(model, "matched", 0)
     recipe = Recipe(steps=1, batch_size=99, learning_rate=0.02, rate="absolute", check_every=1)
-    found = train_adapter(bench, adapter, recipe)
+    found = train_adapter(context, adapter, recipe)
     assert found is not None
     with adapter.on(model) as adapted:
         optimizer = torch.optim.AdamW(adapted.parameters.values(), lr=0.02, weight_decay=0.01)
         losses = []
-        for prompt in bench.prompts("train"):
+        for prompt in context.prompts("train"):
             logits = answer_logits(model, adapted.hf, prompt)
             target = torch.tensor(prompt.answer_ids)
             losses.append(torch.nn.functional.cross_entropy(logits, target))
@@ -68,14 +68,14 @@ def test_an_adapter_is_scored_as_a_loop_over_whole_passes_scores_it(
     tiny_model: Any, bench_of: Any, mixed: Any, tiny_kind: str
 ) -> None:
     model = tiny_model(tiny_kind)
-    bench = bench_of(model, mixed)
+    context = bench_of(model, mixed)
     config = Lora(sizes=("default",), steps=3, check_every=3, learning_rates=(0.3,))
-    (one,) = adapters(bench, config)
-    (scores,) = score_candidates(bench, "test", [one])
-    labels = [tuple(tokens) for tokens in bench.labels.values()]
-    names = list(bench.labels)
+    (one,) = adapters(context, config)
+    (scores,) = score_candidates(context, "test", [one])
+    labels = [tuple(tokens) for tokens in context.labels.values()]
+    names = list(context.labels)
     with torch.no_grad(), one.adapter.on(model) as adapted:
-        for number, prompt in enumerate(bench.prompts("test")):
+        for number, prompt in enumerate(context.prompts("test")):
             logits = answer_logits(model, adapted.hf, prompt).log_softmax(dim=-1)
             answer = torch.tensor(prompt.answer_ids)
             chosen = logits.gather(1, answer.unsqueeze(1)).mean()
@@ -96,11 +96,13 @@ def test_an_adapter_is_scored_as_a_loop_over_whole_passes_scores_it(
 
 def test_scores_do_not_depend_on_the_memory(tiny_model: Any, bench_of: Any, mixed: Any) -> None:
     model = tiny_model("llama")
-    bench = bench_of(model, mixed)
-    (one,) = adapters(bench, PromptTuning(sizes=("matched",), **QUICK))
+    context = bench_of(model, mixed)
+    (one,) = adapters(context, PromptTuning(sizes=("matched",), **QUICK))
     small = bench_of(model, mixed, memory=700_000)
     for ample, tight in zip(
-        score_candidates(bench, "test", [one]), score_candidates(small, "test", [one]), strict=True
+        score_candidates(context, "test", [one]),
+        score_candidates(small, "test", [one]),
+        strict=True,
     ):
         assert torch.equal(ample.is_correct, tight.is_correct)
         torch.testing.assert_close(
@@ -114,42 +116,42 @@ def test_the_test_split_is_scored_in_the_other_model_where_there_is_one(
     model = fresh_model("llama")
     model.hf.to(torch.bfloat16)
     exact = fresh_model("llama")
-    bench = bench_of(model, mixed, test_model=exact)
-    (one,) = adapters(bench, Lora(sizes=("default",), **QUICK))
-    (found,) = score_candidates(bench, "test", [one])
+    context = bench_of(model, mixed, test_model=exact)
+    (one,) = adapters(context, Lora(sizes=("default",), **QUICK))
+    (found,) = score_candidates(context, "test", [one])
     (expected,) = score_candidates(bench_of(exact, mixed), "test", [one])
     assert torch.equal(found.log_probability, expected.log_probability)
     assert all(value.dtype == torch.float32 for value in one.adapter.weights.values())
-    (rounded,) = score_candidates(bench, "validation", [one])
+    (rounded,) = score_candidates(context, "validation", [one])
     assert rounded.log_probability.isfinite().all()
 
 
 @pytest.mark.parametrize("kind", ["prompt-tuning", "prefix-tuning", "lora", "ia3"])
 def test_a_planted_answer_is_learned(tiny_model: Any, bench_of: Any, kind: str) -> None:
-    bench = bench_of(tiny_model("llama"), "cold")
+    context = bench_of(tiny_model("llama"), "cold")
     config = KINDS[kind](
         sizes=("default",), steps=40, check_every=5, learning_rates=(0.1,), batch_size=12
     )
-    (one,) = adapters(bench, config)
-    plain = float(bench.score("test", 0).log_probability.mean())
-    (scores,) = score_candidates(bench, "test", [one])
+    (one,) = adapters(context, config)
+    plain = float(context.score("test", 0).log_probability.mean())
+    (scores,) = score_candidates(context, "test", [one])
     assert float(scores.log_probability.mean()) > plain + 1.0
 
 
 def test_the_best_rate_on_validation_is_kept_and_all_are_in_the_cost(
     tiny_model: Any, bench_of: Any
 ) -> None:
-    bench = bench_of(tiny_model("llama"), "cold")
+    context = bench_of(tiny_model("llama"), "cold")
     about: dict[str, Any] = {"sizes": ("matched",), "steps": 4, "check_every": 2, "patience": None}
     rates = (1e-5, 0.2)
-    apart = [adapters(bench, PromptTuning(learning_rates=(rate,), **about))[0] for rate in rates]
-    (both,) = adapters(bench, PromptTuning(learning_rates=rates, **about))
+    apart = [adapters(context, PromptTuning(learning_rates=(rate,), **about))[0] for rate in rates]
+    (both,) = adapters(context, PromptTuning(learning_rates=rates, **about))
     reached = [float(one.curve[-1]["validation_logprob"]) for one in apart]
     assert reached[1] > reached[0]
     assert both.configuration == "1 token, rate 0.2"
     assert both.cost.steps == 8
     assert both.cost.forward_tokens == sum(one.cost.forward_tokens for one in apart)
-    assert both.cost.parameters == bench.model.d_model
+    assert both.cost.parameters == context.model.d_model
     assert both.cost.examples == 12
     assert both.cost.seconds_per_step is not None
     assert both.cost.peak_bytes is not None
@@ -158,12 +160,12 @@ def test_the_best_rate_on_validation_is_kept_and_all_are_in_the_cost(
 def test_a_rate_that_blows_up_is_left_out_and_alone_is_an_error(
     tiny_model: Any, bench_of: Any
 ) -> None:
-    bench = bench_of(tiny_model("llama"), "cold")
+    context = bench_of(tiny_model("llama"), "cold")
     about: dict[str, Any] = {"sizes": ("default",), "steps": 2, "check_every": 2}
-    (one,) = adapters(bench, Lora(learning_rates=(1e30, 0.01), **about))
+    (one,) = adapters(context, Lora(learning_rates=(1e30, 0.01), **about))
     assert one.configuration.endswith("rate 0.01")
     with pytest.raises(TaskVectorsError, match="no learning rate of 1e\\+30 gives finite losses"):
-        adapters(bench, Lora(learning_rates=(1e30,), **about))
+        adapters(context, Lora(learning_rates=(1e30,), **about))
 
 
 def test_a_bias_where_the_model_has_none_has_no_meaning(tiny_model: Any, bench_of: Any) -> None:

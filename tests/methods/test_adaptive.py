@@ -42,11 +42,11 @@ def test_the_edits_are_the_map_of_each_query_written_out() -> None:
 def test_one_step_is_adamws_on_the_gradient_of_whole_passes(
     tiny_model: Any, bench_of: Any, states_of: Any, mixed: Any, tiny_kind: str
 ) -> None:
-    bench = bench_of(tiny_model(tiny_kind), mixed, sizes=(4, 3, 2))
-    model, layers = bench.model, (0, 2)
+    context = bench_of(tiny_model(tiny_kind), mixed, sizes=(4, 3, 2))
+    model, layers = context.model, (0, 2)
     config = Adaptive(layers=layers, steps=1, batch_size=4, learning_rate=0.01, check_every=1)
-    (one,) = adaptive(bench, config)
-    prompts = bench.prompts("train")
+    (one,) = adaptive(context, config)
+    prompts = context.prompts("train")
     states = torch.stack([states_of(model, prompt)[:, -1] for prompt in prompts])
     scale = [states[:, layer + 1].norm(dim=1).median() / model.d_model**0.5 for layer in layers]
     weights = torch.zeros(2, model.d_model, model.d_model, requires_grad=True)
@@ -62,7 +62,7 @@ def test_one_step_is_adamws_on_the_gradient_of_whole_passes(
         losses.append(torch.nn.functional.cross_entropy(logits, torch.tensor(prompt.answer_ids)))
     torch.stack(losses).mean().backward()
     optimizer.step()
-    held_out = bench.prompts("validation")
+    held_out = context.prompts("validation")
     for row, edit in enumerate(one.branch(held_out)):
         for index, prompt in enumerate(held_out):
             wanted = scale[row] * (embedded(states_of, model, prompt) @ weights[row].detach())
@@ -77,15 +77,15 @@ def test_queries_with_different_answers_are_told_apart_where_one_vector_could_no
     tiny_model: Any, bench_of: Any
 ) -> None:
     # two answers, by a letter of the input: a vector of its own for each query can give both
-    bench = bench_of(tiny_model("llama"), lambda i: ("cold", "small")[i % 2], sizes=(24, 12, 8))
+    context = bench_of(tiny_model("llama"), lambda i: ("cold", "small")[i % 2], sizes=(24, 12, 8))
     config = Adaptive(steps=60, learning_rate=0.003, batch_size=12, patience=None)
-    (one,) = adaptive(bench, config)
+    (one,) = adaptive(context, config)
     # the control: the mean of the vectors of all queries, for each of them
 
     def averaged(prompts: Any) -> Any:
         return [replace(edit, value=edit.value.mean(dim=0)) for edit in one.branch(prompts)]
 
-    scores = score_candidates(bench, "test", [one, replace(one, edits=averaged)])
+    scores = score_candidates(context, "test", [one, replace(one, edits=averaged)])
     own, shared = (float(found.is_correct.float().mean()) for found in scores)
     assert own > 0.9
     assert shared <= 0.75
@@ -95,15 +95,15 @@ def test_queries_with_different_answers_are_told_apart_where_one_vector_could_no
 def test_the_map_of_the_best_check_is_kept_and_training_stops_without_improvement(
     tiny_model: Any, bench_of: Any, mixed: Any
 ) -> None:
-    bench = bench_of(tiny_model("llama"), mixed)
+    context = bench_of(tiny_model("llama"), mixed)
     config = Adaptive(steps=50, check_every=1, patience=3, learning_rate=0.5, batch_size=4)
-    (one,) = adaptive(bench, config)
+    (one,) = adaptive(context, config)
     best = max(
         one.curve, key=lambda point: (point["validation_accuracy"], point["validation_logprob"])
     )
     assert one.converged
     assert one.cost.steps == best["step"] + 3
-    (scores,) = score_candidates(bench, "validation", [one])
+    (scores,) = score_candidates(context, "validation", [one])
     reached = float(scores.log_probability.mean())
     assert reached == pytest.approx(best["validation_logprob"], abs=1e-4)
 
@@ -115,12 +115,12 @@ def test_another_model_can_embed_the_queries(
     named = []
     home = sys.modules["taskvectors.methods.adaptive"]  # not the function of that name
     monkeypatch.setattr(home, "load_model", lambda name: named.append(name) or other)
-    bench = bench_of(tiny_model("llama"), sizes=(6, 3, 2))
-    (own,) = adaptive(bench, Adaptive(steps=2, check_every=1))
-    (one,) = adaptive(bench, Adaptive(steps=2, check_every=1, embedder="small"))
+    context = bench_of(tiny_model("llama"), sizes=(6, 3, 2))
+    (own,) = adaptive(context, Adaptive(steps=2, check_every=1))
+    (one,) = adaptive(context, Adaptive(steps=2, check_every=1, embedder="small"))
     assert named == ["small"]
     assert "small" in one.configuration
-    prompts = bench.prompts("test")
+    prompts = context.prompts("test")
     values = [candidate.branch(prompts)[0].value for candidate in (own, one)]
     assert not torch.allclose(*values)
     # which depend on what the other model makes of the queries, and on nothing else

@@ -10,7 +10,7 @@ import torch
 
 import taskvectors as tv
 from taskvectors.errors import TaskVectorsError
-from taskvectors.methods import METHODS, Learned, Recipe, Vanilla, Workbench
+from taskvectors.methods import METHODS, Learned, Recipe, RunContext, Vanilla
 from taskvectors.methods.choosing import choose, score_candidates
 from taskvectors.methods.learned import learned
 from taskvectors.methods.vanilla import vanilla
@@ -24,9 +24,9 @@ def test_learn_returns_the_vector_of_the_layer_that_is_best_on_validation(
 ) -> None:
     model, task = tiny_model("llama"), task_of(mixed)
     vector = tv.learn(model, task, settings=QUICK, seed=2, template="colon")
-    bench = Workbench(model=model, task=task, seed=2, template="colon")
-    candidates = learned(bench, Learned(settings=QUICK))
-    best = candidates[choose(score_candidates(bench, "validation", candidates))].vector
+    context = RunContext(model=model, task=task, seed=2, template="colon")
+    candidates = learned(context, Learned(settings=QUICK))
+    best = candidates[choose(score_candidates(context, "validation", candidates))].vector
     assert vector.sites == best.sites
     assert torch.equal(vector.values, best.values)
     assert (vector.origin.seed, vector.origin.template) == (2, "colon")
@@ -48,9 +48,9 @@ def test_learn_takes_layers_positions_shots_and_examples(tiny_model: Any, task_o
     assert vector.sites == sites_at([-1, 1], [-1, -3])
     assert vector.origin.shots == 2
     assert vector.origin.settings["learning_rate"] == 0.3
-    bench = Workbench(model=model, task=task)
+    context = RunContext(model=model, task=task)
     config = Learned(layers=("embed", 1), positions=(-1, -3), shots=2, n_examples=5, settings=QUICK)
-    assert torch.equal(vector.values, learned(bench, config)[0].vector.values)
+    assert torch.equal(vector.values, learned(context, config)[0].vector.values)
 
 
 def test_extract_returns_the_vector_with_the_strength_that_was_best(
@@ -58,9 +58,9 @@ def test_extract_returns_the_vector_with_the_strength_that_was_best(
 ) -> None:
     model, task = tiny_model("llama"), task_of(mixed)
     vector = tv.extract(model, task, layers=[2], shots=3)
-    bench = Workbench(model=model, task=task, shots=3)
-    candidates = vanilla(bench, Vanilla(layers=(2,)))
-    best = candidates[choose(score_candidates(bench, "validation", candidates))]
+    context = RunContext(model=model, task=task, shots=3)
+    candidates = vanilla(context, Vanilla(layers=(2,)))
+    best = candidates[choose(score_candidates(context, "validation", candidates))]
     assert best.strength != 1  # else this would not say much
     assert best.vector is not None
     torch.testing.assert_close(vector.values, best.vector.values * best.strength)
@@ -76,9 +76,9 @@ def test_a_learned_vector_is_evaluated_and_injected_with_the_same_effect(
     vector = tv.learn(model, task, layers=[3], settings=recipe)
     assert tv.evaluate(model, task.test).accuracy == 0
     assert tv.evaluate(model, task.test, vector).accuracy == 1
-    bench = Workbench(model=model, task=task)
-    cold = bench.prompts("test")[0].answer_ids
-    for prompt in bench.prompts("test"):
+    context = RunContext(model=model, task=task)
+    cold = context.prompts("test")[0].answer_ids
+    for prompt in context.prompts("test"):
         ids = torch.tensor([prompt.token_ids])
         with tv.inject(model, vector):
             out = model.hf.generate(

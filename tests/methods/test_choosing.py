@@ -61,18 +61,18 @@ def test_the_best_candidate_is_the_best_on_validation_and_not_on_test(
 ) -> None:
     """Each split has an answer of its own; one candidate says each of them."""
     model = tiny_model("llama")
-    bench = bench_of(model, lambda number: "small" if 12 <= number < 18 else "cold")
-    tokens = [bench.prompts(split)[0].answer_ids[0] for split in ("test", "validation")]
+    context = bench_of(model, lambda number: "small" if 12 <= number < 18 else "cold")
+    tokens = [context.prompts(split)[0].answer_ids[0] for split in ("test", "validation")]
     row = model.unembedding.weight
     says = [row[token] / row[token].norm() * 100 for token in tokens]
     candidates = [
         Candidate(method="t", vector=TaskVector(values=value.unsqueeze(0), sites=(Site(3, -1),)))
         for value in says
     ]
-    on_test = score_candidates(bench, "test", candidates)
+    on_test = score_candidates(context, "test", candidates)
     assert [bool(one.is_correct.all()) for one in on_test] == [True, False]
-    assert best_candidate(bench, candidates) is candidates[1]
-    assert best_candidate(bench, candidates[:1]) is candidates[0]
+    assert best_candidate(context, candidates) is candidates[1]
+    assert best_candidate(context, candidates[:1]) is candidates[0]
 
 
 # --- scoring
@@ -82,7 +82,7 @@ def test_candidates_of_all_kinds_are_scored_each_on_its_prompts_in_their_order(
     tiny_model: Any, bench_of: Any, mixed: Any
 ) -> None:
     model = tiny_model("llama")
-    bench = bench_of(model, mixed)
+    context = bench_of(model, mixed)
     bias = torch.linspace(-3, 3, model.d_vocab)
     candidates = [
         Candidate(method="a", shots=2),
@@ -93,14 +93,14 @@ def test_candidates_of_all_kinds_are_scored_each_on_its_prompts_in_their_order(
         Candidate(method="f"),
     ]
     expected = [
-        bench.score("test", 2),
-        bench.score("test", 0, [vector_at(model, 1).edits(-2.0)]),
-        constant_scores(bench, "test", "cold"),
-        bench.score("test", 0, logit_bias=bias),
-        bench.score("test", 2, [vector_at(model, 2).edits()]),
-        bench.score("test", 0),
+        context.score("test", 2),
+        context.score("test", 0, [vector_at(model, 1).edits(-2.0)]),
+        constant_scores(context, "test", "cold"),
+        context.score("test", 0, logit_bias=bias),
+        context.score("test", 2, [vector_at(model, 2).edits()]),
+        context.score("test", 0),
     ]
-    found = score_candidates(bench, "test", candidates)
+    found = score_candidates(context, "test", candidates)
     for one, alone in zip(found, expected, strict=True):
         torch.testing.assert_close(
             one.log_probability, alone.log_probability, atol=1e-4, rtol=1e-4, equal_nan=True
@@ -110,8 +110,8 @@ def test_candidates_of_all_kinds_are_scored_each_on_its_prompts_in_their_order(
 
 
 def test_a_constant_answer_is_right_where_it_is_the_answer(tiny_model: Any, bench_of: Any) -> None:
-    bench = bench_of(tiny_model("llama"), lambda i: ("big red", "big hot", "cold")[i % 3])
-    found = constant_scores(bench, "test", "big red")
+    context = bench_of(tiny_model("llama"), lambda i: ("big red", "big hot", "cold")[i % 3])
+    found = constant_scores(context, "test", "big red")
     assert found.is_correct.tolist() == [[True, False, False] * 2]
     # both begin with the same token
     assert found.first_is_correct.tolist() == [[True, True, False] * 2]

@@ -61,12 +61,12 @@ SOME_LAYERS = {"linear": {3}, "library": {1, 2}}
 
 @pytest.fixture
 def shelved(tmp_path: Path) -> Any:
-    """`shelved(bench)`: what a bench's methods need of it, a folder with two vectors."""
+    """`shelved(context)`: what a context's methods need of it, a folder with two vectors."""
 
-    def fill(bench: Any) -> dict[str, Any]:
-        for layer, task in enumerate((bench.task.name, "capital"), start=1):
-            values = torch.ones(1, bench.model.d_model)
-            origin = replace(bench.origin("vanilla"), task=task)
+    def fill(context: Any) -> dict[str, Any]:
+        for layer, task in enumerate((context.task.name, "capital"), start=1):
+            values = torch.ones(1, context.model.d_model)
+            origin = replace(context.origin("vanilla"), task=task)
             TaskVector(values=values, sites=sites_at([layer], [-1]), origin=origin).save(
                 tmp_path / "shelf" / task
             )
@@ -91,13 +91,13 @@ def test_a_method_finds_candidates_on_every_family(
     tiny_model: Any, bench_of: Any, mixed: Any, shelved: Any, tiny_name: str, name: str
 ) -> None:
     model = tiny_model(tiny_name)
-    bench = bench_of(model, mixed, sizes=(8, 4, 2))
+    context = bench_of(model, mixed, sizes=(8, 4, 2))
     if WITHOUT_MEANING.get(name, lambda _: False)(model):
         with pytest.raises(TaskVectorsError, match="has no meaning"):
-            METHODS[name].find(bench, config_of(name))
+            METHODS[name].find(context, config_of(name))
         return
-    about = shelved(bench) if name == "library" else {}
-    candidates = METHODS[name].find(bench, config_of(name, **about))
+    about = shelved(context) if name == "library" else {}
+    candidates = METHODS[name].find(context, config_of(name, **about))
     assert candidates
     layers = []
     for one in candidates:
@@ -115,7 +115,7 @@ def test_a_method_finds_candidates_on_every_family(
         assert set(layers) <= set(range(model.n_layers))
     elif layers:
         assert set(layers) == SOME_LAYERS.get(name, set(range(model.n_layers)))
-    scores = score_candidates(bench, "validation", candidates)
+    scores = score_candidates(context, "validation", candidates)
     assert len(scores) == len(candidates)
     assert all(bool(one.log_probability.isfinite().all()) for one in scores)
     assert 0 <= choose(scores) < len(candidates)
@@ -125,19 +125,19 @@ def test_a_method_finds_candidates_on_every_family(
 def test_all_methods_and_controls_run_on_a_gpu(
     gpu_model: Any, bench_of: Any, mixed: Any, shelved: Any, tiny_kind: str
 ) -> None:
-    bench = bench_of(gpu_model(tiny_kind), mixed)
-    shelf = shelved(bench)
+    context = bench_of(gpu_model(tiny_kind), mixed)
+    shelf = shelved(context)
     candidates = [
         one
         for name in METHODS
-        if name not in WITHOUT_MEANING or not WITHOUT_MEANING[name](bench.model)
+        if name not in WITHOUT_MEANING or not WITHOUT_MEANING[name](context.model)
         for one in METHODS[name].find(
-            bench, config_of(name, **(shelf if name == "library" else {}))
+            context, config_of(name, **(shelf if name == "library" else {}))
         )
     ]
     chosen = next(one for one in candidates if one.vector is not None)
-    candidates += [control(bench, chosen, config_of("learned")) for control in CONTROLS.values()]
-    for one in score_candidates(bench, "test", candidates):
+    candidates += [control(context, chosen, config_of("learned")) for control in CONTROLS.values()]
+    for one in score_candidates(context, "test", candidates):
         assert one.is_correct.device.type == "cpu"
         assert one.log_probability.isfinite().all() or one.forward_tokens == 0
 
@@ -146,9 +146,9 @@ def test_all_methods_and_controls_run_on_a_gpu(
 def test_a_method_gives_vectors_if_and_only_if_it_says_so(
     tiny_model: Any, bench_of: Any, mixed: Any, shelved: Any, name: str
 ) -> None:
-    bench = bench_of(tiny_model("llama-biased"), mixed, sizes=(6, 3, 2))
-    config = config_of(name, **(shelved(bench) if name == "library" else {}))
-    found = [one.vector is not None for one in METHODS[name].find(bench, config)]
+    context = bench_of(tiny_model("llama-biased"), mixed, sizes=(6, 3, 2))
+    config = config_of(name, **(shelved(context) if name == "library" else {}))
+    found = [one.vector is not None for one in METHODS[name].find(context, config)]
     assert set(found) == {METHODS[name].gives_vector}
 
 
@@ -156,12 +156,12 @@ def test_a_method_gives_vectors_if_and_only_if_it_says_so(
 def test_a_vector_goes_to_the_sites_that_were_asked_for(
     tiny_model: Any, bench_of: Any, name: str
 ) -> None:
-    bench = bench_of(tiny_model("llama"))
+    context = bench_of(tiny_model("llama"))
     config = config_of(name, layers=("embed", 2), positions=(-3, "last"))
-    sites = {one.vector.sites for one in METHODS[name].find(bench, config)}
+    sites = {one.vector.sites for one in METHODS[name].find(context, config)}
     assert sites == {sites_at([-1, 2], [-3, "last"])}
     apart = config_of(name, layers=("embed", 2), each_layer=True)
-    sites = {one.vector.sites for one in METHODS[name].find(bench, apart)}
+    sites = {one.vector.sites for one in METHODS[name].find(context, apart)}
     assert sites == {sites_at([-1], [-1]), sites_at([2], [-1])}
 
 
@@ -169,8 +169,8 @@ def test_a_vector_goes_to_the_sites_that_were_asked_for(
 def test_a_vector_knows_how_it_was_made_and_is_saved_with_it(
     tiny_model: Any, bench_of: Any, tmp_path: Path, name: str
 ) -> None:
-    bench = bench_of(tiny_model("llama"), seed=3, template="colon")
-    vector = METHODS[name].find(bench, config_of(name))[-1].vector
+    context = bench_of(tiny_model("llama"), seed=3, template="colon")
+    vector = METHODS[name].find(context, config_of(name))[-1].vector
     vector.save(tmp_path / "vector")
     origin = TaskVector.load(tmp_path / "vector").origin
     assert (origin.method, origin.task, origin.template, origin.seed) == (name, "small", "colon", 3)
@@ -192,10 +192,10 @@ def test_a_layer_that_the_model_does_not_have_is_an_error(
 def test_a_position_that_a_prompt_does_not_have_is_an_error(
     tiny_model: Any, bench_of: Any, name: str
 ) -> None:
-    bench = bench_of(tiny_model("llama"))
+    context = bench_of(tiny_model("llama"))
     config = config_of(name, positions=(300,))
     with pytest.raises(PositionError):
-        score_candidates(bench, "validation", METHODS[name].find(bench, config))
+        score_candidates(context, "validation", METHODS[name].find(context, config))
 
 
 # --- on paper

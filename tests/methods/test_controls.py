@@ -36,16 +36,16 @@ def test_a_control_is_a_candidate_that_can_be_scored(
     tiny_model: Any, bench_of: Any, mixed: Any, name: str
 ) -> None:
     model = tiny_model("llama")
-    bench = bench_of(model, mixed)
+    context = bench_of(model, mixed)
     chosen = chosen_at(model)
-    control = CONTROLS[name](bench, chosen, QUICK)
+    control = CONTROLS[name](context, chosen, QUICK)
     assert control.method == name
     assert control.cost.examples > 0 or name == "random"
     assert (control.vector is not None) == (name in MAKES_A_VECTOR)
     if control.vector is not None:
         assert control.vector.sites == chosen.vector.sites
         assert control.vector.cosine(chosen.vector) < 0.9
-    (scores,) = score_candidates(bench, "test", [control])
+    (scores,) = score_candidates(context, "test", [control])
     assert scores.is_correct.shape == (1, 6)
     assert bool(scores.log_probability.isnan().any()) == (name == "majority")
 
@@ -60,12 +60,12 @@ def test_a_control_for_a_vector_needs_one(tiny_model: Any, bench_of: Any, name: 
 def test_majority_is_the_most_frequent_answer_of_training(tiny_model: Any, bench_of: Any) -> None:
     """The most frequent one of the test split is another."""
     model = tiny_model("llama")
-    bench = bench_of(model, lambda i: "cold" if (i < 12 and i % 3) or i == 20 else "small")
-    control = CONTROLS["majority"](bench, chosen_at(model), QUICK)
+    context = bench_of(model, lambda i: "cold" if (i < 12 and i % 3) or i == 20 else "small")
+    control = CONTROLS["majority"](context, chosen_at(model), QUICK)
     assert control.constant_answer == "cold"
     assert control.cost.examples == 12
-    (scores,) = score_candidates(bench, "test", [control])
-    answers = [pair.output for pair in bench.task.test]
+    (scores,) = score_candidates(context, "test", [control])
+    answers = [pair.output for pair in context.task.test]
     assert scores.is_correct[0].tolist() == [answer == "cold" for answer in answers]
     assert scores.is_correct.sum() == 1
 
@@ -89,10 +89,10 @@ def test_the_random_vector_is_not_the_start_of_the_learned_one(
     tiny_model: Any, bench_of: Any
 ) -> None:
     """Drawn with the same seed in the same way, they would be one direction."""
-    bench = bench_of(tiny_model("llama"))
+    context = bench_of(tiny_model("llama"))
     recipe = Recipe(steps=1, initialisation="normal", scale=9.0, learning_rate=1e-6)
-    (start,) = learned(bench, Learned(layers=(1,), settings=recipe))
-    control = CONTROLS["random"](bench, start, QUICK)
+    (start,) = learned(context, Learned(layers=(1,), settings=recipe))
+    control = CONTROLS["random"](context, start, QUICK)
     assert abs(control.vector.cosine(start.vector)) < 0.6
 
 
@@ -102,10 +102,10 @@ def test_another_tasks_vector_is_learned_on_another_task_of_the_same_size(
     from dataclasses import replace
 
     model = tiny_model("llama")
-    bench = bench_of(model)
+    context = bench_of(model)
     for task, expected in (("small", OTHER_TASKS[0]), (OTHER_TASKS[0], OTHER_TASKS[1])):
-        bench.task = replace(bench.task, name=task)
-        control = CONTROLS["other-task"](bench, chosen_at(model), QUICK)
+        context.task = replace(context.task, name=task)
+        control = CONTROLS["other-task"](context, chosen_at(model), QUICK)
         assert control.vector.origin.task == expected
         assert control.vector.origin.template == "arrow"  # that of the task it stands beside
         assert control.configuration == f"learned on {expected}"
@@ -119,27 +119,27 @@ def test_shuffled_labels_are_what_learning_on_the_shuffled_task_gives(
     from dataclasses import replace
 
     model = tiny_model("llama")
-    bench = bench_of(model, mixed, seed=1)
-    control = CONTROLS["shuffled-labels"](bench, chosen_at(model), QUICK)
+    context = bench_of(model, mixed, seed=1)
+    control = CONTROLS["shuffled-labels"](context, chosen_at(model), QUICK)
     by_hand = bench_of(model, mixed, seed=1)
     by_hand.task = by_hand.task.shuffled(1)
     asked = {"layers": (1,), "positions": (-1, -2)}
     (expected,) = learned(by_hand, QUICK.model_copy(update=asked))
     assert torch.equal(control.vector.values, expected.vector.values)
-    (unshuffled,) = learned(bench, QUICK.model_copy(update=asked))
+    (unshuffled,) = learned(context, QUICK.model_copy(update=asked))
     assert not torch.equal(control.vector.values, unshuffled.vector.values)
-    assert by_hand.task.train != replace(bench.task).train
+    assert by_hand.task.train != replace(context.task).train
 
 
 def test_learning_from_shots_uses_as_many_pairs_as_a_prompt_shows(
     tiny_model: Any, bench_of: Any, mixed: Any
 ) -> None:
     model = tiny_model("llama")
-    bench = bench_of(model, mixed, shots=3)
-    control = CONTROLS["learned-from-shots"](bench, chosen_at(model), QUICK)
+    context = bench_of(model, mixed, shots=3)
+    control = CONTROLS["learned-from-shots"](context, chosen_at(model), QUICK)
     assert control.cost.examples == 3
     asked = {"layers": (1,), "positions": (-1, -2), "n_examples": 3}
-    (expected,) = learned(bench, QUICK.model_copy(update=asked))
+    (expected,) = learned(context, QUICK.model_copy(update=asked))
     assert torch.equal(control.vector.values, expected.vector.values)
 
 
@@ -207,8 +207,8 @@ def test_the_bias_keeps_within_the_memory_that_is_granted(tiny_model: Any, bench
         for memory in (None, least + 300_000, least - 1)
     )
     biases = [
-        CONTROLS["logit-bias"](bench, chosen_at(model), QUICK).logit_bias
-        for bench in (roomy, tight)
+        CONTROLS["logit-bias"](context, chosen_at(model), QUICK).logit_bias
+        for context in (roomy, tight)
     ]
     torch.testing.assert_close(*biases, atol=1e-4, rtol=1e-4)
     with pytest.raises(MemoryBudgetError, match=r"logits of 18 prompts.*--memory"):
@@ -218,18 +218,18 @@ def test_the_bias_keeps_within_the_memory_that_is_granted(tiny_model: Any, bench
 def test_the_bias_does_not_depend_on_the_query(tiny_model: Any, bench_of: Any) -> None:
     """Two answers that the query decides: a constant can get one of them."""
     model = tiny_model("llama")
-    bench = bench_of(model, lambda i: ("cold", "small")[i % 2])
-    control = CONTROLS["logit-bias"](bench, chosen_at(model), QUICK)
+    context = bench_of(model, lambda i: ("cold", "small")[i % 2])
+    control = CONTROLS["logit-bias"](context, chosen_at(model), QUICK)
     assert control.logit_bias is not None
     assert control.logit_bias.shape == (model.d_vocab,)
-    (scores,) = score_candidates(bench, "test", [control])
-    plain = bench.score("test", 0)
+    (scores,) = score_candidates(context, "test", [control])
+    plain = context.score("test", 0)
     assert not plain.first_is_correct.any()
     assert 0 < scores.first_is_correct.float().mean() < 1
-    starts = {prompt.answer_ids[0] for prompt in bench.prompts("train")}
+    starts = {prompt.answer_ids[0] for prompt in context.prompts("train")}
     assert set(scores.first_token[0].tolist()) <= starts
     # the model's own logits with that constant, prompt by prompt
-    for number, prompt in enumerate(bench.prompts("test")):
+    for number, prompt in enumerate(context.prompts("test")):
         with torch.no_grad():
             logits = model.hf(input_ids=torch.tensor([prompt.token_ids])).logits[0, -1]
         assert int((logits + control.logit_bias).argmax()) == int(scores.first_token[0, number])
@@ -238,9 +238,9 @@ def test_the_bias_does_not_depend_on_the_query(tiny_model: Any, bench_of: Any) -
 def test_one_answer_for_all_is_learned_by_a_bias_alone(tiny_model: Any, bench_of: Any) -> None:
     """What a vector at a late layer does there is no more than this."""
     model = tiny_model("llama")
-    bench = bench_of(model, "cold")
-    control = CONTROLS["logit-bias"](bench, chosen_at(model), QUICK)
-    (scores,) = score_candidates(bench, "test", [control])
+    context = bench_of(model, "cold")
+    control = CONTROLS["logit-bias"](context, chosen_at(model), QUICK)
+    (scores,) = score_candidates(context, "test", [control])
     assert scores.is_correct.all()
     assert control.cost.parameters == model.d_vocab
     assert control.cost.examples == 12

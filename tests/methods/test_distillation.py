@@ -52,11 +52,11 @@ def test_the_loss_and_its_gradient_are_those_of_all_logits_at_once(
 # --- in training
 
 
-def naive(model: Any, bench: Any, theta: Tensor, layer: int, share: float) -> float:
+def naive(model: Any, context: Any, theta: Tensor, layer: int, share: float) -> float:
     """Whole passes: the query alone with θ, against the same query after demonstrations."""
     losses = []
     for prompt, shown in zip(
-        bench.prompts("train"), bench.prompts("train", bench.shots), strict=True
+        context.prompts("train"), context.prompts("train", context.shots), strict=True
     ):
         log_q = full_logits(model, prompt, [Edit(layer=layer, value=theta)]).log_softmax(dim=-1)
         log_p = full_logits(model, shown, []).log_softmax(dim=-1)
@@ -71,7 +71,7 @@ def test_the_first_loss_is_the_mixture_of_label_and_divergence(
     tiny_model: Any, bench_of: Any, mixed: Any, tiny_kind: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = tiny_model(tiny_kind)
-    bench = bench_of(model, mixed, sizes=(6, 2, 2))
+    context = bench_of(model, mixed, sizes=(6, 2, 2))
     seen: list[Tensor] = []
     run = Trunk.run
 
@@ -84,9 +84,9 @@ def test_the_first_loss_is_the_mixture_of_label_and_divergence(
     for share in (0.4, 1.0):
         seen.clear()
         recipe = AT_ALL.model_copy(update={"distillation": share})
-        (one,) = learned(bench, Learned(layers=(1,), settings=recipe))
+        (one,) = learned(context, Learned(layers=(1,), settings=recipe))
         with torch.no_grad():
-            expected = naive(model, bench, seen[0], 1, share)
+            expected = naive(model, context, seen[0], 1, share)
         assert one.curve[0]["loss"] == pytest.approx(expected, abs=2e-4)
 
 
@@ -94,15 +94,15 @@ def test_distillation_comes_closer_to_the_few_shot_run_than_the_label_does(
     tiny_model: Any, bench_of: Any, mixed: Any
 ) -> None:
     model = tiny_model("llama")
-    bench = bench_of(model, mixed)
+    context = bench_of(model, mixed)
     reached = {}
     for share in (0.0, 1.0):
         recipe = Recipe(steps=30, learning_rate=0.1, distillation=share, check_every=30)
-        (one,) = learned(bench, Learned(layers=(2,), settings=recipe))
+        (one,) = learned(context, Learned(layers=(2,), settings=recipe))
         with torch.no_grad():
-            reached[share] = naive(model, bench, one.vector.values[0], 2, 1.0)
+            reached[share] = naive(model, context, one.vector.values[0], 2, 1.0)
     with torch.no_grad():
-        before = naive(model, bench, torch.zeros(model.d_model), 2, 1.0)
+        before = naive(model, context, torch.zeros(model.d_model), 2, 1.0)
     assert reached[1.0] < before - 0.05
     assert reached[1.0] < reached[0.0] - 0.05
 
@@ -131,7 +131,7 @@ def test_the_norm_penalty_is_the_mean_norm_and_has_a_gradient_at_zero() -> None:
 
 @pytest.mark.parametrize("penalty", ["orthogonality", "sparsity"])
 def test_a_penalty_acts_on_what_it_is_about(tiny_model: Any, bench_of: Any, penalty: Any) -> None:
-    bench = bench_of(tiny_model("llama"), "cold")
+    context = bench_of(tiny_model("llama"), "cold")
     measure = cosine_penalty if penalty == "orthogonality" else norm_penalty
     reached = []
     for weight in (0.0, 30.0):
@@ -144,16 +144,16 @@ def test_a_penalty_acts_on_what_it_is_about(tiny_model: Any, bench_of: Any, pena
             initialisation="normal",
         )
         config = Learned(layers=(0, 2), positions=(-2, -1), settings=recipe)
-        (one,) = learned(bench, config)
+        (one,) = learned(context, config)
         s = torch.tensor(one.vector.origin.settings["s"]).unsqueeze(1)
         reached.append(float(measure(one.vector.values / s)))
     assert reached[1] < 0.5 * reached[0]
 
 
 def test_without_a_penalty_nothing_is_added(tiny_model: Any, bench_of: Any) -> None:
-    bench = bench_of(tiny_model("llama"), "cold")
+    context = bench_of(tiny_model("llama"), "cold")
     none, zero = (
-        learned(bench, Learned(layers=(0, 2), settings=AT_ALL.model_copy(update=about)))[0]
+        learned(context, Learned(layers=(0, 2), settings=AT_ALL.model_copy(update=about)))[0]
         for about in ({}, {"penalty": "sparsity", "penalty_weight": 0.0})
     )
     assert none.curve == zero.curve
@@ -165,19 +165,19 @@ def test_without_a_penalty_nothing_is_added(tiny_model: Any, bench_of: Any) -> N
 def test_a_learned_strength_is_part_of_the_vector_and_counted(
     tiny_model: Any, bench_of: Any
 ) -> None:
-    bench = bench_of(tiny_model("llama"), "cold")
+    context = bench_of(tiny_model("llama"), "cold")
     recipe = Recipe(
         steps=20, learning_rate=0.05, check_every=20, learn_strength=True, initialisation="normal"
     )
-    (one,) = learned(bench, Learned(layers=(1,), settings=recipe))
+    (one,) = learned(context, Learned(layers=(1,), settings=recipe))
     (fixed,) = learned(
-        bench, Learned(layers=(1,), settings=recipe.model_copy(update={"learn_strength": False}))
+        context, Learned(layers=(1,), settings=recipe.model_copy(update={"learn_strength": False}))
     )
     alpha = one.vector.origin.settings["alpha"]
     assert alpha != pytest.approx(1.0, abs=0.05)
     assert fixed.vector.origin.settings["alpha"] == 1.0
     assert one.cost.parameters == fixed.cost.parameters + 1
-    found = bench.score("validation", 0, [one.branch(())])
+    found = context.score("validation", 0, [one.branch(())])
     assert float(found.log_probability.mean()) == pytest.approx(
         one.curve[-1]["validation_logprob"], abs=1e-4
     )
@@ -194,14 +194,14 @@ def test_layers_share_a_relative_rate_and_positions_the_root_of_it(
     tiny_model: Any, bench_of: Any, layers: Any, positions: tuple[int, ...], share: float
 ) -> None:
     """Adam moves every entry by the rate: n sites of one stream move their sum n times as far."""
-    bench = bench_of(tiny_model("llama"), "cold")
+    context = bench_of(tiny_model("llama"), "cold")
     recipe = Recipe(steps=1, batch_size=12, learning_rate=0.02, weight_decay=0.0, check_every=1)
     config = Learned(layers=layers, positions=positions, each_layer=False, settings=recipe)
-    (one,) = learned(bench, config)
+    (one,) = learned(context, config)
     s = torch.tensor(one.vector.origin.settings["s"]).unsqueeze(1)
     assert float((one.vector.values / s).abs().median()) == pytest.approx(0.02 / share, rel=1e-3)
     absolute = recipe.model_copy(update={"rate": "absolute"})
-    (other,) = learned(bench, config.model_copy(update={"settings": absolute}))
+    (other,) = learned(context, config.model_copy(update={"settings": absolute}))
     assert float(other.vector.values.abs().median()) == pytest.approx(0.02, rel=1e-3)
 
 

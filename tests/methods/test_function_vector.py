@@ -24,7 +24,7 @@ ONCE: dict[str, Any] = SIZES | {"strengths": (1.0,), "n_heads": (3,)}
 
 
 @pytest.fixture
-def bench(tiny_model: Any, bench_of: Any, mixed: Any, tiny_kind: str) -> Any:
+def context(tiny_model: Any, bench_of: Any, mixed: Any, tiny_kind: str) -> Any:
     return bench_of(tiny_model(tiny_kind), mixed, sizes=(6, 3, 2))
 
 
@@ -35,16 +35,16 @@ def largest(effects: torch.Tensor, n: int) -> list[tuple[int, int]]:
 
 
 def test_the_vector_is_the_sum_of_the_mean_results_of_the_heads_with_the_largest_effects(
-    bench: Any,
+    context: Any,
 ) -> None:
-    model = bench.model
-    effects = indirect_effects(bench, "exact", n_prompts=3, n_means=6).average
+    model = context.model
+    effects = indirect_effects(context, "exact", n_prompts=3, n_means=6).average
     heads = largest(effects, 3)
-    read = bench.last_tokens("train", bench.shots, 6).z
+    read = context.last_tokens("train", context.shots, 6).z
     expected = sum(
         head_results(model, layer, read[layer])[:, head].mean(dim=0) for layer, head in heads
     )
-    found = function_vector(bench, FunctionVector(**ONCE))
+    found = function_vector(context, FunctionVector(**ONCE))
     assert [one.vector.sites for one in found] == [sites_at([i], [-1]) for i in range(4)]
     for one in found:
         torch.testing.assert_close(one.vector.values[0], expected, atol=1e-4, rtol=1e-4)
@@ -55,9 +55,9 @@ def test_the_vector_is_the_sum_of_the_mean_results_of_the_heads_with_the_largest
 def test_several_layers_repeat_one_vector_and_each_number_of_heads_is_tried(
     tiny_model: Any, bench_of: Any
 ) -> None:
-    bench = bench_of(tiny_model("llama"), sizes=(6, 3, 2))
+    context = bench_of(tiny_model("llama"), sizes=(6, 3, 2))
     config = FunctionVector(layers=("embed", 2), n_heads=(1, 5), strengths=(1.0, 3.0), **SIZES)
-    found = function_vector(bench, config)
+    found = function_vector(context, config)
     assert [(one.configuration, one.strength) for one in found] == [
         ("top 1 heads", 1.0),
         ("top 1 heads", 3.0),
@@ -71,13 +71,13 @@ def test_several_layers_repeat_one_vector_and_each_number_of_heads_is_tried(
 
 
 def test_attribution_takes_its_own_heads_and_says_how_they_rank_against_the_exact_ones(
-    bench: Any,
+    context: Any,
 ) -> None:
     exact, attributed = (
-        indirect_effects(bench, how, n_prompts=3, n_means=6).average
+        indirect_effects(context, how, n_prompts=3, n_means=6).average
         for how in ("exact", "attributed")
     )
-    (one, *_) = function_vector_attribution(bench, FunctionVectorAttribution(**ONCE))
+    (one, *_) = function_vector_attribution(context, FunctionVectorAttribution(**ONCE))
     origin = one.vector.origin
     assert origin.settings["heads"] == [list(head) for head in largest(attributed, 3)]
     agreement = rank_correlation(exact.flatten(), attributed.flatten())
@@ -102,9 +102,9 @@ def test_a_head_that_carries_the_task_is_found_and_with_its_output_the_answer(
         weight.zero_()
         if block == layer:
             weight[:, own] = kept
-    bench = bench_of(model)
+    context = bench_of(model)
     for how in ("exact", "attributed"):
-        effects = indirect_effects(bench, how, n_prompts=4, n_means=6).average
+        effects = indirect_effects(context, how, n_prompts=4, n_means=6).average
         is_silent = effects.abs() < 1e-9
         assert not bool(is_silent[layer, head])
         assert int(is_silent.sum()) == effects.numel() - 1
@@ -115,19 +115,19 @@ def test_universal_heads_come_from_other_tasks_and_results_from_this_one(
 ) -> None:
     module = __import__(function_vector.__module__, fromlist=["UNIVERSAL_TASKS"])
     monkeypatch.setattr(module, "UNIVERSAL_TASKS", ("capital", "antonym", "small"))
-    bench = bench_of(tiny_model("llama"), sizes=(6, 3, 2))
-    (one,) = function_vector(bench, FunctionVector(layers=(1,), heads="universal", **ONCE))
+    context = bench_of(tiny_model("llama"), sizes=(6, 3, 2))
+    (one,) = function_vector(context, FunctionVector(layers=(1,), heads="universal", **ONCE))
     averages = []
     for name in ("capital", "antonym"):  # the task itself is left out
         task = load_task(name, seed=0, n_train=6, n_validation=3)
-        other = type(bench)(model=bench.model, task=task, template=bench.template, shots=2)
+        other = type(context)(model=context.model, task=task, template=context.template, shots=2)
         averages.append(indirect_effects(other, "exact", n_prompts=3, n_means=6).average)
     heads = largest(torch.stack(averages).mean(dim=0), 3)
     assert one.vector.origin.settings["heads"] == [list(head) for head in heads]
-    means = head_means(bench, 6)
+    means = head_means(context, 6)
     expected = sum(means.results[head] for head in heads)
     torch.testing.assert_close(one.vector.values[0], expected, atol=1e-5, rtol=1e-4)
-    assert one.cost.examples > len(bench.task.train)
+    assert one.cost.examples > len(context.task.train)
 
 
 def test_universal_tasks_are_built_in() -> None:
@@ -135,9 +135,9 @@ def test_universal_tasks_are_built_in() -> None:
 
 
 def test_more_heads_than_there_are_is_an_error(tiny_model: Any, bench_of: Any) -> None:
-    bench = bench_of(tiny_model("llama"), sizes=(6, 3, 2))
+    context = bench_of(tiny_model("llama"), sizes=(6, 3, 2))
     with pytest.raises(TaskVectorsError, match="17 heads were asked for, and the model has 16"):
-        function_vector(bench, FunctionVector(n_heads=(17,), **SIZES))
+        function_vector(context, FunctionVector(n_heads=(17,), **SIZES))
 
 
 def test_equal_effects_keep_the_order_of_the_heads() -> None:

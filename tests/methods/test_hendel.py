@@ -17,19 +17,19 @@ from taskvectors.trunk import Edit
 def test_the_state_of_a_query_is_replaced_by_the_mean_state_behind_demonstrations(
     tiny_model: Any, bench_of: Any, mixed: Any, states_of: Any, tiny_kind: str
 ) -> None:
-    bench = bench_of(tiny_model(tiny_kind), mixed, sizes=(6, 3, 2))
-    prompts = bench.prompts("train", bench.shots)[:4]
-    expected = torch.stack([states_of(bench.model, prompt)[:, -1] for prompt in prompts]).mean(0)
-    found = hendel(bench, Hendel(n_prompts=4))
+    context = bench_of(tiny_model(tiny_kind), mixed, sizes=(6, 3, 2))
+    prompts = context.prompts("train", context.shots)[:4]
+    expected = torch.stack([states_of(context.model, prompt)[:, -1] for prompt in prompts]).mean(0)
+    found = hendel(context, Hendel(n_prompts=4))
     assert [one.vector.layers for one in found] == [(0,), (1,), (2,), (3,)]
-    scores = score_candidates(bench, "validation", found)
+    scores = score_candidates(context, "validation", found)
     for layer, (one, score) in enumerate(zip(found, scores, strict=True)):
         assert one.vector.operation == "replace"
         torch.testing.assert_close(one.vector.values[0], expected[layer + 1], atol=1e-4, rtol=1e-4)
         edit = Edit(layer=layer, operation="replace", value=expected[layer + 1])
-        for index, prompt in enumerate(bench.prompts("validation")):
+        for index, prompt in enumerate(context.prompts("validation")):
             with torch.no_grad():
-                logits = full_logits(bench.model, prompt, [edit]).log_softmax(dim=-1)
+                logits = full_logits(context.model, prompt, [edit]).log_softmax(dim=-1)
             tokens = torch.tensor(prompt.answer_ids)
             by_hand = logits[torch.arange(len(tokens)), tokens].mean()
             torch.testing.assert_close(
@@ -38,7 +38,7 @@ def test_the_state_of_a_query_is_replaced_by_the_mean_state_behind_demonstration
 
 
 def test_no_query_that_is_asked_is_among_the_dummy_queries(tiny_model: Any, bench_of: Any) -> None:
-    bench = bench_of(tiny_model("llama"))
-    dummies = {prompt.query for prompt in bench.prompts("train", bench.shots)}
-    asked = {prompt.query for split in ("validation", "test") for prompt in bench.prompts(split)}
+    context = bench_of(tiny_model("llama"))
+    dummies = {prompt.query for prompt in context.prompts("train", context.shots)}
+    asked = {prompt.query for split in ("validation", "test") for prompt in context.prompts(split)}
     assert not dummies & asked

@@ -14,7 +14,7 @@ from taskvectors.errors import UnsupportedModelError
 from taskvectors.methods import InContextVector
 from taskvectors.methods.choosing import score_candidates
 from taskvectors.methods.icv import icv, main_direction
-from taskvectors.models import rewriting
+from taskvectors.models import patch
 from taskvectors.prompts import build_prompts
 from taskvectors.tasks import Example
 
@@ -23,22 +23,22 @@ def words(number: int) -> str:
     return ("cold", "rouge house", "small red", "big", "maison")[number % 5]
 
 
-def states_in_place_of_the_input(bench: Any, text: str, states_of: Any) -> torch.Tensor:
+def states_in_place_of_the_input(context: Any, text: str, states_of: Any) -> torch.Tensor:
     """All layers but the embedding, at the last token of a text where a prompt has its input."""
     pair = Example(input=text, output="x")
-    (prompt,) = build_prompts(bench.model.tokenizer, bench.template, [pair])
-    found: torch.Tensor = states_of(bench.model, prompt)[1:, prompt.spans["query"][1] - 1]
+    (prompt,) = build_prompts(context.model.tokenizer, context.template, [pair])
+    found: torch.Tensor = states_of(context.model, prompt)[1:, prompt.spans["query"][1] - 1]
     return found
 
 
 def test_the_vector_is_the_main_direction_from_inputs_to_outputs(
     tiny_model: Any, bench_of: Any, states_of: Any, tiny_kind: str
 ) -> None:
-    bench = bench_of(tiny_model(tiny_kind), words, sizes=(5, 2, 2))
+    context = bench_of(tiny_model(tiny_kind), words, sizes=(5, 2, 2))
     changes = []
-    for pair in bench.task.train:
+    for pair in context.task.train:
         x, y = (
-            states_in_place_of_the_input(bench, text, states_of)
+            states_in_place_of_the_input(context, text, states_of)
             for text in (pair.input, pair.output)
         )
         changes.append((y - x).flatten().numpy().astype(np.float64))
@@ -47,24 +47,24 @@ def test_the_vector_is_the_main_direction_from_inputs_to_outputs(
     _, vectors = np.linalg.eigh(np.cov(changes.T))
     component = vectors[:, -1]
     component *= np.sign(component @ mean)
-    direction = (component + mean).reshape(bench.model.n_layers, -1)
+    direction = (component + mean).reshape(context.model.n_layers, -1)
     expected = direction / np.linalg.norm(direction, axis=1, keepdims=True)
-    found = icv(bench, InContextVector())[0].vector
+    found = icv(context, InContextVector())[0].vector
     torch.testing.assert_close(
         found.values, torch.tensor(expected, dtype=torch.float32), atol=1e-4, rtol=1e-4
     )
     assert {(site.component, site.position) for site in found.sites} == {("mlp_out", "all")}
-    assert found.layers == tuple(range(bench.model.n_layers))
+    assert found.layers == tuple(range(context.model.n_layers))
 
 
 def test_every_mlp_is_turned_at_every_token_of_the_prompt(
     tiny_model: Any, bench_of: Any, tiny_kind: str
 ) -> None:
-    bench = bench_of(tiny_model(tiny_kind), words, sizes=(5, 3, 2))
+    context = bench_of(tiny_model(tiny_kind), words, sizes=(5, 3, 2))
     strength = 0.7
-    (one,) = icv(bench, InContextVector(strengths=(strength,)))
-    scores = score_candidates(bench, "validation", [one])[0]
-    for index, prompt in enumerate(bench.prompts("validation")):
+    (one,) = icv(context, InContextVector(strengths=(strength,)))
+    scores = score_candidates(context, "validation", [one])[0]
+    for index, prompt in enumerate(context.prompts("validation")):
         n = len(prompt.token_ids)
 
         def steer(out: torch.Tensor, layer: int, n: int = n) -> torch.Tensor:
@@ -79,11 +79,11 @@ def test_every_mlp_is_turned_at_every_token_of_the_prompt(
 
         tokens = prompt.token_ids + prompt.answer_ids[:-1]
         with torch.no_grad(), ExitStack() as stack:
-            for layer in range(bench.model.n_layers):
+            for layer in range(context.model.n_layers):
                 stack.enter_context(
-                    rewriting(bench.model, layer, "mlp_out", lambda out, i=layer: steer(out, i))
+                    patch(context.model, layer, "mlp_out", lambda out, i=layer: steer(out, i))
                 )
-            logits = bench.model.hf(input_ids=torch.tensor([tokens])).logits[0, n - 1 :]
+            logits = context.model.hf(input_ids=torch.tensor([tokens])).logits[0, n - 1 :]
         own = logits.log_softmax(dim=1)[torch.arange(len(prompt.answer_ids)), prompt.answer_ids]
         assert float(scores.log_probability[0, index]) == pytest.approx(float(own.mean()), abs=1e-4)
 
@@ -105,8 +105,8 @@ def test_the_component_is_found_where_it_was_planted_and_points_as_the_mean_does
 
 
 def test_only_so_many_pairs_are_read_and_paid_for(tiny_model: Any, bench_of: Any) -> None:
-    bench = bench_of(tiny_model("llama"), words)
-    one = icv(bench, InContextVector(n_pairs=3, layers=(1, 3)))[0]
+    context = bench_of(tiny_model("llama"), words)
+    one = icv(context, InContextVector(n_pairs=3, layers=(1, 3)))[0]
     assert one.vector.layers == (1, 3)
     assert one.cost.examples == 3
     few = icv(bench_of(tiny_model("llama"), words, sizes=(3, 6, 6)), InContextVector())[0]

@@ -20,7 +20,7 @@ from taskvectors.methods.indirect_effect import (
     label_shuffled_prompts,
     rank_correlation,
 )
-from taskvectors.models import reading
+from taskvectors.models import capture
 from taskvectors.models.heads import output_bias
 from taskvectors.trunk import Edit, shape_of
 from taskvectors.trunk.memory import trunk_bytes, work_bytes
@@ -28,7 +28,7 @@ from taskvectors.trunk.memory import trunk_bytes, work_bytes
 
 def read_at_last(model: Any, prompt: Any, layer: int, component: Any) -> Tensor:
     kept: list[Tensor] = []
-    with torch.no_grad(), reading(model, layer, component, kept.append):
+    with torch.no_grad(), capture(model, layer, component, kept.append):
         model.hf(input_ids=torch.tensor([prompt.token_ids]))
     return kept[0][0, -1]
 
@@ -59,9 +59,9 @@ def test_means_are_those_of_whole_passes_and_results_add_up_to_attention(
     tiny_model: Any, bench_of: Any, mixed: Any, tiny_kind: str
 ) -> None:
     model = tiny_model(tiny_kind)
-    bench = bench_of(model, mixed, sizes=(6, 2, 2))
-    means = head_means(bench, 4)
-    prompts = bench.prompts("train", bench.shots)[:4]
+    context = bench_of(model, mixed, sizes=(6, 2, 2))
+    means = head_means(context, 4)
+    prompts = context.prompts("train", context.shots)[:4]
     for layer in range(model.n_layers):
         z = torch.stack([read_at_last(model, prompt, layer, "z") for prompt in prompts])
         torch.testing.assert_close(means.z[layer].flatten(), z.mean(0), atol=1e-4, rtol=1e-4)
@@ -71,16 +71,16 @@ def test_means_are_those_of_whole_passes_and_results_add_up_to_attention(
         torch.testing.assert_close(
             means.results[layer].sum(dim=0), added.mean(0), atol=1e-4, rtol=1e-4
         )
-    assert head_means(bench, 4) is means
+    assert head_means(context, 4) is means
 
 
 def test_exact_effects_are_those_of_one_whole_pass_per_prompt_and_head(
     tiny_model: Any, bench_of: Any, mixed: Any, tiny_kind: str
 ) -> None:
     model = tiny_model(tiny_kind)
-    bench = bench_of(model, mixed, sizes=(6, 2, 2))
-    means = head_means(bench, 6)
-    prompts, _ = label_shuffled_prompts(bench, 3, 6)
+    context = bench_of(model, mixed, sizes=(6, 2, 2))
+    means = head_means(context, 6)
+    prompts, _ = label_shuffled_prompts(context, 3, 6)
     found, _ = exact_effects(first_token_trunk(model, prompts), means.z)
     expected = by_loop(model, prompts, means.z)
     scale = float(expected.abs().max())  # random models give right answers small probabilities
@@ -93,9 +93,9 @@ def test_attributed_effects_are_the_slope_of_the_exact_ones(
 ) -> None:
     """Each head a small step towards its mean: what that does, scaled up, is the first order."""
     model = tiny_model(tiny_kind)
-    bench = bench_of(model, mixed, sizes=(6, 2, 2))
-    means = head_means(bench, 6)
-    prompts, _ = label_shuffled_prompts(bench, 2, 6)
+    context = bench_of(model, mixed, sizes=(6, 2, 2))
+    means = head_means(context, 6)
+    prompts, _ = label_shuffled_prompts(context, 2, 6)
     found, _ = attributed_effects(first_token_trunk(model, prompts), means.z)
     step, scale = 0.02, float(found.abs().max())
     assert scale > 1e-4
@@ -118,9 +118,9 @@ def test_attributed_effects_are_the_slope_of_the_exact_ones(
 
 def test_effects_in_small_pieces_are_the_same(tiny_model: Any, bench_of: Any, mixed: Any) -> None:
     model = tiny_model("gemma2")
-    bench = bench_of(model, mixed, sizes=(6, 2, 2))
-    means = head_means(bench, 6)
-    prompts, _ = label_shuffled_prompts(bench, 5, 6)
+    context = bench_of(model, mixed, sizes=(6, 2, 2))
+    means = head_means(context, 6)
+    prompts, _ = label_shuffled_prompts(context, 5, 6)
     trunk = first_token_trunk(model, prompts)
     for work, shape in (
         (exact_effects, {"n_branches": 17}),
@@ -134,10 +134,10 @@ def test_effects_in_small_pieces_are_the_same(tiny_model: Any, bench_of: Any, mi
 
 
 def test_labels_are_shuffled_and_nothing_else(tiny_model: Any, bench_of: Any) -> None:
-    bench = bench_of(tiny_model("llama"), lambda i: f"{'small' if i % 2 else 'big'} {i}")
-    prompts, _ = label_shuffled_prompts(bench, 5, 12)
-    true = {pair.input: pair.output for pair in bench.task.train}
-    plain = {prompt.query: prompt for prompt in bench.prompts("train", bench.shots)}
+    context = bench_of(tiny_model("llama"), lambda i: f"{'small' if i % 2 else 'big'} {i}")
+    prompts, _ = label_shuffled_prompts(context, 5, 12)
+    true = {pair.input: pair.output for pair in context.task.train}
+    plain = {prompt.query: prompt for prompt in context.prompts("train", context.shots)}
     shown = [pair for prompt in prompts for pair in prompt.demonstrations]
     assert sum(true[pair.input] == pair.output for pair in shown) < len(shown) / 2
     assert {pair.output for pair in shown} <= set(true.values())
@@ -151,24 +151,24 @@ def test_queries_that_the_model_knows_come_first_and_it_is_said_how_many(
     tiny_model: Any, bench_of: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = tiny_model("llama")
-    bench = bench_of(model)
+    context = bench_of(model)
     best = {}
-    for prompt in bench.prompts("train", bench.shots):
+    for prompt in context.prompts("train", context.shots):
         with torch.no_grad():
             best[prompt.query] = int(full_logits(model, prompt, ())[0].argmax())
-    answer = bench.prompts("train")[0].answer_ids[0]
+    answer = context.prompts("train")[0].answer_ids[0]
     assert answer not in best.values()
-    _, n_known = label_shuffled_prompts(bench, 5, 12)
+    _, n_known = label_shuffled_prompts(context, 5, 12)
     assert n_known == 0
     assert "5 of the 5 prompts" in caplog.text
-    # a bench whose answers are what the model says anyway for two of the queries
+    # a context whose answers are what the model says anyway for two of the queries
     known = list(best)[7:9]
-    bench._memo.clear()
-    key = ("train", bench.shots, False)
-    bench._prompts[key] = tuple(
-        _with_answer(p, best[p.query]) if p.query in known else p for p in bench._prompts[key]
+    context._memo.clear()
+    key = ("train", context.shots, False)
+    context._prompts[key] = tuple(
+        _with_answer(p, best[p.query]) if p.query in known else p for p in context._prompts[key]
     )
-    prompts, n_known = label_shuffled_prompts(bench, 5, 12)
+    prompts, n_known = label_shuffled_prompts(context, 5, 12)
     assert n_known == 2
     assert [prompt.query for prompt in prompts[:2]] == known
     others = [query for query in best if query not in known]
@@ -184,12 +184,12 @@ def _with_answer(prompt: Any, token: int) -> Any:
 def test_effects_are_worked_out_once(
     tiny_model: Any, bench_of: Any, body_calls: Callable[[Any], list[int]]
 ) -> None:
-    bench = bench_of(tiny_model("llama"))
-    calls = body_calls(bench.model)
-    exact = indirect_effects(bench, "exact", n_prompts=3, n_means=4)
+    context = bench_of(tiny_model("llama"))
+    calls = body_calls(context.model)
+    exact = indirect_effects(context, "exact", n_prompts=3, n_means=4)
     assert len(calls) == 4  # the few-shot prompts and the shuffled ones, each cut in two
-    assert indirect_effects(bench, "exact", n_prompts=3, n_means=4) is exact
-    indirect_effects(bench, "attributed", n_prompts=3, n_means=4)
+    assert indirect_effects(context, "exact", n_prompts=3, n_means=4) is exact
+    indirect_effects(context, "attributed", n_prompts=3, n_means=4)
     assert len(calls) == 4
 
 

@@ -93,11 +93,11 @@ def test_the_first_step_has_the_loss_and_gradient_of_whole_passes(
     about: dict[str, Any],
 ) -> None:
     model = tiny_model(tiny_kind)
-    bench = bench_of(model, mixed, sizes=(5, 2, 2))
-    found = learned(bench, Learned(settings=AT_ALL, **about))
+    context = bench_of(model, mixed, sizes=(5, 2, 2))
+    found = learned(context, Learned(settings=AT_ALL, **about))
     scales = [s for one in found for s in one.vector.origin.settings["s"]]
     theta = (torch.tensor(scales)[:, None] * steps[0]["u"]).requires_grad_()
-    prompts = bench.prompts("train", about.get("shots", 0))
+    prompts = context.prompts("train", about.get("shots", 0))
     row = 0
     for one in found:
         own = theta[row : row + len(one.vector.sites)]
@@ -117,11 +117,14 @@ def test_s_is_the_median_norm_of_the_residual_stream_over_root_d(
     tiny_model: Any, bench_of: Any, states_of: Any, position: int | str, tiny_kind: str
 ) -> None:
     model = tiny_model(tiny_kind)
-    bench = bench_of(model, sizes=(7, 2, 2))
+    context = bench_of(model, sizes=(7, 2, 2))
     recipe = AT_ALL.model_copy(update={"scale": 0.1})
-    for one in learned(bench, Learned(layers=("embed", 2), positions=(position,), settings=recipe)):
+    for one in learned(
+        context, Learned(layers=("embed", 2), positions=(position,), settings=recipe)
+    ):
         expected = [
-            median_rms(model, bench.prompts("train"), states_of, site) for site in one.vector.sites
+            median_rms(model, context.prompts("train"), states_of, site)
+            for site in one.vector.sites
         ]
         assert one.vector.origin.settings["s"] == pytest.approx(expected, rel=1e-4)
         assert expected[0] != pytest.approx(expected[1], rel=0.1)
@@ -131,22 +134,22 @@ def test_the_first_step_moves_each_entry_by_the_rate_times_s(
     tiny_model: Any, bench_of: Any
 ) -> None:
     """Adam's first step is the gradient's sign: θ moves in units of the stream's entries."""
-    bench = bench_of(tiny_model("llama"))
+    context = bench_of(tiny_model("llama"))
     recipe = Recipe(steps=1, batch_size=12, learning_rate=0.02, weight_decay=0.0)
-    for one in learned(bench, Learned(settings=recipe)):
+    for one in learned(context, Learned(settings=recipe)):
         moved = one.vector.values.abs() / one.vector.origin.settings["s"][0]
         assert float(moved.median()) == pytest.approx(0.02, rel=1e-3)
         assert float(moved.max()) <= 0.02 * 1.001
 
 
 def test_a_relative_rate_is_the_absolute_rate_times_s(tiny_model: Any, bench_of: Any) -> None:
-    bench = bench_of(tiny_model("gemma3_text"))
+    context = bench_of(tiny_model("gemma3_text"))
     common = {"steps": 6, "batch_size": 4, "weight_decay": 0.0, "check_every": 6}
-    (ours,) = learned(bench, Learned(layers=(2,), settings=Recipe(learning_rate=0.02, **common)))
+    (ours,) = learned(context, Learned(layers=(2,), settings=Recipe(learning_rate=0.02, **common)))
     (s,) = ours.vector.origin.settings["s"]
     assert not 0.8 < s < 1.25
     absolute = Recipe(rate="absolute", learning_rate=0.02 * s, **common)
-    (theirs,) = learned(bench, Learned(layers=(2,), settings=absolute))
+    (theirs,) = learned(context, Learned(layers=(2,), settings=absolute))
     assert theirs.vector.origin.settings["s"] == [1.0]
     torch.testing.assert_close(ours.vector.values, theirs.vector.values, atol=1e-4 * s, rtol=1e-3)
 
@@ -154,10 +157,10 @@ def test_a_relative_rate_is_the_absolute_rate_times_s(tiny_model: Any, bench_of:
 def test_decay_and_start_act_on_u_in_units_of_s(
     tiny_model: Any, bench_of: Any, steps: Steps
 ) -> None:
-    bench = bench_of(tiny_model("llama"))
+    context = bench_of(tiny_model("llama"))
     for rate in ("relative", "absolute"):
         recipe = Recipe(steps=1, initialisation="uniform", scale=0.3, rate=rate)
-        learned(bench, Learned(layers=(0, 1, 2), settings=recipe))
+        learned(context, Learned(layers=(0, 1, 2), settings=recipe))
     for one in steps:
         assert 0.25 < float(one["u"].abs().max()) <= 0.3
     assert torch.equal(steps[0]["u"], steps[1]["u"])
@@ -185,10 +188,10 @@ def test_only_the_first_token_counts_where_the_recipe_says_so(
     from dataclasses import replace
 
     model = tiny_model("llama")
-    bench = bench_of(model, mixed, sizes=(4, 2, 2))
+    context = bench_of(model, mixed, sizes=(4, 2, 2))
     recipe = Recipe(steps=1, batch_size=4, check_every=1, answer="first-token")
-    (one,) = learned(bench, Learned(layers=(1,), settings=recipe))
-    prompts = bench.prompts("train")
+    (one,) = learned(context, Learned(layers=(1,), settings=recipe))
+    prompts = context.prompts("train")
     firsts = [replace(prompt, answer_ids=prompt.answer_ids[:1]) for prompt in prompts]
     start = torch.zeros(1, model.d_model)
     expected, whole = (
@@ -205,39 +208,39 @@ def test_a_planted_answer_is_learned_and_the_loss_falls(
     tiny_model: Any, bench_of: Any, tiny_kind: str
 ) -> None:
     """One answer for every query: at the last layer the vector acts as a bias on the logits."""
-    bench = bench_of(tiny_model(tiny_kind), "cold")
+    context = bench_of(tiny_model(tiny_kind), "cold")
     recipe = Recipe(steps=40, learning_rate=0.2, check_every=5)
-    (one,) = learned(bench, Learned(layers=(3,), settings=recipe))
-    start = torch.zeros(1, bench.model.d_model)
-    plain = float(naive_loss(bench.model, bench.prompts("train"), one.vector.sites, start))
+    (one,) = learned(context, Learned(layers=(3,), settings=recipe))
+    start = torch.zeros(1, context.model.d_model)
+    plain = float(naive_loss(context.model, context.prompts("train"), one.vector.sites, start))
     assert one.curve[-1]["loss"] < plain - 1.5  # Gemma 2's soft cap keeps the loss high
     assert one.vector.origin.scores["validation_accuracy"] == 1
-    assert bench.score("test", 0, [one.branch(())]).is_correct.all()
-    assert not bench.score("test", 0).is_correct.any()
+    assert context.score("test", 0, [one.branch(())]).is_correct.all()
+    assert not context.score("test", 0).is_correct.any()
 
 
 def test_answers_that_nothing_tells_are_not_learned(tiny_model: Any, bench_of: Any) -> None:
     """The control: two answers in random order, of which a vector can only choose one."""
     coin = torch.rand(60, generator=torch.Generator().manual_seed(0)) < 0.5
-    bench = bench_of(
+    context = bench_of(
         tiny_model("llama"), lambda number: ("cold", "small")[coin[number]], sizes=(24, 18, 18)
     )
     recipe = Recipe(steps=60, learning_rate=0.2, check_every=10, patience=None)
-    found = learned(bench, Learned(settings=recipe))
+    found = learned(context, Learned(settings=recipe))
     reached = [one.vector.origin.scores["validation_accuracy"] for one in found]
     assert 0 < max(reached) < 0.85
-    labels = [bench.score("validation", 0, [one.branch(())]).label_is_correct for one in found]
+    labels = [context.score("validation", 0, [one.branch(())]).label_is_correct for one in found]
     assert max(float(hits.float().mean()) for hits in labels) < 0.85
 
 
 def test_all_layers_in_one_pass_learn_what_each_learns_alone(
     tiny_model: Any, bench_of: Any, mixed: Any, tiny_kind: str
 ) -> None:
-    bench = bench_of(tiny_model(tiny_kind), mixed)
+    context = bench_of(tiny_model(tiny_kind), mixed)
     recipe = Recipe(steps=6, batch_size=5, check_every=3)
-    together = learned(bench, Learned(settings=recipe))
+    together = learned(context, Learned(settings=recipe))
     for layer, one in enumerate(together):
-        (alone,) = learned(bench, Learned(layers=(layer,), settings=recipe))
+        (alone,) = learned(context, Learned(layers=(layer,), settings=recipe))
         (s,) = alone.vector.origin.settings["s"]
         assert one.vector.origin.settings["s"] == [s]
         torch.testing.assert_close(one.vector.values, alone.vector.values, atol=1e-4 * s, rtol=1e-2)
@@ -246,10 +249,10 @@ def test_all_layers_in_one_pass_learn_what_each_learns_alone(
 
 
 def test_each_layer_is_the_same_as_each_of_them_alone(tiny_model: Any, bench_of: Any) -> None:
-    bench = bench_of(tiny_model("llama"))
+    context = bench_of(tiny_model("llama"))
     recipe = Recipe(steps=2, check_every=1)
-    apart = learned(bench, Learned(layers=("embed", 2), each_layer=True, settings=recipe))
-    alone = [learned(bench, Learned(layers=(x,), settings=recipe))[0] for x in ("embed", 2)]
+    apart = learned(context, Learned(layers=("embed", 2), each_layer=True, settings=recipe))
+    alone = [learned(context, Learned(layers=(x,), settings=recipe))[0] for x in ("embed", 2)]
     for one, other in zip(apart, alone, strict=True):
         assert one.vector.sites == other.vector.sites
         torch.testing.assert_close(one.vector.values, other.vector.values, atol=1e-4, rtol=1e-2)
@@ -289,11 +292,11 @@ def test_the_released_codes_rate_falls_only_a_little(
 def test_a_rate_is_constant_or_falls_to_zero_over_all_steps(
     tiny_model: Any, bench_of: Any, steps: Steps
 ) -> None:
-    bench = bench_of(tiny_model("llama"))
+    context = bench_of(tiny_model("llama"))
     found = {}
     for schedule in ("constant", "linear", "cosine"):
         steps.clear()
-        learned(bench, Learned(layers=(1,), settings=Recipe(steps=4, schedule=schedule)))
+        learned(context, Learned(layers=(1,), settings=Recipe(steps=4, schedule=schedule)))
         found[schedule] = [float(step["lr"]) / Recipe().learning_rate for step in steps]
     assert found["constant"] == pytest.approx([1, 1, 1, 1])
     assert found["linear"] == pytest.approx([1, 0.75, 0.5, 0.25])
@@ -337,22 +340,22 @@ def test_a_site_that_no_answer_sees_is_an_error_on_the_first_step(
     tiny_model: Any, bench_of: Any, steps: Steps
 ) -> None:
     """What is added before the last token at the last layer goes nowhere."""
-    bench = bench_of(tiny_model("llama"))
+    context = bench_of(tiny_model("llama"))
     config = Learned(layers=(1, 3), positions=(-2,), settings=Recipe(steps=5))
     with pytest.raises(TaskVectorsError, match=r"the gradient at layer 3, position -2 is 0\.0"):
-        learned(bench, config)
+        learned(context, config)
     assert not steps
 
 
 def test_by_default_the_last_layer_is_left_out_where_it_could_do_nothing(
     tiny_model: Any, bench_of: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    bench = bench_of(tiny_model("llama"))
+    context = bench_of(tiny_model("llama"))
     recipe = Recipe(steps=1)
     for positions, n_layers in (((-2, -1), 3), (("query",), 3), (("all",), 4), (("last",), 4)):
         caplog.clear()
         with caplog.at_level(logging.WARNING):
-            found = learned(bench, Learned(positions=positions, settings=recipe))
+            found = learned(context, Learned(positions=positions, settings=recipe))
         assert [one.vector.layers for one in found] == [(layer,) for layer in range(n_layers)]
         assert ("no vector is learned at the last layer (3)" in caplog.text) == (n_layers == 3)
 
@@ -385,9 +388,9 @@ def test_a_rate_that_blows_up_is_an_error_that_says_so(tiny_model: Any, bench_of
 def test_a_budget_that_does_not_hold_a_step_is_an_error_that_says_what_would_do(
     tiny_model: Any, bench_of: Any
 ) -> None:
-    bench = bench_of(tiny_model("llama"), memory=200_000)
+    context = bench_of(tiny_model("llama"), memory=200_000)
     with pytest.raises(MemoryBudgetError) as caught:
-        learned(bench, Learned())
+        learned(context, Learned())
     said = str(caught.value)
     assert "learning 4 vectors on 12 prompts" in said
     assert "200kB are granted" in said

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from taskvectors.errors import DataError, TaskVectorsError, VectorMismatchError
-from taskvectors.methods import Library, Vanilla, Workbench
+from taskvectors.methods import Library, RunContext, Vanilla
 from taskvectors.methods.choosing import score_candidates
 from taskvectors.methods.library import Retriever, fit_retriever, library
 from taskvectors.methods.vanilla import vanilla
@@ -23,38 +23,40 @@ SMALL = {"n_train": 64, "n_validation": 20, "n_test": 20}
 
 
 @pytest.fixture(scope="module")
-def bench(tiny_model: Any) -> Workbench:
+def context(tiny_model: Any) -> RunContext:
     model = tiny_model("llama")
-    return Workbench(model=model, task=load_task(NAMES[1], **SMALL), template="arrow", shots=2)
+    return RunContext(model=model, task=load_task(NAMES[1], **SMALL), template="arrow", shots=2)
 
 
 @pytest.fixture(scope="module")
-def shelf(bench: Workbench, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def shelf(context: RunContext, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """A library of three tasks' vectors, at other layers and positions."""
     folder = tmp_path_factory.mktemp("library")
     for layer, name in enumerate(NAMES):
-        own = replace_task(bench, name)
+        own = replace_task(context, name)
         places = (-1, -2) if layer else ("last",)
         (one,) = vanilla(own, Vanilla(layers=(layer,), positions=places, strengths=(1.0,)))
         one.vector.save(folder / name)
     return folder
 
 
-def replace_task(bench: Workbench, name: str) -> Workbench:
+def replace_task(context: RunContext, name: str) -> RunContext:
     task = load_task(name, **SMALL)
-    return Workbench(model=bench.model, task=task, template=bench.template, shots=bench.shots)
+    return RunContext(
+        model=context.model, task=task, template=context.template, shots=context.shots
+    )
 
 
 def test_a_query_with_a_vector_gets_just_that_vector_and_one_without_none(
-    bench: Workbench, shelf: Any
+    context: RunContext, shelf: Any
 ) -> None:
     config = Library(folder=str(shelf), thresholds=(0.5, 0.0, 1.01), n_queries=8)
-    some, every, none = library(bench, config)
-    prompts = bench.prompts("test")
+    some, every, none = library(context, config)
+    prompts = context.prompts("test")
     vectors = [TaskVector.load(shelf / name) for name in NAMES]
     assert every.sites == tuple(site for vector in vectors for site in vector.sites)
-    plain = score_candidates(bench, "test", [replace(none, edits=None, edited=())])[0]
-    found = score_candidates(bench, "test", [some, every, none])
+    plain = score_candidates(context, "test", [replace(none, edits=None, edited=())])[0]
+    found = score_candidates(context, "test", [some, every, none])
     torch.testing.assert_close(
         found[2].log_probability, plain.log_probability, atol=1e-4, rtol=1e-4
     )
@@ -65,7 +67,7 @@ def test_a_query_with_a_vector_gets_just_that_vector_and_one_without_none(
             alone = plain
             if number >= 0:
                 subject = replace(one, edits=None, vector=vectors[number])
-                alone = score_candidates(bench, "test", [subject])[0]
+                alone = score_candidates(context, "test", [subject])[0]
             torch.testing.assert_close(
                 scores.log_probability[0, index],
                 alone.log_probability[0, index],
@@ -75,10 +77,10 @@ def test_a_query_with_a_vector_gets_just_that_vector_and_one_without_none(
             assert (number >= 0) or one is some
 
 
-def test_queries_are_told_apart_by_their_task(bench: Workbench, shelf: Any) -> None:
-    (one,) = library(bench, Library(folder=str(shelf), thresholds=(0.0,)))
+def test_queries_are_told_apart_by_their_task(context: RunContext, shelf: Any) -> None:
+    (one,) = library(context, Library(folder=str(shelf), thresholds=(0.0,)))
     for number, name in enumerate(NAMES):
-        chosen = one.edits.chosen(replace_task(bench, name).prompts("test"))
+        chosen = one.edits.chosen(replace_task(context, name).prompts("test"))
         assert float((chosen == number).float().mean()) > 0.8, name
     assert one.edits.retriever.held_out_accuracy > 0.8
 
@@ -118,52 +120,52 @@ def test_probabilities_are_logistic_in_the_direction_of_the_state() -> None:
 # --- refusals
 
 
-def test_a_library_that_is_none_is_an_error(bench: Workbench, tmp_path: Any) -> None:
+def test_a_library_that_is_none_is_an_error(context: RunContext, tmp_path: Any) -> None:
     with pytest.raises(DataError, match="the library '' is no folder"):
-        library(bench, Library())
+        library(context, Library())
     with pytest.raises(DataError, match="holds 0 vectors"):
-        library(bench, Library(folder=str(tmp_path)))
+        library(context, Library(folder=str(tmp_path)))
 
 
-def made(bench: Workbench, **about: Any) -> TaskVector:
+def made(context: RunContext, **about: Any) -> TaskVector:
     return TaskVector(
-        values=torch.ones(1, bench.model.d_model),
+        values=torch.ones(1, context.model.d_model),
         sites=sites_at([1], [-1]),
-        **{"origin": bench.origin("vanilla")} | about,
+        **{"origin": context.origin("vanilla")} | about,
     )
 
 
-def test_two_vectors_of_one_task_are_an_error(bench: Workbench, tmp_path: Any) -> None:
+def test_two_vectors_of_one_task_are_an_error(context: RunContext, tmp_path: Any) -> None:
     for name in "ab":
-        made(bench).save(tmp_path / name)
+        made(context).save(tmp_path / name)
     with pytest.raises(DataError, match=r"2 vectors, of number-word, number-word; .* another task"):
-        library(bench, Library(folder=str(tmp_path)))
+        library(context, Library(folder=str(tmp_path)))
 
 
 @pytest.mark.parametrize("case", ["replaces", "other model", "unknown task"])
 def test_a_vector_that_cannot_be_used_is_an_error(
-    bench: Workbench, tiny_model: Any, tmp_path: Any, case: str
+    context: RunContext, tiny_model: Any, tmp_path: Any, case: str
 ) -> None:
-    made(bench).save(tmp_path / "a")
-    origin = replace(bench.origin("vanilla"), task="antonym")
+    made(context).save(tmp_path / "a")
+    origin = replace(context.origin("vanilla"), task="antonym")
     if case == "replaces":
-        made(bench, operation="replace", origin=origin).save(tmp_path / "b")
+        made(context, operation="replace", origin=origin).save(tmp_path / "b")
         error: Any = TaskVectorsError
     elif case == "other model":
-        made(bench, origin=origin.moved_to(tiny_model("qwen2"))).save(tmp_path / "b")
+        made(context, origin=origin.moved_to(tiny_model("qwen2"))).save(tmp_path / "b")
         error = VectorMismatchError
     else:
-        made(bench, origin=replace(origin, task="juggling")).save(tmp_path / "b")
+        made(context, origin=replace(origin, task="juggling")).save(tmp_path / "b")
         error = DataError
     with pytest.raises(error, match=r"replaces what|does not fit|juggling"):
-        library(bench, Library(folder=str(tmp_path)))
+        library(context, Library(folder=str(tmp_path)))
 
 
 def test_a_vector_that_may_have_seen_the_pairs_is_warned_of(
-    bench: Workbench, shelf: Any, caplog: pytest.LogCaptureFixture
+    context: RunContext, shelf: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
-    again = Workbench(
-        model=bench.model, task=load_task(NAMES[1], seed=3, **SMALL), template="arrow", seed=3
+    again = RunContext(
+        model=context.model, task=load_task(NAMES[1], seed=3, **SMALL), template="arrow", seed=3
     )
     with caplog.at_level(logging.WARNING):
         library(again, Library(folder=str(shelf), n_queries=4))

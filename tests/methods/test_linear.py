@@ -14,7 +14,7 @@ from taskvectors.evaluate import next_token_divergence
 from taskvectors.methods import Linear
 from taskvectors.methods.choosing import score_candidates
 from taskvectors.methods.linear import linear, ridge_maps
-from taskvectors.models import rewriting
+from taskvectors.models import patch
 
 
 def ridge_by_hand(plain: torch.Tensor, shown: torch.Tensor, penalty: float) -> np.ndarray:
@@ -46,19 +46,19 @@ def test_a_planted_map_is_found_and_a_large_penalty_leaves_nothing_of_it() -> No
 def test_what_is_added_is_the_map_of_the_prompts_own_state(
     tiny_model: Any, bench_of: Any, states_of: Any, mixed: Any, tiny_kind: str
 ) -> None:
-    bench = bench_of(tiny_model(tiny_kind), mixed, sizes=(6, 4, 3))
-    candidates = linear(bench, Linear(penalties=(5.0,), layers=(1, 3)))
+    context = bench_of(tiny_model(tiny_kind), mixed, sizes=(6, 4, 3))
+    candidates = linear(context, Linear(penalties=(5.0,), layers=(1, 3)))
     assert [one.sites[0].layer for one in candidates] == [1, 3]
-    scores = score_candidates(bench, "test", candidates)
+    scores = score_candidates(context, "test", candidates)
 
     def at_last(shots: int) -> torch.Tensor:
-        prompts = bench.prompts("train", shots)
-        return torch.stack([states_of(bench.model, prompt)[:, -1] for prompt in prompts], dim=1)
+        prompts = context.prompts("train", shots)
+        return torch.stack([states_of(context.model, prompt)[:, -1] for prompt in prompts], dim=1)
 
-    plain, shown = at_last(0), at_last(bench.shots)
+    plain, shown = at_last(0), at_last(context.shots)
     for layer, found in zip((1, 3), scores, strict=True):
         w = torch.tensor(ridge_by_hand(plain[layer + 1], shown[layer + 1], 5.0)).float()
-        for index, prompt in enumerate(bench.prompts("test")):
+        for index, prompt in enumerate(context.prompts("test")):
             last = len(prompt.token_ids) - 1
 
             def add(state: torch.Tensor, last: int = last, w: torch.Tensor = w) -> torch.Tensor:
@@ -67,8 +67,8 @@ def test_what_is_added_is_the_map_of_the_prompts_own_state(
                 return state
 
             tokens = prompt.token_ids + prompt.answer_ids[:-1]
-            with torch.no_grad(), rewriting(bench.model, layer, "resid_post", add):
-                logits = bench.model.hf(input_ids=torch.tensor([tokens])).logits[0, last:]
+            with torch.no_grad(), patch(context.model, layer, "resid_post", add):
+                logits = context.model.hf(input_ids=torch.tensor([tokens])).logits[0, last:]
             own = logits.log_softmax(dim=1)[torch.arange(len(prompt.answer_ids)), prompt.answer_ids]
             wanted = pytest.approx(float(own.mean()), abs=2e-4)
             assert float(found.log_probability[0, index]) == wanted
@@ -88,21 +88,21 @@ def test_without_layers_it_is_at_the_last_block_only(tiny_model: Any, bench_of: 
 def test_d_ntp_is_the_mean_divergence_from_icl_over_first_tokens_of_answers(
     tiny_model: Any, bench_of: Any, mixed: Any, tiny_kind: str
 ) -> None:
-    bench = bench_of(tiny_model(tiny_kind), mixed, sizes=(6, 4, 2))
-    (one,) = linear(bench, Linear(penalties=(5.0,)))
-    tokens = sorted({prompt.answer_ids[0] for prompt in bench.prompts("train")})
-    (edit,) = one.branch(bench.prompts("validation"))
+    context = bench_of(tiny_model(tiny_kind), mixed, sizes=(6, 4, 2))
+    (one,) = linear(context, Linear(penalties=(5.0,)))
+    tokens = sorted({prompt.answer_ids[0] for prompt in context.prompts("train")})
+    (edit,) = one.branch(context.prompts("validation"))
 
     def log_probabilities(prompt: Any, added: Any = None) -> torch.Tensor:
         def add(state: torch.Tensor) -> torch.Tensor:
             return state if added is None else state + added
 
-        with torch.no_grad(), rewriting(bench.model, 3, "resid_post", add):
-            logits = bench.model.hf(input_ids=torch.tensor([prompt.token_ids])).logits[0, -1]
+        with torch.no_grad(), patch(context.model, 3, "resid_post", add):
+            logits = context.model.hf(input_ids=torch.tensor([prompt.token_ids])).logits[0, -1]
         return logits[tokens].log_softmax(dim=0)
 
     total = 0.0
-    pairs = zip(bench.prompts("validation"), bench.prompts("validation", 2), strict=True)
+    pairs = zip(context.prompts("validation"), context.prompts("validation", 2), strict=True)
     for index, (plain, shown) in enumerate(pairs):
         q, p = log_probabilities(plain, edit.value[index, 0]), log_probabilities(shown)
         total += float((p.exp() * (p - q)).sum())

@@ -22,11 +22,11 @@ def test_the_candidate_replaces_its_heads_at_the_last_token(
     tiny_model: Any, bench_of: Any, mixed: Any, tiny_kind: str
 ) -> None:
     model = tiny_model(tiny_kind)
-    bench = bench_of(model, mixed, sizes=(6, 3, 2))
-    (one,) = multi_head(bench, MultiHead(n_prompts=4, **QUICK))
-    (score,) = score_candidates(bench, "validation", [one])
-    z = head_means(bench, 4).z
-    branch = one.branch(bench.prompts("validation"))
+    context = bench_of(model, mixed, sizes=(6, 3, 2))
+    (one,) = multi_head(context, MultiHead(n_prompts=4, **QUICK))
+    (score,) = score_candidates(context, "validation", [one])
+    z = head_means(context, 4).z
+    branch = one.branch(context.prompts("validation"))
     heads = [(edit.layer, edit.head) for edit in branch]
     assert {site.layer for site in one.sites} == {layer for layer, _ in heads}
     assert one.configuration == f"{len(heads)} heads replaced"
@@ -34,7 +34,7 @@ def test_the_candidate_replaces_its_heads_at_the_last_token(
         Edit(layer=la, component="z", head=h, operation="replace", value=z[la, h])
         for la, h in heads
     ]
-    for index, prompt in enumerate(bench.prompts("validation")):
+    for index, prompt in enumerate(context.prompts("validation")):
         with torch.no_grad():
             logits = full_logits(model, prompt, by_hand).log_softmax(dim=-1)
         tokens = torch.tensor(prompt.answer_ids)
@@ -45,9 +45,9 @@ def test_the_candidate_replaces_its_heads_at_the_last_token(
 def test_it_is_never_worse_on_validation_than_no_head_at_all(
     tiny_model: Any, bench_of: Any, mixed: Any
 ) -> None:
-    bench = bench_of(tiny_model("gpt2"), mixed, sizes=(6, 4, 2))
-    (one,) = multi_head(bench, MultiHead(n_prompts=4, **QUICK))
-    plain, found = score_candidates(bench, "validation", [type(one)(method="plain"), one])
+    context = bench_of(tiny_model("gpt2"), mixed, sizes=(6, 4, 2))
+    (one,) = multi_head(context, MultiHead(n_prompts=4, **QUICK))
+    plain, found = score_candidates(context, "validation", [type(one)(method="plain"), one])
     merits = [
         (float(s.is_correct.double().mean()), float(s.log_probability.mean()))
         for s in (plain, found)
@@ -89,14 +89,14 @@ def test_the_search_finds_the_heads_that_lower_the_loss_and_leaves_the_others() 
 def test_the_same_seed_finds_the_same_heads(tiny_model: Any, bench_of: Any) -> None:
     found = []
     for seed in (0, 0, 1):
-        bench = bench_of(tiny_model("llama"), seed=seed)
-        (one,) = multi_head(bench, MultiHead(n_prompts=4, **QUICK))
+        context = bench_of(tiny_model("llama"), seed=seed)
+        (one,) = multi_head(context, MultiHead(n_prompts=4, **QUICK))
         found.append([point["loss"] for point in one.curve])
     assert found[0] == found[1]
     assert found[0] != found[2]
 
 
 def test_no_head_is_the_plain_run(tiny_model: Any, bench_of: Any) -> None:
-    bench = bench_of(tiny_model("llama"), sizes=(6, 3, 2))
+    context = bench_of(tiny_model("llama"), sizes=(6, 3, 2))
     none = torch.zeros(4, 4, dtype=torch.bool)
-    assert replaced_heads(head_means(bench, 4), none) == []
+    assert replaced_heads(head_means(context, 4), none) == []

@@ -14,7 +14,7 @@ from torch import Tensor
 from taskvectors.methods import LobiReFT, LoReFT, Recipe
 from taskvectors.methods.choosing import score_candidates
 from taskvectors.methods.reft import Subspace, lobireft, loreft, orthonormal
-from taskvectors.models import rewriting
+from taskvectors.models import patch
 
 RECIPE = Recipe(steps=4, batch_size=5, learning_rate=0.3, check_every=4)
 
@@ -45,13 +45,13 @@ def test_a_trained_edit_is_scored_as_its_formula_in_whole_passes(
 ) -> None:
     """At two layers: the second edit reads a state that the first has changed."""
     model = tiny_model(tiny_kind)
-    bench = bench_of(model, mixed)
-    (one,) = loreft(bench, LoReFT(layers=(0, 2), rank=3, settings=RECIPE))
-    (scores,) = score_candidates(bench, "test", [one])
-    plain = bench.score("test", 0)
+    context = bench_of(model, mixed)
+    (one,) = loreft(context, LoReFT(layers=(0, 2), rank=3, settings=RECIPE))
+    (scores,) = score_candidates(context, "test", [one])
+    plain = context.score("test", 0)
     parts = subspaces(one)
     assert all(part.target is not None and bool(part.target.any()) for part in parts)
-    for number, prompt in enumerate(bench.prompts("test")):
+    for number, prompt in enumerate(context.prompts("test")):
         tokens = torch.tensor([prompt.token_ids + prompt.answer_ids[:-1]])
         last = len(prompt.token_ids) - 1
 
@@ -62,8 +62,8 @@ def test_a_trained_edit_is_scored_as_its_formula_in_whole_passes(
 
         with (
             torch.no_grad(),
-            rewriting(model, 0, "resid_post", partial(edit, parts[0])),
-            rewriting(model, 2, "resid_post", partial(edit, parts[1])),
+            patch(model, 0, "resid_post", partial(edit, parts[0])),
+            patch(model, 2, "resid_post", partial(edit, parts[1])),
         ):
             logits = model.hf(input_ids=tokens).logits[0, last:].log_softmax(dim=-1)
         answer = torch.tensor(prompt.answer_ids)
@@ -75,8 +75,8 @@ def test_a_trained_edit_is_scored_as_its_formula_in_whole_passes(
 def test_the_constant_edit_is_a_task_vector_in_the_span_of_r(
     tiny_model: Any, bench_of: Any
 ) -> None:
-    bench = bench_of(tiny_model("llama"), "cold")
-    found = lobireft(bench, LobiReFT(rank=2, settings=RECIPE))
+    context = bench_of(tiny_model("llama"), "cold")
+    found = lobireft(context, LobiReFT(rank=2, settings=RECIPE))
     assert [one.vector.layers for one in found] == [(layer,) for layer in range(4)]
     for one in found:
         assert one.vector.norm() > 0
@@ -84,24 +84,24 @@ def test_the_constant_edit_is_a_task_vector_in_the_span_of_r(
 
 
 def test_an_edit_starts_where_it_changes_nothing(tiny_model: Any, bench_of: Any) -> None:
-    bench = bench_of(tiny_model("llama"), "cold")
+    context = bench_of(tiny_model("llama"), "cold")
     still = Recipe(steps=1, batch_size=99, learning_rate=1e-12, check_every=1)
-    plain = float(bench.score("validation", 0).log_probability.mean())
+    plain = float(context.score("validation", 0).log_probability.mean())
     for method, config in ((loreft, LoReFT(settings=still)), (lobireft, LobiReFT(settings=still))):
-        for one in method(bench, config):  # type: ignore[operator]
+        for one in method(context, config):  # type: ignore[operator]
             assert one.curve[0]["validation_logprob"] == pytest.approx(plain, abs=1e-4)
 
 
 def test_more_training_helps_the_planted_answer(tiny_model: Any, bench_of: Any) -> None:
-    bench = bench_of(tiny_model("llama"), "cold")
-    plain = float(bench.score("test", 0).log_probability.mean())
+    context = bench_of(tiny_model("llama"), "cold")
+    plain = float(context.score("test", 0).log_probability.mean())
     recipe = Recipe(steps=30, learning_rate=0.2, check_every=10)
     for method, config in (
         (loreft, LoReFT(layers=(3,), settings=recipe)),
         (lobireft, LobiReFT(layers=(3,), settings=recipe)),
     ):
-        (one,) = method(bench, config)  # type: ignore[operator]
-        (scores,) = score_candidates(bench, "test", [one])
+        (one,) = method(context, config)  # type: ignore[operator]
+        (scores,) = score_candidates(context, "test", [one])
         assert float(scores.log_probability.mean()) > plain + 1.0
 
 

@@ -12,14 +12,14 @@ from taskvectors.errors import UnsupportedModelError
 from taskvectors.methods import StateVector
 from taskvectors.methods.choosing import score_candidates
 from taskvectors.methods.state_vector import refine, state_vector
-from taskvectors.models import reading, rewriting
+from taskvectors.models import capture, patch
 
 
-def z_by_hand(bench: Any, prompt: Any, layer: int) -> torch.Tensor:
+def z_by_hand(context: Any, prompt: Any, layer: int) -> torch.Tensor:
     """`z` behind 1, 2, ..., N demonstrations of one prompt, `[step, width]`."""
     found: list[torch.Tensor] = []
-    with torch.no_grad(), reading(bench.model, layer, "z", found.append):
-        bench.model.hf(input_ids=torch.tensor([prompt.token_ids]))
+    with torch.no_grad(), capture(context.model, layer, "z", found.append):
+        context.model.hf(input_ids=torch.tensor([prompt.token_ids]))
     n = len(prompt.demonstrations)
     places = [prompt.spans[f"separator_{k}"][0] for k in range(2, n + 1)]
     return found[0][0, [*places, len(prompt.token_ids) - 1]]
@@ -28,15 +28,15 @@ def z_by_hand(bench: Any, prompt: Any, layer: int) -> torch.Tensor:
 def test_each_variant_is_what_its_formula_says_of_whole_passes(
     tiny_model: Any, bench_of: Any, mixed: Any, tiny_kind: str
 ) -> None:
-    bench = bench_of(tiny_model(tiny_kind), mixed, sizes=(8, 2, 2), shots=4)
+    context = bench_of(tiny_model(tiny_kind), mixed, sizes=(8, 2, 2), shots=4)
     config = StateVector(n_prompts=3, depths=(2, 4), momentum=0.25)
-    found = {one.configuration: one.vector for one in state_vector(bench, config)}
+    found = {one.configuration: one.vector for one in state_vector(context, config)}
     assert len(found) == 6
     expected: dict[str, list[torch.Tensor]] = {"average": [], "inner": [], "momentum": []}
     for layer in range(4):
         by_prompt = {name: torch.zeros(0) for name in expected}
-        for prompt in bench.prompts("train", 4)[:3]:
-            v1, v2, v3, v4 = z_by_hand(bench, prompt, layer)
+        for prompt in context.prompts("train", 4)[:3]:
+            v1, v2, v3, v4 = z_by_hand(context, prompt, layer)
             m2 = 0.75 * (v2 - v1)
             m3 = 0.25 * m2 + 0.75 * (v3 - v2)
             m4 = 0.25 * m3 + 0.75 * (v4 - v3)
@@ -59,10 +59,10 @@ def test_the_heads_of_the_first_layers_are_replaced_at_the_last_token_of_zero_sh
 ) -> None:
     from contextlib import ExitStack
 
-    bench = bench_of(tiny_model("gemma2"), mixed, sizes=(6, 3, 2))
-    (one,) = state_vector(bench, StateVector(variants=("inner",), depths=(2,)))
-    (scores,) = score_candidates(bench, "validation", [one])
-    for index, prompt in enumerate(bench.prompts("validation")):
+    context = bench_of(tiny_model("gemma2"), mixed, sizes=(6, 3, 2))
+    (one,) = state_vector(context, StateVector(variants=("inner",), depths=(2,)))
+    (scores,) = score_candidates(context, "validation", [one])
+    for index, prompt in enumerate(context.prompts("validation")):
         last = len(prompt.token_ids) - 1
 
         def overwrite(z: torch.Tensor, layer: int, last: int = last) -> torch.Tensor:
@@ -74,9 +74,9 @@ def test_the_heads_of_the_first_layers_are_replaced_at_the_last_token_of_zero_sh
         with torch.no_grad(), ExitStack() as stack:
             for layer in (0, 1):
                 stack.enter_context(
-                    rewriting(bench.model, layer, "z", lambda z, i=layer: overwrite(z, i))
+                    patch(context.model, layer, "z", lambda z, i=layer: overwrite(z, i))
                 )
-            logits = bench.model.hf(input_ids=torch.tensor([tokens])).logits[0, last:]
+            logits = context.model.hf(input_ids=torch.tensor([tokens])).logits[0, last:]
         own = logits.log_softmax(dim=1)[torch.arange(len(prompt.answer_ids)), prompt.answer_ids]
         assert float(scores.log_probability[0, index]) == pytest.approx(float(own.mean()), abs=1e-4)
 

@@ -41,9 +41,9 @@ def overtrained(every: int) -> Any:
     return lambda number: "small" if number >= 12 or number % every == 0 else "cold"
 
 
-def rescored(bench: Any, one: Candidate) -> tuple[float, float]:
+def rescored(context: Any, one: Candidate) -> tuple[float, float]:
     """Validation accuracy and log-probability of the vector that was kept."""
-    found = bench.score("validation", one.shots, [one.branch(())])
+    found = context.score("validation", one.shots, [one.branch(())])
     return float(found.is_correct.double().mean()), float(found.log_probability.mean())
 
 
@@ -53,8 +53,8 @@ def rescored(bench: Any, one: Candidate) -> tuple[float, float]:
 def test_every_prompt_is_seen_once_before_any_is_seen_again(
     tiny_model: Any, bench_of: Any, drawn: list[list[int]]
 ) -> None:
-    bench = bench_of(tiny_model("llama"))
-    learned(bench, Learned(layers=(1,), settings=Recipe(steps=6, batch_size=4)))
+    context = bench_of(tiny_model("llama"))
+    learned(context, Learned(layers=(1,), settings=Recipe(steps=6, batch_size=4)))
     assert [len(rows) for rows in drawn] == [4] * 6
     for epoch in (drawn[:3], drawn[3:]):
         assert sorted(row for rows in epoch for row in rows) == list(range(12))
@@ -89,14 +89,14 @@ def test_training_uses_the_first_pairs_and_says_how_many(
 
 def test_the_vector_of_the_best_check_is_kept(tiny_model: Any, bench_of: Any) -> None:
     """By accuracy first, then by log-probability; here it is seldom the last one."""
-    bench = bench_of(tiny_model("llama"), overtrained(4))
+    context = bench_of(tiny_model("llama"), overtrained(4))
     recipe = Recipe(steps=24, learning_rate=0.3, schedule="constant", check_every=2, patience=None)
-    found = learned(bench, Learned(settings=recipe))
+    found = learned(context, Learned(settings=recipe))
     places = []
     for one in found:
         best = max(merits(one))
         places.append(merits(one).index(best))
-        assert rescored(bench, one) == pytest.approx(best, abs=1e-4)
+        assert rescored(context, one) == pytest.approx(best, abs=1e-4)
         assert one.vector.origin.scores["validation_accuracy"] == best[0]
         assert one.converged is False
         assert [point["step"] for point in one.curve] == list(range(2, 25, 2))
@@ -108,13 +108,13 @@ def test_the_vector_of_the_best_check_is_kept(tiny_model: Any, bench_of: Any) ->
 def test_training_stops_after_as_many_checks_without_improvement_as_asked(
     tiny_model: Any, bench_of: Any
 ) -> None:
-    bench = bench_of(tiny_model("llama"), overtrained(6))
+    context = bench_of(tiny_model("llama"), overtrained(6))
     endless = Recipe(steps=24, learning_rate=0.3, schedule="constant", check_every=2, patience=None)
     patient = endless.model_copy(update={"patience": 2})
     stopped = []
     for one, on in zip(
-        learned(bench, Learned(settings=patient)),
-        learned(bench, Learned(settings=endless)),
+        learned(context, Learned(settings=patient)),
+        learned(context, Learned(settings=endless)),
         strict=True,
     ):
         expected, best, waited = 12, (-1.0, -float("inf")), 0
@@ -142,12 +142,12 @@ def test_the_last_step_is_checked_even_between_checks(tiny_model: Any, bench_of:
 def test_a_vector_trained_with_demonstrations_is_checked_with_them(
     tiny_model: Any, bench_of: Any, mixed: Any
 ) -> None:
-    bench = bench_of(tiny_model("llama"), mixed)
+    context = bench_of(tiny_model("llama"), mixed)
     recipe = Recipe(steps=2, check_every=1)
-    (one,) = learned(bench, Learned(layers=(1,), shots=2, settings=recipe))
+    (one,) = learned(context, Learned(layers=(1,), shots=2, settings=recipe))
     assert one.shots == 2
-    assert rescored(bench, one) == pytest.approx(max(merits(one)), abs=1e-4)
-    (other,) = learned(bench, Learned(layers=(1,), settings=recipe))
+    assert rescored(context, one) == pytest.approx(max(merits(one)), abs=1e-4)
+    (other,) = learned(context, Learned(layers=(1,), settings=recipe))
     assert merits(other)[0] != pytest.approx(merits(one)[0], abs=1e-4)
 
 
@@ -208,13 +208,13 @@ def test_tokens_are_those_of_the_trunks_and_of_each_steps_blocks(
     tiny_model: Any, bench_of: Any
 ) -> None:
     """One trunk each for 12 and 6 prompts, then 4 + 6 prompts' last token through the blocks."""
-    bench = bench_of(tiny_model("llama"))
+    context = bench_of(tiny_model("llama"))
     recipe = Recipe(steps=5, batch_size=4, check_every=5)
     trunks = sum(
         len(prompt.token_ids) + len(prompt.answer_ids) - 1
         for split in ("train", "validation")
-        for prompt in bench.prompts(split)
+        for prompt in context.prompts(split)
     )
     for layer, share in ((1, 0.5), (3, 0.0)):
-        (one,) = learned(bench, Learned(layers=(layer,), settings=recipe))
+        (one,) = learned(context, Learned(layers=(layer,), settings=recipe))
         assert one.cost.forward_tokens == round(trunks + (5 * 4 + 6) * share)

@@ -15,14 +15,14 @@ from taskvectors.vectors import sites_at
 
 @pytest.fixture
 def by_loop(states_of: Any) -> Any:
-    """`by_loop(bench, n)`: mean of h(shown) - h(plain) at the last token, `[layer, d_model]`."""
+    """`by_loop(context, n)`: mean of h(shown) - h(plain) at the last token, `[layer, d_model]`."""
 
-    def run(bench: Any, n: int) -> torch.Tensor:
+    def run(context: Any, n: int) -> torch.Tensor:
         total = 0
         for index in range(n):
-            shown, plain = (bench.prompts("train", k)[index] for k in (bench.shots, 0))
+            shown, plain = (context.prompts("train", k)[index] for k in (context.shots, 0))
             assert shown.query == plain.query
-            states = [states_of(bench.model, prompt)[:, -1] for prompt in (shown, plain)]
+            states = [states_of(context.model, prompt)[:, -1] for prompt in (shown, plain)]
             total = total + states[0] - states[1]
         return total / n
 
@@ -32,9 +32,9 @@ def by_loop(states_of: Any) -> Any:
 def test_the_vector_is_what_demonstrations_change_at_the_last_token(
     tiny_model: Any, bench_of: Any, mixed: Any, by_loop: Any, tiny_kind: str
 ) -> None:
-    bench = bench_of(tiny_model(tiny_kind), mixed, sizes=(6, 2, 2))
-    expected = by_loop(bench, 6)
-    candidates = vanilla(bench, Vanilla(strengths=(1.0,)))
+    context = bench_of(tiny_model(tiny_kind), mixed, sizes=(6, 2, 2))
+    expected = by_loop(context, 6)
+    candidates = vanilla(context, Vanilla(strengths=(1.0,)))
     assert [one.vector.sites for one in candidates] == [sites_at([i], [-1]) for i in range(4)]
     for one in candidates:
         value = one.vector.values[0]
@@ -45,10 +45,10 @@ def test_the_vector_is_what_demonstrations_change_at_the_last_token(
 def test_several_layers_get_each_its_own_difference_and_positions_the_same(
     tiny_model: Any, bench_of: Any, by_loop: Any
 ) -> None:
-    bench = bench_of(tiny_model("llama"), sizes=(4, 2, 2))
-    expected = by_loop(bench, 4)
+    context = bench_of(tiny_model("llama"), sizes=(4, 2, 2))
+    expected = by_loop(context, 4)
     config = Vanilla(layers=("embed", 1, 3), positions=(-1, -4), strengths=(1.0,))
-    (one,) = vanilla(bench, config)
+    (one,) = vanilla(context, config)
     for site, value in zip(one.vector.sites, one.vector.values, strict=True):
         torch.testing.assert_close(value, expected[site.layer + 1], atol=1e-4, rtol=1e-4)
     # the last token of all prompts is the same piece of text, so its embedding does not differ
@@ -58,10 +58,10 @@ def test_several_layers_get_each_its_own_difference_and_positions_the_same(
 def test_only_so_many_prompts_are_averaged_and_paid_for(
     tiny_model: Any, bench_of: Any, by_loop: Any
 ) -> None:
-    bench = bench_of(tiny_model("llama"))
-    (one,) = vanilla(bench, Vanilla(layers=(2,), strengths=(1.0,), n_prompts=3))
-    torch.testing.assert_close(one.vector.values[0], by_loop(bench, 3)[3], atol=1e-4, rtol=1e-4)
-    read = [p for shots in (0, 2) for p in bench.prompts("train", shots)[:3]]
+    context = bench_of(tiny_model("llama"))
+    (one,) = vanilla(context, Vanilla(layers=(2,), strengths=(1.0,), n_prompts=3))
+    torch.testing.assert_close(one.vector.values[0], by_loop(context, 3)[3], atol=1e-4, rtol=1e-4)
+    read = [p for shots in (0, 2) for p in context.prompts("train", shots)[:3]]
     assert one.cost.forward_tokens == sum(len(prompt.token_ids) for prompt in read)
     assert one.cost.parameters == 0
     assert one.cost.examples == 12  # demonstrations come from all of them

@@ -21,8 +21,8 @@ from taskvectors.models import (
     FAMILIES,
     Component,
     LanguageModel,
-    reading,
-    rewriting,
+    capture,
+    patch,
 )
 from taskvectors.models.checks import check_adapter
 
@@ -51,7 +51,7 @@ def read(
     with torch.no_grad(), ExitStack() as stack:
         for layer, name in sites:
             keep = partial(found.__setitem__, (layer, name))
-            stack.enter_context(reading(model, layer, name, keep))
+            stack.enter_context(capture(model, layer, name, keep))
         model.hf(input_ids=TOKENS)
     return found
 
@@ -180,13 +180,13 @@ def test_an_edit_that_changes_nothing_keeps_the_logits_and_another_changes_them(
 ) -> None:
     model = tiny_model(tiny_name)
     if component == "resid_mid" and model.is_parallel:
-        with pytest.raises(UnsupportedModelError), rewriting(model, 1, component, lambda s: s):
+        with pytest.raises(UnsupportedModelError), patch(model, 1, component, lambda s: s):
             pass
         return
     plain, before = logits(model), n_hooks(model)
-    with rewriting(model, 1, component, lambda state: state):
+    with patch(model, 1, component, lambda state: state):
         torch.testing.assert_close(logits(model), plain, **CLOSE)
-    with rewriting(model, 1, component, torch.zeros_like):
+    with patch(model, 1, component, torch.zeros_like):
         edited = logits(model)
     assert float((edited - plain).abs().max()) > 0.05
     assert n_hooks(model) == before
@@ -200,20 +200,20 @@ def test_what_is_added_at_a_site_arrives_where_the_site_leads(
     vector = torch.linspace(-1, 1, model.d_model)
     add: Callable[[Tensor], Tensor] = vector.add
     (plain,) = read(model, (1, "resid_post")).values()
-    with rewriting(model, 1, "resid_post", add):
+    with patch(model, 1, "resid_post", add):
         torch.testing.assert_close(
             read(model, (2, "resid_pre"))[2, "resid_pre"], plain + vector, **CLOSE
         )
     if model.is_post_norm:
         return
-    with rewriting(model, 1, "mlp_out", add):
+    with patch(model, 1, "mlp_out", add):
         torch.testing.assert_close(
             read(model, (1, "resid_post"))[1, "resid_post"], plain + vector, **CLOSE
         )
     if not model.is_parallel:  # the MLP reads both alike
-        with rewriting(model, 1, "attn_out", add):
+        with patch(model, 1, "attn_out", add):
             at_attention = logits(model)
-        with rewriting(model, 1, "resid_mid", add):
+        with patch(model, 1, "resid_mid", add):
             torch.testing.assert_close(logits(model), at_attention, **CLOSE)
 
 
@@ -229,9 +229,9 @@ def test_no_hook_is_left_after_an_exception(
     def fail(_: Tensor) -> Tensor:
         raise ZeroDivisionError
 
-    with pytest.raises(ZeroDivisionError), rewriting(model, 1, component, fail):
+    with pytest.raises(ZeroDivisionError), patch(model, 1, component, fail):
         logits(model)
-    with pytest.raises(ZeroDivisionError), reading(model, 1, component, lambda _: None):
+    with pytest.raises(ZeroDivisionError), capture(model, 1, component, lambda _: None):
         raise ZeroDivisionError
     assert n_hooks(model) == before
     torch.testing.assert_close(logits(model), plain, atol=0, rtol=0)
@@ -246,7 +246,7 @@ def test_a_layer_that_does_not_exist_is_an_error(
 ) -> None:
     with (
         pytest.raises(UnsupportedModelError, match=f"{component} of layer {layer} does not exist"),
-        rewriting(tiny_model("llama"), layer, component, lambda state: state),
+        patch(tiny_model("llama"), layer, component, lambda state: state),
     ):
         pass
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from taskvectors.models import Component, LanguageModel, reading
+from taskvectors.models import Component, LanguageModel, capture
 from taskvectors.models.heads import (
     attention_scale,
     head_results,
@@ -29,7 +29,7 @@ def read(
     found: dict[Component, Tensor] = {}
     with torch.no_grad(), ExitStack() as stack:
         for name in components:
-            stack.enter_context(reading(model, layer, name, partial(found.__setitem__, name)))
+            stack.enter_context(capture(model, layer, name, partial(found.__setitem__, name)))
         model.hf(input_ids=tokens)
     return [found[name] for name in components]
 

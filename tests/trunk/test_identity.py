@@ -16,7 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from taskvectors.models import EMBED, LanguageModel, reading
+from taskvectors.models import EMBED, LanguageModel, capture
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Branch, Edit, Trunk
 
@@ -294,9 +294,9 @@ def test_plain_states_and_sites_are_those_of_the_full_pass(
         seen: list[Tensor] = []
         with ExitStack() as stack:
             for layer in range(EMBED, model.n_layers):
-                stack.enter_context(reading(model, layer, "resid_post", seen.append))
-            stack.enter_context(reading(model, 1, "z", seen.append))
-            stack.enter_context(reading(model, 2, "mlp_out", seen.append))
+                stack.enter_context(capture(model, layer, "resid_post", seen.append))
+            stack.enter_context(capture(model, 1, "z", seen.append))
+            stack.enter_context(capture(model, 2, "mlp_out", seen.append))
             model.hf(input_ids=torch.tensor([prompt.token_ids]))
         # hooks fire in the order of the computation: embed, 0, z of 1, 1, mlp_out of 2, 2, 3
         sites = [trunk.states(EMBED, places), trunk.states(0, places), trunk.read(1, "z", places)]

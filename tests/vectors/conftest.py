@@ -62,7 +62,7 @@ def by_hand() -> Callable[..., Any]:
     """
     import torch
 
-    from taskvectors.models import rewriting
+    from taskvectors.models import patch
 
     def columns(position: int | str, n_prompt: int, n_tokens: int) -> list[int]:
         if isinstance(position, int):
@@ -81,7 +81,7 @@ def by_hand() -> Callable[..., Any]:
                         state[:, column] = kept + value.to(state.dtype)
                     return state
 
-                stack.enter_context(rewriting(model, site.layer, site.component, edit))
+                stack.enter_context(patch(model, site.layer, site.component, edit))
             return model.hf(input_ids=torch.tensor([list(tokens)])).logits[0]
 
     return run

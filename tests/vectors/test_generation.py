@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import torch
 
-from taskvectors.models import reading
+from taskvectors.models import capture
 from taskvectors.vectors import Site, inject, sites_at
 
 Made = Callable[..., Any]
@@ -114,9 +114,9 @@ def test_only_what_is_named_is_edited(
         before: list[torch.Tensor] = []
         after: list[torch.Tensor] = []
         with (
-            reading(model, 1, "resid_post", before.append),
+            capture(model, 1, "resid_post", before.append),
             inject(model, random_vector(model, [Site(1, name)])),
-            reading(model, 1, "resid_post", after.append),
+            capture(model, 1, "resid_post", after.append),
         ):
             model.hf.generate(torch.tensor([prompt]), **GREEDY, use_cache=use_cache)
         touched[name] = [

@@ -92,18 +92,18 @@ class Estimate:
 
     def _verb(self) -> Result:
         from taskvectors.costs import WORKS, Question, costs_of, room_beside, weight_bytes
-        from taskvectors.methods import Workbench
-        from taskvectors.models import load_weightless
+        from taskvectors.methods import RunContext
+        from taskvectors.models import load_meta_model
 
         if self.tasks:
             raise TaskVectorsError(f"--tasks is for experiments; {self.what} takes one --task")
         # what explain adds up is float32 unless another type is asked for
         is_exact = self.what == "explain" and self.dtype == "auto"
-        model = load_weightless(
+        model = load_meta_model(
             self.model or "embedded", dtype="float32" if is_exact else self._dtype()
         )
         device = self._device(model.dtype)
-        bench = Workbench(
+        context = RunContext(
             model=model,
             task=replace(self.task, task=self.task.task or "capital").load(0),
             template=self.task.template or "",
@@ -111,7 +111,7 @@ class Estimate:
             chat=self.task.chat,
         )
         question = Question(
-            bench=bench,
+            context=context,
             methods=tuple(map(self._method, self.methods)),
             learned=self.training.learned(self.sites),
             analyses=self.analyses,

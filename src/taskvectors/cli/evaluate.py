@@ -14,7 +14,7 @@ from taskvectors.cli.train import evaluate_learner
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
-    from taskvectors.methods import Workbench
+    from taskvectors.methods import RunContext
     from taskvectors.tasks import Task
     from taskvectors.vectors import TaskVector
 
@@ -63,7 +63,7 @@ class Evaluate:
             raise TaskVectorsError("give --vector and --task, or --learner")
         loading = self.model.config()
         from taskvectors.evaluate import dose_response
-        from taskvectors.methods import Workbench
+        from taskvectors.methods import RunContext
         from taskvectors.vectors import TaskVector
 
         vector = TaskVector.load(self.vector)
@@ -71,7 +71,7 @@ class Evaluate:
         seed = own_seed if self.seed is None else self.seed
         task = self.task.load(seed)
         model = loading.load()
-        bench = Workbench(
+        context = RunContext(
             model=model,
             task=task,
             template=self.task.template or vector.origin.template,
@@ -82,14 +82,14 @@ class Evaluate:
         )
         found = dose_response(
             model,
-            bench.prompts(self.split, self.shots),
+            context.prompts(self.split, self.shots),
             vector,
             self.strengths,
-            labels=bench.labels,
-            memory=bench.memory,
+            labels=context.labels,
+            memory=context.memory,
         )
         self._check_splits(vector, task, seed)
-        effects = self._side_effects(bench, vector) if self.side_effects else {}
+        effects = self._side_effects(context, vector) if self.side_effects else {}
         rows = [
             _row(vector, strength, self.shots) | asdict(measures) | effects.get(strength, {})
             for strength, measures in found
@@ -100,7 +100,7 @@ class Evaluate:
             "model": model.source,
             "family": model.family.model_type,
             "task": task.name,
-            "template": bench.template,
+            "template": context.template,
             "split": self.split,
             "seed": seed,
             "rows": rows,
@@ -132,13 +132,13 @@ class Evaluate:
             )
 
     def _side_effects(
-        self, bench: "Workbench", vector: "TaskVector"
+        self, context: "RunContext", vector: "TaskVector"
     ) -> dict[float, dict[str, Any]]:
         from taskvectors.evaluate import side_effects
 
         return {
             strength: asdict(
-                side_effects(bench.model, vector, strength=strength, memory=bench.memory)
+                side_effects(context.model, vector, strength=strength, memory=context.memory)
             )
             for strength in self.strengths
             if strength != 0
@@ -146,7 +146,7 @@ class Evaluate:
 
 
 def _row(vector: "TaskVector", strength: float, shots: int) -> dict[str, Any]:
-    from taskvectors.methods.workbench import layer_name
+    from taskvectors.methods.run_context import layer_name
 
     if strength == 0:
         method = "icl" if shots else "zero-shot"

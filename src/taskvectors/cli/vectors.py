@@ -34,7 +34,7 @@ def make_vector(
         out: Folder of the vector.
     """
     loading = model.config()
-    from taskvectors.methods import METHODS, Workbench
+    from taskvectors.methods import METHODS, RunContext
     from taskvectors.methods.choosing import best_candidate
 
     config = make()
@@ -45,7 +45,7 @@ def make_vector(
     say = teller()
     say(f"Loading the model {model.model!r}")
     loaded = loading.load()
-    bench = Workbench(
+    context = RunContext(
         model=loaded,
         task=pairs,
         template=task.template or "",
@@ -57,7 +57,7 @@ def make_vector(
     )
     say(f"{name} on {len(pairs.train)} training pairs of {pairs.name}")
     started = time.perf_counter()
-    best = best_candidate(bench, METHODS[name].find(bench, config))
+    best = best_candidate(context, METHODS[name].find(context, config))
     assert best.vector is not None
     vector = best.vector if best.strength == 1 else best.vector * best.strength
     vector.save(folder)
@@ -68,7 +68,7 @@ def make_vector(
 def _saved(
     vector: "TaskVector", folder: Path, *, seconds: float, n_train: int, task: str
 ) -> Result:
-    from taskvectors.methods.workbench import layer_name
+    from taskvectors.methods.run_context import layer_name
     from taskvectors.report.wording import after_layers, at_positions
 
     layers = [layer_name(layer) for layer in vector.layers]

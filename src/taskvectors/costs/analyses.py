@@ -24,7 +24,7 @@ from taskvectors.explain.propagation import STRENGTHS as SCALES
 from taskvectors.explain.reconstruction import N_RANDOM, STRENGTHS, VARIANTS
 from taskvectors.explain.responses import TOKENS_PER_PASS
 from taskvectors.methods import Learned, Recipe
-from taskvectors.methods.workbench import Split, Workbench
+from taskvectors.methods.run_context import RunContext, Split
 from taskvectors.prompts import Prompt
 
 
@@ -33,14 +33,14 @@ class Explained:
     """Vectors that are explained, each added at one layer at the last token.
 
     Attributes:
-        bench: Model, task, demonstrations.
+        context: Model, task, demonstrations.
         layers: Their layers; the first is the vector's that most analyses are of.
-        n_tasks: Tasks that they are of, counted as large as the bench's own.
+        n_tasks: Tasks that they are of, counted as large as the context's own.
         most: Most prompts of a split that analyses use.
         has_other: Whether another task's vector stands beside.
     """
 
-    bench: Workbench
+    context: RunContext
     layers: tuple[int, ...]
     n_tasks: int = 2
     most: int = 100
@@ -53,11 +53,11 @@ class Explained:
 
     def prompts(self, split: Split, shots: int = 0) -> tuple[Prompt, ...]:
         """Those that analyses use."""
-        return self.bench.prompts(split, shots)[: self.most]
+        return self.context.prompts(split, shots)[: self.most]
 
     def branches(self, name: str, prompts: Sequence[Prompt], n: int) -> Work:
         """Some branches that join at the vector's layer."""
-        return work_of(name, prompts, (-1,), [self.layer] * n, self.bench.model.n_layers)
+        return work_of(name, prompts, (-1,), [self.layer] * n, self.context.model.n_layers)
 
 
 def analysis_works(explained: Explained, name: str) -> list[Work]:
@@ -75,10 +75,10 @@ def analysis_works(explained: Explained, name: str) -> list[Work]:
     return [replace(work, name=f"{name}, {work.name}") for work in works]
 
 
-def _plain(bench: Workbench, shots: int) -> Work:
+def _plain(context: RunContext, shots: int) -> Work:
     """The test split as it is."""
-    n_layers = bench.model.n_layers
-    return work_of("plain", bench.prompts("test", shots), (-1,), [n_layers - 1], n_layers)
+    n_layers = context.model.n_layers
+    return work_of("plain", context.prompts("test", shots), (-1,), [n_layers - 1], n_layers)
 
 
 def _two_runs(explained: Explained, name: str, prompts: Sequence[Prompt]) -> Work:
@@ -122,7 +122,7 @@ def _frozen_paths(explained: Explained) -> list[Work]:
 
 
 def _key_heads(explained: Explained) -> list[Work]:
-    model, train = explained.bench.model, explained.prompts("train")
+    model, train = explained.context.model, explained.prompts("train")
     n_layers, layer = model.n_layers, explained.layer
     removed = [block - 1 for block in range(layer + 1, n_layers) for _ in range(model.n_heads)]
     return [
@@ -137,7 +137,7 @@ def _key_heads(explained: Explained) -> list[Work]:
 
 
 def _ablation(explained: Explained) -> list[Work]:
-    bench, shots = explained.bench, explained.bench.shots
+    context, shots = explained.context, explained.context.shots
     sets = 1 + len(MODES) * (1 + N_DRAWS) + N_DRAWS
     curve = sum(1 + (1 if share == 1 else N_CURVE_DRAWS) for share in CURVE)
     works = _key_heads(explained)
@@ -150,10 +150,10 @@ def _ablation(explained: Explained) -> list[Work]:
         works += [replace(read, rows=0.0), scored]
     read, scored = (
         work_of(f"all positions, {split}", explained.prompts(split), (0,), [explained.layer] * n,
-                bench.model.n_layers)
+                context.model.n_layers)
         for split, n in _EVERYWHERE.items()
     )  # fmt: skip
-    return [*works, _plain(bench, 0), replace(read, rows=0.0), scored]
+    return [*works, _plain(context, 0), replace(read, rows=0.0), scored]
 
 
 _EVERYWHERE: dict[Split, int] = {"train": 1, "test": 3}
@@ -167,7 +167,7 @@ def _overlap(explained: Explained) -> list[Work]:
 
 
 def _attention(explained: Explained) -> list[Work]:
-    shown = explained.prompts("test", explained.bench.shots)
+    shown = explained.prompts("test", explained.context.shots)
     runs = [
         _two_runs(explained, "test", explained.prompts("test")),
         _two_runs(explained, "test, with demonstrations", shown),
@@ -177,7 +177,7 @@ def _attention(explained: Explained) -> list[Work]:
 
 def _fits(explained: Explained) -> list[Work]:
     """Noisy copies of each vector and of a random one, as branches of a few queries."""
-    settings, width = FitSettings(), explained.bench.model.d_model
+    settings, width = FitSettings(), explained.context.model.d_model
     rank = min(settings.most_directions or width, width)
     n_samples, n_scales = settings.samples_per_direction * rank, len(settings.scales)
     works = []
@@ -200,7 +200,7 @@ def _responses(
     size = max(1, TOKENS_PER_PASS // len(queries))
     work = work_of(
         f"{name}, layer {layer}", queries, (-1,), [layer] * min(size, n),
-        explained.bench.model.n_layers, n_passes=-(-n // size), is_training=is_jacobian,
+        explained.context.model.n_layers, n_passes=-(-n // size), is_training=is_jacobian,
         keeps="results",
     )  # fmt: skip
     return replace(work, rows=0.0)
@@ -213,18 +213,18 @@ def _propagation(explained: Explained) -> list[Work]:
             _responses(explained, "noise", "train", layer, 2 * N_TEST_NOISE),
             _responses(explained, "noise", "test", layer, 2 * (N_TEST_NOISE + len(SCALES))),
             _responses(
-                explained, "Jacobian", "train", layer, explained.bench.model.d_model,
+                explained, "Jacobian", "train", layer, explained.context.model.d_model,
                 is_jacobian=True,
             ),
         ]  # fmt: skip
-    last = explained.bench.model.n_layers - 1
+    last = explained.context.model.n_layers - 1
     joins = [join for layer in explained.layers for join in (layer, layer, *[last] * 4)]
     test = explained.prompts("test")
     return [*works, work_of("images", test, (-1,), [last, *joins], last + 1)]
 
 
 def _rotation(explained: Explained) -> list[Work]:
-    last = explained.bench.model.n_layers - 1
+    last = explained.context.model.n_layers - 1
     asked = with_first_tokens(explained.prompts("test"))
     images = [
         replace(work_of("images", asked, (-1,), [last, layer, last, last], last + 1), rows=0.0)
@@ -234,35 +234,35 @@ def _rotation(explained: Explained) -> list[Work]:
 
 
 def _transfer(explained: Explained) -> list[Work]:
-    test = explained.bench.prompts("test")
+    test = explained.context.prompts("test")
     own = explained.branches("test", test, 1 + explained.n_tasks)
     return [as_much(own, f"test, task {number}") for number in range(explained.n_tasks)]
 
 
 def _composition(explained: Explained) -> list[Work]:
     """Each of the forms that a word has is scored as an answer."""
-    bench, n = explained.bench, 6 + len(SUMS)
+    context, n = explained.context, 6 + len(SUMS)
     works = []
     for form in FORMS:
         works += [
-            as_much(explained.branches("sums", bench.prompts("test"), n), f"sums, {form}"),
-            as_much(_plain(bench, bench.shots), f"shown, {form}"),
+            as_much(explained.branches("sums", context.prompts("test"), n), f"sums, {form}"),
+            as_much(_plain(context, context.shots), f"shown, {form}"),
         ]
     return works
 
 
 def _interpolation(explained: Explained) -> list[Work]:
-    own = explained.branches("test", explained.bench.prompts("test"), 2 * len(STEPS))
+    own = explained.branches("test", explained.context.prompts("test"), 2 * len(STEPS))
     return [own, as_much(own, "test, other task")]
 
 
 def _bijections(explained: Explained) -> list[Work]:
-    bench = explained.bench
-    return both_ways(bench, around(explained.layer, bench.model.n_layers), Recipe())
+    context = explained.context
+    return both_ways(context, around(explained.layer, context.model.n_layers), Recipe())
 
 
 def both_ways(
-    bench: Workbench,
+    context: RunContext,
     configurations: Sequence[Configuration],
     recipe: Recipe,
 ) -> list[Work]:
@@ -271,19 +271,19 @@ def both_ways(
     The other direction is counted as large as the task itself, and both together as twice it.
 
     Args:
-        bench: The task.
+        context: The task.
         configurations: Where the vectors go.
         recipe: How vectors are learned.
     """
     works = [
-        as_much(_plain(bench, shots), f"{way}, {shots} shots")
-        for shots in (0, bench.shots)
+        as_much(_plain(context, shots), f"{way}, {shots} shots")
+        for shots in (0, context.shots)
         for way in ("forward", "backward")
     ]
     for one in configurations:
         config = Learned(layers=one.layers, positions=one.positions, settings=recipe)
-        plan = plan_of(bench, config)
-        tested = replace(plan, joins=plan.joins * 3).tested(bench)
+        plan = plan_of(context, config)
+        tested = replace(plan, joins=plan.joins * 3).tested(context)
         for way in ("forward", "backward"):
             works += [as_much(work, f"{way}, {work.name}") for work in (*plan.found, *tested)]
         works += [_twice(work) for work in plan.found]

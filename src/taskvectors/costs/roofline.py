@@ -14,7 +14,7 @@ from functools import lru_cache
 from taskvectors.costs.devices import Device
 from taskvectors.costs.work import Work
 from taskvectors.models import LanguageModel
-from taskvectors.trunk.kept import KEPT_SHARE
+from taskvectors.trunk.cache import KEPT_SHARE
 from taskvectors.trunk.memory import (
     DEFAULT_SHARE,
     per_token_bytes,

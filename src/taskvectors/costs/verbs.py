@@ -14,7 +14,7 @@ from taskvectors.costs.methods import Plan, plan_of
 from taskvectors.costs.work import Work
 from taskvectors.explain import ANALYSES
 from taskvectors.methods import METHODS, Learned
-from taskvectors.methods.workbench import Workbench
+from taskvectors.methods.run_context import RunContext
 from taskvectors.models import EMBED
 
 
@@ -23,13 +23,13 @@ class Question:
     """What is to be estimated.
 
     Attributes:
-        bench: Model, task, demonstrations.
+        context: Model, task, demonstrations.
         methods: Configs of what `compare` compares; the first is what `extract` makes.
         learned: How `learn` trains, and where what `explain` explains sits.
         analyses: What `explain` runs; all analyses of one vector by default.
     """
 
-    bench: Workbench
+    context: RunContext
     methods: tuple[Any, ...]
     learned: Learned
     analyses: tuple[str, ...] = ()
@@ -37,29 +37,29 @@ class Question:
 
 def learn_works(question: Question) -> list[Work]:
     """Of `learn`: the trunks, the steps, the checks, and the choice among layers."""
-    return _made(question.bench, question.learned)
+    return _made(question.context, question.learned)
 
 
 def extract_works(question: Question) -> list[Work]:
     """Of `extract`: states read, and the choice among layers and strengths."""
-    return _made(question.bench, question.methods[0])
+    return _made(question.context, question.methods[0])
 
 
 def evaluate_works(question: Question) -> list[Work]:
     """Of `evaluate`: the test split without a vector and with it, at the middle layer."""
-    middle = question.bench.model.n_layers // 2
-    return Plan(joins=(-1, middle)).tested(question.bench)
+    middle = question.context.model.n_layers // 2
+    return Plan(joins=(-1, middle)).tested(question.context)
 
 
 def compare_works(question: Question) -> list[Work]:
     """Of `compare`: each method found, chosen on validation, tested; then a random vector."""
-    bench = question.bench
+    context = question.context
     works = []
     for config in question.methods:
-        plan = plan_of(bench, config)
-        works += [*plan.found, *plan.chosen(bench), *plan.tested(bench)]
+        plan = plan_of(context, config)
+        works += [*plan.found, *plan.chosen(context), *plan.tested(context)]
     has_vector = any(METHODS[config.kind].gives_vector for config in question.methods)
-    return works + (control_works(bench, "random", question.learned) if has_vector else [])
+    return works + (control_works(context, "random", question.learned) if has_vector else [])
 
 
 def explain_works(question: Question) -> list[Work]:
@@ -67,15 +67,15 @@ def explain_works(question: Question) -> list[Work]:
 
     Another task's vector is learned as a control where an analysis compares with one.
     """
-    bench, given = question.bench, question.learned
-    layer = given.layers[0] if given.layers else bench.model.n_layers // 2
-    explained = Explained(bench=bench, layers=(EMBED if layer == "embed" else layer,))
+    context, given = question.context, question.learned
+    layer = given.layers[0] if given.layers else context.model.n_layers // 2
+    explained = Explained(context=context, layers=(EMBED if layer == "embed" else layer,))
     names = question.analyses or [
         name for name in ANALYSIS_WORKS if ANALYSES[name].needs == "vector"
     ]
     works = [work for name in names for work in analysis_works(explained, name)]
     other = given.model_copy(update={"layers": (layer,), "each_layer": False})
-    return [*plan_of(bench, other).found, *works]
+    return [*plan_of(context, other).found, *works]
 
 
 WORKS: dict[str, Callable[[Question], list[Work]]] = {
@@ -88,8 +88,8 @@ WORKS: dict[str, Callable[[Question], list[Work]]] = {
 """By what can be estimated."""
 
 
-def _made(bench: Workbench, config: Any) -> list[Work]:
+def _made(context: RunContext, config: Any) -> list[Work]:
     """What making one vector runs: its candidates, and a choice where there are several."""
-    plan = plan_of(bench, config)
+    plan = plan_of(context, config)
     n_candidates = len(plan.joins) * len(plan.strengths)
-    return [*plan.found, *(plan.chosen(bench) if n_candidates > 1 else ())]
+    return [*plan.found, *(plan.chosen(context) if n_candidates > 1 else ())]

@@ -9,9 +9,9 @@ from typing import Literal
 
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Position, Shape, shape_of
-from taskvectors.trunk.cut import suffix_start
+from taskvectors.trunk.full_forward import FIRST
 from taskvectors.trunk.memory import Kept
-from taskvectors.trunk.whole import FIRST
+from taskvectors.trunk.split import suffix_start
 
 Keeps = Literal["nothing", "trunk", "results"]
 

@@ -21,17 +21,17 @@ from taskvectors.trunk import (
     AnswerScores,
     Branch,
     Edit,
-    KeptTrunks,
+    FullForward,
     Position,
     Trunk,
-    WholePasses,
+    TrunkCache,
     prompts_that_fit,
     resolve_budget,
     shape_of,
 )
 from taskvectors.trunk.answers import answer_scores
-from taskvectors.trunk.cut import Cut
-from taskvectors.trunk.whole import FIRST
+from taskvectors.trunk.full_forward import FIRST
+from taskvectors.trunk.split import PromptSplit
 
 Labels = Mapping[str, tuple[int, ...]]
 """A task's labels and their tokens as answers."""
@@ -89,12 +89,12 @@ def score(
     Raises:
         MemoryBudgetError: Not even one prompt fits the budget.
     """
-    trunks = KeptTrunks(memory)
+    trunks = TrunkCache(memory)
     return score_with(trunks, model, prompts, branches, labels=labels, logit_bias=logit_bias)
 
 
 def score_with(
-    trunks: KeptTrunks,
+    trunks: TrunkCache,
     model: LanguageModel,
     prompts: Sequence[Prompt],
     branches: Sequence[Branch],
@@ -150,7 +150,7 @@ def score_whole(
     parts = []
     for start in range(0, len(prompts), step):
         asked = [prompts[row] for row in by_length[start : start + step]]
-        parts.append(_score_passes(WholePasses.of(model, asked, forward), labels))
+        parts.append(_score_passes(FullForward.of(model, asked, forward), labels))
     return _joined(parts, by_length, time.perf_counter() - started)
 
 
@@ -259,7 +259,7 @@ def _score_trunk(
     return _scores(found, _is_answer(trunk.cut, labels, best), tokens + more)
 
 
-def _score_passes(passes: WholePasses, labels: Labels | None) -> Scores:
+def _score_passes(passes: FullForward, labels: Labels | None) -> Scores:
     with torch.no_grad():
         batch = passes.batch()
         states = passes.run(batch)
@@ -271,7 +271,7 @@ def _score_passes(passes: WholePasses, labels: Labels | None) -> Scores:
         else:
 
             def again(asked: Sequence[Prompt], _: Sequence[int]) -> tuple[AnswerScores, int]:
-                other = WholePasses.of(passes.model, asked, passes.forward)
+                other = FullForward.of(passes.model, asked, passes.forward)
                 return other.scores(other.batch()), other.n_tokens
 
             best, more = _best_of_several(passes.cut, found, labels, again)
@@ -291,7 +291,7 @@ def _scores(found: AnswerScores, label_is_correct: Tensor | None, tokens: int) -
     )
 
 
-def _is_answer(cut: Cut, labels: Labels, best: Tensor) -> Tensor:
+def _is_answer(cut: PromptSplit, labels: Labels, best: Tensor) -> Tensor:
     right = torch.tensor([list(labels).index(prompt.query.output) for prompt in cut.prompts])
     return best == right
 
@@ -301,7 +301,7 @@ def _are_single(labels: Labels) -> bool:
 
 
 def _best_single(
-    model: LanguageModel, cut: Cut, states: Tensor, labels: Labels, bias: Tensor | None
+    model: LanguageModel, cut: PromptSplit, states: Tensor, labels: Labels, bias: Tensor | None
 ) -> Int[Tensor, "branch prompt"]:
     """Index of the most probable of labels of one token each, without another run."""
     at = torch.tensor(cut.first_reads, device=states.device)
@@ -317,7 +317,7 @@ def _best_single(
 
 
 def _best_of_several(
-    cut: Cut,
+    cut: PromptSplit,
     found: AnswerScores,
     labels: Labels,
     again: Callable[[Sequence[Prompt], Sequence[int]], tuple[AnswerScores, int]],

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from taskvectors.methods import Candidate, Workbench
+from taskvectors.methods import Candidate, RunContext
 from taskvectors.models.calls import contiguous_unembedding
 from taskvectors.prompts import Prompt
 from taskvectors.vectors import inject
@@ -16,12 +16,12 @@ EXTRA_TOKENS = 4
 
 
 def shown_answers(
-    bench: Workbench, candidates: Mapping[str, Candidate], n_items: int
+    context: RunContext, candidates: Mapping[str, Candidate], n_items: int
 ) -> list[Mapping[str, Any]]:
     """The first test items with what each candidate generates, cut at the end of the line."""
-    items = bench.task.test[:n_items]
+    items = context.task.test[:n_items]
     found = {
-        name: generate_answers(bench, candidate, bench.ask(items, candidate.shots))
+        name: generate_answers(context, candidate, context.ask(items, candidate.shots))
         for name, candidate in candidates.items()
     }
     return [
@@ -36,10 +36,10 @@ def shown_answers(
 
 
 def generate_answers(
-    bench: Workbench, candidate: Candidate, prompts: tuple[Prompt, ...]
+    context: RunContext, candidate: Candidate, prompts: tuple[Prompt, ...]
 ) -> list[tuple[str, bool]]:
     """Greedy continuations up to a line's end, and whether they begin with the right answer."""
-    model, tokenizer = bench.model, bench.model.tokenizer
+    model, tokenizer = context.model, context.model.tokenizer
     width = max(len(prompt.token_ids) for prompt in prompts)
     pad = tokenizer.pad_token_id if tokenizer.pad_token_id is not None else 0
     rows = [[pad] * (width - len(p.token_ids)) + list(p.token_ids) for p in prompts]

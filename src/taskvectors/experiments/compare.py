@@ -14,7 +14,7 @@ from taskvectors.experiments.config import CompareConfig, Loader, ModelConfig
 from taskvectors.experiments.one_seed import OneSeed, Say
 from taskvectors.experiments.rows import Row, with_differences
 from taskvectors.experiments.store import RunFolder
-from taskvectors.methods import Workbench
+from taskvectors.methods import RunContext
 from taskvectors.models import LanguageModel
 from taskvectors.pace import Pace
 from taskvectors.prompts import shared_first_tokens
@@ -89,7 +89,7 @@ def compare(
             n_validation=config.n_validation,
             n_test=config.n_test,
         )
-        bench = Workbench(
+        context = RunContext(
             model=model,
             task=task,
             template=config.template or "",
@@ -101,8 +101,8 @@ def compare(
             say=say,
         )
         if not summary:
-            summary = describe(config, model, task, bench) | {"command": list(command)}
-        one = OneSeed(bench=bench, config=config, store=store, pace=pace, say=say)
+            summary = describe(config, model, task, context) | {"command": list(command)}
+        one = OneSeed(context=context, config=config, store=store, pace=pace, say=say)
         rows += one.run()
         metrics += one.metrics
         store.write_results(with_differences(rows))
@@ -121,7 +121,7 @@ def compare(
 
 
 def describe(
-    config: CompareConfig, model: LanguageModel, task: Task, bench: Workbench
+    config: CompareConfig, model: LanguageModel, task: Task, context: RunContext
 ) -> dict[str, Any]:
     """What is run, for `config.json` and the report."""
     import datetime
@@ -130,7 +130,7 @@ def describe(
     import transformers
 
     notes = list(task.notes)
-    shared = shared_first_tokens(bench.prompts("train"))
+    shared = shared_first_tokens(context.prompts("train"))
     if shared:
         notes.append(
             f"{len(shared)} group(s) of answers begin with the same token, e.g. "
@@ -142,7 +142,7 @@ def describe(
         "revision": model.revision,
         "family": model.family.model_type,
         "dtype": str(model.dtype).removeprefix("torch."),
-        "test_dtype": "float32" if bench.test_model is not None else str(model.dtype)[6:],
+        "test_dtype": "float32" if context.test_model is not None else str(model.dtype)[6:],
         "device": str(model.device),
         "d_model": model.d_model,
         "n_layers": model.n_layers,
@@ -150,7 +150,7 @@ def describe(
         "task": task.name,
         "description": task.description,
         "source": task.source,
-        "template": bench.template,
+        "template": context.template,
         "seed": config.seeds[0] if len(config.seeds) == 1 else list(config.seeds),
         "n_train": len(task.train),
         "n_validation": len(task.validation),

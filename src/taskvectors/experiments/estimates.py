@@ -26,8 +26,8 @@ from taskvectors.costs.devices import LOCAL
 from taskvectors.errors import TaskVectorsError
 from taskvectors.experiments.config import CompareConfig, ModelConfig
 from taskvectors.experiments.presets import paper_presets
-from taskvectors.methods import Learned, Workbench
-from taskvectors.models import LanguageModel, load_weightless
+from taskvectors.methods import Learned, RunContext
+from taskvectors.models import LanguageModel, load_meta_model
 from taskvectors.tasks import load_task
 from taskvectors.trunk.memory import bytes_stated
 
@@ -58,7 +58,7 @@ class Estimator:
         dtype = self.auto if config.dtype == "auto" else config.dtype
         key = (config.source, dtype)
         if key not in self._models:
-            self._models[key] = load_weightless(config.source, dtype=dtype)
+            self._models[key] = load_meta_model(config.source, dtype=dtype)
         return self._models[key]
 
     def is_new(self, *key: Hashable) -> bool:
@@ -76,11 +76,11 @@ class Estimator:
         budget = room if memory is None else bytes_stated(memory)
         return costs_of(model, works, device, budget=budget)
 
-    def plan(self, bench: Workbench, plan: Plan, memory: str | None = None) -> list[Cost]:
+    def plan(self, context: RunContext, plan: Plan, memory: str | None = None) -> list[Cost]:
         """What a method of a comparison takes: found, chosen, and tested in the test model."""
-        model, tested = bench.model, bench.model_for("test")
-        found = self.works(model, [*plan.found, *plan.chosen(bench)], memory)
-        return [*found, *_beside(self.works(tested, plan.tested(bench), memory), model, tested)]
+        model, tested = context.model, context.model_for("test")
+        found = self.works(model, [*plan.found, *plan.chosen(context)], memory)
+        return [*found, *_beside(self.works(tested, plan.tested(context), memory), model, tested)]
 
     def comparison(self, config: CompareConfig) -> list[Cost]:
         """What a comparison takes, seed by seed; a method that cannot be run is left out."""
@@ -88,11 +88,11 @@ class Estimator:
             raise TaskVectorsError("there is no estimate of a comparison by examples")
         costs: list[Cost] = []
         for seed in config.seeds:
-            costs += self._one_seed(self.bench(config, seed), config)
+            costs += self._one_seed(self.context(config, seed), config)
         return costs
 
-    def bench(self, config: CompareConfig, seed: int) -> Workbench:
-        """The workbench of a comparison, of models without weights."""
+    def context(self, config: CompareConfig, seed: int) -> RunContext:
+        """The run context of a comparison, of models without weights."""
         task = load_task(
             config.task,
             seed=seed,
@@ -103,7 +103,7 @@ class Estimator:
         model, tested = self.model(config.model), None
         if config.test_dtype == "float32" and model.dtype != torch.float32:
             tested = self.model(config.model.model_copy(update={"dtype": "float32"}))
-        return Workbench(
+        return RunContext(
             model=model,
             task=task,
             template=config.template or "",
@@ -113,35 +113,35 @@ class Estimator:
             test_model=tested,
         )
 
-    def _one_seed(self, bench: Workbench, config: CompareConfig) -> list[Cost]:
-        model, tested = bench.model, bench.model_for("test")
+    def _one_seed(self, context: RunContext, config: CompareConfig) -> list[Cost]:
+        model, tested = context.model, context.model_for("test")
         found: list[Work] = []
         last: list[Work] = []
         for method in config.methods:
             try:
-                plans = list(_plans(bench, config, method))
+                plans = list(_plans(context, config, method))
             except TaskVectorsError as error:
                 self.left_out.append(f"{method.kind}: {error}")
                 continue
             for plan in plans:
-                found += [*plan.found, *plan.chosen(bench)]
-                last += plan.tested(bench)
+                found += [*plan.found, *plan.chosen(context)]
+                last += plan.tested(context)
         learned = next((one for one in config.methods if isinstance(one, Learned)), Learned())
         for name in config.controls:
-            last += control_works(bench, name, learned)
+            last += control_works(context, name, learned)
         costs = self.works(model, found, config.memory)
         return [*costs, *_beside(self.works(tested, last, config.memory), model, tested)]
 
 
-def _plans(bench: Workbench, config: CompareConfig, method: Any) -> Iterator[Plan]:
+def _plans(context: RunContext, config: CompareConfig, method: Any) -> Iterator[Plan]:
     """A method's plan, or one for each of the paper's configurations that mean something to it."""
     has_sites = {"layers", "positions"} <= set(type(method).model_fields)
     if config.configurations == "own" or not has_sites:
-        yield plan_of(bench, method)
+        yield plan_of(context, method)
         return
-    for preset in paper_presets(bench.model.n_layers, bench.shots):
+    for preset in paper_presets(context.model.n_layers, context.shots):
         if preset.has_meaning_for(method):
-            yield replace(plan_of(bench, preset.config_for(method)), shots=preset.shots)
+            yield replace(plan_of(context, preset.config_for(method)), shots=preset.shots)
 
 
 def _beside(costs: Sequence[Cost], model: LanguageModel, tested: LanguageModel) -> list[Cost]:

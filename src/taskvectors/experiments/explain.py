@@ -22,10 +22,10 @@ from taskvectors.errors import DataError, TaskVectorsError
 from taskvectors.experiments.config import Loader, ModelConfig
 from taskvectors.experiments.store import RunFolder, write_table
 from taskvectors.explain import ANALYSES, Case
-from taskvectors.methods import Learned, Workbench
+from taskvectors.methods import Learned, RunContext
 from taskvectors.methods.candidate import Candidate
 from taskvectors.methods.controls import other_task
-from taskvectors.methods.workbench import layer_name
+from taskvectors.methods.run_context import layer_name
 from taskvectors.models import LanguageModel
 from taskvectors.tasks import Task, load_task
 from taskvectors.trunk import resolve_budget
@@ -164,7 +164,7 @@ def make_case(config: ExplainConfig, model: LanguageModel, vectors: Sequence[Tas
         n_test=config.n_test,
     )
     return Case(
-        bench=bench_for(config, model, task, seed, config.template or vector.origin.template),
+        context=bench_for(config, model, task, seed, config.template or vector.origin.template),
         vector=vector,
         vectors=tuple(vectors),
         most=config.most,
@@ -173,9 +173,9 @@ def make_case(config: ExplainConfig, model: LanguageModel, vectors: Sequence[Tas
 
 def bench_for(
     config: ExplainConfig, model: LanguageModel, task: Task, seed: int, template: str
-) -> Workbench:
-    """The workbench of a task."""
-    return Workbench(
+) -> RunContext:
+    """The run context of a task."""
+    return RunContext(
         model=model,
         task=task,
         template=template,
@@ -196,15 +196,15 @@ def _with_other(case: Case, config: ExplainConfig, name: str, say: Say) -> Case:
     if config.other_vector == "learn":
         say("Learning another task's vector at the same sites, as a control")
         chosen = Candidate(method="explained", vector=case.vector)
-        vector = other_task(case.bench, chosen, Learned()).vector
+        vector = other_task(case.context, chosen, Learned()).vector
         assert vector is not None
     else:
         vector = TaskVector.load(config.other_vector)
         vector.check_model(case.model)
-    if vector.origin.task in ("", case.bench.task.name):
+    if vector.origin.task in ("", case.context.task.name):
         raise DataError(
             f"--other-vector is for {vector.origin.task or 'no task that it names'}; give a vector "
-            f"of another task than {case.bench.task.name}"
+            f"of another task than {case.context.task.name}"
         )
     seed = vector.origin.seed or 0
     task = load_task(
@@ -214,8 +214,8 @@ def _with_other(case: Case, config: ExplainConfig, name: str, say: Say) -> Case:
         n_validation=config.n_validation,
         n_test=config.n_test,
     )
-    bench = bench_for(config, case.model, task, seed, vector.origin.template)
-    return replace(case, other=Case(bench=bench, vector=vector, most=case.most))
+    context = bench_for(config, case.model, task, seed, vector.origin.template)
+    return replace(case, other=Case(context=context, vector=vector, most=case.most))
 
 
 def _run(name: str, case: Case, say: Say) -> dict[str, Any]:
@@ -266,7 +266,7 @@ def _describe(
     """What was run, for `config.json` and the report."""
     import transformers
 
-    model, vector, bench = case.model, case.vector, case.bench
+    model, vector, context = case.model, case.vector, case.context
     kept = ("name", "title", "question", "source", "seconds", "error")
     return {
         "asked": config.model_dump(mode="json"),
@@ -286,10 +286,10 @@ def _describe(
         "n_heads": model.n_heads,
         "n_key_value_heads": model.n_key_value_heads,
         "weights_note": model.weights_note,
-        "task": bench.task.name,
-        "template": bench.template,
-        "seed": bench.seed,
-        "shots": bench.shots,
+        "task": context.task.name,
+        "template": context.template,
+        "seed": context.seed,
+        "shots": context.shots,
         "analyses": [{name: cell[name] for name in kept} for cell in done],
         "versions": {
             "taskvectors": __version__,

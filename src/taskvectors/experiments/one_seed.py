@@ -13,12 +13,12 @@ from taskvectors.experiments.config import CompareConfig
 from taskvectors.experiments.presets import Preset, doublings, paper_presets
 from taskvectors.experiments.rows import Row, failed_row, row_in, row_of, with_one_selected
 from taskvectors.experiments.store import RunFolder
-from taskvectors.methods import METHODS, Candidate, Learned, Workbench
+from taskvectors.methods import METHODS, Candidate, Learned, RunContext
 from taskvectors.methods.adapters import AdapterConfig
 from taskvectors.methods.choosing import choose, score_candidates
 from taskvectors.methods.controls import CONTROLS, replace_task
 from taskvectors.methods.placed import Placed
-from taskvectors.methods.workbench import layer_name
+from taskvectors.methods.run_context import layer_name
 from taskvectors.pace import Pace, n_tokens
 
 logger = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ class _Cell:
 class OneSeed:
     """All methods and controls on one seed."""
 
-    bench: Workbench
+    context: RunContext
     config: CompareConfig
     store: RunFolder
     pace: Pace
@@ -57,13 +57,13 @@ class OneSeed:
         self.reached: dict[str, float] = {}
         self.found: dict[Any, list[Candidate]] = {}
         self.smaller: dict[int, OneSeed] = {}
-        self.presets = paper_presets(self.bench.model.n_layers, self.bench.shots)
+        self.presets = paper_presets(self.context.model.n_layers, self.context.shots)
 
     def run(self) -> list[Row]:
         """Rows of all cells, those finished before included."""
         rows: list[Row] = []
         for number, config in enumerate(self.config.methods):
-            key = f"seed{self.bench.seed}-{number}-{config.kind}"
+            key = f"seed{self.context.seed}-{number}-{config.kind}"
             if self.config.configurations == "paper":
                 rows += self._placed(key, config)
             else:
@@ -72,7 +72,7 @@ class OneSeed:
             if self.config.by_examples and config.kind != "zero-shot":
                 rows += self._by_examples(key, config)
         for name in self.config.controls:
-            key = f"seed{self.bench.seed}-control-{name}"
+            key = f"seed{self.context.seed}-control-{name}"
             plan = partial(self._plan_of_control, name)
             rows += self._cell(key, partial(self._control, name), name, plan, is_control=True)
         return with_one_selected(rows)
@@ -99,7 +99,7 @@ class OneSeed:
     def _by_examples(self, key: str, config: Any) -> list[Row]:
         """A method on the first 4, 8, 16, ... training pairs."""
         rows: list[Row] = []
-        for n in doublings(len(self.bench.task.train)):
+        for n in doublings(len(self.context.task.train)):
             work = partial(self._on_some, config, n)
             name = f"{n} training pairs"
             plan = partial(self._plan_of_preset, name)
@@ -108,10 +108,10 @@ class OneSeed:
 
     def _on_some(self, config: Any, n: int) -> _Cell:
         if n not in self.smaller:
-            task = replace(self.bench.task, train=self.bench.task.train[:n])
+            task = replace(self.context.task, train=self.context.task.train[:n])
             # a query of the training split is not among its own demonstrations
-            bench = replace_task(self.bench, task, shots=min(self.bench.shots, n - 1))
-            self.smaller[n] = replace(self, bench=bench)
+            context = replace_task(self.context, task, shots=min(self.context.shots, n - 1))
+            self.smaller[n] = replace(self, context=context)
         cell = self.smaller[n]._method(config)
         rows = [
             row_in(row, preset=f"{n} training pairs", preset_selected=row.selected, selected=False)
@@ -132,7 +132,7 @@ class OneSeed:
         """A cell's rows: from the folder if it was finished before, else worked out and kept."""
         done = self.store.cell(key)
         if done is not None:
-            self.say(f"{method}: finished before (seed {self.bench.seed})")
+            self.say(f"{method}: finished before (seed {self.context.seed})")
             rows = [Row(**row) for row in done["rows"]]
             self._keep(_Cell(rows=rows, metrics=done["metrics"], chosen=self.store.chosen(key)))
             return rows
@@ -142,11 +142,11 @@ class OneSeed:
             cell = work()
         except TaskVectorsError as error:
             logger.warning("%s could not be run: %s", method, error)
-            seed = self.bench.seed
+            seed = self.context.seed
             return [failed_row(method, seed, error, is_control=is_control, preset=preset)]
         self.store.write_cell(key, cell.rows, cell.metrics, cell.chosen)
         if cell.chosen is not None and cell.chosen.adapter is not None:
-            cell.chosen.adapter.save(self.bench.model, self.store.path / "adapters" / key)
+            cell.chosen.adapter.save(self.context.model, self.store.path / "adapters" / key)
         self._keep(cell)
         for row in cell.rows:
             if not row.layers and row.seconds and row.forward_tokens:
@@ -162,8 +162,8 @@ class OneSeed:
 
     def _plan(self, config: Any) -> str:
         """What a method is about to do, and for how long."""
-        bench = self.bench
-        test, validation = bench.prompts("test"), bench.prompts("validation")
+        context = self.context
+        test, validation = context.prompts("test"), context.prompts("validation")
         if isinstance(config, AdapterConfig):
             runs = len(config.sizes) * len(config.learning_rates)
             return (
@@ -177,16 +177,16 @@ class OneSeed:
                 f"{config.training.batch_size} prompts, then {len(validation)} validation and "
                 f"{len(test)} test prompts; the time is told when a few steps have shown it"
             )
-        shots = bench.shots if config.kind == "icl" else 0
-        tokens = n_tokens(bench.prompts("validation", shots)) + n_tokens(
-            bench.prompts("test", shots)
+        shots = context.shots if config.kind == "icl" else 0
+        tokens = n_tokens(context.prompts("validation", shots)) + n_tokens(
+            context.prompts("test", shots)
         )
         what = f"{len(validation)} validation and {len(test)} test prompts with {shots} shots"
         if config.kind not in _BASELINES:
             # with demonstrations and without; a demonstration is as long as a query
-            tokens += (bench.shots + 2) * n_tokens(bench.prompts("train"))
+            tokens += (context.shots + 2) * n_tokens(context.prompts("train"))
             what = (
-                f"states of up to {len(bench.task.train)} training prompts, then all its "
+                f"states of up to {len(context.task.train)} training prompts, then all its "
                 f"candidates on {len(validation)} validation prompts and the layers on "
                 f"{len(test)} test prompts"
             )
@@ -195,14 +195,14 @@ class OneSeed:
 
     def _plan_of_preset(self, name: str) -> str:
         """What a method is about to do besides."""
-        return f"{name}, on {len(self.bench.task.test)} test prompts"
+        return f"{name}, on {len(self.context.task.test)} test prompts"
 
     def _plan_of_control(self, name: str) -> str:
         """What a control is about to do, and for how long."""
-        expected = self.pace.of(n_tokens(self.bench.prompts("test")))
+        expected = self.pace.of(n_tokens(self.context.prompts("test")))
         made = "trained as the vector was, then scored" if name in _TRAINED else "scored"
         takes = f", {expected}" if expected else ""
-        return f"a control, {made} on {len(self.bench.task.test)} test prompts{takes}"
+        return f"a control, {made} on {len(self.context.task.test)} test prompts{takes}"
 
     def _keep(self, cell: _Cell) -> None:
         """Remember what was logged, and what was chosen, for controls and examples."""
@@ -217,7 +217,7 @@ class OneSeed:
     def _found(self, config: Any) -> list[Candidate]:
         """A method's candidates; what several presets share is found once."""
         if config not in self.found:
-            self.found[config] = METHODS[config.kind].find(self.bench, config)
+            self.found[config] = METHODS[config.kind].find(self.context, config)
         return self.found[config]
 
     def _method(self, config: Any, preset: Preset | None = None) -> _Cell:
@@ -231,14 +231,14 @@ class OneSeed:
                 replace(one, shots=preset.shots, configuration=preset.described(one))
                 for one in self._found(preset.config_for(config))
             ]
-        validation = score_candidates(self.bench, "validation", candidates)
+        validation = score_candidates(self.context, "validation", candidates)
         best = choose(validation)
         # strengths other than 1 are tested only where one was chosen
         tested = [i for i, one in enumerate(candidates) if i == best or one.strength == 1]
-        test = score_candidates(self.bench, "test", [candidates[i] for i in tested])
+        test = score_candidates(self.context, "test", [candidates[i] for i in tested])
         rows = [
             row_of(
-                self.bench,
+                self.context,
                 candidates[index],
                 scores,
                 validation[index],
@@ -251,7 +251,7 @@ class OneSeed:
         metrics: list[Mapping[str, Any]] = [
             {
                 "method": one.method,
-                "seed": self.bench.seed,
+                "seed": self.context.seed,
                 "layer": layer_name(one.sites[0].layer) if one.sites else None,
                 **point,
             }
@@ -262,10 +262,10 @@ class OneSeed:
 
     def _control(self, name: str) -> _Cell:
         config = next((c for c in self.config.methods if isinstance(c, Learned)), Learned())
-        candidate = CONTROLS[name](self.bench, self._subject(), config)
+        candidate = CONTROLS[name](self.context, self._subject(), config)
         candidate = replace(candidate, method=name)
-        (scores,) = score_candidates(self.bench, "test", [candidate])
-        row = row_of(self.bench, candidate, scores, None, selected=True, is_control=True)
+        (scores,) = score_candidates(self.context, "test", [candidate])
+        row = row_of(self.context, candidate, scores, None, selected=True, is_control=True)
         return _Cell(rows=[row])
 
     def _subject(self) -> Candidate:
@@ -281,7 +281,7 @@ class OneSeed:
             for name, one in self.chosen.items()
             if one.constant_answer is None and one.edits is None and one.adapter is None
         }
-        return shown_answers(self.bench, found, self.config.n_shown)
+        return shown_answers(self.context, found, self.config.n_shown)
 
 
 def _without_meaning(config: Any, preset: Preset) -> _Cell:

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 
 from taskvectors.evaluate import Scores, measure, paired_difference, pooled_interval
-from taskvectors.methods import Candidate, Workbench
-from taskvectors.methods.workbench import layer_name
+from taskvectors.methods import Candidate, RunContext
+from taskvectors.methods.run_context import layer_name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,7 +64,7 @@ class Row:
 
 
 def row_of(
-    bench: Workbench,
+    context: RunContext,
     candidate: Candidate,
     test: Scores,
     validation: Scores | None,
@@ -72,7 +72,7 @@ def row_of(
 ) -> Row:
     """A candidate's row, without the difference to ICL, which needs ICL's row."""
     about = {"preset": None, "preset_selected": False} | about
-    found = measure(test, bench.label_starts)
+    found = measure(test, context.label_starts)
     sites = candidate.sites
     has_probabilities = found.answer_logprob == found.answer_logprob
     validated = None if validation is None else float(validation.is_correct.double().mean())
@@ -84,7 +84,7 @@ def row_of(
         positions=list(dict.fromkeys(site.position for site in sites)),
         strength=candidate.strength if sites else None,
         shots=candidate.shots,
-        seed=bench.seed,
+        seed=context.seed,
         n=found.n,
         accuracy=found.accuracy,
         ci_low=found.ci_low,

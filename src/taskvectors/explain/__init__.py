@@ -36,8 +36,8 @@ def _reconstruction(case: Case) -> Reconstruction:
         training=case.prompts("train"),
         validation=case.prompts("validation"),
         test=case.prompts("test"),
-        seed=case.bench.seed,
-        memory=case.bench.memory,
+        seed=case.context.seed,
+        memory=case.context.memory,
     )
 
 
@@ -50,15 +50,15 @@ def _frozen_paths(case: Case) -> FrozenPaths:
         case.model,
         case.prompts("test"),
         case.vector,
-        seed=case.bench.seed,
-        memory=case.bench.memory,
+        seed=case.context.seed,
+        memory=case.context.memory,
     )
 
 
 def _key_heads(case: Case) -> KeyHeads:
     def find() -> KeyHeads:
         prompts = case.prompts("train")
-        return key_heads(case.model, prompts, case.vector, memory=case.bench.memory)
+        return key_heads(case.model, prompts, case.vector, memory=case.context.memory)
 
     return case.once("key heads", find)
 
@@ -67,7 +67,7 @@ def _head_overlap(case: Case) -> HeadOverlap:
     heads = _key_heads(case)
     references = {}
     if case.other is not None:
-        references[f"another task: {case.other.bench.task.name}"] = _key_heads(case.other).key
+        references[f"another task: {case.other.context.task.name}"] = _key_heads(case.other).key
     for number, vector in enumerate(case.vectors):
         seed = vector.origin.seed
         label = f"{number + 1}: {vector.origin.label}" + ("" if seed is None else f", seed {seed}")
@@ -76,7 +76,7 @@ def _head_overlap(case: Case) -> HeadOverlap:
             references[f"heads that make up {label}"] = tuple((at, head) for at, head in made_of)
         elif vector is not case.vector and vector.origin.task == case.vector.origin.task:
             prompts = case.prompts("train")
-            found = key_heads(case.model, prompts, vector, memory=case.bench.memory)
+            found = key_heads(case.model, prompts, vector, memory=case.context.memory)
             references[label] = found.key
     return head_overlap(heads.key, references, heads.ranked)
 
@@ -92,8 +92,8 @@ def _ablation(case: Case) -> Ablation:
         Condition(
             name="icl",
             vector=None,
-            training=case.prompts("train", case.bench.shots),
-            test=case.prompts("test", case.bench.shots),
+            training=case.prompts("train", case.context.shots),
+            test=case.prompts("test", case.context.shots),
         ),
     ]
     if case.other is not None:
@@ -106,7 +106,7 @@ def _ablation(case: Case) -> Ablation:
             )
         )
     return ablate(
-        case.model, _key_heads(case), conditions, seed=case.bench.seed, memory=case.bench.memory
+        case.model, _key_heads(case), conditions, seed=case.context.seed, memory=case.context.memory
     )
 
 
@@ -116,8 +116,8 @@ def _attention(case: Case) -> Attention:
         case.vector,
         _key_heads(case),
         prompts=case.prompts("test"),
-        shown=case.prompts("test", case.bench.shots),
-        seed=case.bench.seed,
+        shown=case.prompts("test", case.context.shots),
+        seed=case.context.seed,
     )
 
 

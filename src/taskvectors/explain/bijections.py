@@ -17,10 +17,10 @@ from torch import Tensor
 from taskvectors.evaluate import Scores, paired_difference, score, wilson_interval
 from taskvectors.explain.case import Case
 from taskvectors.figures import BLUE, GREEN, GREY, VERMILION, Figure, Series
-from taskvectors.methods import Learned, Recipe, Workbench
+from taskvectors.methods import Learned, Recipe, RunContext
 from taskvectors.methods.choosing import best_candidate
 from taskvectors.methods.learned import learned
-from taskvectors.methods.workbench import LayerName, Split
+from taskvectors.methods.run_context import LayerName, Split
 from taskvectors.prompts import Prompt
 from taskvectors.tasks import Task
 from taskvectors.tasks.derived import both_directions, one_to_one, reversed_task
@@ -146,7 +146,7 @@ class Bijections:
 
 def bijections(case: Case) -> Bijections:
     """Bijections of the case's task, at the vector's layer and around it."""
-    return map_both_ways(case.bench, around(case.vector.layers[0], case.model.n_layers))
+    return map_both_ways(case.context, around(case.vector.layers[0], case.model.n_layers))
 
 
 def around(layer: int, n_layers: int) -> tuple[Configuration, ...]:
@@ -159,7 +159,7 @@ def around(layer: int, n_layers: int) -> tuple[Configuration, ...]:
 
 
 def map_both_ways(
-    bench: Workbench,
+    context: RunContext,
     configurations: Sequence[Configuration],
     recipe: Recipe | None = None,
     *,
@@ -168,7 +168,7 @@ def map_both_ways(
     """Learn one vector for both directions and one for each, and compare them.
 
     Args:
-        bench: Model and task; the task's pairs are the forward direction.
+        context: Model and task; the task's pairs are the forward direction.
         configurations: Where the vectors go.
         recipe: How to train; a one-direction vector gets as many steps as the one for both.
         keeps_unclear: Keep pairs whose words do not tell the direction, as controls whose two
@@ -180,15 +180,15 @@ def map_both_ways(
     Source: Dong et al. (2026), https://arxiv.org/abs/2506.09048, bijections. We differ: the vectors
         are learned, not extracted.
     """
-    task = bench.task if keeps_unclear else one_to_one(bench.task)
+    task = context.task if keeps_unclear else one_to_one(context.task)
     tasks = {"forward": task, "backward": reversed_task(task), "both": both_directions(task)}
-    benches = {name: _bench(bench, one) for name, one in tasks.items()}
+    benches = {name: _bench(context, one) for name, one in tasks.items()}
     rows = []
-    for shots in (0, bench.shots):
+    for shots in (0, context.shots):
         for direction in DIRECTIONS:
             # demonstrations come from both directions, whichever is asked
             prompts = benches["both"].ask(tasks[direction].test, shots)
-            scores = score(bench.model, prompts, memory=bench.memory)
+            scores = score(context.model, prompts, memory=context.memory)
             rows.append(_answered("", "none", direction, scores, _sides(benches, direction)))
             rows[-1] = replace(rows[-1], shots=shots)
     settings = recipe or Recipe()
@@ -196,31 +196,33 @@ def map_both_ways(
         branches = {name: _learn(benches[name], configuration, settings) for name in benches}
         for direction in DIRECTIONS:
             rows += _compare(benches, configuration.name, direction, branches)
-    return Bijections(task=bench.task.name, rows=tuple(rows), n_left_out=_lost(bench.task, task))
-
-
-def _bench(bench: Workbench, task: Task) -> Workbench:
-    return Workbench(
-        model=bench.model,
-        task=task,
-        template=bench.template,
-        shots=bench.shots,
-        seed=bench.seed,
-        memory=bench.memory,
+    return Bijections(
+        task=context.task.name, rows=tuple(rows), n_left_out=_lost(context.task, task)
     )
 
 
-def _learn(bench: Workbench, configuration: Configuration, recipe: Recipe) -> Branch:
+def _bench(context: RunContext, task: Task) -> RunContext:
+    return RunContext(
+        model=context.model,
+        task=task,
+        template=context.template,
+        shots=context.shots,
+        seed=context.seed,
+        memory=context.memory,
+    )
+
+
+def _learn(context: RunContext, configuration: Configuration, recipe: Recipe) -> Branch:
     config = Learned(
         layers=configuration.layers, positions=configuration.positions, settings=recipe
     )
-    vector = best_candidate(bench, learned(bench, config)).vector
+    vector = best_candidate(context, learned(context, config)).vector
     assert vector is not None
     return vector.edits()
 
 
 def _compare(
-    benches: dict[str, Workbench], name: str, direction: str, branches: dict[str, Branch]
+    benches: dict[str, RunContext], name: str, direction: str, branches: dict[str, Branch]
 ) -> list[Answered]:
     """One direction's test queries with each of the vectors, in one pass."""
     scores = benches[direction].score("test", 0, list(branches.values()))
@@ -248,7 +250,7 @@ class _Sides:
     answers: tuple[int, ...]
 
 
-def _sides(benches: dict[str, Workbench], direction: str) -> _Sides:
+def _sides(benches: dict[str, RunContext], direction: str) -> _Sides:
     """The words of both sides as tokens; those of the query's side answer the other direction."""
     other = next(name for name in DIRECTIONS if name != direction)
     splits: tuple[Split, ...] = ("train", "validation", "test")

@@ -12,11 +12,11 @@ import pandas as pd
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.figures import AnyFigure
-from taskvectors.methods import Workbench
-from taskvectors.methods.workbench import Split
+from taskvectors.methods import RunContext
+from taskvectors.methods.run_context import Split
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt
-from taskvectors.trunk.edits import joins_after
+from taskvectors.trunk.edits import start_layer
 from taskvectors.vectors import TaskVector
 
 Found = TypeVar("Found")
@@ -38,15 +38,15 @@ class Case:
     """A vector in its task; several where an analysis compares vectors.
 
     Attributes:
-        bench: The model and the task, with its prompts by split and number of demonstrations.
+        context: The model and the task, with its prompts by split and number of demonstrations.
         vector: The vector that is explained.
         vectors: All vectors that were given, `vector` among them.
-        other: Another task's vector at the same sites, with that task's bench; None if there is
+        other: Another task's vector at the same sites, with that task's context; None if there is
             none.
         most: Most prompts of a split that analyses use, the first ones.
     """
 
-    bench: Workbench
+    context: RunContext
     vector: TaskVector
     vectors: tuple[TaskVector, ...] = ()
     other: "Case | None" = None
@@ -56,11 +56,11 @@ class Case:
     @property
     def model(self) -> LanguageModel:
         """The model."""
-        return self.bench.model
+        return self.context.model
 
     def prompts(self, split: Split, shots: int = 0) -> tuple[Prompt, ...]:
         """The first prompts of a split."""
-        return self.bench.prompts(split, shots)[: self.most]
+        return self.context.prompts(split, shots)[: self.most]
 
     def once(self, name: str, find: Callable[[], Found]) -> Found:
         """What several analyses need, found by the first that asks."""
@@ -153,7 +153,7 @@ def heads_above(model: LanguageModel, vector: TaskVector, analysis: str) -> rang
     Raises:
         TaskVectorsError: There is none.
     """
-    lowest = joins_after(vector.edits(), model.n_layers) + 1
+    lowest = start_layer(vector.edits(), model.n_layers) + 1
     if lowest >= model.n_layers:
         raise TaskVectorsError(
             f"{analysis} has no meaning for {vector.origin.label}: no head of {model.source} lies "

@@ -17,7 +17,7 @@ from taskvectors.evaluate import score, wilson_interval
 from taskvectors.explain.case import Case
 from taskvectors.explain.transfer import bench_of
 from taskvectors.figures import Heatmap
-from taskvectors.methods import Workbench
+from taskvectors.methods import RunContext
 from taskvectors.prompts import Prompt
 from taskvectors.tasks.builtin import read_forms
 from taskvectors.tasks.task import Example
@@ -88,13 +88,13 @@ def composition(case: Case) -> Composition:
             f"composition needs vectors of {' and '.join(PARTS)}; there is none of "
             f"{', '.join(missing)}. Learn it and name it among --vectors"
         )
-    bench = bench_of(case, TASK)
+    context = bench_of(case, TASK)
     left, right = (by_task[task] for task in PARTS)
-    return compose(bench, left, right, whole=by_task.get(TASK))
+    return compose(context, left, right, whole=by_task.get(TASK))
 
 
 def compose(
-    bench: Workbench,
+    context: RunContext,
     left: TaskVector,
     right: TaskVector,
     whole: TaskVector | None = None,
@@ -103,7 +103,7 @@ def compose(
     """Outcomes of two vectors alone, together and apart, of a random one, and of no vector.
 
     Args:
-        bench: The task of both together; its test words are asked, its training pairs shown.
+        context: The task of both together; its test words are asked, its training pairs shown.
         left: The vector of the first part.
         right: The vector of the second.
         whole: A vector learned on the task of both, to compare with.
@@ -112,9 +112,9 @@ def compose(
     Source: Yang et al. (2026), https://arxiv.org/abs/2509.24169, composition of vectors. We differ:
         outcomes are told apart four ways.
     """
-    words = _words(bench, forms if forms is not None else read_forms(TASK))
+    words = _words(context, forms if forms is not None else read_forms(TASK))
     total = left + right
-    random = total.random_like(torch.Generator().manual_seed(bench.seed + _RANDOM_SEED))
+    random = total.random_like(torch.Generator().manual_seed(context.seed + _RANDOM_SEED))
     named: list[tuple[str, float | None, Branch]] = [
         ("none", None, ()),
         (PARTS[0], 1.0, left.edits()),
@@ -126,17 +126,17 @@ def compose(
     if whole is not None:
         named.append(("learned on both", 1.0, whole.edits()))
     rows = []
-    for shots, shown in ((0, named), (bench.shots, named[:1])):
-        asked = [_prompts(bench, words, form, shots) for form in FORMS]
-        found = _outcomes(bench, asked, [branch for _, _, branch in shown])
+    for shots, shown in ((0, named), (context.shots, named[:1])):
+        asked = [_prompts(context, words, form, shots) for form in FORMS]
+        found = _outcomes(context, asked, [branch for _, _, branch in shown])
         for (name, strength, _), outcome in zip(shown, found, strict=True):
             rows.append(_row(name, strength, shots, outcome))
     return Composition(rows=tuple(rows))
 
 
-def _words(bench: Workbench, forms: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
+def _words(context: RunContext, forms: Sequence[Mapping[str, str]]) -> list[Mapping[str, str]]:
     """The forms of the test words of which all four differ."""
-    asked = {(pair.input, pair.output) for pair in bench.task.test}
+    asked = {(pair.input, pair.output) for pair in context.task.test}
     words = [
         word
         for word in forms
@@ -145,14 +145,14 @@ def _words(bench: Workbench, forms: Sequence[Mapping[str, str]]) -> list[Mapping
     ]
     if not words:
         raise TaskVectorsError(
-            f"none of the {len(bench.task.test)} test words has four forms that differ; take more "
-            "test pairs"
+            f"none of the {len(context.task.test)} test words has four forms that differ; take "
+            "more test pairs"
         )
     return words
 
 
 def _prompts(
-    bench: Workbench, words: Sequence[Mapping[str, str]], form: str, shots: int
+    context: RunContext, words: Sequence[Mapping[str, str]], form: str, shots: int
 ) -> list[Prompt]:
     """The same prompts for every form, with that form as the answer.
 
@@ -162,16 +162,19 @@ def _prompts(
     answer = [Example(input=w[FORMS[0]], output=w[form]) for w in words]
     return [
         replace(prompt, answer_ids=other.answer_ids)
-        for prompt, other in zip(bench.ask(right, shots), bench.ask(answer, 0), strict=True)
+        for prompt, other in zip(context.ask(right, shots), context.ask(answer, 0), strict=True)
     ]
 
 
 def _outcomes(
-    bench: Workbench, asked: Sequence[Sequence[Prompt]], branches: Sequence[Branch]
+    context: RunContext, asked: Sequence[Sequence[Prompt]], branches: Sequence[Branch]
 ) -> Int[Tensor, "branch word"]:
     """Which form each branch answers with; `OTHER` for none of them."""
     hits = torch.stack(
-        [score(bench.model, prompts, branches, memory=bench.memory).is_correct for prompts in asked]
+        [
+            score(context.model, prompts, branches, memory=context.memory).is_correct
+            for prompts in asked
+        ]
     )
     lengths = torch.tensor([[len(prompt.answer_ids) for prompt in prompts] for prompts in asked])
     return longest_said(hits, lengths)

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from taskvectors.explain.linear_map import RidgeFits, slope_r_squared
 from taskvectors.explain.responses import Responses
-from taskvectors.methods.workbench import Split
+from taskvectors.methods.run_context import Split
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt
 

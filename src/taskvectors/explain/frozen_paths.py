@@ -21,8 +21,8 @@ from taskvectors.evaluate import paired_difference, score
 from taskvectors.explain.case import blocks_above
 from taskvectors.explain.shares import share_of
 from taskvectors.figures import BLUE, GREEN, Figure, ReferenceLine, Series
-from taskvectors.models import LanguageModel, rewriting
-from taskvectors.models.attention import Look, watching_attention
+from taskvectors.models import LanguageModel, patch
+from taskvectors.models.attention import AttentionPattern, record_attention
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Branch, Edit
 from taskvectors.vectors import TaskVector
@@ -152,14 +152,14 @@ def frozen_paths(
 @contextmanager
 def _held(model: LanguageModel, layers: range) -> Iterator[None]:
     """Each branch's own path is held at branch 0 while inside, in replays alone."""
-    looks: dict[int, Look] = {}
+    looks: dict[int, AttentionPattern] = {}
     with ExitStack() as stack:
-        stack.enter_context(watching_attention(lambda look: looks.__setitem__(look.layer, look)))
+        stack.enter_context(record_attention(lambda look: looks.__setitem__(look.layer, look)))
         for layer in layers:
             hold_heads = partial(_hold_heads, model, looks, layer)
             hold_mlp = partial(_hold_mlp, looks, layer)
-            stack.enter_context(rewriting(model, layer, "z", hold_heads))
-            stack.enter_context(rewriting(model, layer, "mlp_out", hold_mlp))
+            stack.enter_context(patch(model, layer, "z", hold_heads))
+            stack.enter_context(patch(model, layer, "mlp_out", hold_mlp))
         yield
 
 
@@ -167,7 +167,9 @@ def _branches(*frozen: str) -> list[int]:
     return [FROZEN.index(name) + 1 for name in frozen]
 
 
-def _hold_heads(model: LanguageModel, looks: dict[int, Look], layer: int, z: Tensor) -> Tensor:
+def _hold_heads(
+    model: LanguageModel, looks: dict[int, AttentionPattern], layer: int, z: Tensor
+) -> Tensor:
     """Attention's output, its patterns or its values at the last token, held at branch 0."""
     look = looks.get(layer)
     if look is None:
@@ -187,7 +189,7 @@ def _hold_heads(model: LanguageModel, looks: dict[int, Look], layer: int, z: Ten
     return look.packed(heads.flatten(3))
 
 
-def _hold_mlp(looks: dict[int, Look], layer: int, out: Tensor) -> Tensor:
+def _hold_mlp(looks: dict[int, AttentionPattern], layer: int, out: Tensor) -> Tensor:
     """The MLP's output at the last token, held at branch 0."""
     look = looks.pop(layer, None)
     if look is None:

@@ -11,7 +11,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from taskvectors.models import LanguageModel, reading
+from taskvectors.models import LanguageModel, capture
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Branch, Edit, Position, Trunk
 from taskvectors.vectors import TaskVector
@@ -75,7 +75,7 @@ def _read_outputs(
     read: dict[int, Tensor] = {}
     with torch.no_grad(), ExitStack() as stack:
         for layer in layers:
-            stack.enter_context(reading(model, layer, "z", partial(read.__setitem__, layer)))
+            stack.enter_context(capture(model, layer, "z", partial(read.__setitem__, layer)))
         trunk.run([[*condition.branch, nothing]], batch := trunk.batch())
     by_head = "row token (head d) -> row token head d"
     return trunk, {

@@ -14,7 +14,7 @@ from taskvectors.evaluate import measure
 from taskvectors.explain.case import Case
 from taskvectors.explain.transfer import bench_of
 from taskvectors.figures import BLUE, VERMILION, Figure, Series, Style
-from taskvectors.methods import Workbench
+from taskvectors.methods import RunContext
 from taskvectors.vectors import TaskVector
 
 STEPS = tuple(step / 10 for step in range(11))
@@ -82,14 +82,14 @@ def interpolation(case: Case) -> Interpolation:
     places = {site.place for site in case.vector.sites}
     for vector in case.vectors:
         task = vector.origin.task
-        if task != case.bench.task.name and {site.place for site in vector.sites} == places:
-            return interpolate((case.bench, bench_of(case, task)), (case.vector, vector))
+        if task != case.context.task.name and {site.place for site in vector.sites} == places:
+            return interpolate((case.context, bench_of(case, task)), (case.vector, vector))
     raise TaskVectorsError(
         "interpolation needs the vector of another task at the same sites; name one among --vectors"
     )
 
 
-def interpolate(benches: Sequence[Workbench], vectors: Sequence[TaskVector]) -> Interpolation:
+def interpolate(benches: Sequence[RunContext], vectors: Sequence[TaskVector]) -> Interpolation:
     """Score the line between two vectors on both tasks, one pass per task.
 
     Args:
@@ -107,15 +107,15 @@ def interpolate(benches: Sequence[Workbench], vectors: Sequence[TaskVector]) -> 
         )
     mixtures = [(first * (1 - t) + second * t).edits() for t in STEPS]
     rows = []
-    for number, bench in enumerate(benches):
+    for number, context in enumerate(benches):
         own = [1 - t for t in STEPS] if number == 0 else list(STEPS)
         alone = [vectors[number].edits(strength) if strength else () for strength in own]
-        scores = bench.score("test", 0, [*mixtures, *alone])
+        scores = context.score("test", 0, [*mixtures, *alone])
         for index in range(2 * len(STEPS)):
-            found = measure(scores.branch(index), bench.label_starts)
+            found = measure(scores.branch(index), context.label_starts)
             rows.append(
                 Between(
-                    task=bench.task.name,
+                    task=context.task.name,
                     t=STEPS[index % len(STEPS)],
                     mixed=index < len(STEPS),
                     accuracy=found.accuracy,

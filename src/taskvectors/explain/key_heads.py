@@ -19,7 +19,7 @@ from torch import Tensor
 from taskvectors.explain.case import heads_above
 from taskvectors.explain.head_removal import removal_effects
 from taskvectors.figures import Heatmap
-from taskvectors.models import LanguageModel, reading
+from taskvectors.models import LanguageModel, capture
 from taskvectors.models.unembedding import token_losses
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Trunk, prompts_that_fit, resolve_budget, shape_of
@@ -169,7 +169,7 @@ def head_products(
     edits = [replace(edit, value=edit.held.clone().requires_grad_()) for edit in vector.edits()]
     with torch.enable_grad(), ExitStack() as stack:
         for layer in layers:
-            stack.enter_context(reading(model, layer, "z", partial(read.__setitem__, layer)))
+            stack.enter_context(capture(model, layer, "z", partial(read.__setitem__, layer)))
         states = trunk.answer_states(trunk.run([edits], batch), batch)[:, 0]
         losses = token_losses(model.unembedding, model.final_state(states), batch.targets)
         mean = torch.zeros(batch.n_rows, device=losses.device)

@@ -11,7 +11,7 @@ import torch
 from taskvectors.explain.case import Case, one_layer
 from taskvectors.explain.fitted_map import SPLITS, FitSettings, FittedMap, fit_map, queries_of
 from taskvectors.explain.responses import Responses
-from taskvectors.methods.workbench import Split
+from taskvectors.methods.run_context import Split
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt
 from taskvectors.vectors import TaskVector
@@ -82,7 +82,7 @@ def fits_of(case: Case) -> LayerFits:
 
     def fit() -> LayerFits:
         prompts = {split: case.prompts(split) for split in SPLITS}
-        return fit_layers(case.model, prompts, vectors, FitSettings(), case.bench.memory)
+        return fit_layers(case.model, prompts, vectors, FitSettings(), case.context.memory)
 
     # a case made from another with other vectors shares what it remembers
     return case.once(f"layer fits of {sorted(map(id, vectors))}", fit)

@@ -116,7 +116,7 @@ class Propagation:
 
 def propagation(case: Case) -> Propagation:
     """The propagation of a case's vectors, with the settings that are ours."""
-    return propagate(case.model, case.prompts("test"), fits_of(case), case.bench.memory)
+    return propagate(case.model, case.prompts("test"), fits_of(case), case.context.memory)
 
 
 def propagate(

@@ -29,10 +29,10 @@ from taskvectors.explain.shares import Share, gained, share_of, share_over
 from taskvectors.explain.two_runs import INJECTED, two_runs
 from taskvectors.figures import BLUE, GREEN, GREY, VERMILION, Figure, ReferenceLine, Series
 from taskvectors.methods.choosing import choose
-from taskvectors.models import LanguageModel, rewriting
-from taskvectors.models.entering import entering_mlp, entering_values
+from taskvectors.models import LanguageModel, patch
 from taskvectors.models.heads import Circuits, attention_scale, output_bias
 from taskvectors.models.norms import linear_part, norm_weight
+from taskvectors.models.path_patching import entering_mlp, entering_values
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Branch, Edit, Trunk
 from taskvectors.vectors import TaskVector
@@ -344,7 +344,7 @@ def _kept_apart(
         added = torch.stack([torch.zeros_like(theta), theta])
         stack.enter_context(entering_mlp(model, layers, added))
         for number, layer in enumerate(layers):
-            stack.enter_context(rewriting(model, layer, "mlp_out", partial(take, number)))
+            stack.enter_context(patch(model, layer, "mlp_out", partial(take, number)))
         yield
 
 

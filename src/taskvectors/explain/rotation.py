@@ -100,7 +100,7 @@ class Rotation:
 def rotation(case: Case) -> Rotation:
     """The rotation of a case's vectors."""
     fits = fits_of(case)
-    return rotate(case.model, case.prompts("test"), fits, case.bench.label_starts)
+    return rotate(case.model, case.prompts("test"), fits, case.context.label_starts)
 
 
 def rotate(

@@ -15,7 +15,7 @@ from taskvectors.errors import TaskVectorsError
 from taskvectors.evaluate import Measures, measure
 from taskvectors.explain.case import Case
 from taskvectors.figures import Heatmap
-from taskvectors.methods import Workbench
+from taskvectors.methods import RunContext
 from taskvectors.vectors import TaskVector
 
 NONE = "zero-shot"
@@ -80,30 +80,30 @@ def transfer(case: Case) -> Transfer:
     return transfer_matrix([bench_of(case, name) for name in names], case.vectors or (case.vector,))
 
 
-def bench_of(case: Case, task: str) -> Workbench:
-    """A task's bench beside a case's own: the task's own template, for which its vector was made.
+def bench_of(case: Case, task: str) -> RunContext:
+    """A task's context beside a case's own: the task's own template, for which its vector was made.
 
     Args:
-        case: The case; its own bench is given for its own task.
+        case: The case; its own context is given for its own task.
         task: Name of a task.
     """
-    if task == case.bench.task.name:
-        return case.bench
-    if case.other is not None and task == case.other.bench.task.name:
-        return case.other.bench
+    if task == case.context.task.name:
+        return case.context
+    if case.other is not None and task == case.other.context.task.name:
+        return case.other.context
     from taskvectors.tasks import load_task
 
-    return Workbench(
+    return RunContext(
         model=case.model,
-        task=load_task(task, seed=case.bench.task.seed),
-        shots=case.bench.shots,
-        seed=case.bench.seed,
-        memory=case.bench.memory,
+        task=load_task(task, seed=case.context.task.seed),
+        shots=case.context.shots,
+        seed=case.context.seed,
+        memory=case.context.memory,
     )
 
 
 def transfer_matrix(
-    benches: Sequence[Workbench],
+    benches: Sequence[RunContext],
     vectors: Sequence[TaskVector],
     *,
     cells: Mapping[tuple[str, str], str] | None = None,
@@ -130,12 +130,12 @@ def transfer_matrix(
     names = (NONE, *by_task)
     branches = [(), *(vector.edits() for vector in by_task.values())]
     rows = []
-    for bench in benches:
-        scores = bench.score("test", 0, branches)
+    for context in benches:
+        scores = context.score("test", 0, branches)
         for number, name in enumerate(names):
-            found = measure(scores.branch(number), bench.label_starts)
-            cell = (cells or {}).get((name, bench.task.name), "")
-            rows.append(_row(name, bench.task.name, found, cell))
+            found = measure(scores.branch(number), context.label_starts)
+            cell = (cells or {}).get((name, context.task.name), "")
+            rows.append(_row(name, context.task.name, found, cell))
     order = {name: number for number, name in enumerate(names)}
     return Transfer(rows=tuple(sorted(rows, key=lambda row: order[row.vector])))
 

@@ -14,8 +14,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from taskvectors.models import Component, LanguageModel, reading
-from taskvectors.models.attention import Look, watching_attention
+from taskvectors.models import Component, LanguageModel, capture
+from taskvectors.models.attention import AttentionPattern, record_attention
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Edit, Trunk
 from taskvectors.vectors import TaskVector
@@ -65,13 +65,13 @@ def two_runs(
     # the plain run has an edit that adds nothing, so that it is replayed with the other
     nothing = Edit(layer=layers[0] - 1, value=torch.zeros(model.d_model))
     read: dict[tuple[int, Component], Tensor] = {}
-    looks: dict[int, Look] = {}
+    looks: dict[int, AttentionPattern] = {}
     with torch.no_grad(), ExitStack() as stack:
-        stack.enter_context(watching_attention(lambda look: looks.__setitem__(look.layer, look)))
+        stack.enter_context(record_attention(lambda look: looks.__setitem__(look.layer, look)))
         for layer in layers:
             for component in _READ:
                 keep: Callable[[Tensor], None] = partial(read.__setitem__, (layer, component))
-                stack.enter_context(reading(model, layer, component, keep))
+                stack.enter_context(capture(model, layer, component, keep))
         final = trunk.run([[nothing], vector.edits()])
     blocks = []
     for layer in layers:
@@ -91,7 +91,7 @@ def two_runs(
     return TwoRuns(blocks=tuple(blocks), final=final[:, :, 0].float().transpose(0, 1))
 
 
-def _plain_values(model: LanguageModel, trunk: Trunk, look: Look) -> Tensor:
+def _plain_values(model: LanguageModel, trunk: Trunk, look: AttentionPattern) -> Tensor:
     own = look.own_values[:, PLAIN]
     prefix = trunk.recording.layers[look.layer].values
     values = own if prefix is None else torch.cat([prefix, own], dim=2)

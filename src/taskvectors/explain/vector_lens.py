@@ -15,7 +15,7 @@ from taskvectors.explain.labels import label_alignment, lens
 from taskvectors.explain.layer_fits import layered_vectors
 from taskvectors.explain.measured import Measured, frame_of, line
 from taskvectors.figures import BLUE, GREY, PURPLE, Figure
-from taskvectors.methods import Workbench
+from taskvectors.methods import RunContext
 from taskvectors.vectors import TaskVector
 
 _SEED = 15_000_017
@@ -51,14 +51,16 @@ class VectorLens:
 def vector_lens(case: Case) -> VectorLens:
     """What a case's vectors read as, those of its task and method at other layers among them."""
     vectors = sorted(layered_vectors(case), key=lambda vector: vector.layers[0])
-    return read_vectors(case.bench, vectors, seed=case.bench.seed)
+    return read_vectors(case.context, vectors, seed=case.context.seed)
 
 
-def read_vectors(bench: Workbench, vectors: Sequence[TaskVector], *, seed: int = 0) -> VectorLens:
+def read_vectors(
+    context: RunContext, vectors: Sequence[TaskVector], *, seed: int = 0
+) -> VectorLens:
     """Top tokens and label alignment of vectors that each sit at one layer.
 
     Args:
-        bench: Model and task; the task's answers are the labels.
+        context: Model and task; the task's answers are the labels.
         vectors: Added at one layer, at the last token.
         seed: Of the random vectors and of the matched token sets.
 
@@ -69,14 +71,14 @@ def read_vectors(bench: Workbench, vectors: Sequence[TaskVector], *, seed: int =
         differ: alignment is a share and a rank, beside matched token sets and random vectors.
     """
     generator = torch.Generator().manual_seed(seed + _SEED)
-    labels = sorted(bench.label_starts)
+    labels = sorted(context.label_starts)
     rows: list[Measured] = []
     for vector in vectors:
-        vector.check_model(bench.model)
+        vector.check_model(context.model)
         layer = one_layer(vector, "what a vector reads as")
         directions = torch.stack([vector.values[0], vector.random_like(generator).values[0]])
-        read = lens(bench.model, directions)
-        aligned = label_alignment(bench.model, directions, labels, generator)
+        read = lens(context.model, directions)
+        aligned = label_alignment(context.model, directions, labels, generator)
         for around, tokens, one in zip(("vector", "random"), read, aligned, strict=True):
             rows += [
                 Measured(

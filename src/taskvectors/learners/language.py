@@ -27,11 +27,11 @@ from taskvectors.learners.files import write_whole
 from taskvectors.learners.language_measures import Row, measured_rows
 from taskvectors.models import LanguageModel, load_model
 from taskvectors.models.prefix import after_prefix
-from taskvectors.models.sites import reading, rewriting
+from taskvectors.models.sites import capture, patch
 from taskvectors.pace import still_to_come
 from taskvectors.prompts import Prompt, build_prompts, safe_pairs
 from taskvectors.tasks import Task, load_task
-from taskvectors.trunk import WholePasses
+from taskvectors.trunk import FullForward
 
 logger = logging.getLogger(__name__)
 
@@ -208,18 +208,18 @@ def language_losses(
     The gradient of L_TVP reaches the demonstrations through the vectors.
     """
     forward = after_prefix(model, ())
-    shown = WholePasses.of(model, step.shown, forward)
+    shown = FullForward.of(model, step.shown, forward)
     if layer is None:
         loss = shown.losses(shown.batch())[0]
         return loss, torch.zeros_like(loss)
     states: list[Tensor] = []
-    with reading(model, layer, "resid_post", states.append):
+    with capture(model, layer, "resid_post", states.append):
         in_context = shown.losses(shown.batch())[0]
     rows = torch.arange(len(step.shown), device=model.device)
     vectors = states[0][rows, _last(model, step.shown)]
-    asked = WholePasses.of(model, step.asked, forward)
+    asked = FullForward.of(model, step.asked, forward)
     put = partial(_put, vectors, rows, _last(model, step.asked))
-    with rewriting(model, layer, "resid_post", put):
+    with patch(model, layer, "resid_post", put):
         prompted = asked.losses(asked.batch())[0]
     return in_context, prompted
 

@@ -1,6 +1,6 @@
 """How we get a vector: one file per method, extracted and learned.
 
-A method is a frozen config and one function from a workbench to candidates. `METHODS` is the one
+A method is a frozen config and one function from a run context to candidates. `METHODS` is the one
 registry; a test walks it.
 """
 
@@ -37,9 +37,9 @@ from taskvectors.methods.multi_head import MultiHead, multi_head
 from taskvectors.methods.multi_injection import MultiInjection, multi_injection
 from taskvectors.methods.recipe import Recipe
 from taskvectors.methods.reft import LobiReFT, LoReFT, lobireft, loreft
+from taskvectors.methods.run_context import RunContext
 from taskvectors.methods.state_vector import StateVector, state_vector
 from taskvectors.methods.vanilla import Vanilla, vanilla
-from taskvectors.methods.workbench import Workbench
 from taskvectors.methods.zero_shot import ZeroShot, zero_shot
 
 
@@ -48,7 +48,7 @@ class Method:
     """A method's name, what it takes and what it does."""
 
     config: type[BaseModel]
-    find: Callable[[Workbench, Any], list[Candidate]]
+    find: Callable[[RunContext, Any], list[Candidate]]
     summary: str
     source: str
     gives_vector: bool = True
@@ -256,9 +256,9 @@ __all__ = [
     "PrefixTuning",
     "PromptTuning",
     "Recipe",
+    "RunContext",
     "StateVector",
     "Vanilla",
-    "Workbench",
     "ZeroShot",
     "extract",
     "learn",

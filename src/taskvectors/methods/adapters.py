@@ -23,7 +23,7 @@ from taskvectors.methods.candidate import Candidate, Cost
 from taskvectors.methods.descent import Descent, Trainee, in_pieces
 from taskvectors.methods.peak import PeakMemory
 from taskvectors.methods.recipe import Recipe
-from taskvectors.methods.workbench import Workbench
+from taskvectors.methods.run_context import RunContext
 from taskvectors.models import LanguageModel
 from taskvectors.models.adapters import (
     Adapted,
@@ -42,13 +42,13 @@ from taskvectors.prompts import Prompt
 from taskvectors.trunk import (
     AnswerScores,
     Batch,
-    WholePasses,
+    FullForward,
     prompts_that_fit,
     resolve_budget,
     shape_of,
 )
+from taskvectors.trunk.full_forward import FIRST
 from taskvectors.trunk.memory import readable, work_bytes
-from taskvectors.trunk.whole import FIRST
 
 Size = Literal["matched", "default"]
 
@@ -224,7 +224,7 @@ class BitFit(AdapterConfig):
         return f"biases of block {layer}" if size == "matched" else "biases of all blocks"
 
 
-def adapters(bench: Workbench, config: AdapterConfig) -> list[Candidate]:
+def adapters(context: RunContext, config: AdapterConfig) -> list[Candidate]:
     """One candidate per size: the best of the learning rates on validation.
 
     Its cost is that of all rates, seconds per step and peak memory apart.
@@ -240,14 +240,14 @@ def adapters(bench: Workbench, config: AdapterConfig) -> list[Candidate]:
         https://arxiv.org/abs/2106.10199. We differ: sizes near that of one vector, one grid of
         rates and one budget of steps for all, the model's own head throughout.
     """
-    return [_best_rate(bench, config, size) for size in config.sizes]
+    return [_best_rate(context, config, size) for size in config.sizes]
 
 
-def _best_rate(bench: Workbench, config: AdapterConfig, size: Size) -> Candidate:
-    adapter = config.build(bench.model, size, bench.seed)
-    where = config.told(size, config.block(bench.model))
+def _best_rate(context: RunContext, config: AdapterConfig, size: Size) -> Candidate:
+    adapter = config.build(context.model, size, context.seed)
+    where = config.told(size, config.block(context.model))
     tried = [
-        train_adapter(bench, adapter, config.recipe(rate), config.n_examples)
+        train_adapter(context, adapter, config.recipe(rate), config.n_examples)
         for rate in config.learning_rates
     ]
     found = [index for index, one in enumerate(tried) if one is not None]
@@ -271,22 +271,22 @@ def _best_rate(bench: Workbench, config: AdapterConfig, size: Size) -> Candidate
 
 
 def train_adapter(
-    bench: Workbench, adapter: Adapter, recipe: Recipe, n_examples: int | None = None
+    context: RunContext, adapter: Adapter, recipe: Recipe, n_examples: int | None = None
 ) -> Candidate | None:
     """An adapter trained with one recipe; None where its losses are not finite from the start.
 
     Raises:
         MemoryBudgetError: A step does not fit the budget.
     """
-    model, started = bench.model, time.perf_counter()
-    prompts = bench.prompts("train")[:n_examples]
-    validation = bench.prompts("validation")
-    n_checked = _check_budget(bench, prompts, validation, recipe)
+    model, started = context.model, time.perf_counter()
+    prompts = context.prompts("train")[:n_examples]
+    validation = context.prompts("validation")
+    n_checked = _check_budget(context, prompts, validation, recipe)
     with PeakMemory(model.device) as peak, adapter.on(model) as adapted:
         one = Trainee()
-        run = _Run(bench, WholePasses.of(model, prompts, adapted.forward), recipe, [one])
+        run = _Run(context, FullForward.of(model, prompts, adapted.forward), recipe, [one])
         run.adapted = adapted
-        run.validation = WholePasses.of(model, validation, adapted.forward)
+        run.validation = FullForward.of(model, validation, adapted.forward)
         run.n_checked = n_checked
         run.train()
         n_parameters = adapted.n_parameters
@@ -315,9 +315,9 @@ class _Run(Descent[Trainee]):
     """One adapter in training."""
 
     can_capture = False
-    passes: WholePasses
+    passes: FullForward
     adapted: Adapted
-    validation: WholePasses
+    validation: FullForward
     n_checked: int
     """Validation prompts per pass."""
 
@@ -348,11 +348,11 @@ class _Run(Descent[Trainee]):
 
 
 def _check_budget(
-    bench: Workbench, prompts: Sequence[Prompt], validation: Sequence[Prompt], recipe: Recipe
+    context: RunContext, prompts: Sequence[Prompt], validation: Sequence[Prompt], recipe: Recipe
 ) -> int:
     """Validation prompts per pass, after checking that a step fits the budget."""
-    model = bench.model
-    budget = resolve_budget(bench.memory, model.device)
+    model = context.model
+    budget = resolve_budget(context.memory, model.device)
     batch = min(recipe.batch_size, len(prompts))
     needed = work_bytes(model, shape_of(prompts, FIRST, n_branches=1, is_training=True)) * batch
     if needed > budget:

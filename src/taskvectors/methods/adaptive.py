@@ -23,8 +23,8 @@ from taskvectors.methods.candidate import Candidate, Cost
 from taskvectors.methods.descent import Batches
 from taskvectors.methods.peak import PeakMemory
 from taskvectors.methods.prepared import training_plan
+from taskvectors.methods.run_context import Layers, RunContext, layer_groups, layer_name
 from taskvectors.methods.training import residual_rms
-from taskvectors.methods.workbench import Layers, Workbench, layer_groups, layer_name
 from taskvectors.models import load_model
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Batch, Branch, Edit, Trunk
@@ -57,7 +57,7 @@ class Adaptive(BaseModel):
     """Checks without improvement after which training stops; never if None."""
 
 
-def adaptive(bench: Workbench, config: Adaptive) -> list[Candidate]:
+def adaptive(context: RunContext, config: Adaptive) -> list[Candidate]:
     """One candidate: the map as it was at its best validation check.
 
     Raises:
@@ -70,12 +70,12 @@ def adaptive(bench: Workbench, config: Adaptive) -> list[Candidate]:
         frozen, and is the model itself unless another is named; the map starts at zero; θ is in
         units of the residual stream, and λ is 1.
     """
-    started = bench.trunks.clock()
-    layers = tuple(range(bench.model.n_layers)) if config.layers is None else config.layers
-    (blocks,) = layer_groups(bench.model, layers, each_layer=False)
-    embed = _Embedder.of(bench, config.embedder)
-    with PeakMemory(bench.model.device, bench.trunks) as peak:
-        run = _Run.prepare(bench, config, blocks, embed)
+    started = context.trunks.clock()
+    layers = tuple(range(context.model.n_layers)) if config.layers is None else config.layers
+    (blocks,) = layer_groups(context.model, layers, each_layer=False)
+    embed = _Embedder.of(context, config.embedder)
+    with PeakMemory(context.model.device, context.trunks) as peak:
+        run = _Run.prepare(context, config, blocks, embed)
         with torch.enable_grad():
             run.train()
 
@@ -95,7 +95,7 @@ def adaptive(bench: Workbench, config: Adaptive) -> list[Candidate]:
             cost=Cost(
                 examples=run.trunk.n_prompts,
                 steps=run.steps,
-                seconds=bench.trunks.clock() - started,
+                seconds=context.trunks.clock() - started,
                 seconds_per_step=run.seconds / run.steps,
                 peak_bytes=peak.bytes,
                 forward_tokens=run.tokens(),
@@ -128,29 +128,29 @@ def _edits(blocks: Sequence[int], vectors: Float[Tensor, "layer prompt d_model"]
 class _Embedder:
     """From queries to embeddings."""
 
-    bench: Workbench
+    context: RunContext
     """Of the model that embeds."""
     is_own: bool
     device: torch.device
 
     @classmethod
-    def of(cls, bench: Workbench, other: str | None) -> "_Embedder":
-        embedding = bench
+    def of(cls, context: RunContext, other: str | None) -> "_Embedder":
+        embedding = context
         if other is not None:
-            embedding = Workbench(
+            embedding = RunContext(
                 model=load_model(other),
-                task=bench.task,
-                template=bench.template,
-                seed=bench.seed,
-                memory=bench.memory,
+                task=context.task,
+                template=context.template,
+                seed=context.seed,
+                memory=context.memory,
             )
-        return cls(bench=embedding, is_own=other is None, device=bench.model.device)
+        return cls(context=embedding, is_own=other is None, device=context.model.device)
 
     def __call__(self, prompts: Sequence[Prompt]) -> Float[Tensor, "prompt d_embedding"]:
         """The last block's state at the last token of the plain prompts, scaled to RMS 1."""
         queries = [prompt.query for prompt in prompts]
-        asked = prompts if self.is_own else self.bench.ask(queries, 0)
-        states = self.bench.states(asked)[-1].to(self.device)
+        asked = prompts if self.is_own else self.context.ask(queries, 0)
+        states = self.context.states(asked)[-1].to(self.device)
         return states / states.square().mean(dim=1, keepdim=True).sqrt()
 
 
@@ -179,14 +179,16 @@ class _Run:
 
     @classmethod
     def prepare(
-        cls, bench: Workbench, config: Adaptive, blocks: Sequence[int], embed: _Embedder
+        cls, context: RunContext, config: Adaptive, blocks: Sequence[int], embed: _Embedder
     ) -> "_Run":
         """Build the trunks, within the budget, and embed the queries."""
-        model = bench.model
-        prompts = bench.prompts("train")[: config.n_examples]
-        validation = bench.prompts("validation")
-        step = training_plan(bench, prompts, validation, (-1,), 1, config.batch_size).rows_per_pass
-        build = partial(bench.trunks.build, model, rows_per_pass=step)
+        model = context.model
+        prompts = context.prompts("train")[: config.n_examples]
+        validation = context.prompts("validation")
+        step = training_plan(
+            context, prompts, validation, (-1,), 1, config.batch_size
+        ).rows_per_pass
+        build = partial(context.trunks.build, model, rows_per_pass=step)
         trunk = build(prompts)
         scales = [residual_rms(trunk, Site(block, -1)) for block in blocks]
         embedded = embed(prompts)
@@ -202,7 +204,7 @@ class _Run:
             embedded_validation=embed(validation),
             scale=torch.stack(scales).view(-1, 1, 1),
             weights=weights,
-            seed=bench.seed,
+            seed=context.seed,
             kept=weights.detach(),
         )
 

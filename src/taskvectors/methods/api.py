@@ -9,7 +9,7 @@ from taskvectors.errors import TaskVectorsError
 from taskvectors.methods.choosing import best_candidate
 from taskvectors.methods.learned import Learned, learned
 from taskvectors.methods.recipe import Recipe
-from taskvectors.methods.workbench import LayerName, Workbench
+from taskvectors.methods.run_context import LayerName, RunContext
 from taskvectors.models import LanguageModel
 from taskvectors.tasks import Task
 from taskvectors.trunk import Position
@@ -26,7 +26,7 @@ def learn(  # noqa: PLR0913  (sites, data and settings)
     n_examples: int | None = None,
     recipe: Literal["ours", "paper", "released-code"] = "ours",
     settings: Recipe | None = None,
-    **bench: Any,
+    **context: Any,
 ) -> TaskVector:
     """Train one vector for a task, the model frozen.
 
@@ -40,7 +40,7 @@ def learn(  # noqa: PLR0913  (sites, data and settings)
         n_examples: Training pairs to use; all by default.
         recipe: Named settings.
         settings: Settings in place of a named recipe.
-        bench: Further fields of `Workbench`: `template`, `seed`, `memory`, `chat`.
+        context: Further fields of `RunContext`: `template`, `seed`, `memory`, `chat`.
 
     Example:
         vector = tv.learn(model, tv.load_task("capital"), layers=[9])
@@ -53,8 +53,8 @@ def learn(  # noqa: PLR0913  (sites, data and settings)
         recipe=recipe,
         settings=settings,
     )
-    workbench = Workbench(model=model, task=task, **bench)
-    return _vector(workbench, learned(workbench, config))
+    run_context = RunContext(model=model, task=task, **context)
+    return _vector(run_context, learned(run_context, config))
 
 
 def extract(
@@ -64,7 +64,7 @@ def extract(
     *,
     layers: Sequence[LayerName] | None = None,
     positions: Sequence[Position] | None = None,
-    **bench: Any,
+    **context: Any,
 ) -> TaskVector:
     """One vector by any method of the registry that gives vectors.
 
@@ -75,7 +75,7 @@ def extract(
         layers: Layers of the vector, together; by default as the method has it, usually the best
             single one on validation.
         positions: Where it is put; the last token by default.
-        bench: Further fields of `Workbench`: `shots`, `template`, `seed`, `memory`, `chat`.
+        context: Further fields of `RunContext`: `shots`, `template`, `seed`, `memory`, `chat`.
 
     Raises:
         TaskVectorsError: There is no such method, it gives no vector, or it leaves no choice of
@@ -96,12 +96,12 @@ def extract(
     for key in given.keys() - type(config).model_fields.keys():
         raise TaskVectorsError(f"{name} leaves no choice of {key}; leave {key} out")
     config = type(config).model_validate(config.model_dump() | given)
-    workbench = Workbench(model=model, task=task, **bench)
-    return _vector(workbench, METHODS[name].find(workbench, config))
+    run_context = RunContext(model=model, task=task, **context)
+    return _vector(run_context, METHODS[name].find(run_context, config))
 
 
-def _vector(bench: Workbench, candidates: Any) -> TaskVector:
+def _vector(context: RunContext, candidates: Any) -> TaskVector:
     """The best candidate's vector, at the strength that was chosen."""
-    best = best_candidate(bench, candidates)
+    best = best_candidate(context, candidates)
     assert best.vector is not None
     return best.vector if best.strength == 1 else best.vector * best.strength

@@ -7,23 +7,23 @@ import torch
 
 from taskvectors.evaluate import Scores
 from taskvectors.methods.candidate import Candidate
-from taskvectors.methods.workbench import Split, Workbench
+from taskvectors.methods.run_context import RunContext, Split
 
 
 def score_candidates(
-    bench: Workbench, split: Split, candidates: Sequence[Candidate]
+    context: RunContext, split: Split, candidates: Sequence[Candidate]
 ) -> list[Scores]:
     """Scores of each candidate on a split; those on the same prompts share one trunk."""
     found: dict[int, Scores] = {}
     for index, candidate in enumerate(candidates):
         if candidate.constant_answer is not None:
-            found[index] = constant_scores(bench, split, candidate.constant_answer)
+            found[index] = constant_scores(context, split, candidate.constant_answer)
         elif candidate.logit_bias is not None:
-            found[index] = bench.score(split, 0, logit_bias=candidate.logit_bias)
+            found[index] = context.score(split, 0, logit_bias=candidate.logit_bias)
         elif candidate.alike:
-            found[index] = bench.score_alike(split, candidate.shots)
+            found[index] = context.score_alike(split, candidate.shots)
         elif candidate.adapter is not None:
-            found[index] = bench.score_adapted(split, candidate.shots, candidate.adapter)
+            found[index] = context.score_adapted(split, candidate.shots, candidate.adapter)
     for shots in sorted({candidate.shots for candidate in candidates}):
         chosen = [
             index
@@ -32,18 +32,18 @@ def score_candidates(
         ]
         if not chosen:
             continue
-        prompts = bench.prompts(split, shots)
-        scores = bench.score(split, shots, [candidates[i].branch(prompts) for i in chosen])
+        prompts = context.prompts(split, shots)
+        scores = context.score(split, shots, [candidates[i].branch(prompts) for i in chosen])
         for slot, index in enumerate(chosen):
             # the pass is shared, so each candidate answers for its part of it
             found[index] = replace(scores.branch(slot), seconds=scores.seconds / len(chosen))
     return [found[index] for index in range(len(candidates))]
 
 
-def constant_scores(bench: Workbench, split: Split, answer: str) -> Scores:
+def constant_scores(context: RunContext, split: Split, answer: str) -> Scores:
     """Scores of giving one answer to every query, without running the model."""
-    prompts = bench.prompts(split)
-    tokens = {p.query.output: p.answer_ids for p in bench.prompts("train")}[answer]
+    prompts = context.prompts(split)
+    tokens = {p.query.output: p.answer_ids for p in context.prompts("train")}[answer]
     is_correct = torch.tensor([[prompt.query.output == answer for prompt in prompts]])
     starts = torch.tensor([[prompt.answer_ids[0] for prompt in prompts]])
     return Scores(
@@ -52,7 +52,7 @@ def constant_scores(bench: Workbench, split: Split, answer: str) -> Scores:
         first_token=torch.full_like(starts, tokens[0]),
         # it gives no probabilities
         log_probability=torch.full((1, len(prompts)), float("nan")),
-        label_is_correct=None if bench.labels is None else is_correct,
+        label_is_correct=None if context.labels is None else is_correct,
         forward_tokens=0,
         seconds=0.0,
     )
@@ -68,9 +68,9 @@ def choose(scores: Sequence[Scores]) -> int:
     return max(range(len(scores)), key=lambda index: (merit(index), -index))
 
 
-def best_candidate(bench: Workbench, candidates: Sequence[Candidate]) -> Candidate:
+def best_candidate(context: RunContext, candidates: Sequence[Candidate]) -> Candidate:
     """The candidate that does best on validation."""
     if len(candidates) == 1:
         return candidates[0]
     with torch.no_grad():
-        return candidates[choose(score_candidates(bench, "validation", candidates))]
+        return candidates[choose(score_candidates(context, "validation", candidates))]

@@ -16,7 +16,7 @@ from taskvectors.errors import TaskVectorsError
 from taskvectors.methods.candidate import Candidate, Cost
 from taskvectors.methods.choosing import best_candidate
 from taskvectors.methods.learned import Learned, learned
-from taskvectors.methods.workbench import Split, Workbench, layer_name
+from taskvectors.methods.run_context import RunContext, Split, layer_name
 from taskvectors.prompts import most_shots
 from taskvectors.tasks import Task
 from taskvectors.trunk import logits_that_fit, resolve_budget
@@ -31,23 +31,23 @@ BIAS_STEPS, BIAS_CHECK = 100, 10
 _BIAS_RATE, _BIAS_PATIENCE = 0.3, 3
 
 
-def majority(bench: Workbench, chosen: Candidate, config: Learned) -> Candidate:
+def majority(context: RunContext, chosen: Candidate, config: Learned) -> Candidate:
     """Always the most frequent answer of the training split."""
     del chosen, config
-    answer, _ = Counter(pair.output for pair in bench.task.train).most_common(1)[0]
+    answer, _ = Counter(pair.output for pair in context.task.train).most_common(1)[0]
     return Candidate(
         method="majority",
         constant_answer=answer,
         configuration=f"always {answer!r}",
-        cost=Cost(examples=len(bench.task.train)),
+        cost=Cost(examples=len(context.task.train)),
     )
 
 
-def random_vector(bench: Workbench, chosen: Candidate, config: Learned) -> Candidate:
+def random_vector(context: RunContext, chosen: Candidate, config: Learned) -> Candidate:
     """A random direction of the same norm at the same sites."""
     del config
     # not the seed itself: a vector's own start may have been drawn with that
-    generator = torch.Generator().manual_seed(bench.seed + _RANDOM_SEED)
+    generator = torch.Generator().manual_seed(context.seed + _RANDOM_SEED)
     return Candidate(
         method="random",
         vector=_vector_of(chosen).random_like(generator),
@@ -57,49 +57,49 @@ def random_vector(bench: Workbench, chosen: Candidate, config: Learned) -> Candi
     )
 
 
-def other_task(bench: Workbench, chosen: Candidate, config: Learned) -> Candidate:
+def other_task(context: RunContext, chosen: Candidate, config: Learned) -> Candidate:
     """A vector learned for another task at the same sites."""
     from taskvectors.tasks import load_task
 
-    name = next(name for name in OTHER_TASKS if name != bench.task.name)
+    name = next(name for name in OTHER_TASKS if name != context.task.name)
     task = load_task(
         name,
-        seed=bench.task.seed,
-        n_train=len(bench.task.train),
-        n_validation=len(bench.task.validation),
+        seed=context.task.seed,
+        n_train=len(context.task.train),
+        n_validation=len(context.task.validation),
     )
-    found = _learned_at_same_sites(replace_task(bench, task), chosen, config)
+    found = _learned_at_same_sites(replace_task(context, task), chosen, config)
     return replace(found, method="other-task", configuration=f"learned on {name}")
 
 
-def shuffled_labels(bench: Workbench, chosen: Candidate, config: Learned) -> Candidate:
+def shuffled_labels(context: RunContext, chosen: Candidate, config: Learned) -> Candidate:
     """A vector learned on the same inputs with their answers permuted."""
-    task = bench.task.shuffled(bench.seed)
-    found = _learned_at_same_sites(replace_task(bench, task), chosen, config)
+    task = context.task.shuffled(context.seed)
+    found = _learned_at_same_sites(replace_task(context, task), chosen, config)
     return replace(found, method="shuffled-labels", configuration="answers permuted")
 
 
-def learned_from_shots(bench: Workbench, chosen: Candidate, config: Learned) -> Candidate:
+def learned_from_shots(context: RunContext, chosen: Candidate, config: Learned) -> Candidate:
     """A vector learned from as many pairs as a few-shot prompt shows."""
-    few = config.model_copy(update={"n_examples": bench.shots})
-    found = _learned_at_same_sites(bench, chosen, few)
+    few = config.model_copy(update={"n_examples": context.shots})
+    found = _learned_at_same_sites(context, chosen, few)
     return replace(
-        found, method="learned-from-shots", configuration=f"learned from {bench.shots} pairs"
+        found, method="learned-from-shots", configuration=f"learned from {context.shots} pairs"
     )
 
 
-def icl_most_shots(bench: Workbench, chosen: Candidate, config: Learned) -> Candidate:
+def icl_most_shots(context: RunContext, chosen: Candidate, config: Learned) -> Candidate:
     """As many demonstrations as the context or the training split holds, alike for all queries."""
     del chosen, config
-    split = (*bench.task.validation, *bench.task.test)
+    split = (*context.task.validation, *context.task.test)
     shots = most_shots(
-        bench.model.tokenizer,
-        bench.template,
+        context.model.tokenizer,
+        context.template,
         split,
-        bench.task.train,
-        bench.model.context_length,
-        seed=bench.seed,
-        chat=bench.chat,
+        context.task.train,
+        context.model.context_length,
+        seed=context.seed,
+        chat=context.chat,
     )
     return Candidate(
         method="icl-most-shots",
@@ -110,7 +110,7 @@ def icl_most_shots(bench: Workbench, chosen: Candidate, config: Learned) -> Cand
     )
 
 
-def logit_bias(bench: Workbench, chosen: Candidate, config: Learned) -> Candidate:
+def logit_bias(context: RunContext, chosen: Candidate, config: Learned) -> Candidate:
     """A constant added to the logits where an answer begins, fitted on the same data.
 
     It cannot depend on the query: what a vector at a late layer does beyond it depends on the
@@ -118,11 +118,11 @@ def logit_bias(bench: Workbench, chosen: Candidate, config: Learned) -> Candidat
     """
     del chosen, config
     started = time.perf_counter()
-    n_held = len(bench.task.train) + len(bench.task.validation)
-    budget = resolve_budget(bench.memory, bench.model.device)
-    step = logits_that_fit(bench.model, n_held, budget)
-    logits, targets = _first_logits(bench, "train", step)
-    held_out, answers = _first_logits(bench, "validation", step)
+    n_held = len(context.task.train) + len(context.task.validation)
+    budget = resolve_budget(context.memory, context.model.device)
+    step = logits_that_fit(context.model, n_held, budget)
+    logits, targets = _first_logits(context, "train", step)
+    held_out, answers = _first_logits(context, "validation", step)
     bias = fit_logit_bias(logits, targets, held_out, answers, rows_at_once=step)
     return Candidate(
         method="logit-bias",
@@ -131,7 +131,7 @@ def logit_bias(bench: Workbench, chosen: Candidate, config: Learned) -> Candidat
         cost=Cost(
             examples=len(targets),
             seconds=time.perf_counter() - started,
-            parameters=bench.model.d_vocab,
+            parameters=context.model.d_vocab,
         ),
     )
 
@@ -192,10 +192,10 @@ def _bias_merit(bias: Tensor, pieces: Sequence[tuple[Tensor, Tensor]]) -> tuple[
     return float(torch.cat(hits).mean()), float(torch.cat(log_probabilities).mean())
 
 
-def _first_logits(bench: Workbench, split: Split, step: int) -> tuple[Tensor, Tensor]:
+def _first_logits(context: RunContext, split: Split, step: int) -> tuple[Tensor, Tensor]:
     """All logits where the answers begin, and the tokens they begin with."""
-    model, prompts = bench.model, bench.prompts(split)
-    states = bench.last_states(split, 0)[-1].to(model.dtype)
+    model, prompts = context.model, context.prompts(split)
+    states = context.last_states(split, 0)[-1].to(model.dtype)
     logits = torch.empty(len(prompts), model.d_vocab)
     for start in range(0, len(prompts), step):
         with torch.no_grad():
@@ -203,11 +203,11 @@ def _first_logits(bench: Workbench, split: Split, step: int) -> tuple[Tensor, Te
     return logits, torch.tensor([prompt.answer_ids[0] for prompt in prompts])
 
 
-def _learned_at_same_sites(bench: Workbench, chosen: Candidate, config: Learned) -> Candidate:
+def _learned_at_same_sites(context: RunContext, chosen: Candidate, config: Learned) -> Candidate:
     vector = _vector_of(chosen)
     layers = tuple(layer_name(layer) for layer in vector.layers)
     sites = {"layers": layers, "each_layer": False, "positions": vector.positions}
-    return best_candidate(bench, learned(bench, config.model_copy(update=sites)))
+    return best_candidate(context, learned(context, config.model_copy(update=sites)))
 
 
 def _vector_of(chosen: Candidate) -> TaskVector:
@@ -219,22 +219,22 @@ def _vector_of(chosen: Candidate) -> TaskVector:
     return chosen.vector
 
 
-def replace_task(bench: Workbench, task: Task, *, shots: int | None = None) -> Workbench:
-    """The same bench for another task, in the same template, with as many shots or others."""
-    return Workbench(
-        model=bench.model,
+def replace_task(context: RunContext, task: Task, *, shots: int | None = None) -> RunContext:
+    """The same context for another task, in the same template, with as many shots or others."""
+    return RunContext(
+        model=context.model,
         task=task,
-        template=bench.template,
-        shots=bench.shots if shots is None else shots,
-        seed=bench.seed,
-        memory=bench.memory,
-        chat=bench.chat,
-        test_model=bench.test_model,
-        say=bench.say,
+        template=context.template,
+        shots=context.shots if shots is None else shots,
+        seed=context.seed,
+        memory=context.memory,
+        chat=context.chat,
+        test_model=context.test_model,
+        say=context.say,
     )
 
 
-CONTROLS: dict[str, Callable[[Workbench, Candidate, Learned], Candidate]] = {
+CONTROLS: dict[str, Callable[[RunContext, Candidate, Learned], Candidate]] = {
     "majority": majority,
     "random": random_vector,
     "other-task": other_task,

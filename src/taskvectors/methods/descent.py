@@ -16,9 +16,9 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from taskvectors.methods.recipe import Recipe
-from taskvectors.methods.workbench import Workbench
+from taskvectors.methods.run_context import RunContext
 from taskvectors.pace import roughly
-from taskvectors.trunk import AnswerScores, Batch, Trunk, WholePasses
+from taskvectors.trunk import AnswerScores, Batch, FullForward, Trunk
 from taskvectors.trunk.graph import GraphedLosses
 
 _TIMED = 3
@@ -49,12 +49,16 @@ class Descent(ABC, Generic[T]):
     """Whether a step has the same shapes and kernels each time, as a captured graph needs."""
 
     def __init__(
-        self, bench: Workbench, passes: Trunk | WholePasses, recipe: Recipe, trainees: Sequence[T]
+        self,
+        context: RunContext,
+        passes: Trunk | FullForward,
+        recipe: Recipe,
+        trainees: Sequence[T],
     ) -> None:
         self.passes = passes
         self.recipe = recipe
-        self.seed = bench.seed
-        self.say = bench.say
+        self.seed = context.seed
+        self.say = context.say
         self.trainees = list(trainees)
         self.seconds = 0.0
 
@@ -165,7 +169,7 @@ def merits_of(parts: Sequence[AnswerScores]) -> list[tuple[float, float]]:
     return list(zip(hits.mean(dim=0).tolist(), log_probability.mean(dim=0).tolist(), strict=True))
 
 
-def in_pieces(passes: Trunk | WholePasses, size: int) -> list[Batch]:
+def in_pieces(passes: Trunk | FullForward, size: int) -> list[Batch]:
     """All prompts, so many at once."""
     n = len(passes.cut.prompts)
     if size >= n:
@@ -177,7 +181,7 @@ def in_pieces(passes: Trunk | WholePasses, size: int) -> list[Batch]:
 class Batches:
     """Mini-batches without replacement, drawn anew each time all prompts were seen."""
 
-    passes: Trunk | WholePasses
+    passes: Trunk | FullForward
     size: int
     seed: int
     _left: list[int] = field(default_factory=list)

@@ -17,7 +17,7 @@ from taskvectors.methods.candidate import Candidate, Cost
 from taskvectors.methods.controls import replace_task
 from taskvectors.methods.head_means import HeadMeans, head_means
 from taskvectors.methods.indirect_effect import HowFound, indirect_effects
-from taskvectors.methods.workbench import Layers, Positions, Workbench, layer_groups
+from taskvectors.methods.run_context import Layers, Positions, RunContext, layer_groups
 from taskvectors.vectors import Site, TaskVector, sites_at
 
 UNIVERSAL_TASKS = (
@@ -58,7 +58,7 @@ class FunctionVector(HeadChoice):
     kind: Literal["function-vector"] = "function-vector"
 
 
-def function_vector(bench: Workbench, config: FunctionVector) -> list[Candidate]:
+def function_vector(context: RunContext, config: FunctionVector) -> list[Candidate]:
     """One candidate per layer, strength and number of heads.
 
     Raises:
@@ -68,18 +68,18 @@ def function_vector(bench: Workbench, config: FunctionVector) -> list[Candidate]
         results, also where heads are not d_model / n_heads wide or a norm follows them; labels are
         shuffled over the training split; other strengths than 1 are tried.
     """
-    effects, cost = average_effects(bench, config, "exact")
-    return summed_heads(bench, config, effects, cost)
+    effects, cost = average_effects(context, config, "exact")
+    return summed_heads(context, config, effects, cost)
 
 
 def average_effects(
-    bench: Workbench, config: HeadChoice, how: HowFound
+    context: RunContext, config: HeadChoice, how: HowFound
 ) -> tuple[Float[Tensor, "layer head"], Cost]:
     """Average indirect effects, on the task or over other tasks, and what they cost."""
-    benches = [bench] if config.heads == "task" else _other_benches(bench)
+    benches = [context] if config.heads == "task" else _other_benches(context)
     sizes = {"n_prompts": config.n_effect_prompts, "n_means": config.n_prompts}
     found = [indirect_effects(one, how, **sizes) for one in benches]
-    read = dict.fromkeys((*benches, bench))
+    read = dict.fromkeys((*benches, context))
     means = [head_means(one, config.n_prompts) for one in read]
     cost = Cost(
         examples=sum(len(one.task.train) for one in read),
@@ -90,24 +90,24 @@ def average_effects(
     return torch.stack([one.average for one in found]).mean(dim=0), cost
 
 
-def _other_benches(bench: Workbench) -> list[Workbench]:
+def _other_benches(context: RunContext) -> list[RunContext]:
     """Benches of the tasks for universal heads, with the same model, template and sizes."""
     from taskvectors.tasks import load_task
 
-    def make() -> list[Workbench]:
-        names = (name for name in UNIVERSAL_TASKS if name != bench.task.name)
+    def make() -> list[RunContext]:
+        names = (name for name in UNIVERSAL_TASKS if name != context.task.name)
         tasks = [
             load_task(
                 name,
-                seed=bench.task.seed,
-                n_train=len(bench.task.train),
-                n_validation=len(bench.task.validation),
+                seed=context.task.seed,
+                n_train=len(context.task.train),
+                n_validation=len(context.task.validation),
             )
             for name in names
         ]
-        return [replace_task(bench, task) for task in tasks]
+        return [replace_task(context, task) for task in tasks]
 
-    return bench.once("benches for universal heads", make)
+    return context.once("benches for universal heads", make)
 
 
 def top_heads(effects: Float[Tensor, "layer head"], n_heads: int) -> tuple[Head, ...]:
@@ -129,7 +129,7 @@ def top_heads(effects: Float[Tensor, "layer head"], n_heads: int) -> tuple[Head,
 
 
 def summed_heads(
-    bench: Workbench,
+    context: RunContext,
     config: HeadChoice,
     effects: Float[Tensor, "layer head"],
     cost: Cost,
@@ -140,7 +140,7 @@ def summed_heads(
     """Candidates that add the summed mean results of the top heads.
 
     Args:
-        bench: Model and task.
+        context: Model and task.
         config: The method's config.
         effects: By which heads are ranked.
         cost: What the effects and the means cost.
@@ -148,15 +148,15 @@ def summed_heads(
         scores: Kept in the vectors' origin.
     """
     kind: str = config.kind  # type: ignore[attr-defined]
-    means = head_means(bench, config.n_prompts)
-    groups = layer_groups(bench.model, config.layers, each_layer=config.each_layer)
+    means = head_means(context, config.n_prompts)
+    groups = layer_groups(context.model, config.layers, each_layer=config.each_layer)
     found = []
     for n_heads in config.n_heads:
         heads = top_heads(effects, n_heads)
         value = sum_of_results(means, heads)
-        origin = bench.origin(
+        origin = context.origin(
             kind,
-            shots=bench.shots,
+            shots=context.shots,
             settings={
                 "heads": [list(head) for head in heads],
                 "effects": [float(effects[head]) for head in heads],

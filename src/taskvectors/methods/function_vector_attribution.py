@@ -9,7 +9,7 @@ from typing import Literal
 from taskvectors.methods.candidate import Candidate
 from taskvectors.methods.function_vector import HeadChoice, average_effects, summed_heads
 from taskvectors.methods.indirect_effect import rank_correlation
-from taskvectors.methods.workbench import Workbench
+from taskvectors.methods.run_context import RunContext
 
 
 class FunctionVectorAttribution(HeadChoice):
@@ -19,7 +19,7 @@ class FunctionVectorAttribution(HeadChoice):
 
 
 def function_vector_attribution(
-    bench: Workbench, config: FunctionVectorAttribution
+    context: RunContext, config: FunctionVectorAttribution
 ) -> list[Candidate]:
     """One candidate per layer, strength and number of heads.
 
@@ -33,10 +33,10 @@ def function_vector_attribution(
         heads of Todd et al. (2024), https://arxiv.org/abs/2310.15213. We differ: the effect is on
         the probability of the answer's first token, at the last token only.
     """
-    effects, cost = average_effects(bench, config, "attributed")
-    exact, _ = average_effects(bench, config, "exact")
+    effects, cost = average_effects(context, config, "attributed")
+    exact, _ = average_effects(context, config, "exact")
     agreement = rank_correlation(effects.flatten(), exact.flatten())
     note = f"rank correlation of attributed with exact effects {agreement:.2f}"
     return summed_heads(
-        bench, config, effects, cost, note=note, rank_correlation_with_exact=agreement
+        context, config, effects, cost, note=note, rank_correlation_with_exact=agreement
     )

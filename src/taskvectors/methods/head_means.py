@@ -12,7 +12,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from taskvectors.methods.workbench import Workbench
+from taskvectors.methods.run_context import RunContext
 from taskvectors.models.heads import head_results
 
 
@@ -27,21 +27,21 @@ class HeadMeans:
     seconds: float
 
 
-def head_means(bench: Workbench, most: int) -> HeadMeans:
-    """Means over the first training prompts with the bench's demonstrations; worked out once.
+def head_means(context: RunContext, most: int) -> HeadMeans:
+    """Means over the first training prompts with the context's demonstrations; worked out once.
 
     Args:
-        bench: Model and task.
+        context: Model and task.
         most: Most prompts to average over.
     """
-    return bench.once(("head means", most), lambda: _means(bench, most))
+    return context.once(("head means", most), lambda: _means(context, most))
 
 
-def _means(bench: Workbench, most: int) -> HeadMeans:
-    model = bench.model
-    read = bench.last_tokens("train", bench.shots, most)
+def _means(context: RunContext, most: int) -> HeadMeans:
+    model = context.model
+    read = context.last_tokens("train", context.shots, most)
     results = [head_results(model, layer, z).mean(dim=0) for layer, z in enumerate(read.z)]
-    prompts = bench.prompts("train", bench.shots)[:most]
+    prompts = context.prompts("train", context.shots)[:most]
     return HeadMeans(
         z=rearrange(read.z.mean(dim=1), "layer (head d) -> layer head d", head=model.n_heads),
         results=torch.stack(results),

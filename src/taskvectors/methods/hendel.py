@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from taskvectors.methods.candidate import Candidate, Cost
-from taskvectors.methods.workbench import Layers, Positions, Workbench, layer_groups
+from taskvectors.methods.run_context import Layers, Positions, RunContext, layer_groups
 from taskvectors.vectors import TaskVector, sites_at
 
 
@@ -24,7 +24,7 @@ class Hendel(BaseModel):
     """Most dummy queries to average over."""
 
 
-def hendel(bench: Workbench, config: Hendel) -> list[Candidate]:
+def hendel(context: RunContext, config: Hendel) -> list[Candidate]:
     """One candidate per layer.
 
     The dummy queries are training inputs, so none of them is a validation or test query.
@@ -33,16 +33,16 @@ def hendel(bench: Workbench, config: Hendel) -> list[Candidate]:
         dummy queries, each behind demonstrations of its own, where the released code has two behind
         the same ones.
     """
-    groups = layer_groups(bench.model, config.layers, each_layer=config.each_layer)
-    read = bench.last_tokens("train", bench.shots, config.n_prompts)
+    groups = layer_groups(context.model, config.layers, each_layer=config.each_layer)
+    read = context.last_tokens("train", context.shots, config.n_prompts)
     states = read.states.mean(dim=1).cpu()
-    prompts = bench.prompts("train", bench.shots)[: config.n_prompts]
+    prompts = context.prompts("train", context.shots)[: config.n_prompts]
     cost = Cost(
-        examples=len(bench.task.train),
+        examples=len(context.task.train),
         seconds=read.seconds,
         forward_tokens=sum(len(prompt.token_ids) for prompt in prompts),
     )
-    origin = bench.origin(config.kind, shots=bench.shots, settings={"n_prompts": len(prompts)})
+    origin = context.origin(config.kind, shots=context.shots, settings={"n_prompts": len(prompts)})
     found = []
     for layers in groups:
         sites = sites_at(layers, config.positions)

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from taskvectors.methods.candidate import Candidate, Cost
-from taskvectors.methods.workbench import Workbench
+from taskvectors.methods.run_context import RunContext
 
 
 class InContext(BaseModel):
@@ -17,9 +17,9 @@ class InContext(BaseModel):
     """Demonstrations per prompt; those of the comparison by default."""
 
 
-def icl(bench: Workbench, config: InContext) -> list[Candidate]:
+def icl(context: RunContext, config: InContext) -> list[Candidate]:
     """The plain run of few-shot prompts."""
-    shots = bench.shots if config.shots is None else config.shots
+    shots = context.shots if config.shots is None else config.shots
     return [
         Candidate(
             method=config.kind,

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from taskvectors.methods.candidate import Candidate, Cost
-from taskvectors.methods.workbench import Layers, Workbench
+from taskvectors.methods.run_context import Layers, RunContext
 from taskvectors.models import EMBED
 from taskvectors.models.sites import check_site
 from taskvectors.tasks import Example
@@ -35,7 +35,7 @@ class InContextVector(BaseModel):
     """Most training pairs to read."""
 
 
-def icv(bench: Workbench, config: InContextVector) -> list[Candidate]:
+def icv(context: RunContext, config: InContextVector) -> list[Candidate]:
     """One candidate per strength.
 
     Raises:
@@ -49,20 +49,20 @@ def icv(bench: Workbench, config: InContextVector) -> list[Candidate]:
         vector; the strength is chosen on validation.
     """
     started = time.perf_counter()
-    layers = range(bench.model.n_layers) if config.layers is None else config.layers
+    layers = range(context.model.n_layers) if config.layers is None else config.layers
     blocks = [EMBED if layer == "embed" else layer for layer in layers]
     for block in blocks:
-        check_site(bench.model, block, "mlp_out")
-    inputs = bench.prompts("train")[: config.n_pairs]
+        check_site(context.model, block, "mlp_out")
+    inputs = context.prompts("train")[: config.n_pairs]
     swapped = [Example(input=one.query.output, output=one.query.input) for one in inputs]
-    outputs = bench.ask(swapped, 0)
-    change = bench.states(outputs, "query_last") - bench.states(inputs, "query_last")
+    outputs = context.ask(swapped, 0)
+    change = context.states(outputs, "query_last") - context.states(inputs, "query_last")
     direction = main_direction(change[1:].cpu())  # the embedding's row is dropped
     vector = TaskVector(
         values=torch.nn.functional.normalize(direction, dim=1)[blocks],
         sites=sites_at(blocks, ["all"], "mlp_out"),
         operation="turn",
-        origin=bench.origin(config.kind, shots=0, settings={"n_pairs": len(inputs)}),
+        origin=context.origin(config.kind, shots=0, settings={"n_pairs": len(inputs)}),
     )
     cost = Cost(
         examples=len(inputs),

@@ -19,7 +19,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from taskvectors.methods.head_means import HeadMeans, head_means
-from taskvectors.methods.workbench import Workbench
+from taskvectors.methods.run_context import RunContext
 from taskvectors.models import Component, LanguageModel
 from taskvectors.models.unembedding import token_losses
 from taskvectors.prompts import Prompt, build_prompts
@@ -57,28 +57,32 @@ class IndirectEffects:
 
 
 def indirect_effects(
-    bench: Workbench, how: HowFound, *, n_prompts: int, n_means: int
+    context: RunContext, how: HowFound, *, n_prompts: int, n_means: int
 ) -> IndirectEffects:
-    """Effects of all heads on label-shuffled training prompts; worked out once per bench.
+    """Effects of all heads on label-shuffled training prompts; worked out once per context.
 
     Args:
-        bench: Model and task.
+        context: Model and task.
         how: `exact`, or `attributed` to first order.
         n_prompts: Label-shuffled prompts.
         n_means: Most prompts that the heads' means are over.
     """
     key = ("indirect effects", how, n_prompts, n_means)
-    return bench.once(key, lambda: _effects(bench, how, n_prompts, head_means(bench, n_means)))
+    return context.once(
+        key, lambda: _effects(context, how, n_prompts, head_means(context, n_means))
+    )
 
 
-def _effects(bench: Workbench, how: HowFound, n_prompts: int, means: HeadMeans) -> IndirectEffects:
-    shuffled = bench.once(
+def _effects(
+    context: RunContext, how: HowFound, n_prompts: int, means: HeadMeans
+) -> IndirectEffects:
+    shuffled = context.once(
         ("label-shuffled", n_prompts, means.n_prompts),
-        lambda: _Shuffled.of(bench, n_prompts, means.n_prompts),
+        lambda: _Shuffled.of(context, n_prompts, means.n_prompts),
     )
     started = time.perf_counter()
     work = exact_effects if how == "exact" else attributed_effects
-    effects, tokens = work(shuffled.trunk, means.z, memory=bench.memory)
+    effects, tokens = work(shuffled.trunk, means.z, memory=context.memory)
     return IndirectEffects(
         by_prompt=effects,
         n_known=shuffled.n_known,
@@ -96,15 +100,15 @@ class _Shuffled:
     seconds: float
 
     @classmethod
-    def of(cls, bench: Workbench, n_prompts: int, n_read: int) -> "_Shuffled":
+    def of(cls, context: RunContext, n_prompts: int, n_read: int) -> "_Shuffled":
         started = time.perf_counter()
-        prompts, n_known = label_shuffled_prompts(bench, n_prompts, n_read)
-        trunk = first_token_trunk(bench.model, prompts, memory=bench.memory)
+        prompts, n_known = label_shuffled_prompts(context, n_prompts, n_read)
+        trunk = first_token_trunk(context.model, prompts, memory=context.memory)
         return cls(trunk=trunk, n_known=n_known, seconds=time.perf_counter() - started)
 
 
 def label_shuffled_prompts(
-    bench: Workbench, most: int, n_read: int
+    context: RunContext, most: int, n_read: int
 ) -> tuple[tuple[Prompt, ...], int]:
     """Training queries behind the same demonstrations as ever, with answers of other inputs.
 
@@ -112,16 +116,18 @@ def label_shuffled_prompts(
     know the answer anyway, no head can bring it back.
 
     Args:
-        bench: Model and task.
+        context: Model and task.
         most: Most prompts.
         n_read: Training prompts to take them from, the first ones.
 
     Returns:
         The prompts, and how many of them have a query that the model knows.
     """
-    model = bench.model
-    asked = bench.prompts("train", bench.shots)[:n_read]
-    final = model.final_state(bench.last_states("train", bench.shots, n_read)[-1].to(model.dtype))
+    model = context.model
+    asked = context.prompts("train", context.shots)[:n_read]
+    final = model.final_state(
+        context.last_states("train", context.shots, n_read)[-1].to(model.dtype)
+    )
     with torch.no_grad():
         best = [int(model.unembedding.logits(state).argmax()) for state in final]
     knows = [token == prompt.answer_ids[0] for token, prompt in zip(best, asked, strict=True)]
@@ -134,24 +140,24 @@ def label_shuffled_prompts(
             len(chosen) - n_known,
             len(chosen),
         )
-    prompts = shuffled_labels(bench, [asked[index].query for index in chosen])
+    prompts = shuffled_labels(context, [asked[index].query for index in chosen])
     return prompts, n_known
 
 
-def shuffled_labels(bench: Workbench, queries: Sequence[Example]) -> tuple[Prompt, ...]:
+def shuffled_labels(context: RunContext, queries: Sequence[Example]) -> tuple[Prompt, ...]:
     """Prompts of some pairs whose demonstrations have the answers of other training inputs.
 
-    The inputs shown are those that the bench shows with true answers.
+    The inputs shown are those that the context shows with true answers.
     """
     return build_prompts(
-        bench.model.tokenizer,
-        bench.template,
+        context.model.tokenizer,
+        context.template,
         queries,
-        demonstrations=bench.task.shuffled(bench.seed).train,
-        shots=bench.shots,
-        seed=bench.seed,
-        max_tokens=bench.model.context_length,
-        chat=bench.chat,
+        demonstrations=context.task.shuffled(context.seed).train,
+        shots=context.shots,
+        seed=context.seed,
+        max_tokens=context.model.context_length,
+        chat=context.chat,
     )
 
 

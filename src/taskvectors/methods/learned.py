@@ -15,8 +15,8 @@ from pydantic import model_validator
 from taskvectors.methods.candidate import Candidate
 from taskvectors.methods.placed import Placed, trained_sites
 from taskvectors.methods.recipe import Recipe
+from taskvectors.methods.run_context import RunContext
 from taskvectors.methods.training import train_vectors
-from taskvectors.methods.workbench import Workbench
 from taskvectors.vectors import TaskVector
 
 _RECIPES: dict[str, Recipe] = {
@@ -75,7 +75,7 @@ def named_recipe(name: str) -> Recipe:
     return _RECIPES[name]
 
 
-def learned(bench: Workbench, config: Learned) -> list[Candidate]:
+def learned(context: RunContext, config: Learned) -> list[Candidate]:
     """One candidate per layer, or one for all given layers together.
 
     Raises:
@@ -86,8 +86,8 @@ def learned(bench: Workbench, config: Learned) -> list[Candidate]:
         by default: the learning rate is relative to the residual stream, batches of 32, and the
         vector of the best validation check is kept.
     """
-    sites = trained_sites(bench, config)
-    trained = train_vectors(bench, sites, config.training, config.shots, config.n_examples)
+    sites = trained_sites(context, config)
+    trained = train_vectors(context, sites, config.training, config.shots, config.n_examples)
     return [
         Candidate(
             method=config.kind,
@@ -95,7 +95,7 @@ def learned(bench: Workbench, config: Learned) -> list[Candidate]:
                 values=result.values,
                 sites=group,
                 operation="add",
-                origin=bench.origin(
+                origin=context.origin(
                     config.kind,
                     shots=config.shots,
                     settings=config.training.model_dump()

@@ -20,7 +20,7 @@ from taskvectors.methods.head_means import head_means
 from taskvectors.methods.indirect_effect import shuffled_labels
 from taskvectors.methods.peak import PeakMemory
 from taskvectors.methods.rehearsal import Merit, Rehearsal
-from taskvectors.methods.workbench import Positions, Workbench
+from taskvectors.methods.run_context import Positions, RunContext
 from taskvectors.trunk import Edit, Position
 from taskvectors.vectors import TaskVector, sites_at
 
@@ -52,7 +52,7 @@ class LearnedHeads(BaseModel):
     """Looks without improvement after which it stops."""
 
 
-def learned_heads(bench: Workbench, config: LearnedHeads) -> list[Candidate]:
+def learned_heads(context: RunContext, config: LearnedHeads) -> list[Candidate]:
     """One candidate: the vectors of all layers together.
 
     Raises:
@@ -64,19 +64,19 @@ def learned_heads(bench: Workbench, config: LearnedHeads) -> list[Candidate]:
         before W_O. The means are over fixed prompts, training is by default on prompts without
         demonstrations, and the weights of the best validation check are kept.
     """
-    means = head_means(bench, config.n_prompts)
-    started = bench.trunks.clock()
-    prompts = bench.prompts("train")[: config.n_examples]
+    means = head_means(context, config.n_prompts)
+    started = context.trunks.clock()
+    prompts = context.prompts("train")[: config.n_examples]
     if config.trained_on == "shuffled-labels":
-        prompts = shuffled_labels(bench, [prompt.query for prompt in prompts])
-    with PeakMemory(bench.model.device, bench.trunks) as peak:
+        prompts = shuffled_labels(context, [prompt.query for prompt in prompts])
+    with PeakMemory(context.model.device, context.trunks) as peak:
         rehearsal = Rehearsal.build(
-            bench, prompts, config.positions, n_branches=1, is_training=True
+            context, prompts, config.positions, n_branches=1, is_training=True
         )
-        before = bench.trunks.clock() - started
-        trained = _train(rehearsal, means.results, config, bench.seed)
+        before = context.trunks.clock() - started
+        trained = _train(rehearsal, means.results, config, context.seed)
     cost = Cost(
-        examples=len(bench.task.train),
+        examples=len(context.task.train),
         steps=trained.steps,
         seconds=means.seconds + before + trained.seconds,
         seconds_per_step=trained.seconds / trained.steps,
@@ -89,11 +89,11 @@ def learned_heads(bench: Workbench, config: LearnedHeads) -> list[Candidate]:
         ),
         parameters=trained.weights.numel(),
     )
-    sites = sites_at(range(bench.model.n_layers), config.positions)
+    sites = sites_at(range(context.model.n_layers), config.positions)
     values = weighted_results(trained.weights, means.results)[[site.layer for site in sites]]
-    origin = bench.origin(
+    origin = context.origin(
         config.kind,
-        shots=bench.shots,
+        shots=context.shots,
         settings=config.model_dump(exclude={"kind", "positions"})
         | {"weights": trained.weights.tolist()},
         scores={"validation_accuracy": trained.merit[0]},

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from taskvectors.errors import DataError, TaskVectorsError
 from taskvectors.methods.candidate import Candidate, Cost
-from taskvectors.methods.workbench import Workbench, layer_name
+from taskvectors.methods.run_context import RunContext, layer_name
 from taskvectors.models import EMBED
 from taskvectors.prompts import Prompt
 from taskvectors.tasks import Example, Task, load_task
@@ -75,7 +75,7 @@ class Retriever:
         return torch.where(best >= threshold, task, -1)
 
 
-def library(bench: Workbench, config: Library) -> list[Candidate]:
+def library(context: RunContext, config: Library) -> list[Candidate]:
     """One candidate per threshold.
 
     Raises:
@@ -91,23 +91,25 @@ def library(bench: Workbench, config: Library) -> list[Candidate]:
         held-out queries; vectors act as they were saved; the threshold is chosen on validation.
     """
     started = time.perf_counter()
-    vectors = read_library(bench, config.folder)
-    tasks = [_task_of(bench, vector) for vector in vectors]
+    vectors = read_library(context, config.folder)
+    tasks = [_task_of(context, vector) for vector in vectors]
     fitted = [task.train[: config.n_queries] for task in tasks]
     held_out = [task.validation[: config.n_queries] for task in tasks]
-    retriever = fit_retriever(*(_read(bench, pairs) for pairs in (fitted, held_out)))
-    prompts = bench.prompts("validation")
+    retriever = fit_retriever(*(_read(context, pairs) for pairs in (fitted, held_out)))
+    prompts = context.prompts("validation")
     read = [pair for group in (*fitted, *held_out) for pair in group]
     cost = Cost(
         examples=len({pair for group in fitted for pair in group}),
         steps=_STEPS,
         seconds=time.perf_counter() - started,
-        forward_tokens=sum(len(prompt.token_ids) for prompt in bench.ask(read, 0)),
+        forward_tokens=sum(len(prompt.token_ids) for prompt in context.ask(read, 0)),
         parameters=retriever.weights.numel() + retriever.bias.numel(),
     )
     candidates = []
     for threshold in config.thresholds:
-        edits = _Retrieved(bench=bench, vectors=vectors, retriever=retriever, threshold=threshold)
+        edits = _Retrieved(
+            context=context, vectors=vectors, retriever=retriever, threshold=threshold
+        )
         abstains = float((edits.chosen(prompts) < 0).double().mean())
         candidates.append(
             Candidate(
@@ -139,7 +141,7 @@ def library_folders(folder: str) -> list[Path]:
     return sorted(one.parent for one in path.glob("[!.]*/vector.safetensors"))
 
 
-def read_library(bench: Workbench, folder: str) -> list[TaskVector]:
+def read_library(context: RunContext, folder: str) -> list[TaskVector]:
     """The vectors of a folder, in the order of their names, checked against the model."""
     places = library_folders(folder)
     vectors = [TaskVector.load(place) for place in places]
@@ -150,18 +152,18 @@ def read_library(bench: Workbench, folder: str) -> list[TaskVector]:
             "has two or more, each of another task"
         )
     for place, vector in zip(places, vectors, strict=True):
-        vector.check_model(bench.model)
+        vector.check_model(context.model)
         if vector.operation == "replace":
             raise TaskVectorsError(
                 f"{place} replaces what is there, so a query that gets no vector could not keep "
                 "its own; take vectors that are added"
             )
-        if vector.origin.task == bench.task.name and vector.origin.seed != bench.seed:
+        if vector.origin.task == context.task.name and vector.origin.seed != context.seed:
             logger.warning(
                 "%s was made with seed %s: under seed %d it may have seen pairs that are scored",
                 place,
                 vector.origin.seed,
-                bench.seed,
+                context.seed,
             )
     return vectors
 
@@ -225,14 +227,14 @@ def _fit(
 class _Retrieved:
     """From prompts to the edits of the vectors that they get."""
 
-    bench: Workbench
+    context: RunContext
     vectors: Sequence[TaskVector]
     retriever: Retriever
     threshold: float
 
     def chosen(self, prompts: Sequence[Prompt]) -> Int[Tensor, " prompt"]:
         """Number of each prompt's vector, -1 for none."""
-        states = self.bench.states(prompts)[self.retriever.layer - EMBED]
+        states = self.context.states(prompts)[self.retriever.layer - EMBED]
         return self.retriever.choose(states, self.threshold)
 
     def __call__(self, prompts: Sequence[Prompt]) -> Branch:
@@ -245,11 +247,11 @@ class _Retrieved:
         )
 
 
-def _task_of(bench: Workbench, vector: TaskVector) -> Task:
+def _task_of(context: RunContext, vector: TaskVector) -> Task:
     """The task of a vector, whose inputs tell its queries from others."""
     name = vector.origin.task
-    if name == bench.task.name:
-        return bench.task
+    if name == context.task.name:
+        return context.task
     try:
         return load_task(name, seed=vector.origin.seed or 0)
     except DataError as error:
@@ -259,9 +261,9 @@ def _task_of(bench: Workbench, vector: TaskVector) -> Task:
         ) from error
 
 
-def _read(bench: Workbench, groups: Sequence[Sequence[Example]]) -> list[Tensor]:
+def _read(context: RunContext, groups: Sequence[Sequence[Example]]) -> list[Tensor]:
     """States of some pairs' queries in the comparison's template, group by group."""
-    return [bench.states(bench.ask(pairs, 0)) for pairs in groups]
+    return [context.states(context.ask(pairs, 0)) for pairs in groups]
 
 
 def _units(

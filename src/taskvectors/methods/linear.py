@@ -17,7 +17,7 @@ from torch import Tensor
 
 from taskvectors.evaluate import next_token_divergence
 from taskvectors.methods.candidate import Candidate, Cost
-from taskvectors.methods.workbench import Layers, Workbench, layer_groups
+from taskvectors.methods.run_context import Layers, RunContext, layer_groups
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Branch, Edit, Trunk, prompts_that_fit, resolve_budget, shape_of
 from taskvectors.vectors import Site
@@ -52,7 +52,7 @@ class RidgeMap:
         return ((states @ self.right) * self.shrunk) @ self.change
 
 
-def linear(bench: Workbench, config: Linear) -> list[Candidate]:
+def linear(context: RunContext, config: Linear) -> list[Candidate]:
     """One candidate per layer and penalty.
 
     Source: Kwon et al. (2026), https://arxiv.org/abs/2605.20730, after their released code: W h is
@@ -62,15 +62,15 @@ def linear(bench: Workbench, config: Linear) -> list[Candidate]:
         validation is kept; each query has demonstrations of its own, as many as the comparison has.
     """
     started = time.perf_counter()
-    model = bench.model
+    model = context.model
     layers: Sequence[int | Literal["embed"]] = config.layers or (model.n_layers - 1,)
     groups = layer_groups(model, layers, each_layer=True)
-    plain = bench.last_states("train", 0, config.n_queries)
-    shown = bench.last_states("train", bench.shots, config.n_queries)
+    plain = context.last_states("train", 0, config.n_queries)
+    shown = context.last_states("train", context.shots, config.n_queries)
     read = [
         prompt
-        for shots in (0, bench.shots)
-        for prompt in bench.prompts("train", shots)[: config.n_queries]
+        for shots in (0, context.shots)
+        for prompt in context.prompts("train", shots)[: config.n_queries]
     ]
     cost = Cost(
         examples=len({pair for prompt in read for pair in prompt.demonstrations}),
@@ -79,7 +79,7 @@ def linear(bench: Workbench, config: Linear) -> list[Candidate]:
         parameters=model.d_model**2,
     )
     made = [
-        (layer, penalty, _edits(bench, layer, ridge))
+        (layer, penalty, _edits(context, layer, ridge))
         for (layer,) in groups
         for penalty, ridge in zip(
             config.penalties,
@@ -87,7 +87,7 @@ def linear(bench: Workbench, config: Linear) -> list[Candidate]:
             strict=True,
         )
     ]
-    divergences = _divergences(bench, [edits for _, _, edits in made])
+    divergences = _divergences(context, [edits for _, _, edits in made])
     return [
         Candidate(
             method=config.kind,
@@ -122,21 +122,23 @@ def ridge_maps(
     ]
 
 
-def _edits(bench: Workbench, layer: int, ridge: RidgeMap) -> Callable[[Sequence[Prompt]], Branch]:
+def _edits(
+    context: RunContext, layer: int, ridge: RidgeMap
+) -> Callable[[Sequence[Prompt]], Branch]:
     def edits(prompts: Sequence[Prompt]) -> Branch:
-        change = ridge(bench.states(prompts)[layer + 1])
+        change = ridge(context.states(prompts)[layer + 1])
         return (Edit(layer=layer, value=change.unsqueeze(1)),)
 
     return edits
 
 
 def _divergences(
-    bench: Workbench, candidates: Sequence[Callable[[Sequence[Prompt]], Branch]]
+    context: RunContext, candidates: Sequence[Callable[[Sequence[Prompt]], Branch]]
 ) -> list[float]:
     """d_NTP of some edits on the validation split."""
-    prompts = bench.prompts("validation")
-    model = bench.model
-    budget = resolve_budget(bench.memory, model.device)
+    prompts = context.prompts("validation")
+    model = context.model
+    budget = resolve_budget(context.memory, model.device)
     step = prompts_that_fit(model, shape_of(prompts, (-1,), n_branches=len(candidates)), budget)
     parts = []
     for start in range(0, len(prompts), step):
@@ -145,8 +147,8 @@ def _divergences(
             states = Trunk.build(model, chunk).run([edits(chunk) for edits in candidates])
         parts.append(states[:, :, 0])  # a suffix begins at the last token
     edited = torch.cat(parts)
-    shown = bench.last_states("validation", bench.shots)[-1]
-    first = {prompt.answer_ids[0] for prompt in bench.prompts("train")}
+    shown = context.last_states("validation", context.shots)[-1]
+    first = {prompt.answer_ids[0] for prompt in context.prompts("train")}
     tokens = torch.tensor(sorted(first))
     return [
         next_token_divergence(model, shown, edited[:, index], tokens)

@@ -20,7 +20,7 @@ from taskvectors.methods.candidate import Candidate, Cost
 from taskvectors.methods.head_means import HeadMeans, head_means
 from taskvectors.methods.peak import PeakMemory
 from taskvectors.methods.rehearsal import Merit, Rehearsal
-from taskvectors.methods.workbench import Workbench
+from taskvectors.methods.run_context import RunContext
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Branch, Edit
 from taskvectors.vectors import Site
@@ -63,26 +63,26 @@ class Drawn:
     """Mean over the sets drawn."""
 
 
-def multi_head(bench: Workbench, config: MultiHead) -> list[Candidate]:
+def multi_head(context: RunContext, config: MultiHead) -> list[Candidate]:
     """One candidate: the set of heads that was best on validation.
 
     Source: Huang et al. (2024), https://arxiv.org/abs/2406.15334. We differ: text prompts; draws
         are compared with each other, not with a running baseline; at each look both the heads with
         a probability above one half and the best set just drawn are tried on validation.
     """
-    means = head_means(bench, config.n_prompts)
-    prompts = bench.prompts("train")[: config.n_examples]
-    started = bench.trunks.clock()
-    with PeakMemory(bench.model.device, bench.trunks) as peak:
+    means = head_means(context, config.n_prompts)
+    prompts = context.prompts("train")[: config.n_examples]
+    started = context.trunks.clock()
+    with PeakMemory(context.model.device, context.trunks) as peak:
         rehearsal = Rehearsal.build(
-            bench, prompts, (-1,), n_branches=config.n_samples, is_training=False
+            context, prompts, (-1,), n_branches=config.n_samples, is_training=False
         )
-        before = bench.trunks.clock() - started
-        found = _search(rehearsal, means, config, bench.seed)
+        before = context.trunks.clock() - started
+        found = _search(rehearsal, means, config, context.seed)
     branch = replaced_heads(means, found.heads)
     n_runs = found.steps * config.n_samples * min(config.batch_size, len(prompts))
     cost = Cost(
-        examples=len(bench.task.train),
+        examples=len(context.task.train),
         steps=found.steps,
         seconds=means.seconds + before + found.seconds,
         seconds_per_step=found.seconds / found.steps,

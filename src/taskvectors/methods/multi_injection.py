@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from taskvectors.errors import DataError
 from taskvectors.methods.candidate import Candidate, Cost
-from taskvectors.methods.workbench import Layers, Workbench, layer_groups
+from taskvectors.methods.run_context import Layers, RunContext, layer_groups
 from taskvectors.prompts import separators
 from taskvectors.vectors import TaskVector, sites_at
 
@@ -30,7 +30,7 @@ class MultiInjection(BaseModel):
     """Demonstrations N in the prompts that the vectors are put into."""
 
 
-def multi_injection(bench: Workbench, config: MultiInjection) -> list[Candidate]:
+def multi_injection(context: RunContext, config: MultiInjection) -> list[Candidate]:
     """One candidate per layer, or one for all given layers together.
 
     Raises:
@@ -45,20 +45,20 @@ def multi_injection(bench: Workbench, config: MultiInjection) -> list[Candidate]
     """
     started = time.perf_counter()
     n_vectors = config.shots + 1
-    read = bench.prompts("train", bench.shots)[:n_vectors]
+    read = context.prompts("train", context.shots)[:n_vectors]
     if len(read) < n_vectors:
         raise DataError(
             f"{n_vectors} vectors for prompts of {config.shots} shots need as many training pairs, "
             f"and there are {len(read)}; use fewer shots"
         )
-    states = bench.states(read).cpu()
+    states = context.states(read).cpu()
     shown = {pair for prompt in read for pair in prompt.demonstrations}
     cost = Cost(
         examples=len(shown) + config.shots,
         seconds=time.perf_counter() - started,
         forward_tokens=sum(len(prompt.token_ids) for prompt in read),
     )
-    origin = bench.origin(config.kind, shots=config.shots, settings={"read_shots": bench.shots})
+    origin = context.origin(config.kind, shots=config.shots, settings={"read_shots": context.shots})
     return [
         Candidate(
             method=config.kind,
@@ -72,5 +72,5 @@ def multi_injection(bench: Workbench, config: MultiInjection) -> list[Candidate]
             configuration=f"{n_vectors} vectors in {config.shots}-shot prompts",
             cost=cost,
         )
-        for layers in layer_groups(bench.model, config.layers, each_layer=config.each_layer)
+        for layers in layer_groups(context.model, config.layers, each_layer=config.each_layer)
     ]

@@ -7,7 +7,7 @@ from types import TracebackType
 
 import torch
 
-from taskvectors.trunk import KeptTrunks
+from taskvectors.trunk import TrunkCache
 
 _SAMPLE_SECONDS = 0.02
 
@@ -18,9 +18,9 @@ class PeakMemory:
     Trunks that the work uses and other work has built count as its own.
     """
 
-    def __init__(self, device: torch.device, trunks: KeptTrunks | None = None) -> None:
+    def __init__(self, device: torch.device, trunks: TrunkCache | None = None) -> None:
         self.device = device
-        self.trunks = KeptTrunks() if trunks is None else trunks
+        self.trunks = TrunkCache() if trunks is None else trunks
         self.bytes = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)

@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from pydantic import BaseModel, ConfigDict, Field
 
 from taskvectors.methods.recipe import Recipe
-from taskvectors.methods.workbench import Layers, Positions, Workbench, layer_groups
+from taskvectors.methods.run_context import Layers, Positions, RunContext, layer_groups
 from taskvectors.prompts import resolve_positions
 from taskvectors.vectors import Site, sites_at
 
@@ -34,7 +34,7 @@ class Placed(BaseModel, ABC):
         """The settings that apply."""
 
 
-def trained_sites(bench: Workbench, config: Placed) -> list[tuple[Site, ...]]:
+def trained_sites(context: RunContext, config: Placed) -> list[tuple[Site, ...]]:
     """The sites of everything that a config asks to train.
 
     By default that is one layer each, without the last one where nothing would carry what is
@@ -43,8 +43,8 @@ def trained_sites(bench: Workbench, config: Placed) -> list[tuple[Site, ...]]:
     Raises:
         UnsupportedModelError: The model has no such layer.
     """
-    groups = layer_groups(bench.model, config.layers, each_layer=config.each_layer)
-    if config.layers is None and not _reach_the_answer(bench, config):
+    groups = layer_groups(context.model, config.layers, each_layer=config.each_layer)
+    if config.layers is None and not _reach_the_answer(context, config):
         logger.warning(
             "no vector is learned at the last layer (%d): nothing above it could carry what is "
             "added at %s to the answer",
@@ -54,9 +54,9 @@ def trained_sites(bench: Workbench, config: Placed) -> list[tuple[Site, ...]]:
     return [sites_at(group, config.positions) for group in groups]
 
 
-def _reach_the_answer(bench: Workbench, config: Placed) -> bool:
+def _reach_the_answer(context: RunContext, config: Placed) -> bool:
     """Whether each position is the last token, where even the last layer acts on the answer."""
-    prompts = bench.prompts("train", config.shots)
+    prompts = context.prompts("train", config.shots)
     return all(
         any(len(prompt.token_ids) - 1 in resolve_positions(prompt, (place,)) for prompt in prompts)
         for place in config.positions

@@ -8,8 +8,8 @@ from torch import Tensor
 
 from taskvectors.methods.descent import Trainee, in_pieces
 from taskvectors.methods.recipe import Recipe
+from taskvectors.methods.run_context import RunContext
 from taskvectors.methods.teacher import Teacher
-from taskvectors.methods.workbench import Workbench
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import AnswerScores, Batch, Edit, Position, Trunk, shape_of
 from taskvectors.trunk.memory import Kept, TrainingPlan, plan_training
@@ -30,7 +30,7 @@ class Prepared:
     @classmethod
     def of(
         cls,
-        bench: Workbench,
+        context: RunContext,
         branches: Sequence[tuple[Site, ...]],
         recipe: Recipe,
         shots: int,
@@ -39,7 +39,7 @@ class Prepared:
         """Build them, within the budget.
 
         Args:
-            bench: Model and task.
+            context: Model and task.
             branches: The sites of each branch that will run side by side.
             recipe: How it is trained.
             shots: Demonstrations in the prompts.
@@ -50,7 +50,7 @@ class Prepared:
         """
 
         def asked(split: Any, shots: int) -> tuple[Prompt, ...]:
-            prompts = bench.prompts(split, shots)
+            prompts = context.prompts(split, shots)
             if split == "train":
                 prompts = prompts[:n_examples]
                 if recipe.answer == "first-token":
@@ -61,15 +61,15 @@ class Prepared:
         validation = asked("validation", shots)
         positions = tuple(dict.fromkeys(site.position for sites in branches for site in sites))
         plan = training_plan(
-            bench, prompts, validation, positions, len(branches), recipe.batch_size
+            context, prompts, validation, positions, len(branches), recipe.batch_size
         )
         teacher = None
         if recipe.distillation:
-            shown = asked("train", bench.shots)
-            teacher = Teacher.of(bench, prompts, shown, recipe.distillation)
+            shown = asked("train", context.shots)
+            teacher = Teacher.of(context, prompts, shown, recipe.distillation)
         trunk, checked = (
-            bench.trunks.build(
-                bench.model,
+            context.trunks.build(
+                context.model,
                 some,
                 positions=positions,
                 rows_per_pass=plan.rows_per_pass,
@@ -111,7 +111,7 @@ def _first_token(prompt: Prompt) -> Prompt:
 
 
 def training_plan(
-    bench: Workbench,
+    context: RunContext,
     prompts: Sequence[Prompt],
     validation: Sequence[Prompt],
     positions: tuple[Position, ...],
@@ -126,11 +126,11 @@ def training_plan(
 
     def plan(budget: int) -> TrainingPlan:
         return plan_training(
-            bench.model,
+            context.model,
             kept(prompts, is_training=True),
             kept(validation, is_training=False),
             batch_size=batch_size,
             budget=budget,
         )
 
-    return bench.trunks.plan(bench.model, plan)
+    return context.trunks.plan(context.model, plan)

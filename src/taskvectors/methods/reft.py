@@ -25,8 +25,8 @@ from taskvectors.methods.peak import PeakMemory
 from taskvectors.methods.placed import Placed, trained_sites
 from taskvectors.methods.prepared import Prepared
 from taskvectors.methods.recipe import Recipe
+from taskvectors.methods.run_context import RunContext
 from taskvectors.methods.training import check_gradient, residual_rms
-from taskvectors.methods.workbench import Workbench
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import AnswerScores, Batch, Edit
 from taskvectors.vectors import Site, TaskVector
@@ -66,7 +66,7 @@ class LobiReFT(_Reft):
     kind: Literal["lobireft"] = "lobireft"
 
 
-def loreft(bench: Workbench, config: LoReFT) -> list[Candidate]:
+def loreft(context: RunContext, config: LoReFT) -> list[Candidate]:
     """One candidate per layer, or one for all given layers together.
 
     Raises:
@@ -77,7 +77,7 @@ def loreft(bench: Workbench, config: LoReFT) -> list[Candidate]:
         at W = R, b = 0, where it changes nothing; R is the orthonormal factor of a free matrix,
         whose decay cannot shrink it; learning rates are relative to the residual stream.
     """
-    run, costs = _trained(bench, config)
+    run, costs = _trained(context, config)
     return [
         Candidate(
             method=config.kind,
@@ -93,7 +93,7 @@ def loreft(bench: Workbench, config: LoReFT) -> list[Candidate]:
     ]
 
 
-def lobireft(bench: Workbench, config: LobiReFT) -> list[Candidate]:
+def lobireft(context: RunContext, config: LobiReFT) -> list[Candidate]:
     """One candidate per layer, or one for all given layers together; each is a task vector.
 
     Raises:
@@ -104,7 +104,7 @@ def lobireft(bench: Workbench, config: LobiReFT) -> list[Candidate]:
         We differ: b starts at 0; R is the orthonormal factor of a free matrix; learning rates are
         relative to the residual stream.
     """
-    run, costs = _trained(bench, config)
+    run, costs = _trained(context, config)
     return [
         Candidate(
             method=config.kind,
@@ -112,7 +112,7 @@ def lobireft(bench: Workbench, config: LobiReFT) -> list[Candidate]:
                 values=torch.stack([edit.held for edit in one.kept.edits]).cpu(),
                 sites=one.sites,
                 operation="add",
-                origin=bench.origin(
+                origin=context.origin(
                     config.kind,
                     shots=config.shots,
                     settings=config.training.model_dump() | {"rank": config.rank},
@@ -236,14 +236,14 @@ class _Run(Descent[_Edit]):
             check_gradient(one.sites, torch.stack([g for g in gradients if g is not None]))
 
 
-def _trained(bench: Workbench, config: _Reft) -> tuple[_Run, list[Cost]]:
+def _trained(context: RunContext, config: _Reft) -> tuple[_Run, list[Cost]]:
     """The finished run, and what each edit took."""
-    sites = trained_sites(bench, config)
+    sites = trained_sites(context, config)
     is_constant = isinstance(config, LobiReFT)
-    started = bench.trunks.clock()
-    with PeakMemory(bench.model.device, bench.trunks) as peak:
-        prepared = Prepared.of(bench, sites, config.training, config.shots, config.n_examples)
-        generator = torch.Generator().manual_seed(bench.seed)
+    started = context.trunks.clock()
+    with PeakMemory(context.model.device, context.trunks) as peak:
+        prepared = Prepared.of(context, sites, config.training, config.shots, config.n_examples)
+        generator = torch.Generator().manual_seed(context.seed)
         edits = [
             _Edit(
                 sites=group,
@@ -251,10 +251,10 @@ def _trained(bench: Workbench, config: _Reft) -> tuple[_Run, list[Cost]]:
             )
             for group in sites
         ]
-        run = _Run(bench, prepared.trunk, config.training, edits)
+        run = _Run(context, prepared.trunk, config.training, edits)
         run.prepared = prepared
         run.train()
-    seconds = bench.trunks.clock() - started
+    seconds = context.trunks.clock() - started
     steps = max(one.steps for one in edits)
     costs = [
         Cost(

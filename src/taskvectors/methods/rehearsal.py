@@ -9,7 +9,7 @@ from functools import partial
 
 import torch
 
-from taskvectors.methods.workbench import Workbench
+from taskvectors.methods.run_context import RunContext
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Batch, Branch, Position, Trunk, prompts_that_fit, shape_of
 
@@ -19,7 +19,7 @@ Merit = tuple[float, float]
 
 @dataclass(kw_only=True, eq=False)
 class Rehearsal:
-    """A training trunk and a validation trunk, within the bench's budget."""
+    """A training trunk and a validation trunk, within the context's budget."""
 
     trunk: Trunk
     validation: Trunk
@@ -27,7 +27,7 @@ class Rehearsal:
     @classmethod
     def build(
         cls,
-        bench: Workbench,
+        context: RunContext,
         prompts: tuple[Prompt, ...],
         positions: tuple[Position, ...],
         *,
@@ -37,7 +37,7 @@ class Rehearsal:
         """Run both sets of prompts, unless another method has.
 
         Args:
-            bench: Model and task; validation prompts are without demonstrations.
+            context: Model and task; validation prompts are without demonstrations.
             prompts: Prompts to learn on.
             positions: Positions that branches will edit.
             n_branches: Branches that will run side by side.
@@ -47,14 +47,14 @@ class Rehearsal:
             MemoryBudgetError: Not even one prompt fits the budget.
         """
         shape = shape_of(prompts, positions, n_branches=n_branches, is_training=is_training)
-        fitting = partial(prompts_that_fit, bench.model, shape)
+        fitting = partial(prompts_that_fit, context.model, shape)
         run = partial(
-            bench.trunks.build,
-            bench.model,
+            context.trunks.build,
+            context.model,
             positions=positions,
-            rows_per_pass=bench.trunks.plan(bench.model, fitting),
+            rows_per_pass=context.trunks.plan(context.model, fitting),
         )
-        return cls(trunk=run(prompts), validation=run(bench.prompts("validation")))
+        return cls(trunk=run(prompts), validation=run(context.prompts("validation")))
 
     def batches(self, size: int, seed: int) -> Iterator[Batch]:
         """Mini-batches without end and without replacement until all prompts were seen."""

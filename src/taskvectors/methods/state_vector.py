@@ -15,7 +15,7 @@ from torch import Tensor
 
 from taskvectors.errors import UnsupportedModelError
 from taskvectors.methods.candidate import Candidate, Cost
-from taskvectors.methods.workbench import Workbench
+from taskvectors.methods.run_context import RunContext
 from taskvectors.prompts import separators
 from taskvectors.trunk import Trunk, prompts_that_fit, resolve_budget, shape_of
 from taskvectors.vectors import TaskVector, sites_at
@@ -40,7 +40,7 @@ class StateVector(BaseModel):
     """Most training prompts to average over."""
 
 
-def state_vector(bench: Workbench, config: StateVector) -> list[Candidate]:
+def state_vector(context: RunContext, config: StateVector) -> list[Candidate]:
     """One candidate per variant and depth.
 
     Raises:
@@ -55,15 +55,15 @@ def state_vector(bench: Workbench, config: StateVector) -> list[Candidate]:
         examples (their divide-and-conquer) are not made, since prompts are averaged.
     """
     started = time.perf_counter()
-    model = bench.model
+    model = context.model
     depths = config.depths or default_depths(model.n_layers)
     if not 1 <= min(depths) <= max(depths) <= model.n_layers:
         raise UnsupportedModelError(
             f"depths {', '.join(map(str, depths))} were asked for, and {model.source} has "
             f"{model.n_layers} blocks; give numbers from 1 to {model.n_layers}"
         )
-    states = separator_states(bench, config.n_prompts, max(depths))
-    read = bench.prompts("train", bench.shots)[: config.n_prompts]
+    states = separator_states(context, config.n_prompts, max(depths))
+    read = context.prompts("train", context.shots)[: config.n_prompts]
     cost = Cost(
         examples=len({pair for prompt in read for pair in prompt.demonstrations}),
         seconds=time.perf_counter() - started,
@@ -72,9 +72,9 @@ def state_vector(bench: Workbench, config: StateVector) -> list[Candidate]:
     candidates = []
     for variant in config.variants:
         refined = refine(states, variant, config.momentum).mean(dim=1)
-        origin = bench.origin(
+        origin = context.origin(
             config.kind,
-            shots=bench.shots,
+            shots=context.shots,
             settings={"variant": variant, "momentum": config.momentum, "n_prompts": len(read)},
         )
         for depth in depths:
@@ -92,14 +92,14 @@ def state_vector(bench: Workbench, config: StateVector) -> list[Candidate]:
 
 
 def separator_states(
-    bench: Workbench, n_prompts: int, depth: int
+    context: RunContext, n_prompts: int, depth: int
 ) -> Float[Tensor, "layer prompt step width"]:
     """`z` of the first blocks behind 1, 2, ..., N demonstrations of training prompts; float32."""
-    model = bench.model
-    read = bench.prompts("train", bench.shots)[:n_prompts]
+    model = context.model
+    read = context.prompts("train", context.shots)[:n_prompts]
     # the first demonstration's separator has nothing before it
-    places = separators(bench.shots)[1:]
-    budget = resolve_budget(bench.memory, model.device)
+    places = separators(context.shots)[1:]
+    budget = resolve_budget(context.memory, model.device)
     step = prompts_that_fit(model, shape_of(read, places, n_branches=0), budget)
     parts = []
     for start in range(0, len(read), step):

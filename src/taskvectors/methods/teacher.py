@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.methods.workbench import Workbench
+from taskvectors.methods.run_context import RunContext
 from taskvectors.models.unembedding import SoftTargets, score_tokens
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Batch, Trunk, prompts_that_fit, resolve_budget, shape_of
@@ -32,12 +32,12 @@ class Teacher:
 
     @classmethod
     def of(
-        cls, bench: Workbench, prompts: Sequence[Prompt], shown: Sequence[Prompt], share: float
+        cls, context: RunContext, prompts: Sequence[Prompt], shown: Sequence[Prompt], share: float
     ) -> "Teacher":
         """Run the few-shot prompts once, with the answer given.
 
         Args:
-            bench: The model.
+            context: The model.
             prompts: What is trained on.
             shown: The same queries with demonstrations.
             share: Of the divergence in the loss.
@@ -53,8 +53,8 @@ class Teacher:
                     "demonstrations, so the two runs cannot be compared token by token; use "
                     "another template, or distillation 0"
                 )
-        model = bench.model
-        budget = resolve_budget(bench.memory, model.device)
+        model = context.model
+        budget = resolve_budget(context.memory, model.device)
         step = prompts_that_fit(model, shape_of(shown, (-1,), n_branches=1), budget)
         n_answer = max(len(prompt.answer_ids) for prompt in shown)
         width = model.unembedding.weight.shape[1]

@@ -21,7 +21,7 @@ from taskvectors.methods.descent import Descent, Trainee
 from taskvectors.methods.peak import PeakMemory
 from taskvectors.methods.prepared import Prepared
 from taskvectors.methods.recipe import Recipe
-from taskvectors.methods.workbench import Workbench, layer_name
+from taskvectors.methods.run_context import RunContext, layer_name
 from taskvectors.trunk import AnswerScores, Batch, Edit, Trunk
 from taskvectors.vectors import Site
 
@@ -73,7 +73,7 @@ class _Vector(Trainee):
 
 
 def train_vectors(
-    bench: Workbench,
+    context: RunContext,
     groups: Sequence[tuple[Site, ...]],
     recipe: Recipe,
     shots: int = 0,
@@ -82,7 +82,7 @@ def train_vectors(
     """Train one vector per group of sites, all in one pass per step.
 
     Args:
-        bench: Model and task.
+        context: Model and task.
         groups: The sites of each vector.
         recipe: How to train.
         shots: Demonstrations in the prompts.
@@ -97,11 +97,11 @@ def train_vectors(
     for sites in groups:
         vectors.append(_Vector(sites=sites, number=len(vectors), offset=offset))
         offset += len(sites)
-    with PeakMemory(bench.model.device, bench.trunks) as peak:
-        started = bench.trunks.clock()
-        prepared_passes = Prepared.of(bench, groups, recipe, shots, n_examples)
-        run = _Run(bench, prepared_passes, vectors, recipe)
-        prepared = bench.trunks.clock() - started
+    with PeakMemory(context.model.device, context.trunks) as peak:
+        started = context.trunks.clock()
+        prepared_passes = Prepared.of(context, groups, recipe, shots, n_examples)
+        run = _Run(context, prepared_passes, vectors, recipe)
+        prepared = context.trunks.clock() - started
         run.train()
     steps = max(vector.steps for vector in vectors)
     return [
@@ -120,7 +120,7 @@ def train_vectors(
                 seconds_per_step=run.seconds / steps / len(vectors),
                 peak_bytes=peak.bytes,
                 forward_tokens=run.tokens(vector),
-                parameters=len(vector.sites) * bench.model.d_model + recipe.learn_strength,
+                parameters=len(vector.sites) * context.model.d_model + recipe.learn_strength,
             ),
         )
         for vector in vectors
@@ -133,9 +133,9 @@ class _Run(Descent[_Vector]):
     passes: Trunk
 
     def __init__(
-        self, bench: Workbench, prepared: Prepared, vectors: list[_Vector], recipe: Recipe
+        self, context: RunContext, prepared: Prepared, vectors: list[_Vector], recipe: Recipe
     ) -> None:
-        super().__init__(bench, prepared.trunk, recipe, vectors)
+        super().__init__(context, prepared.trunk, recipe, vectors)
         self.prepared = prepared
         model = prepared.trunk.model
         sites = [site for vector in vectors for site in vector.sites]
@@ -146,7 +146,7 @@ class _Run(Descent[_Vector]):
             self.scale = torch.stack(rms).unsqueeze(1)
         self.n_steps_added = max(map(_steps_added, vectors))
         """How many times as far as one site all sites of a vector move what is read after them."""
-        u = _initial(recipe, len(sites), model.d_model, bench.seed)
+        u = _initial(recipe, len(sites), model.d_model, context.seed)
         self.u = u.to(model.device).requires_grad_(True)
         self.strength = torch.ones(len(vectors), device=model.device, requires_grad=True)
         """a, vector by vector."""

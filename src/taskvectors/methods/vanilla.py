@@ -1,7 +1,7 @@
 """`vanilla`: the difference that demonstrations make to the last token's state, added.
 
 The smallest method: read this file to learn what a method is. A frozen config, one function from a
-workbench to candidates, and a line in the registry.
+run context to candidates, and a line in the registry.
 """
 
 import time
@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from taskvectors.methods.candidate import Candidate, Cost
-from taskvectors.methods.workbench import Layers, Positions, Workbench, layer_groups
+from taskvectors.methods.run_context import Layers, Positions, RunContext, layer_groups
 from taskvectors.vectors import Site, TaskVector
 
 
@@ -33,24 +33,24 @@ class Vanilla(BaseModel):
     """Most training prompts to average over."""
 
 
-def vanilla(bench: Workbench, config: Vanilla) -> list[Candidate]:
+def vanilla(context: RunContext, config: Vanilla) -> list[Candidate]:
     """One candidate per layer and strength.
 
     Source: Yang et al. (2026), https://arxiv.org/abs/2509.24169: θ = h_ICL - h at the last token,
         added. We differ: averaged over many prompts, each with its own demonstrations.
     """
     started = time.perf_counter()
-    groups = layer_groups(bench.model, config.layers, each_layer=config.each_layer)
-    shown = bench.last_states("train", bench.shots, config.n_prompts)
-    plain = bench.last_states("train", 0, config.n_prompts)
+    groups = layer_groups(context.model, config.layers, each_layer=config.each_layer)
+    shown = context.last_states("train", context.shots, config.n_prompts)
+    plain = context.last_states("train", 0, config.n_prompts)
     directions = mean_difference(shown, plain)
     tokens = sum(
         len(prompt.token_ids)
-        for shots in (0, bench.shots)
-        for prompt in bench.prompts("train", shots)[: config.n_prompts]
+        for shots in (0, context.shots)
+        for prompt in context.prompts("train", shots)[: config.n_prompts]
     )
     cost = Cost(
-        examples=len(bench.task.train),
+        examples=len(context.task.train),
         seconds=time.perf_counter() - started,
         forward_tokens=tokens,
     )
@@ -60,8 +60,8 @@ def vanilla(bench: Workbench, config: Vanilla) -> list[Candidate]:
             Site(layer=layer, position=place) for layer in layers for place in config.positions
         )
         values = directions[[site.layer + 1 for site in sites]]
-        origin = bench.origin(
-            config.kind, shots=bench.shots, settings={"n_prompts": shown.shape[1]}
+        origin = context.origin(
+            config.kind, shots=context.shots, settings={"n_prompts": shown.shape[1]}
         )
         vector = TaskVector(values=values, sites=sites, operation="add", origin=origin)
         candidates += [

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from taskvectors.methods.candidate import Candidate
-from taskvectors.methods.workbench import Workbench
+from taskvectors.methods.run_context import RunContext
 
 
 class ZeroShot(BaseModel):
@@ -15,7 +15,7 @@ class ZeroShot(BaseModel):
     kind: Literal["zero-shot"] = "zero-shot"
 
 
-def zero_shot(bench: Workbench, config: ZeroShot) -> list[Candidate]:
+def zero_shot(context: RunContext, config: ZeroShot) -> list[Candidate]:
     """The plain run of zero-shot prompts."""
-    del bench
+    del context
     return [Candidate(method=config.kind, configuration="0 shots")]

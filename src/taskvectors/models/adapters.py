@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from taskvectors.errors import TaskVectorsError
 from taskvectors.models.calls import cache_name
 from taskvectors.models.language_model import LanguageModel, find
-from taskvectors.models.sites import reading
+from taskvectors.models.sites import capture
 
 Forward = Callable[
     [Int[Tensor, "prompt pos"], Int[Tensor, "prompt pos"]], Float[Tensor, "prompt pos d_model"]
@@ -209,7 +209,7 @@ def _forward(model: LanguageModel, adapted: Any) -> Forward:
                 both = torch.cat([prompt.to(embedded.dtype), embedded], dim=1)
                 given = {"inputs_embeds": both, "use_cache": False}
         final: list[Tensor] = []
-        with reading(model, model.n_layers - 1, "resid_post", final.append):
+        with capture(model, model.n_layers - 1, "resid_post", final.append):
             model.body(attention_mask=mask, **given)
         return final[0][:, -tokens.shape[1] :]  # a prefix has no states, virtual tokens have
 

@@ -48,7 +48,7 @@ def sharing(context: SharedContext) -> Iterator[None]:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Look:
+class AttentionPattern:
     """Where the branches of one block look, and the values of their own tokens."""
 
     layer: int
@@ -70,11 +70,13 @@ class Look:
         return self.packing.pack(padded.transpose(1, 2)).transpose(0, 1).flatten(0, 1).unsqueeze(0)
 
 
-_WATCH: ContextVar[Callable[[Look], None] | None] = ContextVar("taskvectors_watch", default=None)
+_WATCH: ContextVar[Callable[[AttentionPattern], None] | None] = ContextVar(
+    "taskvectors_watch", default=None
+)
 
 
 @contextmanager
-def watching_attention(watch: Callable[[Look], None]) -> Iterator[None]:
+def record_attention(watch: Callable[[AttentionPattern], None]) -> Iterator[None]:
     """Show the attention of every block that is replayed while inside to `watch`."""
     token = _WATCH.set(watch)
     try:
@@ -145,8 +147,10 @@ def _by_row(
     return packing.pad(split, dim=3).permute(3, 0, 2, 1, 4, 5)
 
 
-def _look(module: nn.Module, shared: SharedContext, pattern: Tensor, values: Tensor) -> Look:
-    return Look(
+def _look(
+    module: nn.Module, shared: SharedContext, pattern: Tensor, values: Tensor
+) -> AttentionPattern:
+    return AttentionPattern(
         layer=int(module.layer_idx),  # type: ignore[arg-type]
         pattern=rearrange(
             pattern, "row kv branch group suffix key -> row branch (kv group) suffix key"

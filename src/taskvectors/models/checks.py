@@ -13,7 +13,7 @@ from torch import Tensor
 
 from taskvectors.errors import UnsupportedModelError
 from taskvectors.models.language_model import ADD_A_FAMILY, LanguageModel
-from taskvectors.models.sites import Component, reading, rewriting, width_of
+from taskvectors.models.sites import Component, capture, patch, width_of
 
 _N_TOKENS = 6
 _PARTS: tuple[Component, ...] = ("resid_pre", "attn_out", "mlp_out", "z", "resid_post")
@@ -38,16 +38,16 @@ def check_adapter(model: LanguageModel) -> None:
     with torch.inference_mode(), ExitStack() as stack:
         for component in _PARTS:
             stack.enter_context(
-                reading(model, middle, component, partial(read.__setitem__, component))
+                capture(model, middle, component, partial(read.__setitem__, component))
             )
         keep = partial(read.__setitem__, "final")
-        stack.enter_context(reading(model, model.n_layers - 1, "resid_post", keep))
+        stack.enter_context(capture(model, model.n_layers - 1, "resid_post", keep))
         plain = model.hf(input_ids=tokens).logits.float()
     _check_block(model, middle, read)
     _check_logits(model, read["final"], plain)
     with (
         torch.inference_mode(),
-        rewriting(model, middle, "resid_post", lambda state: state * 0.5 + state.roll(1, -1)),
+        patch(model, middle, "resid_post", lambda state: state * 0.5 + state.roll(1, -1)),
     ):
         edited = model.hf(input_ids=tokens).logits.float()
     if bool(torch.equal(edited, plain)):

@@ -12,7 +12,7 @@ from taskvectors.models.adapters import Forward
 from taskvectors.models.calls import cache_name
 from taskvectors.models.language_model import LanguageModel
 from taskvectors.models.recording import make_read_only
-from taskvectors.models.sites import reading
+from taskvectors.models.sites import capture
 
 
 def after_prefix(model: LanguageModel, prefix: Sequence[int]) -> Forward:
@@ -48,7 +48,7 @@ def _follow(
     n_rows, n_columns = tokens.shape
     position = torch.arange(n_before, n_before + n_columns, device=tokens.device)
     final: list[Tensor] = []
-    with reading(model, model.n_layers - 1, "resid_post", final.append):
+    with capture(model, model.n_layers - 1, "resid_post", final.append):
         model.body(
             input_ids=tokens,
             attention_mask=torch.cat([mask.new_ones(n_rows, n_before), mask], dim=1),

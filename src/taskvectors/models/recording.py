@@ -20,7 +20,7 @@ from torch import Tensor
 
 from taskvectors.models.calls import arguments_by_name, cache_name
 from taskvectors.models.language_model import LanguageModel
-from taskvectors.models.sites import Component, reading
+from taskvectors.models.sites import Component, capture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,9 +121,9 @@ def record(
             stack.enter_context(_recording_call(block, entered, calls))
         for layer, component in sites:
             keep: Callable[[Tensor], None] = partial(read.__setitem__, (layer, component))
-            stack.enter_context(reading(model, layer, component, keep))
+            stack.enter_context(capture(model, layer, component, keep))
         final: list[Tensor] = []
-        stack.enter_context(reading(model, model.n_layers - 1, "resid_post", final.append))
+        stack.enter_context(capture(model, model.n_layers - 1, "resid_post", final.append))
         model.body(
             input_ids=tokens.suffix,
             attention_mask=visible.long(),

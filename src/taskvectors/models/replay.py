@@ -18,7 +18,7 @@ from taskvectors.models.attention import SharedContext, sharing
 from taskvectors.models.language_model import LanguageModel
 from taskvectors.models.packing import Packing
 from taskvectors.models.recording import Recording
-from taskvectors.models.sites import Component, Rewrite, rewriting
+from taskvectors.models.sites import Component, Rewrite, patch
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -114,7 +114,7 @@ def replay_block(
     with ExitStack() as stack:
         stack.enter_context(sharing(selection.context(layer, n_branches)))
         for component, rewrite in rewrites:
-            stack.enter_context(rewriting(model, layer, component, rewrite))
+            stack.enter_context(patch(model, layer, component, rewrite))
         output = model.blocks[layer](state, **selection.arguments(layer, n_branches))
     result: Tensor = output[0] if isinstance(output, tuple) else output
     return result

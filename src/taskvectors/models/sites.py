@@ -58,7 +58,7 @@ def width_of(model: LanguageModel, component: Component) -> int:
 
 
 @contextmanager
-def rewriting(
+def patch(
     model: LanguageModel, layer: int, component: Component, rewrite: Rewrite
 ) -> Iterator[None]:
     """Pass what the model computes at a site through `rewrite` while inside; hooks are gone after.
@@ -134,7 +134,7 @@ def _rewrite_output(rewrite: Rewrite, _: nn.Module, __: Any, output: Any) -> Any
 
 
 @contextmanager
-def rewriting_input(module: nn.Module, rewrite: Rewrite) -> Iterator[None]:
+def patch_input(module: nn.Module, rewrite: Rewrite) -> Iterator[None]:
     """Pass what a module is given through `rewrite` while inside; see `rewriting`."""
     handle = _on_input(module, rewrite)
     try:
@@ -144,7 +144,7 @@ def rewriting_input(module: nn.Module, rewrite: Rewrite) -> Iterator[None]:
 
 
 @contextmanager
-def reading(
+def capture(
     model: LanguageModel, layer: int, component: Component, keep: Callable[[Tensor], None]
 ) -> Iterator[None]:
     """Show what the model computes at a site to `keep` while inside, without changing it."""
@@ -152,10 +152,10 @@ def reading(
         check_site(model, layer, component)
         before: list[Tensor] = []
         with (
-            reading(model, layer, "resid_pre", lambda s: before.__setitem__(slice(None), [s])),
-            reading(model, layer, "attn_out", lambda s: keep(before[0] + s)),
+            capture(model, layer, "resid_pre", lambda s: before.__setitem__(slice(None), [s])),
+            capture(model, layer, "attn_out", lambda s: keep(before[0] + s)),
         ):
             yield
         return
-    with rewriting(model, layer, component, partial(_shown_to, keep)):
+    with patch(model, layer, component, partial(_shown_to, keep)):
         yield

@@ -2,9 +2,10 @@
 
 from taskvectors.trunk.answers import AnswerScores
 from taskvectors.trunk.batch import Batch
+from taskvectors.trunk.cache import TrunkCache
 from taskvectors.trunk.edits import Branch, Edit, Operation, Position
 from taskvectors.trunk.engine import Trunk
-from taskvectors.trunk.kept import KeptTrunks
+from taskvectors.trunk.full_forward import FullForward
 from taskvectors.trunk.memory import (
     Shape,
     logits_that_fit,
@@ -12,19 +13,18 @@ from taskvectors.trunk.memory import (
     resolve_budget,
     shape_of,
 )
-from taskvectors.trunk.whole import WholePasses
 
 __all__ = [
     "AnswerScores",
     "Batch",
     "Branch",
     "Edit",
-    "KeptTrunks",
+    "FullForward",
     "Operation",
     "Position",
     "Shape",
     "Trunk",
-    "WholePasses",
+    "TrunkCache",
     "logits_that_fit",
     "prompts_that_fit",
     "resolve_budget",

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from taskvectors.models.packing import Packing
-from taskvectors.trunk.cut import Cut
+from taskvectors.trunk.split import PromptSplit
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,7 +44,7 @@ class Batch:
         return self.packing.n_rows
 
 
-def make_batch(cut: Cut, rows: Sequence[int] | None, n_reads: int | None) -> Batch:
+def make_batch(cut: PromptSplit, rows: Sequence[int] | None, n_reads: int | None) -> Batch:
     """Index tensors for some prompts; see `Batch` and `Trunk.batch`."""
     chosen = list(range(len(cut.tokens))) if rows is None else list(rows)
     device = cut.tokens.suffix.device

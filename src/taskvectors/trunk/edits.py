@@ -58,7 +58,7 @@ class Edit:
         return self.value
 
     @property
-    def joins_after(self) -> int:
+    def start_layer(self) -> int:
         """The last block whose output this edit does not change."""
         layer, component = self.site
         return layer if component == "resid_post" else layer - 1
@@ -121,13 +121,13 @@ twice to replace it is refused.
 """
 
 
-def joins_after(branch: Branch, n_layers: int) -> int:
+def start_layer(branch: Branch, n_layers: int) -> int:
     """The layer after which a branch first differs from the plain run."""
-    return min((edit.joins_after for edit in branch), default=n_layers - 1)
+    return min((edit.start_layer for edit in branch), default=n_layers - 1)
 
 
 def earliest_layer(branches: Sequence[Branch], n_layers: int) -> int:
     """The layer after which the first of several branches differs; `EMBED` at the lowest."""
     return max(
-        EMBED, min((joins_after(branch, n_layers) for branch in branches), default=n_layers - 1)
+        EMBED, min((start_layer(branch, n_layers) for branch in branches), default=n_layers - 1)
     )

@@ -27,7 +27,6 @@ from taskvectors.models.unembedding import SoftTargets
 from taskvectors.prompts import Prompt
 from taskvectors.trunk.answers import AnswerScores, answer_losses, answer_scores, answer_states
 from taskvectors.trunk.batch import Batch, make_batch
-from taskvectors.trunk.cut import Columns, Cut, cut_prompts
 from taskvectors.trunk.edits import (
     Branch,
     Edit,
@@ -35,10 +34,11 @@ from taskvectors.trunk.edits import (
     Position,
     check_edit,
     earliest_layer,
-    joins_after,
+    start_layer,
     turned,
 )
 from taskvectors.trunk.joining import join_recordings
+from taskvectors.trunk.split import Columns, PromptSplit, cut_prompts
 
 
 @dataclass(kw_only=True, eq=False)
@@ -46,7 +46,7 @@ class Trunk:
     """The shared part of the forward passes of some prompts."""
 
     model: LanguageModel
-    cut: Cut
+    cut: PromptSplit
     recording: Recording
     _columns: dict[tuple[Position, ...], Columns] = field(default_factory=dict)
 
@@ -141,7 +141,7 @@ class Trunk:
         batch = self.batch() if batch is None else batch
         model = self.model
         selection = Selection(recording=self.recording, rows=batch.rows, packing=batch.packing)
-        joins = [joins_after(branch, model.n_layers) for branch in branches]
+        joins = [start_layer(branch, model.n_layers) for branch in branches]
         order = sorted(range(len(branches)), key=joins.__getitem__)
         plan = _Plan(
             trunk=self,
@@ -205,7 +205,7 @@ class Trunk:
         lengths = self.cut.tokens.prefix_lengths.sum() + self.cut.tokens.suffix_lengths.sum()
         reads = sum(len(a) + f for a, f in zip(self.cut.answers, self.cut.first_reads, strict=True))
         share = sum(
-            1 - (joins_after(b, self.model.n_layers) + 1) / self.model.n_layers for b in branches
+            1 - (start_layer(b, self.model.n_layers) + 1) / self.model.n_layers for b in branches
         )
         return int(lengths) + round(reads * share)
 

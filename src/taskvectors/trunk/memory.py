@@ -15,8 +15,8 @@ from taskvectors.errors import MemoryBudgetError
 from taskvectors.models.language_model import LanguageModel
 from taskvectors.models.unembedding import VOCABULARY_SLICE
 from taskvectors.prompts import Prompt
-from taskvectors.trunk.cut import suffix_start
 from taskvectors.trunk.edits import Position
+from taskvectors.trunk.split import suffix_start
 
 DEFAULT_SHARE = 0.5
 """Share of the free memory that may be used when no budget is stated."""

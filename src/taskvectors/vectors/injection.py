@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from taskvectors.errors import PositionError, TaskVectorsError
-from taskvectors.models import LanguageModel, rewriting
+from taskvectors.models import LanguageModel, patch
 from taskvectors.models.calls import Call, watching_calls
 from taskvectors.models.sites import check_site
 from taskvectors.prompts import Prompt, resolve_positions
@@ -64,7 +64,7 @@ def inject(
         stack.enter_context(watching_calls(model, injection.watch))
         for number, group in enumerate(injection.groups):
             rewrite = partial(injection.rewrite, number)
-            stack.enter_context(rewriting(model, group.layer, group.component, rewrite))
+            stack.enter_context(patch(model, group.layer, group.component, rewrite))
         yield
     injection.check_reached()
 

@@ -28,7 +28,7 @@ SMALL = InstanceSizes(
 
 
 @pytest.fixture(scope="module")
-def bench(seeded):
+def context(seeded):
     return draw_splits(SMALL, seeded(0))
 
 
@@ -62,37 +62,37 @@ def test_published_instances_have_the_published_statistics(seeded):
     assert (min(lengths), max(lengths)) == (1, 49)
 
 
-def test_padding_is_at_the_end_only(bench, seeded):
-    tokens = draw_corpus(SMALL, bench.train, seeded(3))
+def test_padding_is_at_the_end_only(context, seeded):
+    tokens = draw_corpus(SMALL, context.train, seeded(3))
     assert tokens.shape == (40, SMALL.width)
     is_padding = tokens == SMALL.padding
     assert (is_padding[:, 1:] | ~is_padding[:, :-1]).all()
     assert (tokens[:, 0] < SMALL.separator).all()
 
 
-def test_no_language_is_in_two_splits(bench):
-    parts = {name: getattr(bench, name).targets for name in ("train", "validation", "test")}
+def test_no_language_is_in_two_splits(context):
+    parts = {name: getattr(context, name).targets for name in ("train", "validation", "test")}
     assert [len(part) for part in parts.values()] == [40, 10, 10]
     every = torch.cat(list(parts.values())).flatten(1)
     assert len(torch.unique(every, dim=0)) == 60
 
 
-def test_everything_is_its_seed(bench, seeded):
+def test_everything_is_its_seed(context, seeded):
     again, other = draw_splits(SMALL, seeded(0)), draw_splits(SMALL, seeded(1))
-    assert torch.equal(bench.test.targets, again.test.targets)
-    assert not torch.equal(bench.test.targets, other.test.targets)
-    one, same, fresh = (draw_corpus(SMALL, bench.train, seeded(s)) for s in (4, 4, 5))
+    assert torch.equal(context.test.targets, again.test.targets)
+    assert not torch.equal(context.test.targets, other.test.targets)
+    one, same, fresh = (draw_corpus(SMALL, context.train, seeded(s)) for s in (4, 4, 5))
     assert torch.equal(one, same)
     assert not torch.equal(one, fresh)
 
 
-def test_legal_letters_are_those_of_a_naive_walk(bench, seeded):
+def test_legal_letters_are_those_of_a_naive_walk(context, seeded):
     which = torch.randint(10, (30,), generator=seeded(5))
     tokens = torch.randint(SMALL.n_tokens, (30, 12), generator=seeded(6))  # mostly not legal
-    tokens = torch.cat([draw_instances(SMALL, bench.test, which, seeded(7)), tokens], dim=1)
-    found = legal_letters(SMALL, bench.test, which, tokens)
+    tokens = torch.cat([draw_instances(SMALL, context.test, which, seeded(7)), tokens], dim=1)
+    found = legal_letters(SMALL, context.test, which, tokens)
     for row, one in enumerate(which.tolist()):
-        targets, state = bench.test.targets[one].tolist(), 0
+        targets, state = context.test.targets[one].tolist(), 0
         for position, token in enumerate(tokens[row].tolist()):
             if token == SMALL.separator:
                 state = 0
@@ -102,18 +102,18 @@ def test_legal_letters_are_those_of_a_naive_walk(bench, seeded):
             assert found[row, position].tolist() == expected
 
 
-def test_the_sequence_itself_is_always_legal(bench, seeded):
+def test_the_sequence_itself_is_always_legal(context, seeded):
     which = torch.arange(40)
-    tokens = draw_instances(SMALL, bench.train, which, seeded(8))
-    legal = legal_letters(SMALL, bench.train, which, tokens)[:, :-1]
+    tokens = draw_instances(SMALL, context.train, which, seeded(8))
+    legal = legal_letters(SMALL, context.train, which, tokens)[:, :-1]
     counted = trained_targets(SMALL, tokens)
     assert float(automaton_accuracy(tokens[:, 1:], legal, counted)) == 1.0
-    wrong = legal_letters(SMALL, bench.train, which.roll(1), tokens)[:, :-1]
+    wrong = legal_letters(SMALL, context.train, which.roll(1), tokens)[:, :-1]
     assert float(automaton_accuracy(tokens[:, 1:], wrong, counted)) < 0.5
 
 
-def test_separators_and_padding_are_not_counted(bench, seeded):
-    tokens = draw_corpus(SMALL, bench.train, seeded(9))
+def test_separators_and_padding_are_not_counted(context, seeded):
+    tokens = draw_corpus(SMALL, context.train, seeded(9))
     counted = trained_targets(SMALL, tokens)
     for row, own in zip(tokens, counted, strict=True):
         n_letters = sum(map(len, strings_of(SMALL, row)))
@@ -131,21 +131,21 @@ def test_metrics_by_hand():
     assert float(total_variation(off, legal, counted)) == pytest.approx((0.25 + 1) / 2)
 
 
-def test_segments_are_a_separator_and_a_legal_string(bench, seeded):
+def test_segments_are_a_separator_and_a_legal_string(context, seeded):
     which = torch.arange(10)
-    segments = draw_segments(SMALL, bench.test, which, 9, seeded(10))
+    segments = draw_segments(SMALL, context.test, which, 9, seeded(10))
     assert segments.shape == (10, 10)
     assert (segments[:, 0] == SMALL.separator).all()
-    legal = legal_letters(SMALL, bench.test, which, segments)[:, :-1]
+    legal = legal_letters(SMALL, context.test, which, segments)[:, :-1]
     everywhere = torch.ones(10, 9, dtype=torch.bool)
     assert float(automaton_accuracy(segments[:, 1:], legal, everywhere)) == 1.0
 
 
-def test_the_baselines_order(bench, seeded):
+def test_the_baselines_order(context, seeded):
     """What a longer context is worth: 3-grams beat 1-grams, and both fall short of the oracle."""
     which = torch.arange(40)
-    tokens = draw_instances(SMALL, bench.train, which, seeded(11))
-    legal = legal_letters(SMALL, bench.train, which, tokens)[:, :-1]
+    tokens = draw_instances(SMALL, context.train, which, seeded(11))
+    legal = legal_letters(SMALL, context.train, which, tokens)[:, :-1]
     counted = trained_targets(SMALL, tokens)
     accuracy = [
         float(
@@ -160,8 +160,8 @@ def test_the_baselines_order(bench, seeded):
     assert accuracy[0] < accuracy[1] < 1.0
 
 
-def test_automata_of_a_split_are_minimal(bench):
+def test_automata_of_a_split_are_minimal(context):
     from taskvectors.learners.tasks.automata import minimize
 
-    assert torch.equal(minimize(bench.train).targets, bench.train.targets)
-    assert isinstance(bench.train[:3], Automata)
+    assert torch.equal(minimize(context.train).targets, context.train.targets)
+    assert isinstance(context.train[:3], Automata)

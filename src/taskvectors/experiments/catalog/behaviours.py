@@ -32,13 +32,13 @@ from taskvectors.methods import (
     FunctionVector,
     InContext,
     Learned,
+    RunContext,
     Vanilla,
-    Workbench,
     ZeroShot,
 )
 from taskvectors.methods.choosing import best_candidate
 from taskvectors.methods.controls import random_vector
-from taskvectors.methods.workbench import layer_name
+from taskvectors.methods.run_context import layer_name
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt
 from taskvectors.tasks.behaviours import BUILT_IN, LETTERS, behaviour_task
@@ -51,36 +51,36 @@ PUBLIC = (
 
 def _generation(group: Group, scale: Scale, room: Room) -> Found:
     assert group.model is not None
-    bench = replace(_bench(group, scale, room.load(group.model)), say=room.say)
+    context = replace(_bench(group, scale, room.load(group.model)), say=room.say)
     chosen = []
-    for config in (*_plain_and_extracted(scale, bench.model), _learned(scale, bench.model)):
-        room.say(f"{bench.task.name}: {config.kind}")
-        chosen.append(best_candidate(bench, METHODS[config.kind].find(bench, config)))
-    random = random_vector(bench, chosen[-1], _learned(scale, bench.model))
+    for config in (*_plain_and_extracted(scale, context.model), _learned(scale, context.model)):
+        room.say(f"{context.task.name}: {config.kind}")
+        chosen.append(best_candidate(context, METHODS[config.kind].find(context, config)))
+    random = random_vector(context, chosen[-1], _learned(scale, context.model))
     chosen.append(replace(random, method="random"))
     measurements: list[Measurement] = []
     for candidate in chosen:
-        measurements += _measured(bench, candidate)
-    return Found(measurements=measurements, warnings=bench.task.notes)
+        measurements += _measured(context, candidate)
+    return Found(measurements=measurements, warnings=context.task.notes)
 
 
 def _generation_cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
     """Each choice scores both options, and writes an answer token by token."""
     assert group.model is not None
-    bench = _bench(group, scale, estimator.model(group.model))
-    learned = plan_of(bench, _learned(scale, bench.model))
-    plans = [plan_of(bench, config) for config in _plain_and_extracted(scale, bench.model)]
-    works = [work for plan in (*plans, learned) for work in (*plan.found, *plan.chosen(bench))]
+    context = _bench(group, scale, estimator.model(group.model))
+    learned = plan_of(context, _learned(scale, context.model))
+    plans = [plan_of(context, config) for config in _plain_and_extracted(scale, context.model)]
+    works = [work for plan in (*plans, learned) for work in (*plan.found, *plan.chosen(context))]
     for plan in (*plans, learned, learned):  # the random vector is where the learned one is
         one = replace(plan, joins=plan.joins[:1], strengths=(1.0,))
-        prompts = bench.prompts("test", plan.shots)
+        prompts = context.prompts("test", plan.shots)
         n_new = max(len(prompt.answer_ids) for prompt in prompts) + EXTRA_TOKENS
-        works += [*one.tested(bench), *one.tested(bench)]
-        works.append(generated("answers", prompts, bench.model.n_layers, n_new))
-    return estimator.works(bench.model, works, scale.memory)
+        works += [*one.tested(context), *one.tested(context)]
+        works.append(generated("answers", prompts, context.model.n_layers, n_new))
+    return estimator.works(context.model, works, scale.memory)
 
 
-def _bench(group: Group, scale: Scale, model: LanguageModel) -> Workbench:
+def _bench(group: Group, scale: Scale, model: LanguageModel) -> RunContext:
     task = behaviour_task(
         group.task,
         seed=group.seed,
@@ -89,7 +89,7 @@ def _bench(group: Group, scale: Scale, model: LanguageModel) -> Workbench:
         n_test=scale.n_test,
     )
     memory = None if scale.memory is None else resolve_budget(scale.memory, model.device)
-    return Workbench(model=model, task=task, shots=scale.shots, seed=group.seed, memory=memory)
+    return RunContext(model=model, task=task, shots=scale.shots, seed=group.seed, memory=memory)
 
 
 def _plain_and_extracted(scale: Scale, model: LanguageModel) -> tuple[Any, ...]:
@@ -101,13 +101,13 @@ def _learned(scale: Scale, model: LanguageModel) -> Learned:
     return Learned(layers=layers_at(model, scale.depths)[:1], settings=recipe(scale))
 
 
-def _measured(bench: Workbench, candidate: Candidate) -> list[Measurement]:
+def _measured(context: RunContext, candidate: Candidate) -> list[Measurement]:
     """How likely the matching option is, and how often it is what the model writes."""
-    prompts = bench.prompts("test", candidate.shots)
-    matching = _log_probability(bench, candidate, prompts)
-    other = _log_probability(bench, candidate, [_with_other_letter(bench, p) for p in prompts])
+    prompts = context.prompts("test", candidate.shots)
+    matching = _log_probability(context, candidate, prompts)
+    other = _log_probability(context, candidate, [_with_other_letter(context, p) for p in prompts])
     share = torch.sigmoid(matching - other).double()
-    written = [_letter(text) for text, _ in generate_answers(bench, candidate, tuple(prompts))]
+    written = [_letter(text) for text, _ in generate_answers(context, candidate, tuple(prompts))]
     right = [prompt.query.output for prompt in prompts]
     n = len(prompts)
     reach = 1.96 * float(share.std()) / n**0.5 if n > 1 else 0.0
@@ -156,17 +156,19 @@ def _share(
     )  # fmt: skip
 
 
-def _log_probability(bench: Workbench, candidate: Candidate, prompts: Sequence[Prompt]) -> Tensor:
+def _log_probability(
+    context: RunContext, candidate: Candidate, prompts: Sequence[Prompt]
+) -> Tensor:
     """Summed over the answer's tokens; both options have as many."""
-    scores = score(bench.model, prompts, [candidate.branch(prompts)], memory=bench.memory)
+    scores = score(context.model, prompts, [candidate.branch(prompts)], memory=context.memory)
     lengths = torch.tensor([len(prompt.answer_ids) for prompt in prompts])
     total: Tensor = scores.log_probability[0].cpu() * lengths
     return total
 
 
-def _with_other_letter(bench: Workbench, prompt: Prompt) -> Prompt:
+def _with_other_letter(context: RunContext, prompt: Prompt) -> Prompt:
     """The same prompt, answered with the option that does not match."""
-    answers = {p.query.output: p.answer_ids for p in bench.prompts("train")}
+    answers = {p.query.output: p.answer_ids for p in context.prompts("train")}
     return replace(prompt, answer_ids=next(answers[x] for x in LETTERS if x != prompt.query.output))
 
 

@@ -25,7 +25,7 @@ from taskvectors.experiments.experiment import (
 from taskvectors.experiments.measurements import Measurement
 from taskvectors.figures import AnyFigure
 from taskvectors.learners.language import LanguageConfig, VariantName, train_language
-from taskvectors.methods import Workbench
+from taskvectors.methods import RunContext
 from taskvectors.tasks import load_task
 
 _TRAINED = LanguageConfig.model_fields["trained"].default
@@ -85,7 +85,7 @@ def _cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
             f"give others beside them, such as {', '.join(_TRAINED[:2])}"
         )
     benches = {
-        task: Workbench(model=model, task=load_task(task, seed=group.seed), shots=scale.shots)
+        task: RunContext(model=model, task=load_task(task, seed=group.seed), shots=scale.shots)
         for task in group.tasks
     }
     shown, asked = (
@@ -101,8 +101,10 @@ def _cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
         continued_cost(model, shown, (), steps=longer, **about),
     ]
     works = []
-    for bench in benches.values():
-        test = {shots: bench.prompts("test", shots)[: config.n_test] for shots in (scale.shots, 0)}
+    for context in benches.values():
+        test = {
+            shots: context.prompts("test", shots)[: config.n_test] for shots in (scale.shots, 0)
+        }
         # the plain run, and the vectors of two tasks at every layer
         joins = [model.n_layers - 1, *range(model.n_layers), *range(model.n_layers)]
         shown_once = work_of("in context", test[scale.shots], (-1,), joins[:1], model.n_layers)

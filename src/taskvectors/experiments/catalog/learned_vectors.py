@@ -9,7 +9,7 @@ from taskvectors.costs import Cost, plan_of
 from taskvectors.experiments.config import ModelConfig
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import Group, Room, Scale
-from taskvectors.methods import Learned, Recipe, Workbench
+from taskvectors.methods import Learned, Recipe, RunContext
 from taskvectors.methods.learned import learned
 from taskvectors.models import LanguageModel
 from taskvectors.tasks import load_task
@@ -42,9 +42,9 @@ def layers_at(model: LanguageModel, depths: Sequence[float]) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def bench_of(model: LanguageModel, task: str, seed: int, scale: Scale) -> Workbench:
+def bench_of(model: LanguageModel, task: str, seed: int, scale: Scale) -> RunContext:
     """A model and a task at some scale."""
-    return Workbench(
+    return RunContext(
         model=model,
         task=load_task(
             task,
@@ -59,19 +59,19 @@ def bench_of(model: LanguageModel, task: str, seed: int, scale: Scale) -> Workbe
     )
 
 
-def vectors_of(bench: Workbench, scale: Scale, room: Room, layers: Sequence[int]) -> list[Path]:
+def vectors_of(context: RunContext, scale: Scale, room: Room, layers: Sequence[int]) -> list[Path]:
     """Folders of one vector for each layer, learned together in one pass.
 
     Args:
-        bench: Model and task.
+        context: Model and task.
         scale: How long to learn.
         room: Where they are kept, for every experiment that asks for the same ones.
         layers: The layers.
     """
-    model, task = bench.model, bench.task
+    model, task = context.model, context.task
     asked = [
         model.source, model.revision, str(model.dtype), task.source, task.name, task.seed,
-        len(task.train), len(task.validation), bench.template, scale.steps, list(layers),
+        len(task.train), len(task.validation), context.template, scale.steps, list(layers),
     ]  # fmt: skip
     digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
     with room.kept(f"vectors/{task.name}-seed{task.seed}-{digest}") as folder:
@@ -81,25 +81,27 @@ def vectors_of(bench: Workbench, scale: Scale, room: Room, layers: Sequence[int]
                 f"Learning vectors of {task.name}, seed {task.seed}, at layers "
                 f"{', '.join(map(str, layers))}, in at most {scale.steps} steps"
             )
-            for path, candidate in zip(paths, learned(bench, _config(scale, layers)), strict=True):
+            for path, candidate in zip(
+                paths, learned(context, _config(scale, layers)), strict=True
+            ):
                 assert candidate.vector is not None
                 candidate.vector.save(path)
     return paths
 
 
 def vector_costs(
-    bench: Workbench, scale: Scale, estimator: Estimator, layers: Sequence[int]
+    context: RunContext, scale: Scale, estimator: Estimator, layers: Sequence[int]
 ) -> list[Cost]:
     """What `vectors_of` takes, where it was not asked for before."""
-    model, task = bench.model, bench.task
+    model, task = context.model, context.task
     name = ("vectors", model.source, model.dtype, task.name, task.seed, scale.steps, *layers)
     if not estimator.is_new(*name):
         return []
-    plan = plan_of(bench, _config(scale, layers))
+    plan = plan_of(context, _config(scale, layers))
     return estimator.works(model, plan.found, scale.memory)
 
 
-def weightless(group: Group, estimator: Estimator) -> LanguageModel:
+def meta_model(group: Group, estimator: Estimator) -> LanguageModel:
     """A group's model as `model_of` gives it, without weights."""
     assert group.model is not None
     return estimator.model(exact(group.model))

@@ -11,10 +11,10 @@ from taskvectors.experiments.catalog.learned_vectors import (
     bench_of,
     exact,
     layers_at,
+    meta_model,
     model_of,
     vector_costs,
     vectors_of,
-    weightless,
 )
 from taskvectors.experiments.catalog.scales import scales
 from taskvectors.experiments.estimates import Estimator
@@ -48,8 +48,8 @@ def explained(
     """Analyses of vectors learned on a group's task, at the scale's depths."""
     assert group.model is not None
     model = model_of(group, room)
-    bench = bench_of(model, group.task, group.seed, scale)
-    folders = vectors_of(bench, scale, room, layers_at(model, scale.depths))
+    context = bench_of(model, group.task, group.seed, scale)
+    folders = vectors_of(context, scale, room, layers_at(model, scale.depths))
     config = ExplainConfig(
         vectors=tuple(map(str, folders)),
         analyses=tuple(analyses),
@@ -88,14 +88,14 @@ def explaining(analyses: Sequence[str], *, with_other: bool = False) -> dict[str
         return explained(group, scale, room, analyses, with_other=with_other)
 
     def estimate(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
-        model = weightless(group, estimator)
+        model = meta_model(group, estimator)
         layers = layers_at(model, scale.depths)
-        bench = bench_of(model, group.task, group.seed, scale)
-        costs = vector_costs(bench, scale, estimator, layers)
+        context = bench_of(model, group.task, group.seed, scale)
+        costs = vector_costs(context, scale, estimator, layers)
         if with_other:
             other = bench_of(model, _other_task(group), group.seed, scale)
             costs += vector_costs(other, scale, estimator, layers)
-        asked = Explained(bench=bench, layers=layers, most=scale.most, has_other=with_other)
+        asked = Explained(context=context, layers=layers, most=scale.most, has_other=with_other)
         works = [work for name in analyses for work in analysis_works(asked, name)]
         return costs + estimator.works(model, works, scale.memory)
 
@@ -109,8 +109,8 @@ def _other_task(group: Group) -> str:
 def _other(group: Group, scale: Scale, room: Room) -> str:
     """Folder of another task's vector at the same layer, as a control."""
     model = model_of(group, room)
-    bench = bench_of(model, _other_task(group), group.seed, scale)
-    folder: Path = vectors_of(bench, scale, room, layers_at(model, scale.depths))[0]
+    context = bench_of(model, _other_task(group), group.seed, scale)
+    folder: Path = vectors_of(context, scale, room, layers_at(model, scale.depths))[0]
     return str(folder)
 
 

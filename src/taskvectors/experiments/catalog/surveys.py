@@ -118,9 +118,9 @@ def _methods_all(group: Group, scale: Scale, room: Room) -> Found:
     middle = middle_of(model)
     shelf = room.folder / "library"
     for task in _on_the_shelf(group):
-        bench = bench_of(model, task, group.seed, scale)
-        (path,) = vectors_of(bench, scale, room, middle)
-        to = shelf / bench.task.name
+        context = bench_of(model, task, group.seed, scale)
+        (path,) = vectors_of(context, scale, room, middle)
+        to = shelf / context.task.name
         if not to.is_dir():
             TaskVector.load(path).save(to)
     methods = [_sized(name, scale, middle, str(shelf)) for name in METHODS]
@@ -134,13 +134,17 @@ def _methods_all_cost(group: Group, scale: Scale, estimator: Estimator) -> list[
     middle, tasks = middle_of(model), _on_the_shelf(group)
     costs: list[Cost] = []
     for task in tasks:
-        bench = bench_of(model, task, group.seed, scale)
-        costs += vector_costs(bench, scale, estimator, middle)
+        context = bench_of(model, task, group.seed, scale)
+        costs += vector_costs(context, scale, estimator, middle)
     methods = [_sized(name, scale, middle, "") for name in METHODS if name != "library"]
     config = asked(group, scale, methods)
-    bench = estimator.bench(config, group.seed)
-    retrieved = retrieving(bench, Library(), [*middle] * len(tasks))
-    return [*costs, *estimator.comparison(config), *estimator.plan(bench, retrieved, scale.memory)]
+    context = estimator.context(config, group.seed)
+    retrieved = retrieving(context, Library(), [*middle] * len(tasks))
+    return [
+        *costs,
+        *estimator.comparison(config),
+        *estimator.plan(context, retrieved, scale.memory),
+    ]
 
 
 def _on_the_shelf(group: Group) -> list[str]:

@@ -8,11 +8,11 @@ from taskvectors.experiments.analysed import measurements_of_result
 from taskvectors.experiments.catalog.learned_vectors import (
     bench_of,
     layers_at,
+    meta_model,
     model_of,
     recipe,
     vector_costs,
     vectors_of,
-    weightless,
 )
 from taskvectors.experiments.catalog.scales import scales
 from taskvectors.experiments.estimates import Estimator
@@ -34,7 +34,7 @@ from taskvectors.explain.bijections import Configuration, map_both_ways
 from taskvectors.explain.composition import PARTS, TASK, compose
 from taskvectors.explain.geometry import compare_vectors
 from taskvectors.explain.transfer import Transfer, transfer_matrix, two_by_two
-from taskvectors.methods import Workbench
+from taskvectors.methods import RunContext
 from taskvectors.methods.controls import replace_task
 from taskvectors.models import LanguageModel
 from taskvectors.tasks import Example, Task
@@ -53,8 +53,8 @@ def _geometry(group: Group, scale: Scale, room: Room) -> Found:
     vectors = []
     for task in group.tasks:
         for seed in range(group.seed, group.seed + _VECTORS_PER_TASK):
-            bench = bench_of(model, task, seed, scale)
-            vectors += [TaskVector.load(path) for path in vectors_of(bench, scale, room, layers)]
+            context = bench_of(model, task, seed, scale)
+            vectors += [TaskVector.load(path) for path in vectors_of(context, scale, room, layers)]
     found = compare_vectors(vectors, seed=group.seed)
     measurements = measurements_of_result("geometry", found, method="learned", positions=(-1,))
     measurements += [
@@ -73,7 +73,7 @@ def _geometry(group: Group, scale: Scale, room: Room) -> Found:
 
 def _geometry_cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
     """Vectors are compared as they are: what is run is their learning."""
-    model = weightless(group, estimator)
+    model = meta_model(group, estimator)
     layers = layers_at(model, scale.depths)
     return [
         cost
@@ -120,8 +120,8 @@ def _transfer(group: Group, scale: Scale, room: Room) -> Found:
         cells = two_by_two("sentiment-true-false", "sentiment", "entailment", "question-type")
     vectors = [
         TaskVector.load(path)
-        for bench in benches
-        for path in vectors_of(bench, scale, room, layers)
+        for context in benches
+        for path in vectors_of(context, scale, room, layers)
     ]
     found: Transfer = transfer_matrix(benches, vectors, cells=cells)
     measurements = measurements_of_result(
@@ -131,17 +131,19 @@ def _transfer(group: Group, scale: Scale, room: Room) -> Found:
 
 
 def _transfer_cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
-    model = weightless(group, estimator)
+    model = meta_model(group, estimator)
     layers = layers_at(model, scale.depths)[:1]
     benches = _crossed(group, scale, model)
-    costs = [cost for bench in benches for cost in vector_costs(bench, scale, estimator, layers)]
-    for bench in benches:
-        tested = Plan(joins=(model.n_layers - 1, *layers * len(benches))).tested(bench)
+    costs = [
+        cost for context in benches for cost in vector_costs(context, scale, estimator, layers)
+    ]
+    for context in benches:
+        tested = Plan(joins=(model.n_layers - 1, *layers * len(benches))).tested(context)
         costs += estimator.works(model, tested, scale.memory)
     return costs
 
 
-def _crossed(group: Group, scale: Scale, model: LanguageModel) -> list[Workbench]:
+def _crossed(group: Group, scale: Scale, model: LanguageModel) -> list[RunContext]:
     """Tasks of vectors and of prompts: the group's, and where they allow it one in other words."""
     benches = [bench_of(model, task, group.seed, scale) for task in group.tasks]
     if "sentiment" in group.tasks and "entailment" in group.tasks:
@@ -149,23 +151,23 @@ def _crossed(group: Group, scale: Scale, model: LanguageModel) -> list[Workbench
     return benches
 
 
-def _in_other_words(bench: Workbench) -> Workbench:
-    name = f"{bench.task.name}-true-false"
-    return _with_outputs(bench, name, lambda pair: _WORDS[pair.output])
+def _in_other_words(context: RunContext) -> RunContext:
+    name = f"{context.task.name}-true-false"
+    return _with_outputs(context, name, lambda pair: _WORDS[pair.output])
 
 
-def _with_outputs(bench: Workbench, name: str, output: Callable[[Example], str]) -> Workbench:
-    """The bench of a task with the same inputs and other outputs."""
+def _with_outputs(context: RunContext, name: str, output: Callable[[Example], str]) -> RunContext:
+    """The context of a task with the same inputs and other outputs."""
 
     def each(pairs: tuple[Example, ...]) -> tuple[Example, ...]:
         return tuple(replace(pair, output=output(pair)) for pair in pairs)
 
-    task = bench.task
+    task = context.task
     made: Task = replace(
         task, name=name, train=each(task.train), validation=each(task.validation),
         test=each(task.test),
     )  # fmt: skip
-    return replace_task(bench, made)
+    return replace_task(context, made)
 
 
 TRANSFER = Experiment(
@@ -208,8 +210,8 @@ def _composition(group: Group, scale: Scale, room: Room) -> Found:
     layers = layers_at(model, scale.depths)[:1]
 
     def vector(task: str) -> TaskVector:
-        bench = bench_of(model, task, group.seed, scale)
-        return TaskVector.load(vectors_of(bench, scale, room, layers)[0])
+        context = bench_of(model, task, group.seed, scale)
+        return TaskVector.load(vectors_of(context, scale, room, layers)[0])
 
     left, right = (vector(task) for task in PARTS)
     found = compose(bench_of(model, TASK, group.seed, scale), left, right, whole=vector(TASK))
@@ -220,11 +222,13 @@ def _composition(group: Group, scale: Scale, room: Room) -> Found:
 
 
 def _composition_cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
-    model = weightless(group, estimator)
+    model = meta_model(group, estimator)
     layers = layers_at(model, scale.depths)[:1]
     benches = [bench_of(model, task, group.seed, scale) for task in (TASK, *PARTS)]
-    costs = [cost for bench in benches for cost in vector_costs(bench, scale, estimator, layers)]
-    works = analysis_works(Explained(bench=benches[0], layers=layers), "composition")
+    costs = [
+        cost for context in benches for cost in vector_costs(context, scale, estimator, layers)
+    ]
+    works = analysis_works(Explained(context=benches[0], layers=layers), "composition")
     return costs + estimator.works(model, works, scale.memory)
 
 
@@ -273,12 +277,12 @@ def _bijections(group: Group, scale: Scale, room: Room) -> Found:
 
 def _bijections_cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
     """As if all pairs told the direction."""
-    model = weightless(group, estimator)
+    model = meta_model(group, estimator)
     works = both_ways(_forward(group, scale, model), _places(scale, model), recipe(scale))
     return estimator.works(model, works, scale.memory)
 
 
-def _forward(group: Group, scale: Scale, model: LanguageModel) -> Workbench:
+def _forward(group: Group, scale: Scale, model: LanguageModel) -> RunContext:
     """The mapping in its first direction."""
     if group.task != "copy":
         return bench_of(model, group.task, group.seed, scale)

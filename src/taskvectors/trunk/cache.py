@@ -12,10 +12,10 @@ from taskvectors.errors import MemoryBudgetError
 from taskvectors.models.language_model import LanguageModel
 from taskvectors.models.sites import Component
 from taskvectors.prompts import Prompt
-from taskvectors.trunk.cut import suffix_start
 from taskvectors.trunk.edits import Position
 from taskvectors.trunk.engine import Trunk
 from taskvectors.trunk.memory import resolve_budget
+from taskvectors.trunk.split import suffix_start
 
 KEPT_SHARE = 0.25
 """Share of the budget that kept trunks may take."""
@@ -30,7 +30,7 @@ class _Kept(NamedTuple):
     seconds: float
 
 
-class KeptTrunks:
+class TrunkCache:
     """Trunks that were built within one memory budget and are still at hand.
 
     Args:

@@ -14,7 +14,7 @@ import torch
 from taskvectors.errors import MemoryBudgetError
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt
-from taskvectors.trunk import Edit, KeptTrunks, Trunk, engine, kept
+from taskvectors.trunk import Edit, Trunk, TrunkCache, cache, engine
 
 ROOMY = 10**9
 
@@ -48,7 +48,7 @@ def prompts(llama: LanguageModel, ragged_prompts: Any) -> Sequence[Prompt]:
 def test_prompts_that_were_run_are_not_run_again(
     llama: LanguageModel, prompts: Sequence[Prompt], passes: list[int]
 ) -> None:
-    trunks = KeptTrunks(ROOMY)
+    trunks = TrunkCache(ROOMY)
     first = trunks.build(llama, prompts)
     assert trunks.build(llama, list(prompts), positions=("last",)) is first
     assert passes == [4]
@@ -58,7 +58,7 @@ def test_prompts_that_were_run_are_not_run_again(
 def test_a_shared_trunk_gives_what_one_of_its_own_gives(
     llama: LanguageModel, prompts: Sequence[Prompt]
 ) -> None:
-    trunks = KeptTrunks(ROOMY)
+    trunks = TrunkCache(ROOMY)
     branches = [[Edit(layer=1, value=torch.ones(llama.d_model))], []]
     trunks.build(llama, prompts, sites=[(0, "z")]).run(branches)
     again = trunks.build(llama, prompts).run(branches)
@@ -68,7 +68,7 @@ def test_a_shared_trunk_gives_what_one_of_its_own_gives(
 def test_other_work_has_a_trunk_of_its_own(
     llama: LanguageModel, tiny_model: Any, prompts: Sequence[Prompt], passes: list[int]
 ) -> None:
-    trunks = KeptTrunks(ROOMY)
+    trunks = TrunkCache(ROOMY)
     longer = [replace(prompt, answer_ids=(*prompt.answer_ids, 7)) for prompt in prompts]
     trunks.build(llama, prompts)
     trunks.build(tiny_model("mistral"), prompts)
@@ -85,7 +85,7 @@ def test_the_one_not_used_for_longest_goes_first(
     llama: LanguageModel, prompts: Sequence[Prompt], passes: list[int]
 ) -> None:
     each = Trunk.build(llama, prompts).bytes_held
-    trunks = KeptTrunks(int(2.5 * each / kept.KEPT_SHARE))
+    trunks = TrunkCache(int(2.5 * each / cache.KEPT_SHARE))
     for positions in [(-1,), (-2,), (-1,)]:
         trunks.build(llama, prompts, positions=positions)
     assert trunks.bytes_held <= 2.5 * each
@@ -100,7 +100,7 @@ def test_the_one_not_used_for_longest_goes_first(
 def test_a_trunk_that_is_too_large_is_used_and_not_kept(
     llama: LanguageModel, prompts: Sequence[Prompt]
 ) -> None:
-    trunks = KeptTrunks(8)
+    trunks = TrunkCache(8)
     assert trunks.build(llama, prompts).n_prompts == 4
     assert trunks.bytes_held == 0
 
@@ -108,7 +108,7 @@ def test_a_trunk_that_is_too_large_is_used_and_not_kept(
 def test_work_is_planned_beside_the_kept_trunks_or_in_their_place(
     llama: LanguageModel, prompts: Sequence[Prompt]
 ) -> None:
-    trunks = KeptTrunks(ROOMY)
+    trunks = TrunkCache(ROOMY)
     trunks.build(llama, prompts)
     held = trunks.bytes_held
 
@@ -130,7 +130,7 @@ def test_what_was_saved_counts_as_time(
 ) -> None:
     ticks = iter(range(0, 1000, 10))
     monkeypatch.setattr(time, "perf_counter", lambda: float(next(ticks)))
-    trunks = KeptTrunks(ROOMY)
+    trunks = TrunkCache(ROOMY)
     trunks.build(llama, prompts)  # reads the clock twice
     trunks.build(llama, prompts)
     assert trunks.clock() == 20 + 10

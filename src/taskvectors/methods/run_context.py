@@ -1,6 +1,6 @@
 """What methods share: one model, one task, its prompts, and what was already computed for them.
 
-Every method of a comparison works on the same workbench, so it sees the same prompts, splits and
+Every method of a comparison works on the same run context, so it sees the same prompts, splits and
 demonstrations, and nothing is computed twice.
 """
 
@@ -31,8 +31,8 @@ from taskvectors.prompts import Prompt, build_prompts
 from taskvectors.tasks import Example, Task
 from taskvectors.trunk import (
     Branch,
-    KeptTrunks,
     Position,
+    TrunkCache,
     prompts_that_fit,
     shape_of,
 )
@@ -80,7 +80,7 @@ class _Token(NamedTuple):
 
 
 @dataclass(kw_only=True, eq=False)
-class Workbench:
+class RunContext:
     """A model and a task, ready for methods.
 
     Attributes:
@@ -148,9 +148,9 @@ class Workbench:
         )
 
     @cached_property
-    def trunks(self) -> KeptTrunks:
+    def trunks(self) -> TrunkCache:
         """Trunks that methods share."""
-        return KeptTrunks(self.memory)
+        return TrunkCache(self.memory)
 
     @cached_property
     def labels(self) -> Any:

@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from taskvectors.models import LanguageModel
-from taskvectors.models.attention import Look, watching_attention
-from taskvectors.models.entering import entering_mlp, entering_values
+from taskvectors.models.attention import AttentionPattern, record_attention
 from taskvectors.models.heads import value_weights
 from taskvectors.models.norms import final_linear_part, linear_part
+from taskvectors.models.path_patching import entering_mlp, entering_values
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Edit, Trunk
 
@@ -115,9 +115,9 @@ def test_the_attention_that_is_seen_is_what_transformers_returns(
 ) -> None:
     model = tiny_model(tiny_kind)
     prompts = ragged_prompts(model, 3, answers=(1, 1))
-    looks: dict[int, Look] = {}
+    looks: dict[int, AttentionPattern] = {}
     trunk = Trunk.build(model, prompts)
-    with torch.no_grad(), watching_attention(lambda look: looks.__setitem__(look.layer, look)):
+    with torch.no_grad(), record_attention(lambda look: looks.__setitem__(look.layer, look)):
         trunk.run([[Edit(layer=-1, value=torch.zeros(model.d_model))]])
     before = model.config._attn_implementation
     try:

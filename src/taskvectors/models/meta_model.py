@@ -26,7 +26,7 @@ def known_shapes() -> tuple[str, ...]:
     return tuple(sorted(path.name.removesuffix(".json") for path in folder.iterdir()))
 
 
-def load_weightless(
+def load_meta_model(
     source: str, *, dtype: Literal["auto", "bfloat16", "float16", "float32"] = "bfloat16"
 ) -> LanguageModel:
     """A model by its config alone.

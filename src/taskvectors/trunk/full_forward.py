@@ -15,22 +15,22 @@ from taskvectors.models.language_model import LanguageModel
 from taskvectors.prompts import Prompt
 from taskvectors.trunk.answers import AnswerScores, answer_losses, answer_scores
 from taskvectors.trunk.batch import Batch, make_batch
-from taskvectors.trunk.cut import Cut, cut_prompts
+from taskvectors.trunk.split import PromptSplit, cut_prompts
 
 FIRST = (0,)
 """A cut here leaves the whole prompt."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class WholePasses:
+class FullForward:
     """Some prompts, and the forward pass that they go through from their first token on."""
 
     model: LanguageModel
-    cut: Cut
+    cut: PromptSplit
     forward: Forward
 
     @classmethod
-    def of(cls, model: LanguageModel, prompts: Sequence[Prompt], forward: Forward) -> "WholePasses":
+    def of(cls, model: LanguageModel, prompts: Sequence[Prompt], forward: Forward) -> "FullForward":
         """Prepare some prompts; nothing runs yet."""
         return cls(
             model=model, cut=cut_prompts(prompts, FIRST, device=model.device), forward=forward

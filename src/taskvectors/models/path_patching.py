@@ -12,10 +12,10 @@ from functools import partial
 from jaxtyping import Float
 from torch import Tensor
 
-from taskvectors.models.attention import Look, watching_attention
+from taskvectors.models.attention import AttentionPattern, record_attention
 from taskvectors.models.heads import Circuits
 from taskvectors.models.language_model import LanguageModel
-from taskvectors.models.sites import reading, rewriting, rewriting_input
+from taskvectors.models.sites import capture, patch, patch_input
 
 
 @contextmanager
@@ -32,15 +32,15 @@ def entering_values(
         layers: The blocks.
         added: One vector per branch of the replay.
     """
-    looks: dict[int, Look] = {}
+    looks: dict[int, AttentionPattern] = {}
     states: dict[int, Tensor] = {}
     with ExitStack() as stack:
-        stack.enter_context(watching_attention(lambda look: looks.__setitem__(look.layer, look)))
+        stack.enter_context(record_attention(lambda look: looks.__setitem__(look.layer, look)))
         for layer in layers:
             keep: Callable[[Tensor], None] = partial(states.__setitem__, layer)
-            stack.enter_context(reading(model, layer, "resid_pre", keep))
+            stack.enter_context(capture(model, layer, "resid_pre", keep))
             entered = _ValueOf(model, layer, added, looks, states)
-            stack.enter_context(rewriting(model, layer, "z", entered))
+            stack.enter_context(patch(model, layer, "z", entered))
         yield
 
 
@@ -52,7 +52,7 @@ class _ValueOf:
         model: LanguageModel,
         layer: int,
         added: Tensor,
-        looks: dict[int, Look],
+        looks: dict[int, AttentionPattern],
         states: dict[int, Tensor],
     ) -> None:
         self.norm = model.attention_norm(layer)
@@ -85,7 +85,7 @@ def entering_mlp(
     Passes that are no replay are left as they are.
     """
     # attention comes before the MLP, also where both read the same state
-    looks: dict[int, Look] = {}
+    looks: dict[int, AttentionPattern] = {}
 
     def enter(layer: int, given: Tensor) -> Tensor:
         look = looks.pop(layer, None)
@@ -96,8 +96,8 @@ def entering_mlp(
         return look.packed(rows).view(given.shape)
 
     with ExitStack() as stack:
-        stack.enter_context(watching_attention(lambda look: looks.__setitem__(look.layer, look)))
+        stack.enter_context(record_attention(lambda look: looks.__setitem__(look.layer, look)))
         for layer in layers:
             module = model.module(layer, model.family.mlp_input)
-            stack.enter_context(rewriting_input(module, partial(enter, layer)))
+            stack.enter_context(patch_input(module, partial(enter, layer)))
         yield

@@ -10,21 +10,21 @@ import torch
 
 from taskvectors.errors import DataError, MemoryBudgetError, UnsupportedModelError
 from taskvectors.methods import METHODS
-from taskvectors.methods.workbench import layer_groups, layer_name
+from taskvectors.methods.run_context import layer_groups, layer_name
 from taskvectors.trunk import Trunk, shape_of
 from taskvectors.trunk.memory import trunk_bytes, work_bytes
 
 
 def test_prompts_are_made_once_and_show_training_pairs_only(tiny_model: Any, bench_of: Any) -> None:
-    bench = bench_of(tiny_model("llama"))
+    context = bench_of(tiny_model("llama"))
     for split in ("train", "validation", "test"):
-        prompts = bench.prompts(split, 3)
-        assert bench.prompts(split, 3) is prompts
-        assert tuple(prompt.query for prompt in prompts) == getattr(bench.task, split)
+        prompts = context.prompts(split, 3)
+        assert context.prompts(split, 3) is prompts
+        assert tuple(prompt.query for prompt in prompts) == getattr(context.task, split)
         for prompt in prompts:
             assert len(prompt.demonstrations) == 3
-            assert set(prompt.demonstrations) <= set(bench.task.train) - {prompt.query}
-        assert {len(prompt.demonstrations) for prompt in bench.prompts(split)} == {0}
+            assert set(prompt.demonstrations) <= set(context.task.train) - {prompt.query}
+        assert {len(prompt.demonstrations) for prompt in context.prompts(split)} == {0}
 
 
 def test_the_seed_draws_other_demonstrations(tiny_model: Any, bench_of: Any) -> None:
@@ -43,22 +43,22 @@ def test_the_template_is_the_tasks_own_unless_another_is_asked_for(
 def test_last_states_are_those_of_whole_passes(
     tiny_model: Any, bench_of: Any, states_of: Any, mixed: Any, tiny_kind: str
 ) -> None:
-    bench = bench_of(tiny_model(tiny_kind), mixed, sizes=(5, 2, 2))
-    found = bench.last_states("train", 2)
+    context = bench_of(tiny_model(tiny_kind), mixed, sizes=(5, 2, 2))
+    found = context.last_states("train", 2)
     expected = torch.stack(
-        [states_of(bench.model, prompt)[:, -1] for prompt in bench.prompts("train", 2)], dim=1
+        [states_of(context.model, prompt)[:, -1] for prompt in context.prompts("train", 2)], dim=1
     )
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
     torch.testing.assert_close(
-        bench.last_states("train", 2, 3), expected[:, :3], atol=1e-4, rtol=1e-4
+        context.last_states("train", 2, 3), expected[:, :3], atol=1e-4, rtol=1e-4
     )
 
 
 def test_methods_that_read_the_same_things_share_them(
     tiny_model: Any, bench_of: Any, mixed: Any, body_calls: Any
 ) -> None:
-    """Forward passes in one bench: each thing is run by the first method that needs it."""
-    bench = bench_of(tiny_model("gemma2"), mixed, sizes=(8, 4, 2))
+    """Forward passes in one context: each thing is run by the first method that needs it."""
+    context = bench_of(tiny_model("gemma2"), mixed, sizes=(8, 4, 2))
     few = {"n_prompts": 6}
     effects = few | {"n_effect_prompts": 3, "n_heads": (2,)}
     search = few | {"steps": 2, "batch_size": 4, "check_every": 1}
@@ -71,37 +71,37 @@ def test_methods_that_read_the_same_things_share_them(
         ("learned-heads", search, 4),  # training and validation prompts
         ("multi-head", search, 0),
     ]
-    calls = body_calls(bench.model)
+    calls = body_calls(context.model)
     for name, about, passes in expected:
         calls.clear()
-        METHODS[name].find(bench, METHODS[name].config(**about))
+        METHODS[name].find(context, METHODS[name].config(**about))
         assert len(calls) == passes, name
 
 
 def test_what_is_asked_for_twice_is_made_once(tiny_model: Any, bench_of: Any) -> None:
-    bench = bench_of(tiny_model("llama"))
+    context = bench_of(tiny_model("llama"))
     made = []
-    assert [bench.once("one", lambda: made.append(1)) for _ in range(3)] == [None] * 3
-    bench.once("other", lambda: made.append(2))
+    assert [context.once("one", lambda: made.append(1)) for _ in range(3)] == [None] * 3
+    context.once("other", lambda: made.append(2))
     assert made == [1, 2]
 
 
 def test_states_at_any_one_token_are_those_of_whole_passes(
     tiny_model: Any, bench_of: Any, states_of: Any, mixed: Any
 ) -> None:
-    bench = bench_of(tiny_model("gpt_neox"), mixed, sizes=(5, 2, 2))
-    prompts = bench.prompts("train", 2)
+    context = bench_of(tiny_model("gpt_neox"), mixed, sizes=(5, 2, 2))
+    prompts = context.prompts("train", 2)
     for position in ("query_last", "separator_2"):
         at = [prompt.spans[position.replace("_last", "")][1] - 1 for prompt in prompts]
-        expected = [states_of(bench.model, p)[:, i] for p, i in zip(prompts, at, strict=True)]
-        found = bench.states(prompts, position)
+        expected = [states_of(context.model, p)[:, i] for p, i in zip(prompts, at, strict=True)]
+        found = context.states(prompts, position)
         torch.testing.assert_close(found, torch.stack(expected, dim=1), atol=1e-4, rtol=1e-4)
 
 
 def test_no_state_is_computed_twice(
     tiny_model: Any, bench_of: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    bench = bench_of(tiny_model("llama"))
+    context = bench_of(tiny_model("llama"))
     sizes = []
     build = Trunk.build
 
@@ -110,12 +110,12 @@ def test_no_state_is_computed_twice(
         return build(model, prompts, **rest)
 
     monkeypatch.setattr(Trunk, "build", counted)
-    few = bench.last_states("train", 2, 3)
-    assert torch.equal(bench.last_states("train", 2)[:, :3], few)  # only the others run
-    bench.last_states("train", 2)
-    bench.states(bench.prompts("train", 2)[2:5])
+    few = context.last_states("train", 2, 3)
+    assert torch.equal(context.last_states("train", 2)[:, :3], few)  # only the others run
+    context.last_states("train", 2)
+    context.states(context.prompts("train", 2)[2:5])
     assert sizes == [3, 9]
-    bench.states(bench.prompts("train", 2)[:2], "query_last")
+    context.states(context.prompts("train", 2)[:2], "query_last")
     assert sizes == [3, 9, 2]
 
 
@@ -126,7 +126,7 @@ def test_last_states_are_the_same_in_chunks_that_fit_a_small_budget(
     whole = bench_of(model).last_states("train", 2)
     shape = shape_of(bench_of(model).prompts("train", 2), (-1,), n_branches=0)
     memory = 5 * (trunk_bytes(model, shape) + work_bytes(model, shape))
-    bench = bench_of(model, memory=memory)
+    context = bench_of(model, memory=memory)
     sizes = []
     build = Trunk.build
 
@@ -135,8 +135,8 @@ def test_last_states_are_the_same_in_chunks_that_fit_a_small_budget(
         return build(model, prompts, **rest)
 
     monkeypatch.setattr(Trunk, "build", counted)
-    torch.testing.assert_close(bench.last_states("train", 2), whole, atol=1e-4, rtol=1e-4)
-    assert sum(sizes) == len(bench.prompts("train", 2))
+    torch.testing.assert_close(context.last_states("train", 2), whole, atol=1e-4, rtol=1e-4)
+    assert sum(sizes) == len(context.prompts("train", 2))
     assert 1 < max(sizes) <= 5
     with pytest.raises(MemoryBudgetError):
         bench_of(model, memory=1000).last_states("test", 2)
@@ -147,7 +147,7 @@ def test_methods_share_the_states_that_they_read(
 ) -> None:
     from taskvectors.methods import METHODS
 
-    bench = bench_of(tiny_model("llama"), sizes=(12, 4, 2))
+    context = bench_of(tiny_model("llama"), sizes=(12, 4, 2))
     sizes: list[int] = []
     build = Trunk.build
 
@@ -158,7 +158,7 @@ def test_methods_share_the_states_that_they_read(
     monkeypatch.setattr(Trunk, "build", counted)
     run = []
     for name in ("vanilla", "multi-injection", "linear"):
-        METHODS[name].find(bench, METHODS[name].config())
+        METHODS[name].find(context, METHODS[name].config())
         run.append(sum(sizes))
         sizes.clear()
     # all training prompts with and without demonstrations; nothing; and of the validation split
@@ -175,16 +175,16 @@ def test_labels_are_known_only_when_training_shows_them_all(tiny_model: Any, ben
 def test_a_split_without_pairs_is_an_error_where_it_is_needed(
     tiny_model: Any, bench_of: Any
 ) -> None:
-    bench = bench_of(tiny_model("llama"), sizes=(6, 0, 3))
+    context = bench_of(tiny_model("llama"), sizes=(6, 0, 3))
     with pytest.raises(DataError, match="the validation split of small has no pairs"):
-        bench.prompts("validation")
-    assert len(bench.label_starts) == 1
+        context.prompts("validation")
+    assert len(context.label_starts) == 1
 
 
 def test_label_starts_cover_all_splits(tiny_model: Any, bench_of: Any) -> None:
-    bench = bench_of(tiny_model("llama"), lambda i: "small" if i == 20 else "cold")
-    encoded = (bench.model.tokenizer(word)["input_ids"][1] for word in (" cold", " small"))
-    assert bench.label_starts == set(encoded)
+    context = bench_of(tiny_model("llama"), lambda i: "small" if i == 20 else "cold")
+    encoded = (context.model.tokenizer(word)["input_ids"][1] for word in (" cold", " small"))
+    assert context.label_starts == set(encoded)
 
 
 def test_layers_are_one_vector_each_one_together_or_all_of_the_model(tiny_model: Any) -> None:

@@ -53,7 +53,7 @@ class Columns:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Cut:
+class PromptSplit:
     """Prompts, cut."""
 
     prompts: tuple[Prompt, ...]
@@ -115,7 +115,7 @@ def _places(prompt: Prompt, position: Position) -> Sequence[int]:
 
 def cut_prompts(
     prompts: Sequence[Prompt], positions: Sequence[Position], *, device: torch.device
-) -> Cut:
+) -> PromptSplit:
     """Cut prompts before the earliest of some positions (the last token where there are none)."""
     starts, prefixes, suffixes, first_reads = [], [], [], []
     for prompt in prompts:
@@ -127,7 +127,7 @@ def cut_prompts(
         suffixes.append(tokens[start:])
         first_reads.append(last - start)
     n_prefix, n_suffix = max(map(len, prefixes)), max(map(len, suffixes))
-    return Cut(
+    return PromptSplit(
         prompts=tuple(prompts),
         tokens=CutTokens(
             prefix=torch.tensor(
