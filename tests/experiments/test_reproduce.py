@@ -83,7 +83,7 @@ def test_figures_have_names_of_their_own_and_are_those_that_reports_draw(
 ) -> None:
     from pydantic import TypeAdapter
 
-    from taskvectors.figures import Figure, Heatmap
+    from taskvectors.results.figures import Figure, Heatmap
 
     kinds = {"Figure": TypeAdapter(Figure), "Heatmap": TypeAdapter(Heatmap)}
     smoke(FIRST, tmp_path, tasks=("capital", "antonym"))

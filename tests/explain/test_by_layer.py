@@ -13,8 +13,8 @@ import torch
 from taskvectors.errors import TaskVectorsError
 from taskvectors.explain import ANALYSES, Case
 from taskvectors.explain.by_layer import CURVES, VECTOR_LAYER
-from taskvectors.figures import Figure, Heatmap
 from taskvectors.report.findings import finding
+from taskvectors.results.figures import Figure, Heatmap
 from taskvectors.vectors import Site, TaskVector, VectorOrigin
 
 SLOW = ("ov-reconstruction", "head-ablation")  # they score many branches

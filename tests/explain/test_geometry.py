@@ -11,8 +11,8 @@ import torch
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.explain.geometry import Geometry, compare_vectors, principal_components
-from taskvectors.figures import Figure
 from taskvectors.report.findings import finding
+from taskvectors.results.figures import Figure
 from taskvectors.vectors import Site, TaskVector, VectorOrigin
 
 TASKS, WIDTH = ("ant", "bee", "cat"), 24

@@ -15,9 +15,9 @@ from taskvectors.explain.case import Case
 from taskvectors.explain.composition import FORMS, OTHER, compose, composition, longest_said
 from taskvectors.explain.interpolation import STEPS, interpolate, interpolation
 from taskvectors.explain.transfer import NONE, transfer_matrix, two_by_two
-from taskvectors.figures import Figure, Heatmap
 from taskvectors.methods import Recipe
 from taskvectors.report.findings import finding
+from taskvectors.results.figures import Figure, Heatmap
 from taskvectors.tasks.derived import copying
 from taskvectors.vectors import Site, TaskVector
 

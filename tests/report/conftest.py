@@ -10,7 +10,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from taskvectors.figures import AnyFigure, Figure, Heatmap, Series
+from taskvectors.results.figures import AnyFigure, Figure, Heatmap, Series
 
 CONFIG: dict[str, Any] = {
     "command": "taskvectors compare --task capital --methods zero-shot icl vanilla learned",

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from taskvectors.figures import Figure, Series
 from taskvectors.report import write_compared, write_report
+from taskvectors.results.figures import Figure, Series
 
 pytestmark = pytest.mark.slow
 

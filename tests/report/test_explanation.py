@@ -12,9 +12,9 @@ import pandas as pd
 import pytest
 
 from taskvectors.errors import DataError
-from taskvectors.figures import Figure, Heatmap, ReferenceLine, Series
 from taskvectors.report import finding, read_explanation, write_figures, write_report
 from taskvectors.report.wording import ABSENT, SPACE
+from taskvectors.results.figures import Figure, Heatmap, ReferenceLine, Series
 
 CURVE = Figure(
     name="frozen-paths",

@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.figures import STYLES, Figure, Heatmap, ReferenceLine, Series, style_at
 from taskvectors.report import (
     draw_matplotlib,
     draw_plotly,
@@ -25,6 +24,7 @@ from taskvectors.report.run_figures import (
     learning_curves,
     validation_curves,
 )
+from taskvectors.results.figures import STYLES, Figure, Heatmap, ReferenceLine, Series, style_at
 
 MakeRun = Callable[..., Path]
 SMALL = Figure(

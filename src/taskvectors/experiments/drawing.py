@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import pandas as pd
 
 from taskvectors.experiments.measurements import OVER_TASKS
-from taskvectors.figures import STYLES, AnyFigure, Figure, ReferenceLine, Series, style_at
+from taskvectors.results.figures import STYLES, AnyFigure, Figure, ReferenceLine, Series, style_at
 
 _MEAN = "Means over seeds have no interval drawn."
 

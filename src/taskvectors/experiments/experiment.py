@@ -20,7 +20,7 @@ from taskvectors.costs import Cost
 from taskvectors.experiments.config import Loader, ModelConfig
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.measurements import Measurement
-from taskvectors.figures import AnyFigure
+from taskvectors.results.figures import AnyFigure
 
 PresetName = Literal["smoke", "cpu", "paper"]
 PRESETS: tuple[PresetName, ...] = ("smoke", "cpu", "paper")

@@ -16,7 +16,7 @@ from taskvectors.costs import Cost, total
 from taskvectors.experiments.experiment import Experiment, Found, Group
 from taskvectors.experiments.measurements import over_tasks, to_frame
 from taskvectors.experiments.store import RunFolder, write_table
-from taskvectors.figures import AnyFigure
+from taskvectors.results.figures import AnyFigure
 
 
 class GroupStore:

@@ -28,8 +28,8 @@ from taskvectors.explain.head_outputs import (
 )
 from taskvectors.explain.key_heads import KeyHeads
 from taskvectors.explain.shares import Share, share_of, share_over
-from taskvectors.figures import BLUE, GREY, PURPLE, VERMILION, Figure, ReferenceLine, Series
 from taskvectors.models import LanguageModel
+from taskvectors.results.figures import BLUE, GREY, PURPLE, VERMILION, Figure, ReferenceLine, Series
 from taskvectors.trunk import Branch, Edit
 
 NAME = "head-ablation"

@@ -17,9 +17,9 @@ from torch import Tensor
 from taskvectors.explain.case import added_layers, with_first_tokens
 from taskvectors.explain.key_heads import KeyHeads
 from taskvectors.explain.two_runs import INJECTED, PLAIN, two_runs
-from taskvectors.figures import BLUE, GREY, PURPLE, Figure, Series
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt
+from taskvectors.results.figures import BLUE, GREY, PURPLE, Figure, Series
 from taskvectors.vectors import TaskVector
 
 NAME = "attention"

@@ -16,12 +16,12 @@ from torch import Tensor
 
 from taskvectors.evaluate import Scores, paired_difference, score, wilson_interval
 from taskvectors.explain.case import Case
-from taskvectors.figures import BLUE, GREEN, GREY, VERMILION, Figure, Series
 from taskvectors.methods import Learned, Recipe, RunContext
 from taskvectors.methods.choosing import best_candidate
 from taskvectors.methods.learned import learned
 from taskvectors.methods.run_context import LayerName, Split
 from taskvectors.prompts import Prompt
+from taskvectors.results.figures import BLUE, GREEN, GREY, VERMILION, Figure, Series
 from taskvectors.tasks import Task
 from taskvectors.tasks.derived import both_directions, one_to_one, reversed_task
 from taskvectors.trunk import Branch, Position

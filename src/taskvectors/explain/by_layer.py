@@ -14,7 +14,7 @@ from taskvectors.explain import attention
 from taskvectors.explain.ablation import N_DRAWS
 from taskvectors.explain.case import Case, Result
 from taskvectors.explain.layer_fits import layered_vectors
-from taskvectors.figures import (
+from taskvectors.results.figures import (
     BLUE,
     GREEN,
     GREY,

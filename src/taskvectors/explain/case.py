@@ -11,11 +11,11 @@ from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
 import pandas as pd
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.figures import AnyFigure
 from taskvectors.methods import RunContext
 from taskvectors.methods.run_context import Split
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt
+from taskvectors.results.figures import AnyFigure
 from taskvectors.trunk.edits import start_layer
 from taskvectors.vectors import TaskVector
 

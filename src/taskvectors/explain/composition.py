@@ -16,9 +16,9 @@ from taskvectors.errors import TaskVectorsError
 from taskvectors.evaluate import score, wilson_interval
 from taskvectors.explain.case import Case
 from taskvectors.explain.transfer import bench_of
-from taskvectors.figures import Heatmap
 from taskvectors.methods import RunContext
 from taskvectors.prompts import Prompt
+from taskvectors.results.figures import Heatmap
 from taskvectors.tasks.builtin import read_forms
 from taskvectors.tasks.task import Example
 from taskvectors.trunk import Branch

@@ -20,10 +20,10 @@ from torch import Tensor
 from taskvectors.evaluate import paired_difference, score
 from taskvectors.explain.case import blocks_above
 from taskvectors.explain.shares import share_of
-from taskvectors.figures import BLUE, GREEN, Figure, ReferenceLine, Series
 from taskvectors.models import LanguageModel, patch
 from taskvectors.models.attention import AttentionPattern, record_attention
 from taskvectors.prompts import Prompt
+from taskvectors.results.figures import BLUE, GREEN, Figure, ReferenceLine, Series
 from taskvectors.trunk import Branch, Edit
 from taskvectors.vectors import TaskVector
 

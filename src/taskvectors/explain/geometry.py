@@ -14,7 +14,7 @@ from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.explain.case import Case
-from taskvectors.figures import Figure, Series, style_at
+from taskvectors.results.figures import Figure, Series, style_at
 from taskvectors.vectors import TaskVector
 
 _N_PERMUTATIONS = 2000

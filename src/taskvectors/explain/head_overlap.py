@@ -11,7 +11,7 @@ from math import comb
 import pandas as pd
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.figures import BLUE, GREY, Figure, Series
+from taskvectors.results.figures import BLUE, GREY, Figure, Series
 
 NAME = "head-overlap"
 Heads = Collection[tuple[int, int]]

@@ -13,8 +13,8 @@ from taskvectors.errors import TaskVectorsError
 from taskvectors.evaluate import measure
 from taskvectors.explain.case import Case
 from taskvectors.explain.transfer import bench_of
-from taskvectors.figures import BLUE, VERMILION, Figure, Series, Style
 from taskvectors.methods import RunContext
+from taskvectors.results.figures import BLUE, VERMILION, Figure, Series, Style
 from taskvectors.vectors import TaskVector
 
 STEPS = tuple(step / 10 for step in range(11))

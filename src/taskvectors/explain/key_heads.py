@@ -18,10 +18,10 @@ from torch import Tensor
 
 from taskvectors.explain.case import heads_above
 from taskvectors.explain.head_removal import removal_effects
-from taskvectors.figures import Heatmap
 from taskvectors.models import LanguageModel, capture
 from taskvectors.models.unembedding import token_losses
 from taskvectors.prompts import Prompt
+from taskvectors.results.figures import Heatmap
 from taskvectors.trunk import Trunk, prompts_that_fit, resolve_budget, shape_of
 from taskvectors.vectors import TaskVector
 

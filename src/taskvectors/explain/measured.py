@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 import pandas as pd
 
 from taskvectors.evaluate import wilson_interval
-from taskvectors.figures import Series, Style
+from taskvectors.results.figures import Series, Style
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,11 +18,11 @@ from torch import Tensor
 
 from taskvectors.explain.case import blocks_above, with_first_tokens
 from taskvectors.explain.two_runs import INJECTED, PLAIN, Block, TwoRuns, two_runs
-from taskvectors.figures import BLUE, GREEN, GREY, PURPLE, VERMILION, Figure, Series
 from taskvectors.models import LanguageModel
 from taskvectors.models.heads import Circuits, attention_scale, output_bias
 from taskvectors.models.norms import final_linear_part, linear_part
 from taskvectors.prompts import Prompt
+from taskvectors.results.figures import BLUE, GREEN, GREY, PURPLE, VERMILION, Figure, Series
 from taskvectors.vectors import TaskVector
 
 NAME = "path-expansion"

@@ -26,9 +26,18 @@ from taskvectors.explain.linear_map import (
 )
 from taskvectors.explain.measured import Measured, find, frame_of, line, share
 from taskvectors.explain.responses import Responses
-from taskvectors.figures import BLUE, GREEN, GREY, PURPLE, VERMILION, Figure, ReferenceLine, Series
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt
+from taskvectors.results.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    PURPLE,
+    VERMILION,
+    Figure,
+    ReferenceLine,
+    Series,
+)
 from taskvectors.trunk import Branch, Edit
 
 STRENGTHS = (-2.0, -1.0, -0.5, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0)

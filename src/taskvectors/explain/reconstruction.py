@@ -27,13 +27,13 @@ from taskvectors.evaluate import Scores, paired_difference, score
 from taskvectors.explain.case import blocks_above, one_layer, with_first_tokens
 from taskvectors.explain.shares import Share, gained, share_of, share_over
 from taskvectors.explain.two_runs import INJECTED, two_runs
-from taskvectors.figures import BLUE, GREEN, GREY, VERMILION, Figure, ReferenceLine, Series
 from taskvectors.methods.choosing import choose
 from taskvectors.models import LanguageModel, patch
 from taskvectors.models.heads import Circuits, attention_scale, output_bias
 from taskvectors.models.norms import linear_part, norm_weight
 from taskvectors.models.path_patching import entering_mlp, entering_values
 from taskvectors.prompts import Prompt
+from taskvectors.results.figures import BLUE, GREEN, GREY, VERMILION, Figure, ReferenceLine, Series
 from taskvectors.trunk import Branch, Edit, Trunk
 from taskvectors.vectors import TaskVector
 

@@ -20,9 +20,9 @@ from taskvectors.explain.labels import label_alignment, lens, logit_differences
 from taskvectors.explain.layer_fits import LayerFit, LayerFits, fits_of
 from taskvectors.explain.linear_map import Polar, polar
 from taskvectors.explain.measured import Measured, find, frame_of, line
-from taskvectors.figures import BLUE, GREY, PURPLE, VERMILION, Figure, Series
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt
+from taskvectors.results.figures import BLUE, GREY, PURPLE, VERMILION, Figure, Series
 from taskvectors.trunk import Edit, Trunk
 
 MAIN = 0.99

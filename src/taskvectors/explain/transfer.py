@@ -14,8 +14,8 @@ import pandas as pd
 from taskvectors.errors import TaskVectorsError
 from taskvectors.evaluate import Measures, measure
 from taskvectors.explain.case import Case
-from taskvectors.figures import Heatmap
 from taskvectors.methods import RunContext
+from taskvectors.results.figures import Heatmap
 from taskvectors.vectors import TaskVector
 
 NONE = "zero-shot"

@@ -14,8 +14,8 @@ from taskvectors.explain.case import Case, one_layer
 from taskvectors.explain.labels import label_alignment, lens
 from taskvectors.explain.layer_fits import layered_vectors
 from taskvectors.explain.measured import Measured, frame_of, line
-from taskvectors.figures import BLUE, GREY, PURPLE, Figure
 from taskvectors.methods import RunContext
+from taskvectors.results.figures import BLUE, GREY, PURPLE, Figure
 from taskvectors.vectors import TaskVector
 
 _SEED = 15_000_017

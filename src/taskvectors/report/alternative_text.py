@@ -1,7 +1,7 @@
 """A chart in words, for readers who do not see it."""
 
-from taskvectors.figures import AnyFigure, Heatmap
 from taskvectors.report.wording import percent
+from taskvectors.results.figures import AnyFigure, Heatmap
 
 
 def alternative_text(figure: AnyFigure) -> str:

@@ -12,7 +12,6 @@ from typing import Any
 import pandas as pd
 
 from taskvectors.errors import DataError
-from taskvectors.figures import AnyFigure
 from taskvectors.report.experiment import ExperimentRun
 from taskvectors.report.experiment_tables import failures_of_experiment, parts_of_experiment
 from taskvectors.report.explain_pages import pages
@@ -23,6 +22,7 @@ from taskvectors.report.long_table import Cases, cases_of
 from taskvectors.report.run import Run
 from taskvectors.report.run_figures import run_figures
 from taskvectors.report.wording import in_words
+from taskvectors.results.figures import AnyFigure
 
 AnyRun = Run | ExplanationRun | ExperimentRun
 

@@ -13,8 +13,8 @@ from typing import Any
 import pandas as pd
 
 from taskvectors.errors import DataError, require_package
-from taskvectors.figures import AnyFigure
 from taskvectors.report.figure_files import FILE_NAME, figure_of
+from taskvectors.results.figures import AnyFigure
 
 NOT_READ = "not read"
 OVER_TASKS = "mean over tasks"

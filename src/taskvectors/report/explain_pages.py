@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from taskvectors.figures import AnyFigure
 from taskvectors.report.explanation import Analysed, ExplanationRun
 from taskvectors.report.findings import finding
 from taskvectors.report.grid import Grid, grid_of
 from taskvectors.report.wording import after_layers, at_positions
+from taskvectors.results.figures import AnyFigure
 
 _MOST_ROWS = 400
 """More rows than that are left to the table on disk."""

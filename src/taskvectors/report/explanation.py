@@ -9,8 +9,8 @@ from typing import Any
 import pandas as pd
 
 from taskvectors.errors import DataError
-from taskvectors.figures import AnyFigure
 from taskvectors.report.figure_files import figure_of
+from taskvectors.results.figures import AnyFigure
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from taskvectors.figures import Figure
 from taskvectors.report.run import Run
 from taskvectors.report.wording import ABSENT, duration, in_words, memory, method_name, whole
+from taskvectors.results.figures import Figure
 
 _NAMES = {
     "model": "Model",

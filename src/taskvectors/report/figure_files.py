@@ -7,8 +7,8 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from taskvectors.errors import DataError
-from taskvectors.figures import AnyFigure, Figure, Heatmap
 from taskvectors.report.matplotlib_file import draw_matplotlib
+from taskvectors.results.figures import AnyFigure, Figure, Heatmap
 
 FILE_NAME = "figures.json"
 _KINDS: dict[str, TypeAdapter[Any]] = {

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.figures import VERMILION, AnyFigure, Dash, Figure, Heatmap, Marker, Series, span
+from taskvectors.results.figures import (
+    VERMILION,
+    AnyFigure,
+    Dash,
+    Figure,
+    Heatmap,
+    Marker,
+    Series,
+    span,
+)
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.figures import VERMILION, AnyFigure, Heatmap, Style
 from taskvectors.report.alternative_text import alternative_text
 from taskvectors.report.plotly_chart import draw_plotly, plotly_script
+from taskvectors.results.figures import VERMILION, AnyFigure, Heatmap, Style
 
 if TYPE_CHECKING:
     from jinja2 import Environment

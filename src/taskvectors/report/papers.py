@@ -7,7 +7,6 @@ from pathlib import Path
 import pandas as pd
 
 from taskvectors.errors import require_package
-from taskvectors.figures import AnyFigure
 from taskvectors.report import facts, tables
 from taskvectors.report.compared import AnyRun
 from taskvectors.report.experiment import ExperimentRun
@@ -20,6 +19,7 @@ from taskvectors.report.run import Run
 from taskvectors.report.run_figures import run_figures
 from taskvectors.report.verdict import headline
 from taskvectors.report.wording import MINUS, SPACE
+from taskvectors.results.figures import AnyFigure
 
 _HEADINGS = (
     "method", "where", "seed", "accuracy", "difference from ICL", "examples", "parameters", "time",

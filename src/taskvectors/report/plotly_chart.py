@@ -7,7 +7,7 @@ import html
 from typing import TYPE_CHECKING, Any
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.figures import (
+from taskvectors.results.figures import (
     VERMILION,
     AnyFigure,
     Figure,

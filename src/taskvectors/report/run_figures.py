@@ -11,10 +11,19 @@ from typing import Literal
 
 import pandas as pd
 
-from taskvectors.figures import GREEN, GREY, STYLES, Figure, ReferenceLine, Series, Style, style_at
 from taskvectors.report.run import BASELINES, Measurement, Run
 from taskvectors.report.standing import SUBJECTS, standing
 from taskvectors.report.wording import method_name, percent, percent_range, plural
+from taskvectors.results.figures import (
+    GREEN,
+    GREY,
+    STYLES,
+    Figure,
+    ReferenceLine,
+    Series,
+    Style,
+    style_at,
+)
 
 Split = Literal["test", "validation"]
 

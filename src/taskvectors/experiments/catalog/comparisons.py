@@ -20,13 +20,13 @@ from taskvectors.experiments.experiment import (
     one_task_each,
 )
 from taskvectors.experiments.measurements import OVER_TASKS
-from taskvectors.figures import AnyFigure
 from taskvectors.methods import (
     FunctionVector,
     Learned,
     Vanilla,
 )
 from taskvectors.models import LanguageModel
+from taskvectors.results.figures import AnyFigure
 
 _MODEL = "Llama-3.1-8B"
 _TABLE = "table of configurations in the published summary of the paper; means over data sets"

@@ -23,9 +23,9 @@ from taskvectors.experiments.experiment import (
     tasks_together,
 )
 from taskvectors.experiments.measurements import Measurement
-from taskvectors.figures import AnyFigure
 from taskvectors.learners.language import LanguageConfig, VariantName, train_language
 from taskvectors.methods import RunContext
+from taskvectors.results.figures import AnyFigure
 from taskvectors.tasks import load_task
 
 _TRAINED = LanguageConfig.model_fields["trained"].default

@@ -23,7 +23,7 @@ from taskvectors.experiments.catalog.learner_groups import (
 from taskvectors.experiments.catalog.learner_runs import scales
 from taskvectors.experiments.drawing import curves, layer_of
 from taskvectors.experiments.experiment import NOT_READ, TVP_PAPER, Experiment, Published
-from taskvectors.figures import AnyFigure
+from taskvectors.results.figures import AnyFigure
 
 
 def _by_layer(rows: pd.DataFrame, title: str) -> list[AnyFigure]:
