@@ -10,7 +10,12 @@ import pytest
 import torch
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.explain.geometry import Geometry, compare_vectors, principal_components
+from taskvectors.explain.geometry import (
+    Geometry,
+    compare_vectors,
+    principal_components,
+    separations,
+)
 from taskvectors.report.findings import finding
 from taskvectors.results.figures import Figure
 from taskvectors.vectors import Site, TaskVector, VectorOrigin
@@ -55,6 +60,15 @@ def test_planted_task_directions_are_found_and_noise_is_not() -> None:
     assert planted.separation > planted.null_high
     assert abs(control.separation) < 0.2
     assert control.p_value > 0.05
+
+
+@pytest.mark.parametrize(("n_tasks", "smallest"), [(2, 8 / 24), (3, 48 / 720)])
+def test_two_vectors_of_few_tasks_cannot_give_a_small_p(n_tasks: int, smallest: float) -> None:
+    tasks = [f"task {i}" for i in range(n_tasks) for _ in range(2)]
+    units = torch.eye(n_tasks, 8).repeat_interleave(2, dim=0)
+    (row, *_) = separations(units, tasks, 0)
+    assert row.p_value == pytest.approx(smallest)
+    assert row.smallest_p_value == pytest.approx(smallest)
 
 
 def test_the_nearest_task_is_the_one_that_shares_a_direction() -> None:

@@ -125,6 +125,7 @@ def test_overlap_is_counted_among_heads_that_could_be_key_heads() -> None:
     assert row.chance == 0.2
     # 1 - C(8, 2) / C(10, 2)
     assert row.p_value == pytest.approx(1 - 28 / 45)
+    assert row.smallest_p_value == pytest.approx(1 / 45)
     assert at_least(0, n=2, marked=2, pool=10) == 1
     assert found.figure().x_ticks == ((0.0, "other task"),)
     with pytest.raises(TaskVectorsError, match="nothing to compare"):

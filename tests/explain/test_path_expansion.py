@@ -76,14 +76,14 @@ def test_the_error_that_is_reported_is_small(
 ) -> None:
     model = tiny_model(tiny_kind)
     found = path_expansion(model, ragged_prompts(model, 40), vector_at(model, 1))
-    assert found.error < 1e-4
+    assert found.residual < 1e-4
     assert found.n == 40
     assert sum(term.effect for term in found.terms) == pytest.approx(found.whole, abs=1e-4)
 
 
 def effects(plant: planted.Planted) -> dict[tuple[str, int | None], float]:
     found = path_expansion(plant.model, planted.prompts(), plant.vector)
-    assert found.error < 1e-4
+    assert found.residual < 1e-4
     assert found.whole > 1
     return {(term.source, term.hops): term.share for term in found.terms}
 
@@ -148,4 +148,4 @@ def test_figure_and_frame_show_every_term() -> None:
     found = path_expansion(plant.model, planted.prompts(), plant.vector)
     frame = found.to_frame()
     assert len(frame) == len(found.terms) == sum(len(s.x) for s in found.figure().series)
-    assert frame["error"].max() == found.error
+    assert frame["residual"].max() == found.residual

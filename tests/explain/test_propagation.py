@@ -235,11 +235,27 @@ def test_a_change_point_splits_a_step_and_is_rare_by_chance() -> None:
     assert found is not None
     assert (found.last_before, found.first_after) == (15, 16)
     assert found.explained > 0.99
-    assert found.p_value < 0.01
+    assert found.p.value < 0.01
     noise = torch.rand(12, generator=torch.Generator().manual_seed(1)).tolist()
     chance = change_point(range(12), noise)
     assert chance is not None
-    assert chance.p_value > 0.05
+    assert chance.p.value > 0.05
+
+
+@pytest.mark.parametrize(
+    ("n", "smallest"), [(4, 1 / 3), (5, 1 / 5), (6, 1 / 10), (7, 2 / 35), (8, 1 / 35)]
+)
+def test_the_clearest_step_of_few_layers_has_the_smallest_p_the_test_can_give(n, smallest) -> None:
+    step = [0.0] * (n // 2) + [1.0] * (n - n // 2)
+    clearest = change_point(range(n), [value + 1e-3 * i for i, value in enumerate(step)])
+    assert clearest is not None
+    assert clearest.p.value == pytest.approx(smallest)
+    assert clearest.p.smallest == pytest.approx(smallest)
+    for seed in range(5):
+        noise = torch.rand(n, generator=torch.Generator().manual_seed(seed)).tolist()
+        found = change_point(range(n), noise)
+        assert found is not None
+        assert found.p.value >= found.p.smallest - 1e-12
 
 
 def test_few_or_flat_values_have_no_change_point() -> None:

@@ -121,6 +121,14 @@ def test_a_trend_is_found_where_there_is_one() -> None:
     assert found.p_value < 0.01
 
 
+@pytest.mark.parametrize(("n_seeds", "smallest"), [(1, 2 / 6), (2, 2 / 36), (3, 2 / 216)])
+def test_the_smallest_p_of_a_trend_is_that_of_a_perfect_one(n_seeds: int, smallest: float) -> None:
+    found = trend_on_layer([[3.0, 2.0, 1.0]] * n_seeds)
+    assert found is not None
+    assert found.p_value == pytest.approx(smallest)
+    assert found.smallest_p_value == pytest.approx(smallest)
+
+
 def test_no_trend_is_found_in_noise() -> None:
     p_values = []
     for seed in range(40):

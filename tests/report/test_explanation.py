@@ -135,10 +135,10 @@ def test_key_heads_are_named_with_how_well_scores_rank_removal() -> None:
 
 def test_paths_are_shares_of_the_whole_with_the_largest_term() -> None:
     rows = [
-        {"source": "vector", "hops": 1, "effect": 3.0, "whole": 4.0, "error": 2e-5},
-        {"source": "vector", "hops": 0, "effect": -1.0, "whole": 4.0, "error": 2e-5},
-        {"source": "mlps", "hops": 0, "effect": 2.0, "whole": 4.0, "error": 2e-5},
-        {"source": "final norm", "hops": None, "effect": 0.0, "whole": 4.0, "error": 2e-5},
+        {"source": "vector", "hops": 1, "effect": 3.0, "whole": 4.0, "residual": 2e-5},
+        {"source": "vector", "hops": 0, "effect": -1.0, "whole": 4.0, "residual": 2e-5},
+        {"source": "mlps", "hops": 0, "effect": 2.0, "whole": 4.0, "residual": 2e-5},
+        {"source": "final norm", "hops": None, "effect": 0.0, "whole": 4.0, "residual": 2e-5},
     ]
     text = said("path-expansion", rows)
     assert "by +4.00, of which" in text

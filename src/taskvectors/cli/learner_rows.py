@@ -49,6 +49,7 @@ def trend_table(rows: Sequence[dict[str, Any]]) -> Table:
         "error on l*, by shift": lambda row: row["shift"],
         "rank correlation": _number("correlation"),
         "p": _number("p_value"),
+        "smallest p possible": _number("smallest_p_value"),
         "layers": lambda row: str(row["n_layers"]),
         "seeds": lambda row: str(row["n_seeds"]),
     }

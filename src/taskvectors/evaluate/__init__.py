@@ -14,6 +14,9 @@ from taskvectors.evaluate.scoring import (
 from taskvectors.evaluate.side_effects import SideEffects, side_effects
 from taskvectors.evaluate.statistics import (
     Difference,
+    Orders,
+    PValue,
+    orders,
     paired_difference,
     pooled_interval,
     wilson_interval,
@@ -23,6 +26,8 @@ __all__ = [
     "Difference",
     "Labels",
     "Measures",
+    "Orders",
+    "PValue",
     "Scores",
     "SideEffects",
     "dose_response",
@@ -31,6 +36,7 @@ __all__ = [
     "label_tokens",
     "measure",
     "next_token_divergence",
+    "orders",
     "paired_difference",
     "pooled_interval",
     "score",

@@ -2,10 +2,11 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import sqrt
+from itertools import permutations, product
+from math import factorial, sqrt
 
 import torch
-from jaxtyping import Bool
+from jaxtyping import Bool, Int
 from torch import Tensor
 
 _Z95 = 1.959963984540054
@@ -117,3 +118,56 @@ def pooled_interval(hits: Sequence[Bool[Tensor, " _"]]) -> tuple[float, float]:
 def _resampled_means(values: Tensor, n_draws: int, generator: torch.Generator) -> Tensor:
     index = torch.randint(len(values), (n_draws, len(values)), generator=generator)
     return values[index].mean(dim=1)
+
+
+_MOST_ORDERS = 40_320
+"""More orders than that (those of eight items) are drawn at random instead of counted."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Orders:
+    """The orders that a permutation test compares an observed one with."""
+
+    values: Int[Tensor, "order group item"]
+    is_complete: bool
+    """Whether these are all orders there are, and not random ones."""
+
+    def p_value(self, statistics: Tensor, observed: float, smallest: float) -> "PValue":
+        """Share of orders whose statistic is at least the observed one.
+
+        Args:
+            statistics: One for each order.
+            observed: That of the order which was found.
+            smallest: Share of orders that are as extreme as an order can be.
+        """
+        hits = int((statistics >= observed - 1e-12).sum())
+        if self.is_complete:
+            return PValue(value=hits / len(statistics), smallest=smallest)
+        n = 1 + len(statistics)  # the order that was found is one of them
+        smallest = max(smallest, 1 / n)
+        return PValue(value=max((1 + hits) / n, smallest), smallest=smallest)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PValue:
+    """A p-value with the smallest one that its test could give; above 0.05 it decides nothing."""
+
+    value: float
+    smallest: float
+
+
+def orders(n: int, *, n_groups: int = 1, n_draws: int = 2000, seed: int = 0) -> Orders:
+    """Orders of n items within each of some groups: all of them, or random ones if these are many.
+
+    Args:
+        n: Items of a group.
+        n_groups: Groups that are ordered independently.
+        n_draws: How many random orders.
+        seed: Of the random orders.
+    """
+    if factorial(n) ** n_groups <= _MOST_ORDERS:
+        every = list(product(permutations(range(n)), repeat=n_groups))
+        return Orders(values=torch.tensor(every).reshape(-1, n_groups, n), is_complete=True)
+    generator = torch.Generator().manual_seed(seed)
+    drawn = torch.rand(n_draws, n_groups, n, generator=generator).argsort(dim=-1)
+    return Orders(values=drawn, is_complete=False)

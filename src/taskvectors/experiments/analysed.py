@@ -40,7 +40,7 @@ COLUMNS: dict[str, Columns] = {
     ),
     "path-expansion": Columns(
         keys=("source", "hops", "vector_layer"), measures={"effect": _CI, "share": None},
-        constants=("whole", "error"),
+        constants=("whole", "residual"),
     ),
     "frozen-paths": Columns(
         keys=("frozen", "vector_layer"),
@@ -63,7 +63,8 @@ COLUMNS: dict[str, Columns] = {
     ),
     "head-overlap": Columns(
         keys=("reference", "n_key", "n_reference"),
-        measures={"shared": None, "share": None, "chance": None, "p_value": None},
+        measures={"shared": None, "share": None, "chance": None, "p_value": None,
+                  "smallest_p_value": None},
         constants=("n_heads",),
     ),
     "attention": Columns(
@@ -76,7 +77,7 @@ COLUMNS: dict[str, Columns] = {
     "geometry": Columns(
         keys=("layer", "task", "n_vectors", "nearest"),
         measures={"intra": None, "inter": None, "separation": None, "nearest_cosine": None,
-                  "p_value": None, "null_high": None},
+                  "p_value": None, "smallest_p_value": None, "null_high": None},
         names={"task": "one_task"},
     ),
     "transfer": Columns(

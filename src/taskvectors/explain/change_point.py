@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import comb
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from taskvectors.evaluate import PValue, orders
+
 FEWEST = 4
 """Layers below which no change can be told from noise."""
-_N_PERMUTATIONS = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +25,8 @@ class ChangePoint:
     after: float
     explained: float
     """Share of the variance over layers that the two levels explain."""
-    p_value: float
-    """Share of permutations of the layers whose best split explains as much."""
+    p: PValue
+    """Share of orders of the layers whose best split explains as much."""
 
 
 def change_point(
@@ -35,24 +37,24 @@ def change_point(
     Args:
         layers: In order.
         values: One for each.
-        seed: Of the permutations.
+        seed: Of the random orders, where there are too many to count.
     """
     curve = torch.tensor(values, dtype=torch.float64)
     if len(layers) < FEWEST or float(curve.var()) == 0:
         return None
     explained = _explained(curve.unsqueeze(0))[0]
     best = int(explained.argmax())
-    generator = torch.Generator().manual_seed(seed)
-    orders = torch.rand(_N_PERMUTATIONS, len(curve), generator=generator).argsort(dim=1)
-    reached = _explained(curve[orders]).amax(dim=1)
-    hits = int((reached >= explained[best] - 1e-12).sum())
+    compared = orders(len(curve), seed=seed)
+    reached = _explained(curve[compared.values[:, 0]]).amax(dim=1)
+    # two clean levels of half the layers each: one order in so many keeps them apart
+    smallest = 2 / comb(len(curve), len(curve) // 2)
     return ChangePoint(
         last_before=layers[best],
         first_after=layers[best + 1],
         before=float(curve[: best + 1].mean()),
         after=float(curve[best + 1 :].mean()),
         explained=float(explained[best]),
-        p_value=(1 + hits) / (1 + _N_PERMUTATIONS),
+        p=compared.p_value(reached, float(explained[best]), smallest),
     )
 
 

@@ -4,8 +4,10 @@ Vectors learned from different seeds, compared layer by layer. The null shuffles
 which task.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import factorial, prod
 
 import pandas as pd
 import torch
@@ -13,11 +15,10 @@ from jaxtyping import Float
 from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError
+from taskvectors.evaluate import orders
 from taskvectors.explain.case import Case
 from taskvectors.results.figures import Figure, Series, style_at
 from taskvectors.vectors import TaskVector
-
-_N_PERMUTATIONS = 2000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +37,8 @@ class Separation:
     """Their difference."""
     p_value: float | None
     """Share of shuffled task names that separate as well; for `all` only."""
+    smallest_p_value: float | None
+    """The smallest that the test could give with so many vectors of each task."""
     null_high: float | None
     """The 97.5th percentile of the separation under shuffling."""
     nearest: str | None = None
@@ -113,7 +116,7 @@ def compare_vectors(vectors: Sequence[TaskVector], *, seed: int = 0) -> Geometry
     Args:
         vectors: Of at least two tasks, and of at least two seeds of some task; each at one site, or
             all at the same sites.
-        seed: Of the permutations.
+        seed: Of the random orders, where there are too many to count.
 
     Raises:
         TaskVectorsError: There are too few, or vectors of different tasks started from one and the
@@ -162,16 +165,16 @@ def separations(
         units: Vectors of length 1.
         tasks: The task of each; at least two, one of them with two vectors.
         layer: For the rows.
-        seed: Of the permutations.
+        seed: Of the random orders, where there are too many to count.
     """
     names = sorted(set(tasks))
     codes = torch.tensor([names.index(task) for task in tasks])
     cosines = units @ units.T
     intra, inter = _means(cosines, codes.unsqueeze(0))
-    generator = torch.Generator().manual_seed(seed)
-    orders = torch.rand(_N_PERMUTATIONS, len(tasks), generator=generator).argsort(dim=1)
-    null = torch.sub(*_means(cosines, codes[orders]))
+    compared = orders(len(tasks), seed=seed)
+    null = torch.sub(*_means(cosines, codes[compared.values[:, 0]]))
     observed = float(intra - inter)
+    p = compared.p_value(null, observed, _share_of_same_groups(tasks))
     rows = [
         Separation(
             layer=layer,
@@ -180,7 +183,8 @@ def separations(
             intra=float(intra),
             inter=float(inter),
             separation=observed,
-            p_value=(1 + int((null >= observed - 1e-12).sum())) / (1 + len(null)),
+            p_value=p.value,
+            smallest_p_value=p.smallest,
             null_high=float(null.quantile(0.975)),
         )
     ]
@@ -206,12 +210,20 @@ def separations(
                 inter=across,
                 separation=within - across,
                 p_value=None,
+                smallest_p_value=None,
                 null_high=None,
                 nearest=nearest,
                 nearest_cosine=with_each[nearest],
             )
         )
     return rows
+
+
+def _share_of_same_groups(tasks: Sequence[str]) -> float:
+    """Share of all orders of the task names that leave the same groups of vectors."""
+    sizes = Counter(tasks).values()
+    same = prod(map(factorial, sizes)) * prod(map(factorial, Counter(sizes).values()))
+    return same / factorial(len(tasks))
 
 
 def _means(

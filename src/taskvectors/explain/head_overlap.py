@@ -33,6 +33,8 @@ class Overlap:
     """The same share for heads drawn at random."""
     p_value: float
     """Probability that so many or more would be shared by chance."""
+    smallest_p_value: float
+    """The same for as many as could be shared."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -107,6 +109,7 @@ def head_overlap(key: Heads, references: Mapping[str, Heads], among: Heads) -> H
     for name, heads in references.items():
         theirs = set(heads) & pool
         shared = len(ours & theirs)
+        sizes = {"n": len(ours), "marked": len(theirs), "pool": len(pool)}
         rows.append(
             Overlap(
                 reference=name,
@@ -115,7 +118,8 @@ def head_overlap(key: Heads, references: Mapping[str, Heads], among: Heads) -> H
                 n_reference=len(theirs),
                 share=shared / len(ours),
                 chance=len(theirs) / len(pool),
-                p_value=at_least(shared, n=len(ours), marked=len(theirs), pool=len(pool)),
+                p_value=at_least(shared, **sizes),
+                smallest_p_value=at_least(min(len(ours), len(theirs)), **sizes),
             )
         )
     return HeadOverlap(rows=tuple(rows), n_heads=len(pool))

@@ -59,7 +59,7 @@ class PathExpansion:
     terms: tuple[Term, ...]
     whole: float
     """Mean effect of the vector on the answer's logit over that of other answers."""
-    error: float
+    residual: float
     """Largest difference between the sum of the terms and the whole, over prompts and over the
     logits of answers."""
     n: int
@@ -68,7 +68,7 @@ class PathExpansion:
     def to_frame(self) -> pd.DataFrame:
         """One row per term."""
         rows = [asdict(term) for term in self.terms]
-        return pd.DataFrame(rows).assign(whole=self.whole, error=self.error, n=self.n)
+        return pd.DataFrame(rows).assign(whole=self.whole, residual=self.residual, n=self.n)
 
     def figure(self) -> Figure:
         """Effect by number of hops, a series per source."""
@@ -105,7 +105,7 @@ class PathExpansion:
             x_ticks=tuple((float(place), text) for place, text in ticks),
             caption=(
                 f"Means over {self.n} prompts with 95 % intervals. The terms add up to "
-                f"{self.whole:.3g}, with an error of at most {self.error:.1e} on any prompt."
+                f"{self.whole:.3g}, with a residual of at most {self.residual:.1e} on any prompt."
             ),
         )
 
@@ -132,7 +132,7 @@ def path_expansion(
     layers = blocks_above(model, vector, "path expansion")
     asked = with_first_tokens(prompts)
     weights = answer_weights(model, asked)
-    effects, wholes, error = [], [], 0.0
+    effects, wholes, residual = [], [], 0.0
     for start in range(0, len(asked), _ROWS):
         rows = asked[start : start + _ROWS]
         runs = two_runs(model, rows, vector, layers)
@@ -143,9 +143,9 @@ def path_expansion(
         wholes.append((change * mine).sum(dim=-1))
         # not only their contrast: every answer's own logit has to come out
         read = _unembedding_rows(model, sorted({p.answer_ids[0] for p in asked}))
-        error = max(error, float(((terms.sum(dim=0) - change) @ read.T).abs().max()))
+        residual = max(residual, float(((terms.sum(dim=0) - change) @ read.T).abs().max()))
     names = list(path_terms_names())
-    return _result(names, torch.cat(effects, dim=1), torch.cat(wholes), error)
+    return _result(names, torch.cat(effects, dim=1), torch.cat(wholes), residual)
 
 
 def path_terms_names() -> list[tuple[str, int | None]]:
@@ -251,7 +251,7 @@ def _unembedding_rows(model: LanguageModel, tokens: Sequence[int]) -> Tensor:
 
 
 def _result(
-    names: Sequence[tuple[str, int | None]], effects: Tensor, whole: Tensor, error: float
+    names: Sequence[tuple[str, int | None]], effects: Tensor, whole: Tensor, residual: float
 ) -> PathExpansion:
     n = effects.shape[1]
     means = effects.double().mean(dim=1)
@@ -269,4 +269,4 @@ def _result(
         )
         for (source, hops), mean, reach in zip(names, means, half, strict=True)
     )
-    return PathExpansion(terms=terms, whole=total, error=error, n=n)
+    return PathExpansion(terms=terms, whole=total, residual=residual, n=n)

@@ -143,7 +143,8 @@ def _change(change: ChangePoint | None, around: str) -> list[Measured]:
         "change_before": change.before,
         "change_after": change.after,
         "change_explained": change.explained,
-        "change_p": change.p_value,
+        "change_p": change.p.value,
+        "smallest_change_p": change.p.smallest,
     }
     return [
         Measured(

@@ -6,10 +6,13 @@ within each seed, averaged over seeds, against all ways to deal the layers out w
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import factorial
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
+
+from taskvectors.evaluate import orders
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -19,7 +22,9 @@ class Trend:
     correlation: float
     """Mean over seeds of Spearman's rank correlation; below 0, deeper is better."""
     p_value: float
-    """Share of the permutations within seeds whose correlation is at least as far from 0."""
+    """Share of the orders within seeds whose correlation is at least as far from 0."""
+    smallest_p_value: float
+    """The smallest that the test could give with so many layers and seeds."""
     n_seeds: int
     n_layers: int
 
@@ -31,8 +36,8 @@ def trend_on_layer(
 
     Args:
         errors: Per seed, the errors in the order of l*; every seed has the same layers.
-        n_draws: Random permutations.
-        seed: Seed of the permutations.
+        n_draws: Random orders, where there are too many to count.
+        seed: Seed of the random orders.
 
     Raises:
         ValueError: Seeds have different numbers of layers.
@@ -50,14 +55,15 @@ def trend_on_layer(
         return None
     values = torch.tensor(errors, dtype=torch.double)
     found = _correlations(values.unsqueeze(0))[0]
-    generator = torch.Generator().manual_seed(seed)
-    order = torch.rand(n_draws, *values.shape, generator=generator).argsort(dim=-1)
-    drawn = _correlations(values.expand(n_draws, -1, -1).gather(2, order))
-    # the order that was found is one of the permutations
-    extreme = int((drawn.abs() >= found.abs() - 1e-12).sum()) + 1
+    compared = orders(n_layers, n_groups=len(errors), n_draws=n_draws, seed=seed)
+    drawn = _correlations(values.expand(len(compared.values), -1, -1).gather(2, compared.values))
+    # rising in every seed, or falling in every seed
+    smallest = 2 / factorial(n_layers) ** len(errors)
+    p = compared.p_value(drawn.abs(), float(found.abs()), smallest)
     return Trend(
         correlation=round(float(found), 12),
-        p_value=extreme / (n_draws + 1),
+        p_value=p.value,
+        smallest_p_value=p.smallest,
         n_seeds=len(errors),
         n_layers=n_layers,
     )

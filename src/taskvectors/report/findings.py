@@ -63,7 +63,7 @@ def _reconstruction(rows: pd.DataFrame) -> str:
 
 
 def _paths(rows: pd.DataFrame) -> str:
-    whole, error = rows["whole"].iloc[0], rows["error"].iloc[0]
+    whole, error = rows["whole"].iloc[0], rows["residual"].iloc[0]
     sources = rows.groupby("source", sort=False)["effect"].sum().sort_values(ascending=False)
     parts = [f"{SOURCES[str(name)]} {value:+.2f}" for name, value in sources.items()]
     largest = max(_by(rows, "source", "hops").values(), key=lambda row: abs(row["effect"]))

@@ -62,6 +62,11 @@ def of_variants(
     return found
 
 
+_OF_A_TREND = {
+    "trend_correlation": "correlation",
+    "trend_p_value": "p_value",
+    "smallest_trend_p_value": "smallest_p_value",
+}
 _OF_THE_VARIANT = frozenset(
     {"icl_error", "zero_shot_error", "base_error", "optimal_error", "locality"}
 )
@@ -86,8 +91,8 @@ def of_shifts(config: VariantsConfig, finding: Finding) -> list[Measurement]:
         shared: dict[str, Any] = {"variant": "all l*", "tvp_layer": None, "n": trend["n_layers"]}
         about = {"shift": trend["shift"]}
         found += [
-            measurement_of(config, shared, f"trend_{name}", trend[name], **about)
-            for name in ("correlation", "p_value")
+            measurement_of(config, shared, measure, trend[name], **about)
+            for measure, name in _OF_A_TREND.items()
         ]
     return found
 

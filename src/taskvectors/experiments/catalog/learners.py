@@ -208,7 +208,7 @@ ALL = (
         "The battery of shifts of published code, for vanilla and every l*, with a trend test of "
         "the error on l*.",
         run=out_of_distribution,
-        shown=("icl_error", "trend_correlation", "trend_p_value"),
+        shown=("icl_error", "trend_correlation", "trend_p_value", "smallest_trend_p_value"),
         figures=_by_shift,
     ),
     _experiment(

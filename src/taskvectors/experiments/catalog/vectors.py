@@ -98,7 +98,7 @@ GEOMETRY = Experiment(
     ),
     run=_geometry,
     estimate=_geometry_cost,
-    shown=("intra", "inter", "separation", "nearest_cosine", "p_value"),
+    shown=("intra", "inter", "separation", "nearest_cosine", "p_value", "smallest_p_value"),
     groups=tasks_together,
     published=(
         Published(measure="separation", value=NOT_READ, source="figure of the paper", model=_MODEL),
