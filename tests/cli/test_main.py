@@ -151,14 +151,19 @@ def test_what_a_library_prints_does_not_reach_standard_output(
 def test_warnings_are_said_and_more_with_verbose(tv: Tv, monkeypatch: pytest.MonkeyPatch) -> None:
     def run(self: Tasks) -> Result:
         logger = logging.getLogger("taskvectors.somewhere")
-        logger.info("a detail")
+        logger.debug("a detail")
+        logger.info("a step")
         logger.warning("take\ncare")
         return Result(data={}, shown=[])
 
     monkeypatch.setattr(Tasks, "run", run)
-    assert tv("tasks").err == "warning: take care\n"
-    assert tv("tasks", "--verbose").err == "a detail\nwarning: take care\n"
-    assert tv("tasks").err == "warning: take care\n"
+    usual, verbose = (
+        re.sub(r"\[ *\d+ s\] ", "", tv("tasks", *flags).err) for flags in ([], ["--verbose"])
+    )
+    assert usual == "a step\nwarning: take care\n"
+    assert verbose == "a detail\na step\nwarning: take care\n"
+    tv("tasks")
+    assert not logging.getLogger("taskvectors").handlers, "nothing is left behind"
 
 
 def test_what_is_being_done_stands_beside_the_seconds(
@@ -166,7 +171,8 @@ def test_what_is_being_done_stands_beside_the_seconds(
 ) -> None:
     times = iter([100.0, 112.4])
     monkeypatch.setattr(progress.time, "perf_counter", lambda: next(times))
-    progress.teller()("Writing")
+    with progress.logging_to_stderr(verbose=False):
+        logging.getLogger("taskvectors.any").info("Writing")
     assert capsys.readouterr() == ("", "[   12 s] Writing\n")
 
 

@@ -19,7 +19,6 @@ from taskvectors.cli.arguments import (
 )
 from taskvectors.cli.comparison import shown_comparison
 from taskvectors.cli.folders import folder_for
-from taskvectors.cli.progress import teller
 from taskvectors.cli.results import Result
 from taskvectors.cli.typed import command_line
 from taskvectors.errors import TaskVectorsError
@@ -134,11 +133,7 @@ class Compare:
             chat=self.task.chat,
         )
         folder = folder_for(self.out, "runs", "compare", self.task.task, self.model.model)
-        say = teller()
-        say(f"The run is in {folder}; with --out and that folder it goes on if it is cut off")
-        found = compare(config, folder, say=say, command=command_line())
-        if not self.no_report:
-            say("Writing the report, a few seconds")
+        found = compare(config, folder, command=command_line())
         return shown_comparison(found, with_report=not self.no_report)
 
     def _controls(self) -> tuple[ControlName, ...]:

@@ -1,14 +1,16 @@
 """`taskvectors demo`: the main job, on a model that comes with the package."""
 
+import logging
 from dataclasses import dataclass
 from typing import Annotated
 
 from taskvectors.cli.arguments import ModelChoice, Output, checked, default
 from taskvectors.cli.comparison import shown_comparison
 from taskvectors.cli.folders import folder_for
-from taskvectors.cli.progress import teller
 from taskvectors.cli.results import Result
 from taskvectors.cli.typed import command_line
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,12 +48,11 @@ class Demo:
             controls=("majority", "random"),
         )
         folder = folder_for(self.out, "runs", "demo", self.task, self.model)
-        say = teller()
-        say(
-            f"Task {self.task}: the query alone, 8 demonstrations, a vector extracted from "
-            f"demonstrations, and one learned at each layer in at most {self.steps} steps"
+        logger.info(
+            "Task %s: the query alone, 8 demonstrations, a vector extracted from demonstrations, "
+            "and one learned at each layer in at most %d steps",
+            self.task,
+            self.steps,
         )
-        say(f"The run is in {folder}; with --out and that folder it goes on if it is cut off")
-        found = compare(config, folder, say=say, command=command_line())
-        say("Writing the report, a few seconds")
+        found = compare(config, folder, command=command_line())
         return shown_comparison(found, with_report=True)

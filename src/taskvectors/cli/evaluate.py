@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import arg
 
 from taskvectors.cli.arguments import ModelChoice, Output, TaskChoice, default
-from taskvectors.cli.progress import teller
 from taskvectors.cli.results import Result, Table
 from taskvectors.cli.train import evaluate_learner
 from taskvectors.errors import TaskVectorsError
@@ -56,9 +55,7 @@ class Evaluate:
     def run(self) -> Result:
         """Measure it."""
         if self.learner:
-            return evaluate_learner(
-                self.learner, trials=self.trials, seed=self.seed or 0, say=teller()
-            )
+            return evaluate_learner(self.learner, trials=self.trials, seed=self.seed or 0)
         if not (self.vector and self.task.task):
             raise TaskVectorsError("give --vector and --task, or --learner")
         loading = self.model.config()

@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from taskvectors.cli.arguments import ModelChoice, Output, TaskChoice, checked, default
 from taskvectors.cli.folders import folder_for
-from taskvectors.cli.progress import teller
 from taskvectors.cli.reports import written_report
 from taskvectors.cli.results import Result, Table
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
     from taskvectors.experiments import Explanation
-
 
 AnalysisName = Literal[
     "ov-reconstruction",
@@ -106,9 +104,7 @@ class Explain:
             chat=self.task.chat,
         )
         folder = folder_for(self.out, "runs", "explain", Path(paths[0]).name, self.model.model)
-        say = teller()
-        say(f"The run is in {folder}; with --out and that folder it goes on if it is cut off")
-        return self._shown(explain(config, folder, say=say))
+        return self._shown(explain(config, folder))
 
     def _shown(self, found: "Explanation") -> Result:
         from taskvectors.report import finding, read_explanation, write_figures

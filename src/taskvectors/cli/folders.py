@@ -1,11 +1,15 @@
 """Where runs and vectors are put: where the user says, else a new folder among the user's data."""
 
+import logging
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from taskvectors.errors import DataError
+
+logger = logging.getLogger(__name__)
 
 
 def folder_for(out: str, kind: Literal["runs", "vectors"], *words: str) -> Path:
@@ -16,8 +20,15 @@ def folder_for(out: str, kind: Literal["runs", "vectors"], *words: str) -> Path:
         kind: What it is for.
         words: What a new folder is named after; the time is added.
     """
-    if out:
-        return Path(out).expanduser().absolute()
+    folder = Path(out).expanduser().absolute() if out else _new_folder(kind, words)
+    if kind == "runs":
+        logger.info(
+            "The run is in %s; with --out and that folder it goes on if it is cut off", folder
+        )
+    return folder
+
+
+def _new_folder(kind: str, words: Sequence[str]) -> Path:
     from platformdirs import user_data_path
 
     names = [re.sub(r"[^\w.]+", "-", Path(word).name or word).strip("-.") for word in words]

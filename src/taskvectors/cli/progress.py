@@ -1,24 +1,14 @@
-"""What is said while a verb runs: on standard error, line by line, with the time that passed."""
+"""Messages while a verb runs: what the package logs, on standard error, with the time passed."""
 
 import logging
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 _PACKAGE = "taskvectors"
-
-
-def teller() -> Callable[[str], None]:
-    """Something to say sentences with; each stands beside the seconds since now."""
-    started = time.perf_counter()
-
-    def say(sentence: str) -> None:
-        _write(f"[{time.perf_counter() - started:5.0f} s] {sentence}")
-
-    return say
 
 
 def one_line(text: str) -> str:
@@ -28,11 +18,11 @@ def one_line(text: str) -> str:
 
 @contextmanager
 def logging_to_stderr(verbose: bool) -> Iterator[None]:
-    """While inside, what the package logs is written: warnings, and with `verbose` more."""
+    """While inside, what the package logs is written: from INFO up, with `verbose` from DEBUG."""
     logger = logging.getLogger(_PACKAGE)
     handler, level = _Handler(), logger.level
     logger.addHandler(handler)
-    logger.setLevel(logging.INFO if verbose else logging.WARNING)
+    logger.setLevel(logging.DEBUG if verbose else logging.INFO)
     try:
         yield
     finally:
@@ -52,13 +42,19 @@ def hush_transformers(source: str) -> None:
 
 
 class _Handler(logging.Handler):
+    """Writes one line per record: its level from WARNING up, else the seconds that passed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._started = time.perf_counter()
+
     def emit(self, record: logging.LogRecord) -> None:
-        mark = "" if record.levelno < logging.WARNING else f"{record.levelname.lower()}: "
-        _write(f"{mark}{one_line(record.getMessage())}")
+        from tqdm import tqdm
 
-
-def _write(line: str) -> None:
-    from tqdm import tqdm
-
-    tqdm.write(line, file=sys.stderr)  # a bar that is being drawn stays below
-    sys.stderr.flush()
+        if record.levelno >= logging.WARNING:
+            mark = f"{record.levelname.lower()}:"
+        else:
+            mark = f"[{time.perf_counter() - self._started:5.0f} s]"
+        line = f"{mark} {one_line(record.getMessage())}"
+        tqdm.write(line, file=sys.stderr)  # a bar that is being drawn stays below
+        sys.stderr.flush()

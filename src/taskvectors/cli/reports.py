@@ -12,6 +12,7 @@ def written_report(folder: Path) -> Path | None:
     """The report of a run; None, and a warning, where it cannot be drawn: the results stay."""
     from taskvectors.report import write_report
 
+    logger.info("Writing the report, a few seconds")
     try:
         return write_report(folder)
     except TaskVectorsError as error:

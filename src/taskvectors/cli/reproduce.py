@@ -9,7 +9,7 @@ from tyro.conf import Positional, arg
 
 from taskvectors.cli.arguments import ModelChoice, Output, checked, default
 from taskvectors.cli.folders import folder_for
-from taskvectors.cli.progress import hush_transformers, teller
+from taskvectors.cli.progress import hush_transformers
 from taskvectors.cli.reports import written_report
 from taskvectors.cli.results import Result, Table
 from taskvectors.cli.typed import command_line
@@ -89,9 +89,7 @@ class Reproduce:
             gpus=self.gpus,
         )
         folder = folder_for(self.out, "runs", "reproduce", self.experiment, self.preset)
-        say = teller()
-        say(f"The run is in {folder}; with --out and that folder it goes on if it is cut off")
-        found = reproduce(config, folder, say=say, command=command_line())
+        found = reproduce(config, folder, command=command_line())
         reports = [None if self.no_report else written_report(one.folder) for one in found]
         if len(found) == 1:
             return _shown(found[0], reports[0])

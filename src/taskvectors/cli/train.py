@@ -1,6 +1,7 @@
 """`taskvectors train`: small in-context learners from scratch, with and without the TVP-loss."""
 
-from collections.abc import Callable, Sequence
+import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -10,7 +11,6 @@ from tyro.conf import arg
 from taskvectors.cli.arguments import Output, checked, default
 from taskvectors.cli.folders import folder_for
 from taskvectors.cli.learner_rows import layer_table, shift_table, trend_table
-from taskvectors.cli.progress import teller
 from taskvectors.cli.results import Result
 from taskvectors.errors import TaskVectorsError
 
@@ -31,6 +31,8 @@ _OF_TRAINING = {
 _OF_THE_VARIANTS = {"seeds": "seeds", "trials": "n_trials", "equal_flops": "equal_flops",
                     "shifts": "with_shifts"}  # fmt: skip
 _preset = default("the preset's")
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +110,6 @@ class Train:
             folder,
             devices=Devices(self.device, compile=self.compile),
             tracker=self.tracker,
-            say=teller(),
         )
         data = {
             "folder": str(folder),
@@ -153,14 +154,13 @@ class Train:
         return {field: value for field, value in values.items() if value not in (None, ())}
 
 
-def evaluate_learner(folder: str, *, trials: int, seed: int, say: Callable[[str], None]) -> Result:
+def evaluate_learner(folder: str, *, trials: int, seed: int) -> Result:
     """What `taskvectors evaluate` says of a learner's folder.
 
     Args:
         folder: The learner.
         trials: Questions to measure on.
         seed: Their seed.
-        say: Told in a sentence what is being done.
     """
     from taskvectors.learners import Learner
     from taskvectors.learners.rows import measured_rows, shifted_rows
@@ -168,9 +168,9 @@ def evaluate_learner(folder: str, *, trials: int, seed: int, say: Callable[[str]
     learner = Learner.load(Path(folder))
     training = dict(learner.about.get("training", {}))
     about = {"variant": Path(folder).name, "seed": seed, "tvp_layer": training.get("tvp_layer")}
-    say(f"Measuring on {trials} questions")
+    logger.info("Measuring on %d questions", trials)
     rows = [about | row for row in measured_rows(learner, n_trials=trials, seed=seed)]
-    say("Measuring out of distribution")
+    logger.info("Measuring out of distribution")
     shifts = [about | row for row in shifted_rows(learner, n_trials=trials, seed=seed)]
     family: Any = learner.family
     data = {

@@ -1,5 +1,6 @@
 """Making one vector and saving it: what `learn` and `extract` have in common."""
 
+import logging
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -7,11 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 from taskvectors.cli.arguments import ModelChoice, TaskChoice
 from taskvectors.cli.folders import check_room_for_vector, folder_for
-from taskvectors.cli.progress import teller
 from taskvectors.cli.results import Result
 
 if TYPE_CHECKING:
     from taskvectors.vectors import TaskVector
+
+logger = logging.getLogger(__name__)
 
 
 def make_vector(
@@ -42,8 +44,7 @@ def make_vector(
     folder = folder_for(out, "vectors", name, task.task, model.model)
     check_room_for_vector(folder)
     pairs = task.load(seed)
-    say = teller()
-    say(f"Loading the model {model.model!r}")
+    logger.info("Loading the model %r", model.model)
     loaded = loading.load()
     context = RunContext(
         model=loaded,
@@ -53,9 +54,8 @@ def make_vector(
         seed=seed,
         memory=model.budget(loaded),
         chat=task.chat,
-        say=say,
     )
-    say(f"{name} on {len(pairs.train)} training pairs of {pairs.name}")
+    logger.info("%s on %d training pairs of %s", name, len(pairs.train), pairs.name)
     started = time.perf_counter()
     best = best_candidate(context, METHODS[name].find(context, config))
     assert best.vector is not None

@@ -16,7 +16,7 @@ from taskvectors.experiments.rows import Row, with_differences
 from taskvectors.experiments.store import RunFolder
 from taskvectors.methods import RunContext
 from taskvectors.models import LanguageModel
-from taskvectors.pace import Pace
+from taskvectors.progress import Throughput
 from taskvectors.prompts import shared_first_tokens
 from taskvectors.tasks import Task, load_task
 from taskvectors.trunk import resolve_budget
@@ -80,7 +80,7 @@ def compare(
     metrics: list[Mapping[str, Any]] = []
     shown: list[Mapping[str, Any]] = []
     summary: dict[str, Any] = {}
-    pace = Pace()
+    throughput = Throughput()
     for seed in config.seeds:
         task = load_task(
             config.task,
@@ -98,11 +98,10 @@ def compare(
             memory=None if config.memory is None else resolve_budget(config.memory, model.device),
             chat=config.chat,
             test_model=test_model,
-            say=say,
         )
         if not summary:
             summary = describe(config, model, task, context) | {"command": list(command)}
-        one = OneSeed(context=context, config=config, store=store, pace=pace, say=say)
+        one = OneSeed(context=context, config=config, store=store, throughput=throughput, say=say)
         rows += one.run()
         metrics += one.metrics
         store.write_results(with_differences(rows))

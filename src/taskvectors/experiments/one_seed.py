@@ -19,7 +19,8 @@ from taskvectors.methods.choosing import choose, score_candidates
 from taskvectors.methods.controls import CONTROLS, replace_task
 from taskvectors.methods.placed import Placed
 from taskvectors.methods.run_context import layer_name
-from taskvectors.pace import Pace, n_tokens
+from taskvectors.progress import Throughput
+from taskvectors.prompts import n_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -48,7 +49,7 @@ class OneSeed:
     context: RunContext
     config: CompareConfig
     store: RunFolder
-    pace: Pace
+    throughput: Throughput
     say: Say
 
     def __post_init__(self) -> None:
@@ -150,7 +151,7 @@ class OneSeed:
         self._keep(cell)
         for row in cell.rows:
             if not row.layers and row.seconds and row.forward_tokens:
-                self.pace.saw(row.forward_tokens, row.seconds)
+                self.throughput.update(row.forward_tokens, row.seconds)
         best = next(row for row in cell.rows if row.selected or row.preset_selected)
         where = f" at layer {best.layers[0]}" if len(best.layers) == 1 else ""
         self.say(
@@ -191,7 +192,7 @@ class OneSeed:
                 f"{len(test)} test prompts"
             )
         # the first run of all shows the pace of the others
-        return f"{what}, {self.pace.of(tokens) or 'a few seconds to a minute'}"
+        return f"{what}, {self.throughput.time_for(tokens) or 'a few seconds to a minute'}"
 
     def _plan_of_preset(self, name: str) -> str:
         """What a method is about to do besides."""
@@ -199,7 +200,7 @@ class OneSeed:
 
     def _plan_of_control(self, name: str) -> str:
         """What a control is about to do, and for how long."""
-        expected = self.pace.of(n_tokens(self.context.prompts("test")))
+        expected = self.throughput.time_for(n_tokens(self.context.prompts("test")))
         made = "trained as the vector was, then scored" if name in _TRAINED else "scored"
         takes = f", {expected}" if expected else ""
         return f"a control, {made} on {len(self.context.task.test)} test prompts{takes}"

@@ -31,7 +31,7 @@ from taskvectors.experiments.runner import (
     in_process,
     run_missing,
 )
-from taskvectors.pace import roughly
+from taskvectors.progress import format_duration
 from taskvectors.trunk.memory import readable
 
 logger = logging.getLogger(__name__)
@@ -245,7 +245,7 @@ def _told_cost(missing: Sequence[Job], by: _By) -> list[Job]:
         by.say(f"{name}: not estimated: {error}")
         return list(missing)
     cost = total(costs, name)
-    said = f"{roughly(cost.seconds)} and {readable(cost.peak_bytes)} at the peak"
+    said = f"about {format_duration(cost.seconds)} and {readable(cost.peak_bytes)} at the peak"
     by.say(f"{name}: estimated for this machine: {said}")
     for left_out in dict.fromkeys(by.estimator.left_out[known:]):
         by.say(f"{name}: not estimated: {left_out}")

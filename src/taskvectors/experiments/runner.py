@@ -18,7 +18,7 @@ from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import Experiment, Found, Group, Room, Scale
 from taskvectors.experiments.group_store import GroupStore
 from taskvectors.models import LanguageModel
-from taskvectors.pace import still_to_come
+from taskvectors.progress import Throughput
 
 logger = logging.getLogger(__name__)
 
@@ -132,7 +132,7 @@ def run_missing(missing: Sequence[Job], store: GroupStore, execute: Execute, say
     Returns:
         What went wrong, group by group. Such a group is not kept: the same command tries it again.
     """
-    started, failed, n = time.perf_counter(), [], len(missing)
+    started, failed, n = time.perf_counter(), list[str](), len(missing)
     estimates = {job.group: job.estimate for job in missing}
     for number, done in enumerate(execute(missing), start=1):
         name = missing[0].experiment.name
@@ -141,6 +141,7 @@ def run_missing(missing: Sequence[Job], store: GroupStore, execute: Execute, say
             failed.append(f"{done.group.key} could not be run: {done.error}")
         else:
             store.keep(done.group, done.found, seconds=done.seconds, estimate=estimates[done.group])
-        so_far = time.perf_counter() - started
-        say(f"{name}: {number} of {n} groups done{still_to_come(so_far, number, n)}")
+        speed = Throughput(done=number, seconds=time.perf_counter() - started)
+        left = f", {speed.time_for(n - number)} left" if number < n else ""
+        say(f"{name}: {number} of {n} groups done{left}")
     return failed

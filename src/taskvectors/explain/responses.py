@@ -6,15 +6,15 @@ layers below run once. The mean Jacobian of Δ is exact: sibling branches hold t
 back-propagates one output coordinate.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from taskvectors.models import LanguageModel
+from taskvectors.progress import track
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Edit, Shape, Trunk, prompts_that_fit, resolve_budget
 from taskvectors.trunk.memory import work_bytes
@@ -103,7 +103,7 @@ class Responses:
         branches = [[Edit(layer=self.layer, value=value)] for value in values.unbind()]
         return self.trunk.run(branches)[:, :, -1]
 
-    def _parts(self, items: Tensor, description: str, *, is_training: bool) -> Iterable[Tensor]:
+    def _parts(self, items: Tensor, description: str, *, is_training: bool) -> Iterator[Tensor]:
         """Items in as many parts as passes are needed."""
         shape = Shape(
             prefix=self.trunk.cut.tokens.prefix.shape[1],
@@ -116,7 +116,8 @@ class Responses:
         prompts_that_fit(model, shape, budget)  # raises where not even one fits
         fitting = budget // (work_bytes(model, shape) * n_prompts)
         size = max(1, min(fitting, TOKENS_PER_PASS // n_prompts))
-        parts: Iterable[Tensor] = tqdm(
-            torch.split(items, size), desc=description, unit="pass", disable=None, leave=False
-        )
-        return parts
+        parts = torch.split(items, size)
+        with track(description, len(parts), unit="pass") as progress:
+            for part in parts:
+                yield part
+                progress.update()

@@ -9,7 +9,6 @@ another query's prompt without demonstrations. Vanilla is trained on L_ICL alone
 import json
 import logging
 import random
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +19,6 @@ import torch
 from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from taskvectors.errors import DataError, TaskVectorsError
 from taskvectors.learners.files import write_whole
@@ -28,7 +26,7 @@ from taskvectors.learners.language_measures import Row, measured_rows
 from taskvectors.models import LanguageModel, load_model
 from taskvectors.models.prefix import after_prefix
 from taskvectors.models.sites import capture, patch
-from taskvectors.pace import still_to_come
+from taskvectors.progress import track
 from taskvectors.prompts import Prompt, build_prompts, safe_pairs
 from taskvectors.tasks import Task, load_task
 from taskvectors.trunk import FullForward
@@ -258,16 +256,12 @@ class _Run:
         self._restore()
         for parameter in self.parameters.values():
             parameter.requires_grad_(True)
-        started, first = time.perf_counter(), self.step
-        with tqdm(total=self.steps, initial=first, desc="training", disable=None) as bar:
+        with track("training", self.steps, initial=self.step) as progress:
             while self.step < self.steps:
                 self._one()
-                bar.update()
                 if self.step % self.config.checkpoint_every == 0 and self.step < self.steps:
                     self._save()
-                    so_far = time.perf_counter() - started
-                    left = still_to_come(so_far, self.step - first, self.steps - first)
-                    self.say(f"step {self.step} of {self.steps}{left}")
+                progress.update(note=f"loss {self.metrics[-1]['icl_loss']:.4g}")
         for parameter in self.parameters.values():
             parameter.requires_grad_(False)
         self._finish()

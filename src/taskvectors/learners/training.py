@@ -17,7 +17,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from tqdm.auto import tqdm
 
 from taskvectors._version import __version__
 from taskvectors.errors import DataError
@@ -29,7 +28,7 @@ from taskvectors.learners.model import Learner
 from taskvectors.learners.passes import both_losses, icl_losses, mean_loss
 from taskvectors.learners.tracking import Tracker
 from taskvectors.models.causal import CausalBody
-from taskvectors.pace import still_to_come
+from taskvectors.progress import track
 
 logger = logging.getLogger(__name__)
 
@@ -206,24 +205,19 @@ class _Run:
 
     def train(self) -> None:
         """All steps that are left."""
-        config, started, first = self.config, time.perf_counter(), self.step
-        with tqdm(
-            total=config.steps, initial=first, desc="training", unit="step", disable=None
-        ) as bar:
+        config, note = self.config, ""
+        with track("training", config.steps, initial=self.step) as progress:
             while self.step < config.steps:
                 losses = self._step()
                 self.step += 1
-                bar.update()
                 if self.step % config.measure_every == 0 or self.step == config.steps:
                     point = self._point(*losses)
-                    so_far = time.perf_counter() - started
-                    left = still_to_come(so_far, self.step - first, config.steps - first)
-                    loss = point["icl_loss"]
-                    self.say(f"step {self.step} of {config.steps}: loss {loss:.4g}{left}")
+                    note = f"loss {point['icl_loss']:.4g}"
                 if self.step == config.tvp_from:
                     self._save(SHARED)
                 if self.step % config.checkpoint_every == 0 or self.step == config.steps:
                     self._save(CHECKPOINT)
+                progress.update(note=note)
 
     def _step(self) -> tuple[Tensor, Tensor]:
         config = self.config

@@ -16,7 +16,6 @@ from einops import einsum
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
-from tqdm.auto import trange
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.methods.candidate import Candidate, Cost
@@ -26,6 +25,7 @@ from taskvectors.methods.prepared import training_plan
 from taskvectors.methods.run_context import Layers, RunContext, layer_groups, layer_name
 from taskvectors.methods.training import residual_rms
 from taskvectors.models import load_model
+from taskvectors.progress import track
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Batch, Branch, Edit, Trunk
 from taskvectors.vectors import Site
@@ -220,20 +220,22 @@ class _Run:
             "linear", optimizer, num_warmup_steps=0, num_training_steps=config.steps
         )
         batches = Batches(self.trunk, config.batch_size, self.seed)
-        for step in trange(1, config.steps + 1, desc="adapting", unit="step", disable=None):
-            self.steps = step
-            optimizer.zero_grad()
-            loss = self.loss(batches.draw())
-            loss.backward()  # type: ignore[no-untyped-call]
-            if step == 1:
-                self.check_gradient()
-            optimizer.step()
-            scheduler.step()
-            if step % config.check_every == 0 or step == config.steps:
-                waited = 0 if self.check(float(loss.detach())) else waited + 1
-                self.is_done = config.patience is not None and waited >= config.patience
-                if self.is_done:
-                    break
+        with track("adapting", config.steps) as progress:
+            for step in range(1, config.steps + 1):
+                self.steps = step
+                optimizer.zero_grad()
+                loss = self.loss(batches.draw())
+                loss.backward()  # type: ignore[no-untyped-call]
+                if step == 1:
+                    self.check_gradient()
+                optimizer.step()
+                scheduler.step()
+                if step % config.check_every == 0 or step == config.steps:
+                    waited = 0 if self.check(float(loss.detach())) else waited + 1
+                    self.is_done = config.patience is not None and waited >= config.patience
+                    if self.is_done:
+                        break
+                progress.update()
         self.seconds = time.perf_counter() - started
 
     def loss(self, batch: Batch) -> Float[Tensor, ""]:

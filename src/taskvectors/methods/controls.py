@@ -230,7 +230,6 @@ def replace_task(context: RunContext, task: Task, *, shots: int | None = None) -
         memory=context.memory,
         chat=context.chat,
         test_model=context.test_model,
-        say=context.say,
     )
 
 

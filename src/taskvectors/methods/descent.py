@@ -13,16 +13,12 @@ from typing import Any, Generic, TypeVar
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from tqdm.auto import tqdm
 
 from taskvectors.methods.recipe import Recipe
 from taskvectors.methods.run_context import RunContext
-from taskvectors.pace import roughly
+from taskvectors.progress import track
 from taskvectors.trunk import AnswerScores, Batch, FullForward, Trunk
 from taskvectors.trunk.graph import GraphedLosses
-
-_TIMED = 3
-"""Steps after which it is said how long the others will take."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -58,7 +54,6 @@ class Descent(ABC, Generic[T]):
         self.passes = passes
         self.recipe = recipe
         self.seed = context.seed
-        self.say = context.say
         self.trainees = list(trainees)
         self.seconds = 0.0
 
@@ -106,36 +101,22 @@ class Descent(ABC, Generic[T]):
         device = self.passes.model.device if self.can_capture else torch.device("cpu")
         parameters = [parameter for group in groups for parameter in group["params"]]
         losses_of = GraphedLosses(self.losses, parameters, device)
-        active = list(self.trainees)
-        with (
-            torch.enable_grad(),
-            tqdm(total=recipe.steps, desc="learning", unit="step", disable=None) as bar,
-        ):
+        active, note = list(self.trainees), ""
+        with torch.enable_grad(), track("learning", recipe.steps) as progress:
             for step in range(1, recipe.steps + 1):
                 losses = losses_of(batches.draw(), active)
                 if step == 1:
                     self.check_gradient()
                 optimizer.step()
                 scheduler.step()
-                bar.update()
-                if step == _TIMED:
-                    self.tell_time((time.perf_counter() - started) / step)
                 if step % recipe.check_every == 0 or step == recipe.steps:
                     self.check(active, losses, step)
                     active = [one for one in active if not one.is_done]
-                    bar.set_postfix(active=len(active), loss=f"{float(losses.mean()):.3f}")
+                    note = f"{len(active)} in training, loss {float(losses.mean()):.3f}"
                     if not active:
                         break
+                progress.update(note=note)
         self.seconds = time.perf_counter() - started
-
-    def tell_time(self, seconds_per_step: float) -> None:
-        """Say how long all steps take at most, as soon as a few have shown it."""
-        left = self.recipe.steps - _TIMED
-        if left > 0:
-            self.say(
-                f"At most {left} more steps of {seconds_per_step:.2g} s: "
-                f"{roughly(seconds_per_step * left)} at most, checks on validation apart"
-            )
 
     def check(self, active: Sequence[T], losses: Tensor, step: int) -> None:
         """Score on validation, keep each one's best, and retire who is done."""

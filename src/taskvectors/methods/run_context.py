@@ -92,7 +92,6 @@ class RunContext:
         memory: Budget in bytes; a share of what is free by default.
         chat: Whether prompts go through the tokenizer's chat template.
         test_model: The same model in another type, to score the test split in.
-        say: Told in a sentence what is about to be done where that takes long.
     """
 
     model: LanguageModel
@@ -103,7 +102,6 @@ class RunContext:
     memory: int | None = None
     chat: bool = False
     test_model: LanguageModel | None = None
-    say: Callable[[str], None] = logger.info
     _prompts: dict[tuple[Split, int, bool], tuple[Prompt, ...]] = field(default_factory=dict)
     _memo: dict[Hashable, Any] = field(default_factory=dict)
     _read: dict[tuple[tuple[int, ...], Position], _Token] = field(default_factory=dict)

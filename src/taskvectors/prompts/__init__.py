@@ -8,6 +8,7 @@ is the business of `taskvectors.models`.
 from taskvectors.prompts.build import build_prompts, draw_demonstrations, most_shots, safe_pairs
 from taskvectors.prompts.prompt import (
     Prompt,
+    n_tokens,
     resolve_positions,
     separators,
     shared_first_tokens,
@@ -24,6 +25,7 @@ __all__ = [
     "draw_demonstrations",
     "load_template",
     "most_shots",
+    "n_tokens",
     "resolve_positions",
     "safe_pairs",
     "separators",

@@ -42,6 +42,11 @@ class Prompt:
         return f"the {len(self.demonstrations)}-shot prompt of {asked!r}"
 
 
+def n_tokens(prompts: Sequence[Prompt]) -> int:
+    """Tokens that a plain run of some prompts with their answers takes."""
+    return sum(len(prompt.token_ids) + len(prompt.answer_ids) - 1 for prompt in prompts)
+
+
 def resolve_positions(prompt: Prompt, positions: Sequence[int | str]) -> tuple[int, ...]:
     """Token indices of positions given by number or by name.
 

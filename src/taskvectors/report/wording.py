@@ -3,7 +3,10 @@
 Everything that is absent becomes an en dash. Nothing here looks at a run as a whole.
 """
 
+import re
 from collections.abc import Sequence
+
+from taskvectors.progress import format_duration
 
 ABSENT = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
@@ -131,22 +134,10 @@ def whole(count: int | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A time span with at most two units.
-
-    Example:
-        >>> [duration(s).replace(SPACE, " ") for s in (0.034, 7.25, 75.2, 200, 4000)]
-        ['0.03 s', '7.2 s', '75 s', '3 min 20 s', '1 h 6 min']
-    """
+    """A time span whose numbers stay beside their units."""
     if seconds is None:
         return ABSENT
-    if seconds < 120:
-        decimals = 2 if seconds < 1 else 1 if seconds < 10 else 0
-        return f"{seconds:.{decimals}f}{SPACE}s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes}{SPACE}min {rest}{SPACE}s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}{SPACE}h {minutes}{SPACE}min"
+    return re.sub(r"(\d) ", rf"\1{SPACE}", format_duration(seconds))
 
 
 def memory(size: float | None) -> str:

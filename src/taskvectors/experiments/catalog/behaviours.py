@@ -51,7 +51,7 @@ PUBLIC = (
 
 def _generation(group: Group, scale: Scale, room: Room) -> Found:
     assert group.model is not None
-    context = replace(_bench(group, scale, room.load(group.model)), say=room.say)
+    context = _bench(group, scale, room.load(group.model))
     chosen = []
     for config in (*_plain_and_extracted(scale, context.model), _learned(scale, context.model)):
         room.say(f"{context.task.name}: {config.kind}")
