@@ -1,0 +1,70 @@
+r"""The numbers behind docs/results: tidy rows of finished runs, as one CSV file.
+
+    taskvectors reproduce all --preset cpu --out repro
+    taskvectors report repro/ltv-main-table   # draws figures/*.svg; so for each that is shown
+    python tools/evidence.py repro/* --write docs/results/data/reproduction.csv \
+        --figures docs/images
+    python tools/evidence.py emb-*-explained sm-*-explained --write docs/results/data/mechanism.csv
+
+A row is one measurement, with the columns of every `results.parquet`; what else tells rows apart is
+said in words in `configuration`.
+"""
+
+import argparse
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pandas as pd
+
+from taskvectors.experiments.measurements import COLUMNS
+
+FIGURES = {
+    "ltv-main-table": "by-configuration-embedded",
+    "ltv-layer-sweep": "by-layer-embedded-capital",
+    "ltv-ov": "frozen-paths-embedded-antonym-seed0",
+    "ltv-key-heads": "head-ablation-embedded-capital-seed0",
+    "ltv-attention": "attention-embedded-capital-seed0",
+    "ltv-rotation": "rotation-embedded-capital-seed0",
+    "ltv-transfer": "transfer-embedded-capital+entailment+inference+question-type+sentiment-seed0",
+    "ltv-geometry": "geometry-embedded-capital+antonym+entailment+inference-seed0",
+    "tvp-loss": "recovery-linear",
+    "tvp-emergence": "recovery-by-step-offset",
+    "tvp-language": "recovery-all-trained",
+}
+"""Which of an experiment's figures its page shows."""
+DIGITS = 6
+
+
+def write_rows(runs: Sequence[Path], path: Path) -> None:
+    """Write the rows of all runs to one CSV file; a folder without a record is an error."""
+    tables = [pd.read_parquet(run / "results.parquet") for run in runs]
+    rows = pd.concat([table.reindex(columns=list(COLUMNS)) for table in tables])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    rows.to_csv(path, index=False, float_format=f"%.{DIGITS}g", lineterminator="\n")
+
+
+def copy_figures(runs: Sequence[Path], folder: Path) -> None:
+    """Copy the figure of each experiment that a page shows."""
+    for run in runs:
+        if run.name in FIGURES:
+            drawn = run / "figures" / f"{FIGURES[run.name]}.svg"
+            shutil.copyfile(drawn, folder / f"{run.name}.svg")
+
+
+def main() -> None:
+    """Write the file, and the figures where they are asked for."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("runs", nargs="+", type=Path, help="folders of finished runs")
+    parser.add_argument("--write", type=Path, required=True, help="the CSV file")
+    parser.add_argument("--figures", type=Path, help="folder that figures are copied to")
+    given = parser.parse_args()
+    write_rows(given.runs, given.write)
+    if given.figures is not None:
+        copy_figures(given.runs, given.figures)
+
+
+if __name__ == "__main__":
+    main()
