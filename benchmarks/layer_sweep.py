@@ -20,7 +20,7 @@ from typing import Any
 
 import torch
 
-from taskvectors.methods.peak import PeakMemory
+from taskvectors.methods.training import PeakMemory
 from taskvectors.models import load_model
 from taskvectors.prompts import build_prompts
 from taskvectors.tasks import load_task

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from taskvectors.methods import Learned, Recipe
 from taskvectors.methods.learned import learned
-from taskvectors.methods.training import cosine_penalty, norm_penalty
+from taskvectors.methods.training.vectors import cosine_penalty, norm_penalty
 from taskvectors.models.unembedding import SoftTargets, Unembedding, score_tokens, token_losses
 from taskvectors.trunk import Edit, Trunk
 

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from taskvectors.methods.peak import PeakMemory
+from taskvectors.methods.training import PeakMemory
 
 CPU = torch.device("cpu")
 

@@ -35,10 +35,10 @@ from taskvectors.methods.library import Library, library
 from taskvectors.methods.linear import Linear, linear
 from taskvectors.methods.multi_head import MultiHead, multi_head
 from taskvectors.methods.multi_injection import MultiInjection, multi_injection
-from taskvectors.methods.recipe import Recipe
 from taskvectors.methods.reft import LobiReFT, LoReFT, lobireft, loreft
 from taskvectors.methods.run_context import RunContext
 from taskvectors.methods.state_vector import StateVector, state_vector
+from taskvectors.methods.training.recipe import Recipe
 from taskvectors.methods.vanilla import Vanilla, vanilla
 from taskvectors.methods.zero_shot import ZeroShot, zero_shot
 

@@ -20,10 +20,9 @@ from torch import Tensor
 
 from taskvectors.errors import MemoryBudgetError, TaskVectorsError
 from taskvectors.methods.candidate import Candidate, Cost
-from taskvectors.methods.descent import Descent, Trainee, in_pieces
-from taskvectors.methods.peak import PeakMemory
-from taskvectors.methods.recipe import Recipe
 from taskvectors.methods.run_context import RunContext
+from taskvectors.methods.training import PeakMemory, Recipe, Trainer, TrainState
+from taskvectors.methods.training.trunks import in_pieces
 from taskvectors.models import LanguageModel
 from taskvectors.models.adapters import (
     Adapted,
@@ -283,7 +282,7 @@ def train_adapter(
     validation = context.prompts("validation")
     n_checked = _check_budget(context, prompts, validation, recipe)
     with PeakMemory(model.device) as peak, adapter.on(model) as adapted:
-        one = Trainee()
+        one = TrainState()
         run = _Run(context, FullForward.of(model, prompts, adapted.forward), recipe, [one])
         run.adapted = adapted
         run.validation = FullForward.of(model, validation, adapted.forward)
@@ -311,7 +310,7 @@ def train_adapter(
     )
 
 
-class _Run(Descent[Trainee]):
+class _Run(Trainer[TrainState]):
     """One adapter in training."""
 
     can_capture = False
@@ -324,18 +323,18 @@ class _Run(Descent[Trainee]):
     def groups(self) -> list[dict[str, Any]]:
         return [{"params": list(self.adapted.parameters.values())}]
 
-    def losses(self, batch: Batch, active: Sequence[Trainee]) -> Float[Tensor, " branch"]:
+    def losses(self, batch: Batch, active: Sequence[TrainState]) -> Float[Tensor, " branch"]:
         """The adapted model's loss."""
         del active
         return self.passes.losses(batch)
 
-    def scores(self, active: Sequence[Trainee]) -> list[AnswerScores]:
+    def scores(self, active: Sequence[TrainState]) -> list[AnswerScores]:
         del active
         pieces = in_pieces(self.validation, self.n_checked)
         return [self.validation.scores(piece) for piece in pieces]
 
-    def values(self, trainee: Trainee) -> dict[str, Tensor]:
-        del trainee
+    def values(self, state: TrainState) -> dict[str, Tensor]:
+        del state
         return self.adapted.weights()
 
     def check_gradient(self) -> None:

@@ -5,11 +5,9 @@ model itself or of another one, scaled to root mean square 1. Row l of the map g
 after block l. Only the map is trained, on labels, through the trunk.
 """
 
-import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from functools import partial
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
 
 import torch
 from einops import einsum
@@ -18,16 +16,19 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.methods.candidate import Candidate, Cost
-from taskvectors.methods.descent import Batches
-from taskvectors.methods.peak import PeakMemory
-from taskvectors.methods.prepared import training_plan
+from taskvectors.methods.candidate import Candidate
 from taskvectors.methods.run_context import Layers, RunContext, layer_groups, layer_name
-from taskvectors.methods.training import residual_rms
+from taskvectors.methods.training import (
+    PeakMemory,
+    Recipe,
+    TrainingTrunks,
+    TrainState,
+    TrunkTrainer,
+    residual_rms,
+)
 from taskvectors.models import load_model
-from taskvectors.progress import track
 from taskvectors.prompts import Prompt
-from taskvectors.trunk import Batch, Branch, Edit, Trunk
+from taskvectors.trunk import AnswerScores, Batch, Branch, Edit
 from taskvectors.vectors import Site
 
 
@@ -74,12 +75,18 @@ def adaptive(context: RunContext, config: Adaptive) -> list[Candidate]:
     layers = tuple(range(context.model.n_layers)) if config.layers is None else config.layers
     (blocks,) = layer_groups(context.model, layers, each_layer=False)
     embed = _Embedder.of(context, config.embedder)
+    state = TrainState()
+    prompts, validation = (
+        context.prompts("train")[: config.n_examples],
+        context.prompts("validation"),
+    )
     with PeakMemory(context.model.device, context.trunks) as peak:
-        run = _Run.prepare(context, config, blocks, embed)
-        with torch.enable_grad():
-            run.train()
-
-    weights = run.kept  # alone: the run holds its trunks
+        trunks = TrainingTrunks.build(context, prompts, validation, batch_size=config.batch_size)
+        trainer = _MapTrainer(
+            context, trunks, state, config, blocks, (embed(prompts), embed(validation))
+        )
+        trainer.train()
+    weights = state.kept  # alone: the trainer holds its trunks
 
     def edits(prompts: Sequence[Prompt]) -> Branch:
         return layer_edits(blocks, weights, embed(prompts))
@@ -90,15 +97,12 @@ def adaptive(context: RunContext, config: Adaptive) -> list[Candidate]:
             edits=edits,
             edited=tuple(Site(block, -1) for block in blocks),
             configuration="queries embedded by " + (config.embedder or "the model itself"),
-            converged=run.is_done,
-            curve=run.curve,
-            cost=Cost(
-                examples=run.trunk.n_prompts,
-                steps=run.steps,
+            converged=state.is_done,
+            curve=state.curve,
+            cost=trainer.cost(
+                state,
                 seconds=context.trunks.clock() - started,
-                seconds_per_step=run.seconds / run.steps,
                 peak_bytes=peak.bytes,
-                forward_tokens=run.tokens(),
                 parameters=weights.numel(),
             ),
         )
@@ -154,103 +158,66 @@ class _Embedder:
         return states / states.square().mean(dim=1, keepdim=True).sqrt()
 
 
-@dataclass(kw_only=True, eq=False)
-class _Run:
-    """The training of one map."""
+class _MapTrainer(TrunkTrainer[TrainState]):
+    """The training of one map, W; kept is s W."""
 
-    config: Adaptive
-    blocks: Sequence[int]
-    trunk: Trunk
-    validation: Trunk
-    embedded: Float[Tensor, "prompt d_embedding"]
-    embedded_validation: Float[Tensor, "other_prompt d_embedding"]
-    scale: Float[Tensor, "layer 1 1"]
-    """s_l, the residual stream's root mean square at each layer."""
-    weights: Float[Tensor, "layer d_embedding d_model"]
-    """W."""
-    seed: int
-    kept: Float[Tensor, "layer d_embedding d_model"]
-    """s W at the best validation check."""
-    best: tuple[float, float] = (-1.0, -torch.inf)
-    steps: int = 0
-    seconds: float = 0.0
-    is_done: bool = False
-    curve: list[Mapping[str, float]] = field(default_factory=list)
-
-    @classmethod
-    def prepare(
-        cls, context: RunContext, config: Adaptive, blocks: Sequence[int], embed: _Embedder
-    ) -> "_Run":
-        """Build the trunks, within the budget, and embed the queries."""
-        model = context.model
-        prompts = context.prompts("train")[: config.n_examples]
-        validation = context.prompts("validation")
-        step = training_plan(
-            context, prompts, validation, (-1,), 1, config.batch_size
-        ).rows_per_pass
-        build = partial(context.trunks.build, model, rows_per_pass=step)
-        trunk = build(prompts)
-        scales = [residual_rms(trunk, Site(block, -1)) for block in blocks]
-        embedded = embed(prompts)
-        weights = torch.zeros(
-            len(blocks), embedded.shape[1], model.d_model, device=model.device, requires_grad=True
+    def __init__(
+        self,
+        context: RunContext,
+        trunks: TrainingTrunks,
+        state: TrainState,
+        config: Adaptive,
+        blocks: Sequence[int],
+        embedded: tuple[Tensor, Tensor],
+    ) -> None:
+        recipe = Recipe(
+            steps=config.steps,
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            rate="absolute",  # of W, which acts in units of s
+            weight_decay=config.weight_decay,
+            schedule="linear",
+            check_every=config.check_every,
+            patience=config.patience,
         )
-        return cls(
-            config=config,
-            blocks=blocks,
-            trunk=trunk,
-            validation=build(validation),
-            embedded=embedded,
-            embedded_validation=embed(validation),
-            scale=torch.stack(scales).view(-1, 1, 1),
-            weights=weights,
-            seed=context.seed,
-            kept=weights.detach(),
-        )
+        super().__init__(context, trunks, recipe, [state])
+        self.blocks = blocks
+        self.embedded, self.embedded_validation = embedded
+        scales = [residual_rms(trunks.train, Site(block, -1)) for block in blocks]
+        self.scale = torch.stack(scales).view(-1, 1, 1)
+        """s_l, the residual stream's root mean square at each layer."""
+        width, model = self.embedded.shape[1], context.model
+        self.weights = torch.zeros(len(blocks), width, model.d_model, device=model.device)
+        self.weights.requires_grad_(True)
 
-    def train(self) -> None:
-        """Steps and checks until validation no longer improves or the steps are used up."""
-        from transformers import get_scheduler
+    def groups(self) -> list[dict[str, Any]]:
+        return [{"params": [self.weights]}]
 
-        config, started, waited = self.config, time.perf_counter(), 0
-        optimizer = torch.optim.AdamW(
-            [self.weights], lr=config.learning_rate, weight_decay=config.weight_decay
-        )
-        scheduler = get_scheduler(
-            "linear", optimizer, num_warmup_steps=0, num_training_steps=config.steps
-        )
-        batches = Batches(self.trunk, config.batch_size, self.seed)
-        with track("adapting", config.steps) as progress:
-            for step in range(1, config.steps + 1):
-                self.steps = step
-                optimizer.zero_grad()
-                loss = self.loss(batches.draw())
-                loss.backward()  # type: ignore[no-untyped-call]
-                if step == 1:
-                    self.check_gradient()
-                optimizer.step()
-                scheduler.step()
-                if step % config.check_every == 0 or step == config.steps:
-                    waited = 0 if self.check(float(loss.detach())) else waited + 1
-                    self.is_done = config.patience is not None and waited >= config.patience
-                    if self.is_done:
-                        break
-                progress.update()
-        self.seconds = time.perf_counter() - started
+    def branches(self, states: Sequence[TrainState]) -> list[Branch]:
+        """The edits on all training prompts."""
+        return [layer_edits(self.blocks, self.values(state), self.embedded) for state in states]
 
-    def loss(self, batch: Batch) -> Float[Tensor, ""]:
-        """Mean negative log-probability of the answers of a batch."""
-        # a batch's values are those of its prompts among all of the trunk
+    def losses(self, batch: Batch, active: Sequence[TrainState]) -> Float[Tensor, " 1"]:
+        """The loss of the map; only a batch's own vectors are computed."""
+        del active
         rows = batch.rows
         assert rows is not None
         own = einsum(self.embedded[rows], self.weights, "row e, layer e d -> layer row d")
-        every = own.new_zeros(len(self.blocks), self.trunk.n_prompts, own.shape[2])
+        # a batch's values are those of its prompts among all of the trunk
+        every = own.new_zeros(len(self.blocks), self.trunks.train.n_prompts, own.shape[2])
         vectors = every.index_copy(1, rows, own * self.scale)
-        states = self.trunk.run([_edits(self.blocks, vectors)], batch)
-        return self.trunk.answer_losses(states, batch)[0]
+        return self.trunks.losses([_edits(self.blocks, vectors)], batch)
+
+    def scores(self, active: Sequence[TrainState]) -> list[AnswerScores]:
+        return self.trunks.scores(
+            [layer_edits(self.blocks, self.values(one), self.embedded_validation) for one in active]
+        )
+
+    def values(self, state: TrainState) -> Tensor:
+        del state
+        return self.weights.detach() * self.scale
 
     def check_gradient(self) -> None:
-        """Edits that do not act leave a zero gradient, and a silent zero-shot baseline."""
         assert self.weights.grad is not None
         norm = float(self.weights.grad.norm())
         if not 0 < norm < float("inf"):
@@ -258,35 +225,3 @@ class _Run:
                 f"the gradient of the map is {norm} on the first step: nothing can be learned at "
                 f"layers {', '.join(str(layer_name(block)) for block in self.blocks)}"
             )
-
-    def check(self, loss: float) -> bool:
-        """Score the map on validation and keep it if it is the best so far; whether it is."""
-        weights = self.weights.detach() * self.scale
-        batch = self.validation.batch()
-        with torch.no_grad():
-            branch = layer_edits(self.blocks, weights, self.embedded_validation)
-            found = self.validation.answer_scores(self.validation.run([branch], batch), batch)
-        lengths = found.present.sum(dim=1)
-        accuracy = float(found.is_best.all(dim=2).double().mean())
-        log_probability = float((found.log_probability.sum(dim=2)[:, 0] / lengths).mean())
-        self.curve.append(
-            {
-                "step": self.steps,
-                "loss": loss,
-                "validation_accuracy": accuracy,
-                "validation_logprob": log_probability,
-            }
-        )
-        is_better = (accuracy, log_probability) > self.best
-        if is_better:
-            self.best, self.kept = (accuracy, log_probability), weights.clone()
-        return is_better
-
-    def tokens(self) -> int:
-        """Forward tokens of the training, the trunks included."""
-        branch = [layer_edits(self.blocks, self.kept, self.embedded)]
-        plain = self.trunk.tokens_run(())
-        per_prompt = (self.trunk.tokens_run(branch) - plain) / self.trunk.n_prompts
-        batch = min(self.config.batch_size, self.trunk.n_prompts)
-        prompts = self.steps * batch + len(self.curve) * self.validation.n_prompts
-        return round(plain + self.validation.tokens_run(()) + per_prompt * prompts)

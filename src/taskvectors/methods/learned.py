@@ -14,9 +14,9 @@ from pydantic import model_validator
 
 from taskvectors.methods.candidate import Candidate
 from taskvectors.methods.placed import Placed, trained_sites
-from taskvectors.methods.recipe import Recipe
 from taskvectors.methods.run_context import RunContext
-from taskvectors.methods.training import train_vectors
+from taskvectors.methods.training.recipe import Recipe
+from taskvectors.methods.training.vectors import train_vectors
 from taskvectors.vectors import TaskVector
 
 _RECIPES: dict[str, Recipe] = {

@@ -4,9 +4,9 @@ What is learned is one number per head, Φ. The vector at layer l is Σ_h Φ[l, 
 the mean results behind demonstrations; the vectors of all layers are added together.
 """
 
-import time
-from dataclasses import dataclass
-from typing import Literal
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
 
 import torch
 from einops import einsum
@@ -15,13 +15,18 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.methods.candidate import Candidate, Cost
+from taskvectors.methods.candidate import Candidate
 from taskvectors.methods.head_means import head_means
 from taskvectors.methods.indirect_effect import shuffled_labels
-from taskvectors.methods.peak import PeakMemory
-from taskvectors.methods.rehearsal import Merit, Rehearsal
 from taskvectors.methods.run_context import Positions, RunContext
-from taskvectors.trunk import Edit, Position
+from taskvectors.methods.training import (
+    PeakMemory,
+    Recipe,
+    TrainingTrunks,
+    TrainState,
+    TrunkTrainer,
+)
+from taskvectors.trunk import Branch, Edit
 from taskvectors.vectors import TaskVector, sites_at
 
 
@@ -69,34 +74,36 @@ def learned_heads(context: RunContext, config: LearnedHeads) -> list[Candidate]:
     prompts = context.prompts("train")[: config.n_examples]
     if config.trained_on == "shuffled-labels":
         prompts = shuffled_labels(context, [prompt.query for prompt in prompts])
+    state = TrainState()
     with PeakMemory(context.model.device, context.trunks) as peak:
-        rehearsal = Rehearsal.build(
-            context, prompts, config.positions, n_branches=1, is_training=True
+        trunks = TrainingTrunks.build(
+            context,
+            prompts,
+            context.prompts("validation"),
+            positions=config.positions,
+            batch_size=config.batch_size,
         )
-        before = context.trunks.clock() - started
-        trained = _train(rehearsal, means.results, config, context.seed)
-    cost = Cost(
-        examples=len(context.task.train),
-        steps=trained.steps,
-        seconds=means.seconds + before + trained.seconds,
-        seconds_per_step=trained.seconds / trained.steps,
+        trainer = _HeadsTrainer(context, trunks, state, means.results, config)
+        trainer.train()
+    cost = trainer.cost(
+        state,
+        seconds=means.seconds + context.trunks.clock() - started,
         peak_bytes=peak.bytes,
-        forward_tokens=means.forward_tokens
-        + rehearsal.tokens(
-            _edits(trained.weights, means.results, config.positions),
-            trained.steps * min(config.batch_size, len(prompts)),
-            len(trained.curve),
-        ),
-        parameters=trained.weights.numel(),
+        parameters=state.kept.numel(),
+    )
+    cost = replace(
+        cost,
+        examples=len(context.task.train),  # the heads' means are over all of them
+        forward_tokens=cost.forward_tokens + means.forward_tokens,
     )
     sites = sites_at(range(context.model.n_layers), config.positions)
-    values = weighted_results(trained.weights, means.results)[[site.layer for site in sites]]
+    values = weighted_results(state.kept, means.results)[[site.layer for site in sites]]
     origin = context.origin(
         config.kind,
         shots=context.shots,
         settings=config.model_dump(exclude={"kind", "positions"})
-        | {"weights": trained.weights.tolist()},
-        scores={"validation_accuracy": trained.merit[0]},
+        | {"weights": state.kept.tolist()},
+        scores={"validation_accuracy": state.best[0]},
     )
     vector = TaskVector(values=values.cpu(), sites=sites, operation="add", origin=origin)
     return [
@@ -105,8 +112,8 @@ def learned_heads(context: RunContext, config: LearnedHeads) -> list[Candidate]:
             vector=vector,
             configuration=f"all layers, trained on {config.trained_on} prompts",
             cost=cost,
-            converged=trained.converged,
-            curve=trained.curve,
+            converged=state.is_done,
+            curve=state.curve,
         )
     ]
 
@@ -118,69 +125,54 @@ def weighted_results(
     return einsum(weights, results, "layer head, layer head d_model -> layer d_model")
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class _Trained:
-    weights: Float[Tensor, "layer head"]
-    merit: Merit
-    steps: int
-    seconds: float
-    converged: bool
-    curve: list[dict[str, float]]
+class _HeadsTrainer(TrunkTrainer[TrainState]):
+    """The training of one weight per head; kept are the weights."""
 
-
-def _edits(weights: Tensor, results: Tensor, positions: tuple[Position, ...]) -> list[Edit]:
-    return [
-        Edit(layer=layer, positions=(place,), value=value)
-        for layer, value in enumerate(weighted_results(weights, results))
-        for place in positions
-    ]
-
-
-def _train(rehearsal: Rehearsal, results: Tensor, config: LearnedHeads, seed: int) -> _Trained:
-    """The weights as they were at their best validation check."""
-    started = time.perf_counter()
-    generator = torch.Generator().manual_seed(seed)
-    start = torch.randn(results.shape[:2], generator=generator) * config.start
-    weights = start.to(results.device).requires_grad_(True)
-    optimizer = torch.optim.Adam([weights], lr=config.learning_rate)
-    batches = rehearsal.batches(config.batch_size, seed)
-    best: tuple[Merit, Tensor] = ((-1.0, -torch.inf), weights.detach().clone())
-    curve: list[dict[str, float]] = []
-    waited, step = 0, 0
-    while step < config.steps and waited < config.patience:
-        step += 1
-        batch = next(batches)
-        optimizer.zero_grad()
-        with torch.enable_grad():
-            states = rehearsal.trunk.run([_edits(weights, results, config.positions)], batch)
-            loss = rehearsal.trunk.answer_losses(states, batch).sum()
-            loss.backward()  # type: ignore[no-untyped-call]
-        if step == 1:
-            _check_gradient(weights)
-        optimizer.step()
-        if step % config.check_every == 0 or step == config.steps:
-            now = weights.detach().clone()
-            (merit,) = rehearsal.merits([_edits(now, results, config.positions)])
-            waited += 1
-            if merit > best[0]:
-                best, waited = (merit, now), 0
-            point = {"validation_accuracy": merit[0], "validation_logprob": merit[1]}
-            curve.append({"step": step, "loss": float(loss.detach())} | point)
-    return _Trained(
-        weights=best[1],
-        merit=best[0],
-        steps=step,
-        seconds=time.perf_counter() - started,
-        converged=waited >= config.patience,
-        curve=curve,
-    )
-
-
-def _check_gradient(weights: Tensor) -> None:
-    assert weights.grad is not None
-    norm = float(weights.grad.norm())
-    if not 0 < norm < float("inf"):
-        raise TaskVectorsError(
-            f"the gradient of the heads' weights is {norm} on the first step: nothing can be "
-            "learned at these positions; choose others"
+    def __init__(
+        self,
+        context: RunContext,
+        trunks: TrainingTrunks,
+        state: TrainState,
+        results: Float[Tensor, "layer head d_model"],
+        config: LearnedHeads,
+    ) -> None:
+        recipe = Recipe(
+            steps=config.steps,
+            batch_size=config.batch_size,
+            learning_rate=config.learning_rate,
+            rate="absolute",
+            weight_decay=0.0,
+            schedule="constant",
+            check_every=config.check_every,
+            patience=config.patience,
         )
+        super().__init__(context, trunks, recipe, [state])
+        self.results, self.positions = results, config.positions
+        generator = torch.Generator().manual_seed(context.seed)
+        start = torch.randn(results.shape[:2], generator=generator) * config.start
+        self.weights = start.to(results.device).requires_grad_(True)
+
+    def groups(self) -> list[dict[str, Any]]:
+        return [{"params": [self.weights]}]
+
+    def branches(self, states: Sequence[TrainState]) -> list[Branch]:
+        del states  # there is one
+        edits = [
+            Edit(layer=layer, positions=(place,), value=value)
+            for layer, value in enumerate(weighted_results(self.weights, self.results))
+            for place in self.positions
+        ]
+        return [edits]
+
+    def values(self, state: TrainState) -> Tensor:
+        del state
+        return self.weights.detach().clone()
+
+    def check_gradient(self) -> None:
+        assert self.weights.grad is not None
+        norm = float(self.weights.grad.norm())
+        if not 0 < norm < float("inf"):
+            raise TaskVectorsError(
+                f"the gradient of the heads' weights is {norm} on the first step: nothing can be "
+                "learned at these positions; choose others"
+            )

@@ -18,9 +18,9 @@ from torch.nn.functional import logsigmoid
 
 from taskvectors.methods.candidate import Candidate, Cost
 from taskvectors.methods.head_means import HeadMeans, head_means
-from taskvectors.methods.peak import PeakMemory
-from taskvectors.methods.rehearsal import Merit, Rehearsal
 from taskvectors.methods.run_context import RunContext
+from taskvectors.methods.training import Merit, PeakMemory, TrainingTrunks
+from taskvectors.methods.training.trunks import Batches
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Branch, Edit
 from taskvectors.vectors import Site
@@ -74,11 +74,16 @@ def multi_head(context: RunContext, config: MultiHead) -> list[Candidate]:
     prompts = context.prompts("train")[: config.n_examples]
     started = context.trunks.clock()
     with PeakMemory(context.model.device, context.trunks) as peak:
-        rehearsal = Rehearsal.build(
-            context, prompts, (-1,), n_branches=config.n_samples, is_training=False
+        trunks = TrainingTrunks.build(
+            context,
+            prompts,
+            context.prompts("validation"),
+            n_branches=config.n_samples,
+            batch_size=config.batch_size,
+            needs_gradient=False,
         )
         before = context.trunks.clock() - started
-        found = _search(rehearsal, means, config, context.seed)
+        found = _search(trunks, means, config, context.seed)
     branch = replaced_heads(means, found.heads)
     n_runs = found.steps * config.n_samples * min(config.batch_size, len(prompts))
     cost = Cost(
@@ -87,7 +92,7 @@ def multi_head(context: RunContext, config: MultiHead) -> list[Candidate]:
         seconds=means.seconds + before + found.seconds,
         seconds_per_step=found.seconds / found.steps,
         peak_bytes=peak.bytes,
-        forward_tokens=means.forward_tokens + rehearsal.tokens(branch, n_runs, len(found.curve)),
+        forward_tokens=means.forward_tokens + trunks.tokens(branch, n_runs, len(found.curve)),
         parameters=found.heads.numel(),
     )
 
@@ -162,26 +167,24 @@ class _Found:
     curve: list[dict[str, float]]
 
 
-def _search(rehearsal: Rehearsal, means: HeadMeans, config: MultiHead, seed: int) -> _Found:
+def _search(trunks: TrainingTrunks, means: HeadMeans, config: MultiHead, seed: int) -> _Found:
     started = time.perf_counter()
-    batches = rehearsal.batches(config.batch_size, seed)
+    batches = Batches(trunks.train, config.batch_size, seed)
 
     def losses_of(sets: Tensor) -> Tensor:
-        batch = next(batches)
-        states = rehearsal.trunk.run([replaced_heads(means, heads) for heads in sets], batch)
-        return rehearsal.trunk.answer_losses(states, batch)
+        return trunks.losses([replaced_heads(means, heads) for heads in sets], batches.draw())
 
     generator = torch.Generator().manual_seed(seed)
     shape = (means.z.shape[0], means.z.shape[1])
     nothing = torch.zeros(shape, dtype=torch.bool)
-    (plain,) = rehearsal.merits([()])
+    (plain,) = trunks.merits([()])
     best: tuple[Merit, Tensor] = (plain, nothing)
     curve: list[dict[str, float]] = []
     waited, step = 0, 0
     for step, drawn in enumerate(reinforce(losses_of, shape, config, generator), start=1):
         if step % config.check_every == 0 or step == config.steps:
             tried = (drawn.probability > 0.5, drawn.best)
-            merits = rehearsal.merits([replaced_heads(means, heads) for heads in tried])
+            merits = trunks.merits([replaced_heads(means, heads) for heads in tried])
             merit, heads = max(zip(merits, tried, strict=True), key=lambda one: one[0])
             waited += 1
             if merit > best[0]:

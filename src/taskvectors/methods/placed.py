@@ -5,8 +5,8 @@ from abc import ABC, abstractmethod
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from taskvectors.methods.recipe import Recipe
 from taskvectors.methods.run_context import Layers, Positions, RunContext, layer_groups
+from taskvectors.methods.training.recipe import Recipe
 from taskvectors.prompts import resolve_positions
 from taskvectors.vectors import Site, sites_at
 

@@ -20,15 +20,20 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from taskvectors.methods.candidate import Candidate, Cost
-from taskvectors.methods.descent import Descent, Trainee
-from taskvectors.methods.peak import PeakMemory
 from taskvectors.methods.placed import Placed, trained_sites
-from taskvectors.methods.prepared import Prepared
-from taskvectors.methods.recipe import Recipe
 from taskvectors.methods.run_context import RunContext
-from taskvectors.methods.training import check_gradient, residual_rms
+from taskvectors.methods.training import (
+    PeakMemory,
+    Recipe,
+    TrainingTrunks,
+    TrainState,
+    TrunkTrainer,
+    check_gradient,
+    residual_rms,
+)
+from taskvectors.methods.training.vectors import site_trunks
 from taskvectors.prompts import Prompt
-from taskvectors.trunk import AnswerScores, Batch, Edit
+from taskvectors.trunk import Branch, Edit
 from taskvectors.vectors import Site, TaskVector
 
 
@@ -77,7 +82,6 @@ def loreft(context: RunContext, config: LoReFT) -> list[Candidate]:
         at W = R, b = 0, where it changes nothing; R is the orthonormal factor of a free matrix,
         whose decay cannot shrink it; learning rates are relative to the residual stream.
     """
-    run, costs = _trained(context, config)
     return [
         Candidate(
             method=config.kind,
@@ -89,7 +93,7 @@ def loreft(context: RunContext, config: LoReFT) -> list[Candidate]:
             converged=one.is_done,
             curve=one.curve,
         )
-        for one, cost in zip(run.trainees, costs, strict=True)
+        for one, cost in _trained(context, config)
     ]
 
 
@@ -104,7 +108,6 @@ def lobireft(context: RunContext, config: LobiReFT) -> list[Candidate]:
         We differ: b starts at 0; R is the orthonormal factor of a free matrix; learning rates are
         relative to the residual stream.
     """
-    run, costs = _trained(context, config)
     return [
         Candidate(
             method=config.kind,
@@ -125,7 +128,7 @@ def lobireft(context: RunContext, config: LobiReFT) -> list[Candidate]:
             converged=one.is_done,
             curve=one.curve,
         )
-        for one, cost in zip(run.trainees, costs, strict=True)
+        for one, cost in _trained(context, config)
     ]
 
 
@@ -186,7 +189,7 @@ class _Kept:
 
 
 @dataclass(kw_only=True, eq=False)
-class _Edit(Trainee):
+class _Edit(TrainState):
     """One edit in training."""
 
     sites: tuple[Site, ...]
@@ -202,22 +205,17 @@ class _Edit(Trainee):
         return tuple(made)
 
 
-class _Run(Descent[_Edit]):
+class _EditTrainer(TrunkTrainer[_Edit]):
     """A training run of edits side by side."""
 
-    prepared: Prepared
-
     def groups(self) -> list[dict[str, Any]]:
-        parts = [part for one in self.trainees for part in one.parts]
+        parts = [part for state in self.states for part in state.parts]
         return [{"params": [value for part in parts for value in part.parameters]}]
 
-    def losses(self, batch: Batch, active: Sequence[_Edit]) -> Float[Tensor, " branch"]:
-        return self.prepared.losses([one.edits() for one in active], batch)
+    def branches(self, states: Sequence[_Edit]) -> list[Branch]:
+        return [state.edits() for state in states]
 
-    def scores(self, active: Sequence[_Edit]) -> list[AnswerScores]:
-        return self.prepared.scores([one.edits() for one in active])
-
-    def values(self, trainee: _Edit) -> _Kept:
+    def values(self, state: _Edit) -> _Kept:
         frozen = [
             Subspace(
                 s=part.s,
@@ -226,59 +224,56 @@ class _Run(Descent[_Edit]):
                 start=part.start,
                 offset=part.offset.detach().clone(),
             )
-            for part in trainee.parts
+            for part in state.parts
         ]
-        return _Kept(edits=_Edit(sites=trainee.sites, parts=frozen).edits())
+        return _Kept(edits=_Edit(sites=state.sites, parts=frozen).edits())
 
     def check_gradient(self) -> None:
-        for one in self.trainees:
+        for one in self.states:
             gradients = [part.offset.grad for part in one.parts]
             check_gradient(one.sites, torch.stack([g for g in gradients if g is not None]))
 
 
-def _trained(context: RunContext, config: _Reft) -> tuple[_Run, list[Cost]]:
-    """The finished run, and what each edit took."""
+def _trained(context: RunContext, config: _Reft) -> list[tuple[_Edit, Cost]]:
+    """Each trained edit, and what it took."""
     sites = trained_sites(context, config)
     is_constant = isinstance(config, LobiReFT)
     started = context.trunks.clock()
     with PeakMemory(context.model.device, context.trunks) as peak:
-        prepared = Prepared.of(context, sites, config.training, config.shots, config.n_examples)
+        trunks = site_trunks(context, sites, config.training, config.shots, config.n_examples)
         generator = torch.Generator().manual_seed(context.seed)
         edits = [
             _Edit(
                 sites=group,
-                parts=[_start(prepared, s, config.rank, generator, is_constant) for s in group],
+                parts=[_start(trunks, site, config.rank, generator, is_constant) for site in group],
             )
             for group in sites
         ]
-        run = _Run(context, prepared.trunk, config.training, edits)
-        run.prepared = prepared
-        run.train()
+        trainer = _EditTrainer(context, trunks, config.training, edits)
+        trainer.train()
     seconds = context.trunks.clock() - started
-    steps = max(one.steps for one in edits)
-    costs = [
-        Cost(
-            examples=prepared.trunk.n_prompts,
-            steps=one.steps,
-            seconds=seconds / len(edits),
-            seconds_per_step=run.seconds / steps / len(edits),
-            peak_bytes=peak.bytes,
-            forward_tokens=prepared.tokens(one.kept.edits, one, config.training, len(edits)),
-            parameters=sum(value.numel() for part in one.parts for value in part.parameters),
+    return [
+        (
+            edit,
+            trainer.cost(
+                edit,
+                seconds=seconds,
+                peak_bytes=peak.bytes,
+                parameters=sum(v.numel() for part in edit.parts for v in part.parameters),
+            ),
         )
-        for one in edits
+        for edit in edits
     ]
-    return run, costs
 
 
 def _start(
-    prepared: Prepared, site: Site, rank: int, generator: torch.Generator, is_constant: bool
+    trunks: TrainingTrunks, site: Site, rank: int, generator: torch.Generator, is_constant: bool
 ) -> Subspace:
-    model = prepared.trunk.model
+    model = trunks.train.model
     free = torch.randn(model.d_model, rank, generator=generator).to(model.device)
     target = torch.zeros(rank, model.d_model, device=model.device).requires_grad_(True)
     return Subspace(
-        s=float(residual_rms(prepared.trunk, site)),
+        s=float(residual_rms(trunks.train, site)),
         basis=free.requires_grad_(True),
         target=None if is_constant else target,
         start=orthonormal(free.detach()).T.contiguous(),

@@ -4,28 +4,26 @@ The prompts run once and leave their trunk; a step then costs the branches alone
 stopped improving leave the pass.
 """
 
-import logging
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from taskvectors.errors import TaskVectorsError
 from taskvectors.methods.candidate import Cost
-from taskvectors.methods.descent import Descent, Trainee
-from taskvectors.methods.peak import PeakMemory
-from taskvectors.methods.prepared import Prepared
-from taskvectors.methods.recipe import Recipe
-from taskvectors.methods.run_context import RunContext, layer_name
-from taskvectors.trunk import AnswerScores, Batch, Edit, Trunk
+from taskvectors.methods.run_context import RunContext, Split
+from taskvectors.methods.training.peak_memory import PeakMemory
+from taskvectors.methods.training.recipe import Recipe
+from taskvectors.methods.training.teacher import Teacher
+from taskvectors.methods.training.trainer import TrainState, TrunkTrainer, check_gradient
+from taskvectors.methods.training.trunks import TrainingTrunks, residual_rms
+from taskvectors.prompts import Prompt
+from taskvectors.trunk import Batch, Branch, Edit
 from taskvectors.vectors import Site
-
-logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,8 +44,8 @@ class Trained:
 
 
 @dataclass(kw_only=True, eq=False)
-class _Vector(Trainee):
-    """One vector in training; what is kept of it are its values and its strength."""
+class _Vector(TrainState):
+    """One vector in training; kept are its values and its strength."""
 
     sites: tuple[Site, ...]
     number: int
@@ -99,27 +97,22 @@ def train_vectors(
         offset += len(sites)
     with PeakMemory(context.model.device, context.trunks) as peak:
         started = context.trunks.clock()
-        prepared_passes = Prepared.of(context, groups, recipe, shots, n_examples)
-        run = _Run(context, prepared_passes, vectors, recipe)
-        prepared = context.trunks.clock() - started
-        run.train()
-    steps = max(vector.steps for vector in vectors)
+        trunks = site_trunks(context, groups, recipe, shots, n_examples)
+        trainer = _VectorTrainer(context, trunks, vectors, recipe)
+        trainer.train()
+        seconds = context.trunks.clock() - started
     return [
         Trained(
             values=vector.kept[0],
             strength=vector.kept[1],
-            scale=run.scale[vector.rows, 0].tolist(),
+            scale=trainer.scale[vector.rows, 0].tolist(),
             validation_accuracy=vector.best[0],
             converged=vector.is_done,
             curve=vector.curve,
-            cost=Cost(
-                examples=run.passes.n_prompts,
-                steps=vector.steps,
-                # vectors trained side by side share each step's time
-                seconds=(prepared + run.seconds) / len(vectors),
-                seconds_per_step=run.seconds / steps / len(vectors),
+            cost=trainer.cost(
+                vector,
+                seconds=seconds,
                 peak_bytes=peak.bytes,
-                forward_tokens=run.tokens(vector),
                 parameters=len(vector.sites) * context.model.d_model + recipe.learn_strength,
             ),
         )
@@ -127,31 +120,71 @@ def train_vectors(
     ]
 
 
-class _Run(Descent[_Vector]):
+def site_trunks(
+    context: RunContext,
+    groups: Sequence[tuple[Site, ...]],
+    recipe: Recipe,
+    shots: int,
+    n_examples: int | None,
+) -> TrainingTrunks:
+    """The trunks that a recipe trains on, for branches at some sites.
+
+    Args:
+        context: Model and task.
+        groups: The sites of each branch.
+        recipe: How they will be trained.
+        shots: Demonstrations in the prompts.
+        n_examples: Training pairs to use; all by default.
+
+    Raises:
+        MemoryBudgetError: A step does not fit the budget.
+    """
+
+    def prompts(split: Split, shots: int) -> tuple[Prompt, ...]:
+        chosen = context.prompts(split, shots)
+        if split == "train":
+            chosen = chosen[:n_examples]
+            if recipe.answer == "first-token":
+                chosen = tuple(replace(one, answer_ids=one.answer_ids[:1]) for one in chosen)
+        return chosen
+
+    train, teacher = prompts("train", shots), None
+    if recipe.distillation:
+        few_shot = prompts("train", context.shots)
+        teacher = Teacher.of(context, train, few_shot, recipe.distillation)
+    return TrainingTrunks.build(
+        context,
+        train,
+        prompts("validation", shots),
+        positions=tuple(dict.fromkeys(site.position for sites in groups for site in sites)),
+        n_branches=len(groups),
+        batch_size=recipe.batch_size,
+        teacher=teacher,
+    )
+
+
+class _VectorTrainer(TrunkTrainer[_Vector]):
     """A training run: trunks, parameters, and the vectors that still improve."""
 
-    passes: Trunk
-
     def __init__(
-        self, context: RunContext, prepared: Prepared, vectors: list[_Vector], recipe: Recipe
+        self, context: RunContext, trunks: TrainingTrunks, vectors: list[_Vector], recipe: Recipe
     ) -> None:
-        super().__init__(context, prepared.trunk, recipe, vectors)
-        self.prepared = prepared
-        model = prepared.trunk.model
+        super().__init__(context, trunks, recipe, vectors)
+        device = context.model.device
         sites = [site for vector in vectors for site in vector.sites]
-        self.scale = torch.ones(len(sites), 1, device=model.device)
+        self.scale = torch.ones(len(sites), 1, device=device)
         """s of θ = s·a·u."""
         if recipe.rate == "relative":
-            rms = [residual_rms(prepared.trunk, site) for site in sites]
+            rms = [residual_rms(trunks.train, site) for site in sites]
             self.scale = torch.stack(rms).unsqueeze(1)
         self.n_steps_added = max(map(_steps_added, vectors))
         """How many times as far as one site all sites of a vector move what is read after them."""
-        u = _initial(recipe, len(sites), model.d_model, context.seed)
-        self.u = u.to(model.device).requires_grad_(True)
-        self.strength = torch.ones(len(vectors), device=model.device, requires_grad=True)
+        u = _initial(recipe, len(sites), context.model.d_model, context.seed)
+        self.u = u.to(device).requires_grad_(True)
+        self.strength = torch.ones(len(vectors), device=device, requires_grad=True)
         """a, vector by vector."""
         self.owner = torch.tensor(
-            [vector.number for vector in vectors for _ in vector.sites], device=model.device
+            [vector.number for vector in vectors for _ in vector.sites], device=device
         )
 
     @property
@@ -173,55 +206,33 @@ class _Run(Descent[_Vector]):
             theta = theta * self.strength[self.owner].unsqueeze(1)
         return theta
 
-    def losses(self, batch: Batch, active: Sequence[_Vector]) -> Float[Tensor, " vector"]:
-        """One loss per vector; each depends on its own sites only."""
+    def branches(self, states: Sequence[_Vector]) -> list[Branch]:
         theta = self.theta()
-        losses = self.prepared.losses([vector.edits(theta) for vector in active], batch)
+        return [vector.edits(theta) for vector in states]
+
+    def losses(self, batch: Batch, active: Sequence[_Vector]) -> Float[Tensor, " vector"]:
+        """One loss per vector, with the recipe's penalty."""
+        losses = super().losses(batch, active)
         if self.recipe.penalty == "none":
             return losses
         penalty = cosine_penalty if self.recipe.penalty == "orthogonality" else norm_penalty
         added = torch.stack([penalty(self.u[vector.rows]) for vector in active])
         return losses + self.recipe.penalty_weight * added
 
-    def scores(self, active: Sequence[_Vector]) -> list[AnswerScores]:
-        theta = self.theta().detach()
-        return self.prepared.scores([vector.edits(theta) for vector in active])
-
-    def values(self, trainee: _Vector) -> tuple[Tensor, float]:
-        theta = self.theta().detach()[trainee.rows]
-        return theta.cpu().clone(), float(self.strength.detach()[trainee.number])
+    def values(self, state: _Vector) -> tuple[Tensor, float]:
+        theta = self.theta().detach()[state.rows]
+        return theta.cpu().clone(), float(self.strength.detach()[state.number])
 
     def check_gradient(self) -> None:
-        """A hook that does not act leaves a zero gradient, and a silent zero-shot baseline."""
         assert self.u.grad is not None
-        for vector in self.trainees:
+        for vector in self.states:
             check_gradient(vector.sites, self.u.grad[vector.rows])
-
-    def tokens(self, vector: _Vector) -> int:
-        """Forward tokens of one vector's training, its share of the trunks included."""
-        edits = vector.edits(self.theta().detach())
-        return self.prepared.tokens(edits, vector, self.recipe, len(self.trainees))
 
 
 def _steps_added(vector: _Vector) -> float:
     """Edits at one position add in its stream; those of several as independent ones do."""
     by_position = Counter(site.position for site in vector.sites)
     return max(by_position.values()) * math.sqrt(len(by_position))
-
-
-def check_gradient(sites: Sequence[Site], gradient: Float[Tensor, "site width"]) -> None:
-    """Raise where the gradient at a site is zero or not finite.
-
-    Raises:
-        TaskVectorsError: It is; the message names the site.
-    """
-    for site, norm in zip(sites, gradient.norm(dim=1).tolist(), strict=True):
-        if not 0 < norm < float("inf"):
-            raise TaskVectorsError(
-                f"the gradient at layer {layer_name(site.layer)}, position {site.position} is "
-                f"{norm} on the first step: nothing can be learned there. A position that no "
-                "answer token can see has none; choose another site."
-            )
 
 
 def cosine_penalty(u: Float[Tensor, "site d_model"]) -> Float[Tensor, ""]:
@@ -239,15 +250,6 @@ def norm_penalty(u: Float[Tensor, "site d_model"]) -> Float[Tensor, ""]:
     """Mean over sites of the root mean square of a vector's part: a group lasso over sites."""
     penalty: Tensor = torch.linalg.vector_norm(u, dim=1).mean() / u.shape[1] ** 0.5
     return penalty
-
-
-def residual_rms(trunk: Trunk, site: Site) -> Float[Tensor, ""]:
-    """S of θ = s·u: the median norm of the residual stream at a site, over √d_model."""
-    states = trunk.states(site.layer, (site.position,)).float()
-    norms = states.norm(dim=-1)
-    present = trunk.columns((site.position,)).present  # a name can mean several tokens
-    rms: Tensor = (norms if present is None else norms[present]).median() / states.shape[-1] ** 0.5
-    return rms
 
 
 def _initial(recipe: Recipe, n_sites: int, width: int, seed: int) -> Tensor:

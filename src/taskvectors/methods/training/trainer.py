@@ -1,0 +1,213 @@
+"""Gradient descent with a validation split: steps, checks, the best kept, early stopping.
+
+Subclasses state what is trained. Several things can be trained side by side in one pass per step;
+each has its own best check and stops by itself.
+"""
+
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeVar
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from taskvectors.errors import TaskVectorsError
+from taskvectors.methods.candidate import Cost
+from taskvectors.methods.run_context import RunContext, layer_name
+from taskvectors.methods.training.recipe import Recipe
+from taskvectors.methods.training.trunks import Batches, Merit, TrainingTrunks, merits_of
+from taskvectors.progress import track
+from taskvectors.trunk import AnswerScores, Batch, Branch, FullForward, Trunk
+from taskvectors.trunk.graph import GraphedLosses
+from taskvectors.vectors import Site
+
+
+@dataclass(kw_only=True, eq=False)
+class TrainState:
+    """One thing in training, and how it has gone."""
+
+    best: Merit = (-1.0, -torch.inf)
+    """Validation accuracy, then log-probability, at the best check."""
+    kept: Any = None
+    """Its values at the best check; None before the first."""
+    checks_since_best: int = 0
+    steps: int = 0
+    is_done: bool = False
+    """Whether training stopped because validation no longer improved."""
+    curve: list[dict[str, float]] = field(default_factory=list)
+
+
+T = TypeVar("T", bound=TrainState)
+
+
+class Trainer(ABC, Generic[T]):
+    """A training run.
+
+    Args:
+        context: Model and task.
+        passes: What the training prompts run through.
+        recipe: How to train.
+        states: The things that are trained.
+    """
+
+    can_capture = True
+    """Whether a step has the same shapes and kernels each time, as a captured graph needs."""
+
+    def __init__(
+        self,
+        context: RunContext,
+        passes: Trunk | FullForward,
+        recipe: Recipe,
+        states: Sequence[T],
+    ) -> None:
+        self.passes = passes
+        self.recipe = recipe
+        self.seed = context.seed
+        self.states = list(states)
+        self.seconds = 0.0
+
+    @property
+    def learning_rate(self) -> float:
+        """Of AdamW at the start."""
+        return self.recipe.learning_rate
+
+    @abstractmethod
+    def groups(self) -> list[dict[str, Any]]:
+        """Parameter groups of AdamW."""
+
+    @abstractmethod
+    def losses(self, batch: Batch, active: Sequence[T]) -> Float[Tensor, " branch"]:
+        """One loss per active state; each depends on its own parameters only."""
+
+    @abstractmethod
+    def scores(self, active: Sequence[T]) -> list[AnswerScores]:
+        """Scores of active states on the validation split, as many prompts at once as fit."""
+
+    @abstractmethod
+    def values(self, state: T) -> Any:
+        """A copy of the values of a state now."""
+
+    @abstractmethod
+    def check_gradient(self) -> None:
+        """Raise if the first gradient shows that something does not act."""
+
+    def train(self) -> None:
+        """Steps and checks until all are done or the steps are used up."""
+        from transformers import get_scheduler
+
+        recipe, started = self.recipe, time.perf_counter()
+        groups = self.groups()
+        optimizer = torch.optim.AdamW(
+            groups, lr=self.learning_rate, weight_decay=recipe.weight_decay
+        )
+        scheduler = get_scheduler(
+            recipe.schedule,
+            optimizer,
+            num_warmup_steps=0,
+            num_training_steps=recipe.schedule_steps or recipe.steps,
+        )
+        batches = Batches(self.passes, recipe.batch_size, self.seed)
+        device = self.passes.model.device if self.can_capture else torch.device("cpu")
+        parameters = [parameter for group in groups for parameter in group["params"]]
+        losses_of = GraphedLosses(self.losses, parameters, device)
+        active, note = list(self.states), ""
+        with torch.enable_grad(), track("learning", recipe.steps) as progress:
+            for step in range(1, recipe.steps + 1):
+                losses = losses_of(batches.draw(), active)
+                if step == 1:
+                    self.check_gradient()
+                optimizer.step()
+                scheduler.step()
+                if step % recipe.check_every == 0 or step == recipe.steps:
+                    self.check(active, losses, step)
+                    active = [state for state in active if not state.is_done]
+                    note = f"{len(active)} in training, loss {float(losses.mean()):.3f}"
+                    if not active:
+                        break
+                progress.update(note=note)
+        self.seconds = time.perf_counter() - started
+
+    def check(self, active: Sequence[T], losses: Tensor, step: int) -> None:
+        """Score on validation, keep each state's best, and end those that no longer improve."""
+        with torch.no_grad():
+            merits = merits_of(self.scores(active))
+        for index, (state, reached) in enumerate(zip(active, merits, strict=True)):
+            state.steps = step
+            state.checks_since_best += 1
+            if reached > state.best:
+                state.best, state.checks_since_best = reached, 0
+                state.kept = self.values(state)
+            state.curve.append(
+                {
+                    "step": step,
+                    "loss": float(losses[index]),
+                    "validation_accuracy": reached[0],
+                    "validation_logprob": reached[1],
+                }
+            )
+            patience = self.recipe.patience
+            state.is_done = patience is not None and state.checks_since_best >= patience
+
+
+class TrunkTrainer(Trainer[T]):
+    """A training run of branches side by side, through trunks that were built before."""
+
+    def __init__(
+        self, context: RunContext, trunks: TrainingTrunks, recipe: Recipe, states: Sequence[T]
+    ) -> None:
+        super().__init__(context, trunks.train, recipe, states)
+        self.trunks = trunks
+
+    @abstractmethod
+    def branches(self, states: Sequence[T]) -> list[Branch]:
+        """The edits of some states as they are now."""
+
+    def losses(self, batch: Batch, active: Sequence[T]) -> Float[Tensor, " branch"]:
+        """The loss of each state's branch."""
+        return self.trunks.losses(self.branches(active), batch)
+
+    def scores(self, active: Sequence[T]) -> list[AnswerScores]:
+        """Scores of each state's branch."""
+        return self.trunks.scores(self.branches(active))
+
+    def cost(self, state: T, *, seconds: float, peak_bytes: int, parameters: int) -> Cost:
+        """What one state took, once trained.
+
+        Args:
+            state: The state.
+            seconds: Of the whole run with its trunks; states share it.
+            peak_bytes: Memory at the peak of the run.
+            parameters: Numbers of this state that were trained.
+        """
+        n_states = len(self.states)
+        n_runs = state.steps * min(self.recipe.batch_size, self.trunks.train.n_prompts)
+        (branch,) = self.branches([state])
+        return Cost(
+            examples=self.trunks.train.n_prompts,
+            steps=state.steps,
+            seconds=seconds / n_states,
+            seconds_per_step=self.seconds / max(one.steps for one in self.states) / n_states,
+            peak_bytes=peak_bytes,
+            forward_tokens=self.trunks.tokens(branch, n_runs, len(state.curve), n_shared=n_states),
+            parameters=parameters,
+        )
+
+
+def check_gradient(sites: Sequence[Site], gradient: Float[Tensor, "site width"]) -> None:
+    """Raise where the gradient at a site is zero or not finite.
+
+    A hook that does not act leaves a zero gradient, and a silent zero-shot baseline.
+
+    Raises:
+        TaskVectorsError: It is; the message names the site.
+    """
+    for site, norm in zip(sites, gradient.norm(dim=1).tolist(), strict=True):
+        if not 0 < norm < float("inf"):
+            raise TaskVectorsError(
+                f"the gradient at layer {layer_name(site.layer)}, position {site.position} is "
+                f"{norm} on the first step: nothing can be learned there. A position that no "
+                "answer token can see has none; choose another site."
+            )
