@@ -6,17 +6,17 @@ asked for by name, and a local folder of the same layout stands in for the hub.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from string import Formatter
 from typing import Any
 
 from taskvectors.errors import DataError
-from taskvectors.tasks.files import examples
+from taskvectors.tasks.columns import SPLITS, Columns, examples
+from taskvectors.tasks.files import numbered
 from taskvectors.tasks.task import Example, TaskData
 
 PREFIX = "hub:"
-_SPLITS = ("train", "validation", "test")
 _HIDDEN = -1  # the label of a row whose label is withheld, or that annotators did not agree on
 
 
@@ -123,7 +123,7 @@ HUB_PRESETS: Mapping[str, HubPreset] = {
 }
 
 
-def read_hub(source: str) -> TaskData:
+def read_hub(source: str, columns: Columns | None = None) -> TaskData:
     """The pairs of a hub data set, by its own splits.
 
     Blanks around a text are removed. A split whose labels are all withheld is left out, and so are
@@ -132,6 +132,7 @@ def read_hub(source: str) -> TaskData:
     Args:
         source: `hub:` and a preset or `owner/name`, possibly with `@` and a local folder (preset)
             or a revision (data set).
+        columns: Which columns of a data set are read; a preset has its own.
 
     Returns:
         The pairs under those of `train`, `validation`, `test` that have labels.
@@ -140,18 +141,29 @@ def read_hub(source: str) -> TaskData:
         DataError: No such preset or data set, columns that are not there, or labels without a word.
     """
     name, _, after = source.removeprefix(PREFIX).partition("@")
+    columns = columns or Columns()
     if name in HUB_PRESETS:
+        if not columns.is_default:
+            raise DataError(
+                f"{source} is a preset with columns and words of its own; leave out what names or "
+                "changes columns, or name the data set as hub:owner/name"
+            )
         return _read_preset(name, HUB_PRESETS[name], Path(after).expanduser() if after else None)
     if "/" not in name:
         raise DataError(
             f"no hub preset is called {name!r}; there are: {', '.join(HUB_PRESETS)}; another data "
             "set is named hub:owner/name"
         )
-    loaded, notes = _load(name, None, after or None, ["input", "output"])
+    used = [columns.input, columns.output]
+    loaded, notes, names = _load(name, None, after or None, used)
+    if names and not columns.labels:
+        columns = replace(columns, labels={str(number): word for number, word in enumerate(names)})
+        notes.append(f"the data set names its labels: {', '.join(names)}")
     splits: dict[str, tuple[Example, ...]] = {}
     for split, rows in loaded.items():
-        places = ((f"row {number}", row) for number, row in enumerate(rows, 1))
-        splits[split], _ = examples(places, f"{source}, {split}")
+        read, said = examples(numbered(rows), f"{source}, {split}", columns)
+        splits[split] = read["train"]
+        notes += [f"{split}: {note}" for note in said]
     return TaskData(
         name=name.rpartition("/")[2],
         description="",
@@ -166,9 +178,9 @@ def read_hub(source: str) -> TaskData:
 def _read_preset(name: str, preset: HubPreset, folder: Path | None) -> TaskData:
     if folder is None:
         where, configuration, revision = preset.repository, preset.configuration, preset.revision
-        loaded, notes = _load(where, configuration, revision, preset.columns)
+        loaded, notes, _ = _load(where, configuration, revision, preset.columns)
     else:
-        loaded, notes = _load(_local(folder, preset.configuration), None, None, preset.columns)
+        loaded, notes, _ = _load(_local(folder, preset.configuration), None, None, preset.columns)
     source = f"{PREFIX}{name}@{folder}" if folder else preset.source
     splits: dict[str, tuple[Example, ...]] = {}
     for split, rows in loaded.items():
@@ -215,8 +227,11 @@ def _local(folder: Path, configuration: str | None) -> str:
 
 def _load(
     repository: str, configuration: str | None, revision: str | None, columns: Sequence[str]
-) -> tuple[dict[str, list[dict[str, Any]]], list[str]]:
-    """Rows by split, their strings without blanks around them, and what was left out."""
+) -> tuple[dict[str, list[dict[str, Any]]], list[str], list[str]]:
+    """Rows by split without blanks around strings, what was left out, and the last column's names.
+
+    The names are those of its classes; empty where it is no class label.
+    """
     try:
         import datasets
     except ImportError as error:
@@ -232,7 +247,7 @@ def _load(
     if "train" not in loaded:
         raise DataError(f"{repository}: no train split; its splits are: {', '.join(loaded)}")
     rows: dict[str, list[dict[str, Any]]] = {}
-    for split in (split for split in _SPLITS if split in loaded):
+    for split in (split for split in SPLITS if split in loaded):
         missing = [column for column in columns if column not in loaded[split].column_names]
         if missing:
             found = ", ".join(loaded[split].column_names)
@@ -240,8 +255,9 @@ def _load(
                 f"{repository}, {split}: no column {missing[0]!r}; the columns are: {found}"
             )
         rows[split] = [_stripped(row) for row in loaded[split].select_columns(columns).to_list()]
-    others = [split for split in loaded if split not in _SPLITS]
-    return rows, [f"splits left out: {', '.join(others)}"] if others else []
+    others = [split for split in loaded if split not in SPLITS]
+    names = getattr(loaded["train"].features[columns[-1]], "names", None) or []
+    return rows, [f"splits left out: {', '.join(others)}"] if others else [], list(names)
 
 
 def _stripped(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -92,19 +92,22 @@ def unique_pairs(pairs: Iterable[Example]) -> tuple[list[Example], list[str]]:
     Returns:
         The pairs that are kept, in order, and the notes that name what was dropped.
     """
-    kept: dict[str, str] = {}
+    kept: dict[str, Example] = {}
     duplicates: list[str] = []
     conflicts: list[str] = []
     for pair in pairs:
         if pair.input not in kept:
-            kept[pair.input] = pair.output
-        elif kept[pair.input] == pair.output:
+            kept[pair.input] = pair
+            continue
+        first = kept[pair.input]
+        if first.answers == pair.answers:
             duplicates.append(f"{pair.input!r} -> {pair.output!r}")
         else:
-            first = kept[pair.input]
-            conflicts.append(f"{pair.input!r} -> {first!r} was kept, {pair.output!r} dropped")
+            conflicts.append(
+                f"{pair.input!r} -> {first.output!r} was kept, {pair.output!r} dropped"
+            )
     notes = [*_listed("duplicate pair", duplicates), *_listed("conflicting outputs", conflicts)]
-    return [Example(input=text, output=answer) for text, answer in kept.items()], notes
+    return list(kept.values()), notes
 
 
 def linked_groups(pairs: Sequence[Example]) -> list[list[Example]]:
@@ -138,8 +141,8 @@ def linked_groups(pairs: Sequence[Example]) -> list[list[Example]]:
     return list(groups.values())
 
 
-def _links(pair: Example) -> tuple[object, object]:
-    return pair.input, frozenset((pair.input, pair.output))
+def _links(pair: Example) -> tuple[object, ...]:
+    return pair.input, *(frozenset((pair.input, answer)) for answer in pair.answers)
 
 
 def _clean(

@@ -14,6 +14,13 @@ class Example:
 
     input: str
     output: str
+    also: tuple[str, ...] = ()
+    """Further answers that count as right; demonstrations and training show `output`."""
+
+    @property
+    def answers(self) -> tuple[str, ...]:
+        """All answers that count as right, `output` first."""
+        return (self.output, *self.also)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,9 +101,9 @@ class TaskData:
 
 
 def _permuted(pairs: tuple[Example, ...], seed: str) -> tuple[Example, ...]:
-    outputs = [pair.output for pair in pairs]
+    outputs = [(pair.output, pair.also) for pair in pairs]
     random.Random(seed).shuffle(outputs)
     return tuple(
-        Example(input=pair.input, output=output)
-        for pair, output in zip(pairs, outputs, strict=True)
+        Example(input=pair.input, output=output, also=also)
+        for pair, (output, also) in zip(pairs, outputs, strict=True)
     )
