@@ -85,6 +85,41 @@ def test_an_answer_is_right_only_if_all_of_its_tokens_are(
     assert found.first_is_correct.tolist() == [[True, True, True]]
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+def test_any_of_several_right_answers_counts(
+    tiny_model: Any, ragged_prompts: Any, partly_right: Any, chunked: bool
+) -> None:
+    model = tiny_model("llama")
+    drawn = ragged_prompts(model, 6, answers=(1, 3))
+    branches = branches_of(model, THREE_BRANCHES, drawn)
+    right = partly_right(model, drawn, branches)
+    wrong = [replace(prompt, answer_ids=(7, 8)) for prompt in right]
+    # none, one or two further answers; the right one is the first, the second or the last
+    several = [
+        replace(one, answer_ids=ids[0], other_answer_ids=ids[1:])
+        for number, one in enumerate(right)
+        for ids in [[((7, 8), one.answer_ids, (9,)), (one.answer_ids, (9,)), ((7, 8),)][number % 3]]
+    ]
+    memory = budget_for(model, drawn, branches, 2) if chunked else None
+    found = score(model, several, branches, memory=memory)
+    by_answer = [score(model, right, branches), score(model, wrong, branches)]
+    nine = score(model, [replace(one, answer_ids=(9,)) for one in right], branches)
+    for number in range(6):
+        used = [[*by_answer, nine], [by_answer[0], nine], [by_answer[1]]][number % 3]
+        for name, join in [
+            ("is_correct", any),
+            ("first_is_correct", any),
+            ("log_probability", max),
+        ]:
+            for branch in range(3):
+                values = [float(getattr(one, name)[branch, number]) for one in used]
+                assert float(getattr(found, name)[branch, number]) == pytest.approx(
+                    float(join(values)), abs=1e-4
+                )
+    assert found.is_correct.any()
+    assert found.forward_tokens > score(model, wrong, branches).forward_tokens
+
+
 @pytest.mark.parametrize("labels", LABELS.values(), ids=LABELS)
 @pytest.mark.parametrize("is_biased", [False, True])
 def test_the_most_probable_label_is_that_of_a_loop_over_labels(

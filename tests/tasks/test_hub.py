@@ -8,6 +8,7 @@ import pytest
 from taskvectors.errors import DataError
 from taskvectors.prompts import TEMPLATES
 from taskvectors.tasks import HUB_PRESETS, load_task
+from taskvectors.tasks.columns import Columns as TaskColumns
 from taskvectors.tasks.hub import read_hub
 
 Columns = dict[str, list[Any]]
@@ -195,3 +196,22 @@ def test_without_the_datasets_package_the_error_says_what_to_install(
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(DataError, match=r"taskvectors\[data\]"):
         read_hub("hub:sst2")
+
+
+def test_class_names_of_a_data_set_are_the_words_of_its_labels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    features = datasets.Features(
+        {"text": datasets.Value("string"), "label": datasets.ClassLabel(names=["bad", "fine"])}
+    )
+    table = datasets.Dataset.from_dict({"text": ["a", "b"], "label": [1, 0]}, features=features)
+    loaded = datasets.DatasetDict({"train": table})
+    monkeypatch.setattr(datasets, "load_dataset", lambda *_, **__: loaded)
+    data = read_hub("hub:me/mine", TaskColumns(input="text", output="label"))
+    assert [pair.output for pair in data.splits["train"]] == ["fine", "bad"]
+    assert "the data set names its labels: bad, fine" in data.notes
+
+
+def test_a_preset_takes_no_columns() -> None:
+    with pytest.raises(DataError, match="preset with columns"):
+        read_hub("hub:sst2", TaskColumns(input="text"))

@@ -3,11 +3,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 
 from taskvectors.errors import DataError
-from taskvectors.tasks import builtin, load_task
+from taskvectors.tasks import Example, builtin, load_task
 
 
 def pairs(n: int) -> list[dict[str, str]]:
@@ -76,3 +78,57 @@ def test_importing_tasks_and_prompts_imports_nothing_heavy() -> None:
         check=True,
     )
     assert done.stdout.strip() == "[]"
+
+
+@pytest.mark.parametrize("kind", ["pairs", "mappings", "mapping", "examples", "frame"])
+def test_pairs_in_memory_are_a_task_like_any_other(kind: str) -> None:
+    listed = [(f"in {i}", f"out {i}") for i in range(20)]
+    source: Any = {
+        "pairs": listed,
+        "mappings": pairs(20),
+        "mapping": dict(listed),
+        "examples": [Example(input=asked, output=answer) for asked, answer in listed],
+        "frame": pd.DataFrame(pairs(20)),
+    }[kind]
+    task = load_task(source, seed=5, n_train=9, n_validation=3, n_test=8)
+    assert len(task.train) == 9
+    assert {(pair.input, pair.output) for pair in task.train} < set(listed)
+
+
+def test_columns_of_a_frame_are_named_and_its_numbers_given_words() -> None:
+    frame = pd.DataFrame({"text": [f"t{i}" for i in range(20)], "y": [i % 2 for i in range(20)]})
+    task = load_task(frame, input_column="text", output_column="y", labels={0: "no", 1: "yes"})
+    assert {(int(one.input[1:]) % 2, one.output) for one in task.train} == {(0, "no"), (1, "yes")}
+
+
+@pytest.mark.parametrize(
+    ("source", "reason"),
+    [(3, "a task is a whole number"), ([("a",)], "pair 1 has 1 parts"), ([3], "row 1: a whole")],
+)
+def test_what_is_no_task_is_said(source: Any, reason: str) -> None:
+    with pytest.raises(DataError, match=reason):
+        load_task(source)
+
+
+def test_a_path_and_a_folder_are_sources(file: str, tmp_path: Path) -> None:
+    sizes = {"n_train": 9, "n_validation": 3, "n_test": 8}
+    assert load_task(Path(file), **sizes) == load_task(file, **sizes)
+    folder = tmp_path / "own"
+    folder.mkdir()
+    for name, some in [("train", pairs(20)[:10]), ("test", pairs(20)[10:])]:
+        (folder / f"{name}.json").write_text(json.dumps(some), encoding="utf-8")
+    task = load_task(str(folder), **sizes)
+    assert all(int(pair.input.split()[1]) >= 10 for pair in task.test)
+
+
+def test_a_built_in_task_has_columns_of_its_own() -> None:
+    with pytest.raises(DataError, match="built-in"):
+        load_task("capital", input_column="text")
+
+
+def test_a_built_in_name_wins_over_a_folder_of_that_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "capital").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert load_task("capital").source != "capital"

@@ -103,6 +103,25 @@ def score_with(
     logit_bias: Float[Tensor, " d_vocab"] | None,
 ) -> Scores:
     """The same, on a trunk that other work has left or will use, where all prompts fit at once."""
+
+    def run(asked: Sequence[Prompt], rows: Sequence[int]) -> Scores:
+        of_rows = [[_rows(edit, rows) for edit in branch] for branch in branches]
+        return _score_branches(trunks, model, asked, of_rows, labels=None, logit_bias=logit_bias)
+
+    scores = _score_branches(trunks, model, prompts, branches, labels=labels, logit_bias=logit_bias)
+    return _any_answer(scores, prompts, run)
+
+
+def _score_branches(
+    trunks: TrunkCache,
+    model: LanguageModel,
+    prompts: Sequence[Prompt],
+    branches: Sequence[Branch],
+    *,
+    labels: Labels | None,
+    logit_bias: Float[Tensor, " d_vocab"] | None,
+) -> Scores:
+    """Scores against the first of the right answers."""
     started = trunks.clock()
     positions = positions_of(branches)
     shape = shape_of(prompts, positions, n_branches=len(branches))
@@ -146,12 +165,48 @@ def score_whole(
     started = time.perf_counter()
     shape = replace(shape_of(prompts, FIRST, n_branches=0), prefix=n_before)
     step = prompts_that_fit(model, shape, resolve_budget(memory, model.device))
-    by_length = _by_length(prompts)
-    parts = []
-    for start in range(0, len(prompts), step):
-        asked = [prompts[row] for row in by_length[start : start + step]]
-        parts.append(_score_passes(FullForward.of(model, asked, forward), labels))
-    return _joined(parts, by_length, time.perf_counter() - started)
+
+    def run(asked: Sequence[Prompt], known: Labels | None) -> Scores:
+        by_length = _by_length(asked)
+        parts = []
+        for start in range(0, len(asked), step):
+            chunk = [asked[row] for row in by_length[start : start + step]]
+            parts.append(_score_passes(FullForward.of(model, chunk, forward), known))
+        return _joined(parts, by_length, time.perf_counter() - started)
+
+    return _any_answer(run(prompts, labels), prompts, lambda asked, _: run(asked, None))
+
+
+def _any_answer(
+    scores: Scores,
+    prompts: Sequence[Prompt],
+    run: Callable[[Sequence[Prompt], Sequence[int]], Scores],
+) -> Scores:
+    """Scores where any of several right answers counts; the log-probability is the largest.
+
+    Args:
+        scores: Against each prompt's first answer.
+        prompts: The prompts.
+        run: Scores prompts with another answer, given with their rows.
+    """
+    for number in range(max((len(prompt.other_answer_ids) for prompt in prompts), default=0)):
+        rows = [i for i, prompt in enumerate(prompts) if len(prompt.other_answer_ids) > number]
+        asked = [replace(prompts[i], answer_ids=prompts[i].other_answer_ids[number]) for i in rows]
+        other = run(asked, rows)
+        right, first = scores.is_correct.clone(), scores.first_is_correct.clone()
+        logprob = scores.log_probability.clone()
+        right[:, rows] |= other.is_correct
+        first[:, rows] |= other.first_is_correct
+        logprob[:, rows] = torch.maximum(logprob[:, rows], other.log_probability)
+        scores = replace(
+            scores,
+            is_correct=right,
+            first_is_correct=first,
+            log_probability=logprob,
+            forward_tokens=scores.forward_tokens + other.forward_tokens,
+            seconds=scores.seconds + other.seconds,
+        )
+    return scores
 
 
 def score_alike(

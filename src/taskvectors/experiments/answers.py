@@ -59,6 +59,12 @@ def generate_answers(
     new = out[:, width:].tolist()
     texts = tokenizer.batch_decode(new, skip_special_tokens=True)
     return [
-        (text.strip().split("\n")[0].strip(), tuple(ids[: len(p.answer_ids)]) == p.answer_ids)
-        for text, ids, p in zip(texts, new, prompts, strict=True)
+        (text.strip().split("\n")[0].strip(), _begins_right(ids, prompt))
+        for text, ids, prompt in zip(texts, new, prompts, strict=True)
     ]
+
+
+def _begins_right(ids: list[int], prompt: Prompt) -> bool:
+    """Whether generated tokens begin with one of the right answers."""
+    answers = (prompt.answer_ids, *prompt.other_answer_ids)
+    return any(tuple(ids[: len(answer)]) == answer for answer in answers)

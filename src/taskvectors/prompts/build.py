@@ -170,7 +170,7 @@ def safe_pairs(pool: Sequence[Example], queries: Sequence[Example]) -> list[Exam
 
 
 def _gives_away(pair: Example, query: Example) -> bool:
-    reverse = pair.input == query.output and pair.output == query.input
+    reverse = pair.input in query.answers and query.input in pair.answers
     return reverse or pair.input == query.input
 
 
@@ -197,6 +197,7 @@ def _text(template: Template, query: Example, pairs: tuple[Example, ...]) -> Tex
     return Text(
         prompt=begin + query.input + cue,
         answer=between[len(cue) :] + query.output,
+        other_answers=tuple(between[len(cue) :] + answer for answer in query.also),
         query_at=(len(begin), stop),
         cue_at=stop,
         demonstrations_at=(len(template.prefix), len(template.prefix) + len(shown)),

@@ -94,6 +94,7 @@ def _conversation(
     return Text(
         prompt=real,
         answer=blank + query.output,
+        other_answers=tuple(blank + answer for answer in query.also),
         query_at=at[_QUERY],
         cue_at=len(real) - len(cue) if cue else at[_QUERY][1],
         demonstrations_at=(at[_FIRST][0], at[_LAST][1]) if pairs else (0, 0),

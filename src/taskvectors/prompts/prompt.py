@@ -20,6 +20,7 @@ class Prompt:
     Attributes:
         token_ids: The prompt, from BOS (where the tokenizer adds one) to the end of the answer cue.
         answer_ids: The answer as the model would emit it, leading blank included.
+        other_answer_ids: Further answers that count as right.
         spans: Half-open token ranges. `query`: the query's input; a token that it shares with its
             surroundings belongs to it. `cue`: from there to the end (in a chat: the generation
             prompt); empty where a template has nothing there. `demonstrations`: all of them with
@@ -36,6 +37,7 @@ class Prompt:
     query: Example
     demonstrations: tuple[Example, ...]
     text: str
+    other_answer_ids: tuple[tuple[int, ...], ...] = ()
 
     def __str__(self) -> str:
         asked = self.query.input if len(self.query.input) <= 40 else f"{self.query.input[:37]}..."

@@ -6,7 +6,7 @@ leading blank in the token; sentencepiece would put one before any text tokenize
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol, runtime_checkable
 
 from taskvectors.errors import TokenizationError
@@ -47,6 +47,7 @@ class Text:
             where demonstrations are turns of a chat.
         query: The pair that is asked.
         demonstrations: The pairs that are shown.
+        other_answers: Further answers that count as right, written as `answer` is.
     """
 
     prompt: str
@@ -57,6 +58,7 @@ class Text:
     query: Example
     demonstrations: tuple[Example, ...]
     answers_at: tuple[tuple[int, int], ...] = ()
+    other_answers: tuple[str, ...] = ()
 
 
 def tokenize(
@@ -89,16 +91,27 @@ def tokenize(
         ids[: len(places)] for ids, places in zip(alone["input_ids"], offsets, strict=True)
     ]
     answer_ids = _answers(tokenizer, texts, prompt_ids, add_special_tokens)
+    others = [(n, answer) for n, text in enumerate(texts) for answer in text.other_answers]
+    other_ids: list[list[tuple[int, ...]]] = [[] for _ in texts]
+    if others:
+        other_texts = [replace(texts[n], answer=answer) for n, answer in others]
+        before = [prompt_ids[n] for n, _ in others]
+        found = _answers(tokenizer, other_texts, before, add_special_tokens)
+        for (n, _), ids in zip(others, found, strict=True):
+            other_ids[n].append(tuple(ids))
     return tuple(
         Prompt(
             token_ids=tuple(ids),
             answer_ids=tuple(answer),
+            other_answer_ids=tuple(also),
             spans=_spans(text, places),
             query=text.query,
             demonstrations=text.demonstrations,
             text=text.prompt,
         )
-        for text, ids, answer, places in zip(texts, prompt_ids, answer_ids, offsets, strict=True)
+        for text, ids, answer, also, places in zip(
+            texts, prompt_ids, answer_ids, other_ids, offsets, strict=True
+        )
     )
 
 

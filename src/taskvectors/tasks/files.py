@@ -12,6 +12,7 @@ import zlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from taskvectors.errors import DataError, require_package
 from taskvectors.tasks.columns import (
@@ -246,8 +247,12 @@ def _table_source(path: Path, columns: Columns) -> _Source:
         if separator != ",":
             notes.append(f"columns are separated by {_SEPARATORS.get(separator, separator)}")
     # quotes mean nothing in a .tsv; not splitlines(): U+2028 and its like do not end a row
-    quoting: dict[str, int] = {"quoting": csv.QUOTE_NONE} if is_tsv else {}
-    reader = csv.reader(io.StringIO(text, newline=""), delimiter=separator, strict=True, **quoting)  # type: ignore[call-overload]
+    reader = csv.reader(
+        io.StringIO(text, newline=""),
+        delimiter=separator,
+        strict=True,
+        quoting=csv.QUOTE_NONE if is_tsv else csv.QUOTE_MINIMAL,
+    )
     rows: list[tuple[str, list[str]]] = []
     n_blank = 0
     while (fields := _next(reader, path, n_before)) is not None:
@@ -275,11 +280,12 @@ def _table_source(path: Path, columns: Columns) -> _Source:
     )
 
 
-def _next(reader: "csv._reader", path: Path, n_before: int) -> list[str] | None:
+def _next(reader: Any, path: Path, n_before: int) -> list[str] | None:
     try:
-        return next(reader, None)
+        fields: list[str] | None = next(reader, None)
     except csv.Error as error:
         raise DataError(f"{path}, row {reader.line_num + n_before}: {error}") from error
+    return fields
 
 
 def _separator(text: str, columns: Columns) -> str:
