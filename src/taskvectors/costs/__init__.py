@@ -19,7 +19,7 @@ from taskvectors.costs.roofline import (
     weight_bytes,
 )
 from taskvectors.costs.verbs import WORKS, Question
-from taskvectors.costs.work import Work, generated, run_of, work_of
+from taskvectors.trunk.work import Work, generated, run_of, work_of
 
 __all__ = [
     "ANALYSIS_WORKS",

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from taskvectors.costs.methods import plan_of
-from taskvectors.costs.work import Work, as_much, work_of
 from taskvectors.errors import TaskVectorsError
 from taskvectors.explain.ablation import CURVE, N_CURVE_DRAWS, N_DRAWS
 from taskvectors.explain.bijections import Configuration, around
@@ -26,6 +25,7 @@ from taskvectors.explain.responses import TOKENS_PER_PASS
 from taskvectors.methods import Learned, Recipe
 from taskvectors.methods.run_context import RunContext, Split
 from taskvectors.prompts import Prompt
+from taskvectors.trunk.work import Work, as_much, work_of
 
 
 @dataclass(frozen=True, kw_only=True)

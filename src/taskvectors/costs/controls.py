@@ -4,13 +4,13 @@ from dataclasses import replace
 from typing import Any
 
 from taskvectors.costs.methods import Plan, plan_of
-from taskvectors.costs.work import Work, run_of, whole_passes, work_of
 from taskvectors.errors import TaskVectorsError
 from taskvectors.evaluate.scoring import shared_length
-from taskvectors.explain.case import with_first_tokens
 from taskvectors.methods import Candidate, Learned
 from taskvectors.methods.controls import BIAS_CHECK, BIAS_STEPS, CONTROLS, icl_most_shots
 from taskvectors.methods.run_context import RunContext, Split
+from taskvectors.prompts import with_first_tokens
+from taskvectors.trunk.work import Work, run_of, whole_passes, work_of
 
 
 def control_works(context: RunContext, name: str, config: Learned) -> list[Work]:

@@ -9,9 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from taskvectors.costs.work import Work, as_much, run_of, whole_passes, work_of
 from taskvectors.errors import TaskVectorsError
-from taskvectors.explain.case import with_first_tokens
 from taskvectors.methods import METHODS, Adaptive, LearnedHeads, MultiHead, Recipe
 from taskvectors.methods.adapters import AdapterConfig
 from taskvectors.methods.function_vector import UNIVERSAL_TASKS, HeadChoice
@@ -20,9 +18,10 @@ from taskvectors.methods.library import library_folders
 from taskvectors.methods.placed import Placed
 from taskvectors.methods.run_context import RunContext, Split, layer_groups
 from taskvectors.methods.state_vector import default_depths
-from taskvectors.prompts import Prompt, separators
+from taskvectors.prompts import Prompt, separators, with_first_tokens
 from taskvectors.trunk import Position, shape_of
 from taskvectors.trunk.memory import Kept
+from taskvectors.trunk.work import Work, as_much, run_of, whole_passes, work_of
 from taskvectors.vectors import TaskVector
 
 

@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from taskvectors.costs.devices import Device
-from taskvectors.costs.work import Work
 from taskvectors.models import LanguageModel
 from taskvectors.trunk.cache import KEPT_SHARE
 from taskvectors.trunk.memory import (
@@ -22,6 +21,7 @@ from taskvectors.trunk.memory import (
     trunk_bytes,
     work_bytes,
 )
+from taskvectors.trunk.work import Work
 
 _USABLE = 0.9
 """Share of a device's memory that a model and its work can fill."""

@@ -11,11 +11,11 @@ from typing import Any
 from taskvectors.costs.analyses import ANALYSIS_WORKS, Explained, analysis_works
 from taskvectors.costs.controls import control_works
 from taskvectors.costs.methods import Plan, plan_of
-from taskvectors.costs.work import Work
 from taskvectors.explain import ANALYSES
 from taskvectors.methods import METHODS, Learned
 from taskvectors.methods.run_context import RunContext
 from taskvectors.models import EMBED
+from taskvectors.trunk.work import Work
 
 
 @dataclass(frozen=True, kw_only=True)

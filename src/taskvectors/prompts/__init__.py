@@ -12,6 +12,7 @@ from taskvectors.prompts.prompt import (
     resolve_positions,
     separators,
     shared_first_tokens,
+    with_first_tokens,
 )
 from taskvectors.prompts.templates import TEMPLATES, Template, load_template
 from taskvectors.prompts.tokens import Tokenizer
@@ -30,4 +31,5 @@ __all__ = [
     "safe_pairs",
     "separators",
     "shared_first_tokens",
+    "with_first_tokens",
 ]

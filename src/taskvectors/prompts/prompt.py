@@ -5,7 +5,7 @@ Padding is no part of a prompt, so they mean the same in every batch.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from taskvectors.errors import PositionError
 from taskvectors.tasks import Example
@@ -47,6 +47,11 @@ class Prompt:
 def n_tokens(prompts: Sequence[Prompt]) -> int:
     """Tokens that a plain run of some prompts with their answers takes."""
     return sum(len(prompt.token_ids) + len(prompt.answer_ids) - 1 for prompt in prompts)
+
+
+def with_first_tokens(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
+    """The same prompts, their answers cut to the first token."""
+    return tuple(replace(prompt, answer_ids=prompt.answer_ids[:1]) for prompt in prompts)
 
 
 def resolve_positions(prompt: Prompt, positions: Sequence[int | str]) -> tuple[int, ...]:

@@ -8,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from taskvectors.prompts import Prompt
-from taskvectors.trunk import Position, Shape, shape_of
+from taskvectors.trunk.edits import Position
 from taskvectors.trunk.full_forward import FIRST
-from taskvectors.trunk.memory import Kept
+from taskvectors.trunk.memory import Kept, Shape, shape_of
 from taskvectors.trunk.split import suffix_start
 
 Keeps = Literal["nothing", "trunk", "results"]
