@@ -21,8 +21,8 @@ from taskvectors.explain.measured import find
 from taskvectors.explain.propagation import Propagation, linear_range, propagate
 from taskvectors.explain.responses import Responses
 from taskvectors.explain.rotation import IMAGES, Rotation, rotate
+from taskvectors.format import percent
 from taskvectors.report.findings import finding
-from taskvectors.report.wording import percent
 from taskvectors.results.figures import Figure
 from taskvectors.vectors import Site, TaskVector
 

@@ -11,9 +11,9 @@ import torch
 from taskvectors.errors import TaskVectorsError
 from taskvectors.explain import ANALYSES, Case
 from taskvectors.explain.vector_lens import read_vectors
+from taskvectors.format import percent
 from taskvectors.methods import RunContext
 from taskvectors.report import finding
-from taskvectors.report.wording import percent
 from taskvectors.tasks import load_task
 from taskvectors.vectors import TaskVector, sites_at
 

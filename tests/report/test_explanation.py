@@ -12,8 +12,8 @@ import pandas as pd
 import pytest
 
 from taskvectors.errors import DataError
+from taskvectors.format import ABSENT, SPACE
 from taskvectors.report import finding, read_explanation, write_figures, write_report
-from taskvectors.report.wording import ABSENT, SPACE
 from taskvectors.results.figures import Figure, Heatmap, ReferenceLine, Series
 
 CURVE = Figure(

@@ -47,7 +47,8 @@ def shown_comparison(found: "Comparison", *, with_report: bool) -> Result:
 
 def comparison_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Methods and then controls; over several seeds, the rows that pool them."""
-    from taskvectors.report.wording import duration, percent, percent_range, points, whole
+    from taskvectors.format import percent, percent_range, points, whole
+    from taskvectors.report.wording import duration
 
     pooled = [row for row in rows if row["seed"] is None]
     chosen = [
@@ -90,7 +91,7 @@ def _seconds(row: Mapping[str, Any], rows: Sequence[Mapping[str, Any]]) -> float
 
 
 def _where(row: Mapping[str, Any]) -> str:
-    from taskvectors.report.wording import after_layers, at_positions
+    from taskvectors.format import after_layers, at_positions
 
     parts = [row["configuration"]]
     if row["layers"]:

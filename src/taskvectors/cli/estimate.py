@@ -214,7 +214,8 @@ class Estimate:
 
 
 def _table(costs: "Sequence[Cost]") -> Table:
-    from taskvectors.report.wording import duration, memory, whole
+    from taskvectors.format import memory, whole
+    from taskvectors.report.wording import duration
 
     return Table(
         headings=("work", "tokens", "TFLOP", "trunk", "peak memory", "time"),

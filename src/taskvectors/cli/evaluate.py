@@ -158,7 +158,7 @@ def _row(vector: "TaskVector", strength: float, shots: int) -> dict[str, Any]:
 
 
 def _table(rows: Sequence[dict[str, Any]]) -> Table:
-    from taskvectors.report.wording import percent, percent_range, whole
+    from taskvectors.format import percent, percent_range, whole
 
     texts: dict[str, Callable[[dict[str, Any]], str]] = {
         "method": lambda row: row["method"] or "vector",

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from taskvectors.format import printable
+
 _WIDTH_OF_A_FILE = 1000
 """Columns where standard output is no terminal: more than any table has, so that none is folded."""
 
@@ -48,7 +50,8 @@ def print_result(result: Result, *, as_json: bool) -> None:
             if isinstance(part, Table):
                 console.print(_drawn(part))
             else:
-                console.print(Text(part), soft_wrap=True)  # a path can be copied whole
+                lines = "\n".join(map(printable, part.split("\n")))
+                console.print(Text(lines), soft_wrap=True)  # a path can be copied whole
     sys.stdout.write(drawn.get())
 
 
@@ -63,7 +66,7 @@ def _drawn(table: Table) -> Any:
         is_name = number == 0  # a name that is folded cannot be copied
         drawn.add_column(Text(heading), justify=justify, overflow="fold", no_wrap=is_name)
     for row in table.rows:
-        drawn.add_row(*(Text(cell) for cell in row))  # as text: brackets are no markup
+        drawn.add_row(*(Text(printable(cell)) for cell in row))  # as text: brackets are no markup
     return drawn
 
 

@@ -68,8 +68,8 @@ def make_vector(
 def _saved(
     vector: "TaskVector", folder: Path, *, seconds: float, n_train: int, task: str
 ) -> Result:
+    from taskvectors.format import after_layers, at_positions
     from taskvectors.methods.run_context import layer_name
-    from taskvectors.report.wording import after_layers, at_positions
 
     layers = [layer_name(layer) for layer in vector.layers]
     origin = vector.origin

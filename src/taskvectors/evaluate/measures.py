@@ -11,12 +11,13 @@ import torch
 
 from taskvectors.evaluate.scoring import Labels, Scores
 from taskvectors.evaluate.statistics import wilson_interval
+from taskvectors.format import Rounded
 from taskvectors.prompts import Prompt
 from taskvectors.tasks import Task
 
 
-@dataclass(frozen=True, kw_only=True)
-class Measures:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Measures(Rounded):
     """How well one branch answers a set of prompts."""
 
     accuracy: float

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from taskvectors.evaluate.scoring import positions_of
+from taskvectors.format import Rounded
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt
 from taskvectors.tasks import Example
@@ -49,8 +50,8 @@ PASSAGES: tuple[str, ...] = (
 """Sentences written for this project; none is about a built-in task."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class SideEffects:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class SideEffects(Rounded):
     """How far a vector changes what the model says about unrelated text."""
 
     kl: float

@@ -9,6 +9,8 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor
 
+from taskvectors.format import Rounded
+
 _Z95 = 1.959963984540054
 """97.5 % quantile of the normal distribution."""
 
@@ -40,8 +42,8 @@ def wilson_interval(successes: int, n: int) -> tuple[float, float]:
     return max(0.0, min(share, low)), min(1.0, max(share, high))
 
 
-@dataclass(frozen=True, kw_only=True)
-class Difference:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class Difference(Rounded):
     """A paired difference of two accuracies, with its 95 % interval."""
 
     mean: float
@@ -148,8 +150,8 @@ class Orders:
         return PValue(value=max((1 + hits) / n, smallest), smallest=smallest)
 
 
-@dataclass(frozen=True, kw_only=True)
-class PValue:
+@dataclass(frozen=True, kw_only=True, repr=False)
+class PValue(Rounded):
     """A p-value with the smallest one that its test could give; above 0.05 it decides nothing."""
 
     value: float

@@ -1,6 +1,6 @@
 """A chart in words, for readers who do not see it."""
 
-from taskvectors.report.wording import percent
+from taskvectors.format import percent
 from taskvectors.results.figures import AnyFigure, Heatmap
 
 

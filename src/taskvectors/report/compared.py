@@ -12,6 +12,7 @@ from typing import Any
 import pandas as pd
 
 from taskvectors.errors import DataError
+from taskvectors.format import in_words
 from taskvectors.report.experiment import ExperimentRun
 from taskvectors.report.experiment_tables import failures_of_experiment, parts_of_experiment
 from taskvectors.report.explain_pages import pages
@@ -21,7 +22,6 @@ from taskvectors.report.grid import NOTHING, Cell, Column, Grid, cell_of
 from taskvectors.report.long_table import Cases, cases_of
 from taskvectors.report.run import Run
 from taskvectors.report.run_figures import run_figures
-from taskvectors.report.wording import in_words
 from taskvectors.results.figures import AnyFigure
 
 AnyRun = Run | ExplanationRun | ExperimentRun

@@ -11,10 +11,10 @@ from typing import Any
 
 import pandas as pd
 
+from taskvectors.format import ABSENT, in_words
 from taskvectors.report.experiment import MEASURED, NOT_READ, OVER_TASKS, ExperimentRun, Published
 from taskvectors.report.grid import NOTHING, Cell, Column, Grid, cell_of, grid_of, number
 from taskvectors.report.long_table import USUAL_KEYS, Key, cases_of, measured, over_seeds
-from taskvectors.report.wording import ABSENT, in_words
 
 _MOST_MEASURES_BY_TASK = 2
 """A table of each measure with a column per task is drawn of so many; of more, one of measures."""

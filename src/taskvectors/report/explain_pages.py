@@ -4,10 +4,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from taskvectors.format import after_layers, at_positions
 from taskvectors.report.explanation import Analysed, ExplanationRun
 from taskvectors.report.findings import finding
 from taskvectors.report.grid import Grid, grid_of
-from taskvectors.report.wording import after_layers, at_positions
 from taskvectors.results.figures import AnyFigure
 
 _MOST_ROWS = 400

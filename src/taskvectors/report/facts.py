@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from taskvectors.format import ABSENT, in_words, memory, whole
 from taskvectors.report.run import Run
-from taskvectors.report.wording import ABSENT, duration, in_words, memory, method_name, whole
+from taskvectors.report.wording import duration, method_name
 from taskvectors.results.figures import Figure
 
 _NAMES = {

@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from taskvectors.format import join_words, number_word, percent, percent_range
 from taskvectors.report.layered_findings import SOURCES, over_layers
 from taskvectors.report.vector_findings import VECTOR_FINDINGS
-from taskvectors.report.wording import join_words, number_word, percent, percent_range
 
 Row = dict[str, Any]
 

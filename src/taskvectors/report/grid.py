@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from taskvectors.format import ABSENT, MINUS, memory
 from taskvectors.report.run import plain
-from taskvectors.report.wording import ABSENT, MINUS, memory
 
 _SHARES = (
     "accuracy", "ci_low", "ci_high", "in_label_set", "difference", "share", "cosine", "probability",

@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 
 import pandas as pd
 
-from taskvectors.report.wording import join_words, percent
+from taskvectors.format import join_words, percent
 
 ByLayer = Mapping[int, pd.DataFrame]
 """An analysis' rows by the layer of the vector, from the lowest."""

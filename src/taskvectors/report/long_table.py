@@ -9,9 +9,9 @@ from typing import Any
 
 import pandas as pd
 
+from taskvectors.format import ABSENT
 from taskvectors.report.experiment import MEASURED
 from taskvectors.report.grid import NOTHING, Cell, cell_of
-from taskvectors.report.wording import ABSENT
 
 USUAL_KEYS = (
     "model", "task", "method", "configuration", "layers", "positions", "shots", "seed",

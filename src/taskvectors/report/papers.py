@@ -7,6 +7,7 @@ from pathlib import Path
 import pandas as pd
 
 from taskvectors.errors import require_package
+from taskvectors.format import MINUS, SPACE
 from taskvectors.report import facts, tables
 from taskvectors.report.compared import AnyRun
 from taskvectors.report.experiment import ExperimentRun
@@ -18,7 +19,6 @@ from taskvectors.report.html_report import written
 from taskvectors.report.run import Run
 from taskvectors.report.run_figures import run_figures
 from taskvectors.report.verdict import headline
-from taskvectors.report.wording import MINUS, SPACE
 from taskvectors.results.figures import AnyFigure
 
 _HEADINGS = (

@@ -11,9 +11,10 @@ from typing import Literal
 
 import pandas as pd
 
+from taskvectors.format import percent, percent_range, plural
 from taskvectors.report.run import BASELINES, Measurement, Run
 from taskvectors.report.standing import SUBJECTS, standing
-from taskvectors.report.wording import method_name, percent, percent_range, plural
+from taskvectors.report.wording import method_name
 from taskvectors.results.figures import (
     GREEN,
     GREY,

@@ -4,21 +4,20 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
-from taskvectors.report.grid import Grid, cell_of, grid_of, without_empty
-from taskvectors.report.run import AnsweredItem, Measurement, Run
-from taskvectors.report.standing import NULL_CONTROLS, Standing, chosen_rows, seeds_of, subject
-from taskvectors.report.wording import (
+from taskvectors.format import (
     ABSENT,
     after_layers,
     at_positions,
-    duration,
-    method_name,
     percent,
     percent_range,
     points,
     points_range,
     whole,
 )
+from taskvectors.report.grid import Grid, cell_of, grid_of, without_empty
+from taskvectors.report.run import AnsweredItem, Measurement, Run
+from taskvectors.report.standing import NULL_CONTROLS, Standing, chosen_rows, seeds_of, subject
+from taskvectors.report.wording import duration, method_name
 
 _PURPOSES = {
     "majority": "Always the most frequent answer of the training items. Rules out that the score "

@@ -8,7 +8,7 @@ from typing import Any
 
 import pandas as pd
 
-from taskvectors.report.wording import join_words, percent, percent_range
+from taskvectors.format import join_words, percent, percent_range
 
 Row = dict[str, Any]
 

@@ -6,12 +6,9 @@ than a control, is said to. A verdict on one seed never claims more than that se
 
 from dataclasses import dataclass
 
-from taskvectors.report.run import Measurement, Run
-from taskvectors.report.standing import NULL_CONTROLS, Standing, is_below, standing, subject
-from taskvectors.report.wording import (
+from taskvectors.format import (
     after_layers,
     at_positions,
-    method_name,
     number_word,
     percent,
     percent_range,
@@ -20,6 +17,9 @@ from taskvectors.report.wording import (
     points_range,
     whole,
 )
+from taskvectors.report.run import Measurement, Run
+from taskvectors.report.standing import NULL_CONTROLS, Standing, is_below, standing, subject
+from taskvectors.report.wording import method_name
 
 MARGIN = 0.02
 """How far the lower bound of a difference may lie below zero and still count as "at least"."""
