@@ -30,7 +30,7 @@ def branches_of(
     def edit(spec: Spec) -> Edit:
         spec = dict(spec)
         each = spec.pop("each", None)
-        width = width_of(model, spec.get("component", "resid_post"))
+        width = width_of(model, spec["layer"], spec.get("component", "resid_post"))
         width = model.d_head if spec.get("head") is not None else width
         places = spec.get("positions", (-1,))
         n = max(len(places_in(prompt, places)) for prompt in prompts)

@@ -127,7 +127,7 @@ def _one_scaled_term(model: Any, layer: int, vector: TaskVector, prompt: Any) ->
         read = (theta - theta.mean()) / spread * norm.weight
     else:
         epsilon = getattr(norm, "eps", None) or norm.variance_epsilon
-        weight = norm.weight + (1 if model.family.model_type == "gemma2" else 0)
+        weight = norm.weight + (1 if model.model_type == "gemma2" else 0)
         read = theta / (state.square().mean() + epsilon).sqrt() * weight
     W_V, W_O = value_weights(model, layer), output_weights(model, layer)
     total = torch.zeros(model.d_model)
@@ -157,7 +157,7 @@ def test_the_mlp_term_is_what_the_mlp_adds_for_the_vector_alone(
                 state[:, -1] += theta
                 return (state, *args[1:])
 
-            module = model.module(layer, model.family.mlp_input)
+            module = model.part(layer, "mlp_input")
             handle = module.register_forward_pre_hook(enter)
             with torch.no_grad(), capture(model, layer, "mlp_out", outputs.append):
                 model.hf(input_ids=torch.tensor([prompt.token_ids]))

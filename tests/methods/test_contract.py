@@ -107,7 +107,7 @@ def test_a_method_finds_candidates_on_every_family(
         if one.vector is not None:
             places, component = PLACES.get(name, ((-1,), "resid_post"))
             assert one.vector.sites == sites_at(one.vector.layers, places, component)
-            assert one.vector.d_model == width_of(model, component)
+            assert one.vector.d_model == width_of(model, one.vector.layers[0], component)
             assert one.vector.values.dtype == torch.float32
             assert one.vector.norm() > 0
             one.vector.check_model(model)

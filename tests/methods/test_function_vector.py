@@ -97,7 +97,7 @@ def test_a_head_that_carries_the_task_is_found_and_with_its_output_the_answer(
     layer, head = 2, 1
     own = slice(head * model.d_head, (head + 1) * model.d_head)
     for block in range(model.n_layers):
-        weight = model.module(block, model.family.output_projection).weight
+        weight = model.part(block, "output_projection").weight
         kept = weight[:, own].clone()
         weight.zero_()
         if block == layer:

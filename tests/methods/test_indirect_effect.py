@@ -66,7 +66,7 @@ def test_means_are_those_of_whole_passes_and_results_add_up_to_attention(
         z = torch.stack([read_at_last(model, prompt, layer, "z") for prompt in prompts])
         torch.testing.assert_close(means.z[layer].flatten(), z.mean(0), atol=1e-4, rtol=1e-4)
         added = torch.stack([read_at_last(model, prompt, layer, "attn_out") for prompt in prompts])
-        if not model.family.post_attention_norm:  # no bias is left over where a norm follows
+        if model.post_attention_norm(layer) is None:  # no bias is left over where a norm follows
             added = added - output_bias(model, layer)
         torch.testing.assert_close(
             means.results[layer].sum(dim=0), added.mean(0), atol=1e-4, rtol=1e-4

@@ -35,7 +35,7 @@ def read(
 
 
 def before_norm(model: LanguageModel, layer: int, z: Tensor) -> Tensor:
-    output: Tensor = model.module(layer, model.family.output_projection)(z)
+    output: Tensor = model.part(layer, "output_projection")(z)
     return output
 
 
@@ -72,7 +72,7 @@ def test_with_a_given_norm_scale_results_are_linear_in_z(tiny_model: Any, tiny_n
     half = z * (torch.arange(z.shape[-1]) % 2)
     parts = head_results(model, 1, half, held) + head_results(model, 1, z - half, held)
     torch.testing.assert_close(parts, head_results(model, 1, z), atol=1e-5, rtol=1e-5)
-    if model.family.post_attention_norm is not None:
+    if model.post_attention_norm(1) is not None:
         assert not torch.allclose(
             head_results(model, 1, half), head_results(model, 1, half, held), atol=1e-2
         )
@@ -84,7 +84,7 @@ def test_only_families_with_a_norm_after_attention_scale_its_output(
     model = tiny_model(tiny_name)
     scale = attention_scale(model, 0, torch.randn(3, model.d_model))
     is_plain = bool((scale == 1).all())
-    assert is_plain == (model.family.model_type not in {"gemma2", "gemma3_text", "olmo2"})
+    assert is_plain == (model.model_type not in {"gemma2", "gemma3_text", "olmo2"})
 
 
 def test_a_token_that_sees_itself_only_has_the_value_of_its_own_state(
@@ -93,7 +93,7 @@ def test_a_token_that_sees_itself_only_has_the_value_of_its_own_state(
     # differences between two one-token prompts are free of the value bias
     model, layer = tiny_model(tiny_name), 1
     seen: list[Tensor] = []
-    handle = model.module(layer, model.family.value_projection).register_forward_pre_hook(
+    handle = model.part(layer, "value_projection").register_forward_pre_hook(
         lambda _, args: seen.append(args[0][0, 0])
     )
     z = [read(model, layer, "z", tokens=torch.tensor([[token]]))[0][0, 0] for token in (7, 300)]

@@ -61,14 +61,11 @@ def value_hooks(model: LanguageModel, layer: int, vector: Tensor, last: int) -> 
         weights = value_weights(model, layer)
         more = torch.einsum("bd,kdh->bkh", read.expand_as(state), weights)
         out = out.clone()
-        if model.family.value_layout == "interleaved":
-            by_head = out.view(*out.shape[:2], len(weights), 3, -1)
-            by_head[:, last, :, 2] += more
-        else:
-            out[:, last, -more.shape[1] * more.shape[2] :] += more.flatten(1)
+        for head, start in enumerate(model.parts(layer).value_offsets):
+            out[:, last, start : start + more.shape[2]] += more[:, head]
         return out
 
-    projection = model.module(layer, model.family.value_projection)
+    projection = model.part(layer, "value_projection")
     return [
         model.blocks[layer].register_forward_pre_hook(see, with_kwargs=True),
         projection.register_forward_hook(change),
@@ -81,7 +78,7 @@ def mlp_hooks(model: LanguageModel, layer: int, vector: Tensor, last: int) -> li
         state.view(1, -1, model.d_model)[:, last] += vector
         return (state, *args[1:])
 
-    module = model.module(layer, model.family.mlp_input)
+    module = model.part(layer, "mlp_input")
     return [module.register_forward_pre_hook(change)]
 
 
@@ -146,7 +143,7 @@ def test_a_norm_with_its_own_statistics_is_the_norm(tiny_model: Any, tiny_name: 
         torch.testing.assert_close(
             final_linear_part(model, state, state + other), whole, atol=1e-5, rtol=1e-4
         )
-        bias = getattr(getattr(model.body, model.family.final_norm or "", None), "bias", None)
+        bias = getattr((*model.final_modules, None)[0], "bias", None)
         if bias is None:
             torch.testing.assert_close(
                 final_linear_part(model, state, state), model.final_state(state)

@@ -19,7 +19,7 @@ def random_vector() -> Callable[..., Any]:
         model: Any, sites: Sequence[Site], operation: str = "add", seed: int = 0
     ) -> TaskVector:
         generator = torch.Generator().manual_seed(seed)
-        width = width_of(model, sites[0].component)
+        width = width_of(model, sites[0].layer, sites[0].component)
         return TaskVector(
             values=torch.randn(len(sites), width, generator=generator) * 2,
             sites=tuple(sites),

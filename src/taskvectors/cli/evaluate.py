@@ -95,7 +95,7 @@ class Evaluate:
             "vector": self.vector,
             "method": vector.origin.method,
             "model": model.source,
-            "family": model.family.model_type,
+            "family": model.model_type,
             "task": task.name,
             "template": context.template,
             "split": self.split,

@@ -8,21 +8,16 @@ from taskvectors.cli.results import Result, Table
 
 @dataclass(frozen=True, kw_only=True)
 class Families:
-    """The supported model families, one line each."""
+    """The causal model types of the installed transformers, one line each."""
 
     output: Output
 
     def run(self) -> Result:
         """List them."""
-        from taskvectors.models import FAMILIES
+        from taskvectors.models import causal_types
 
-        rows = [
-            {"name": family.name, "model_type": model_type}
-            for model_type, family in FAMILIES.items()
-        ]
+        rows = [{"model_type": model_type} for model_type in causal_types()]
         table = Table(
-            headings=("family", "model_type in its config"),
-            rows=[(row["name"], row["model_type"]) for row in rows],
+            headings=("model_type in its config",), rows=[(r["model_type"],) for r in rows]
         )
-        more = "docs/adding-a-family.md says how to add one."
-        return Result(data={"rows": rows}, shown=[table, more])
+        return Result(data={"rows": rows}, shown=[table])

@@ -203,7 +203,7 @@ def _mean_length(work: Work) -> float:
 
 def _block_flops(model: LanguageModel, tokens: float, attended: float) -> float:
     """Operations of one block: its products, and attention to some tokens on average."""
-    return tokens * (2 * _sizes(model).block + 4 * model.n_heads * model.d_head * attended)
+    return tokens * (2 * _sizes(model).block + 4 * model.attention_size[1] * attended)
 
 
 def _blocks_seconds(
@@ -233,7 +233,7 @@ def _branches(model: LanguageModel, work: Work, device: Device) -> tuple[float, 
         call, key, logit = device.step_seconds, device.attention_step_seconds, device.loss_seconds
     else:
         call, key, logit = device.block_seconds, device.attention_seconds, device.logit_seconds
-    keys = work.prompts_per_pass * depth * work.shape.prefix * model.n_heads * model.d_head
+    keys = work.prompts_per_pass * depth * work.shape.prefix * model.attention_size[1]
     seconds = products + moved / device.bandwidth + depth * call + keys * key
     seconds += (work.rows * model.d_vocab + work.logits) * logit
     return work.n_passes * (blocks + unembedding), work.n_passes * seconds

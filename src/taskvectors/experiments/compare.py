@@ -139,7 +139,7 @@ def describe(
         "asked": config.model_dump(mode="json"),
         "model": model.source,
         "revision": model.revision,
-        "family": model.family.model_type,
+        "family": model.model_type,
         "dtype": str(model.dtype).removeprefix("torch."),
         "test_dtype": "float32" if context.test_model is not None else str(model.dtype)[6:],
         "device": str(model.device),

@@ -279,12 +279,12 @@ def _describe(
         "norm": vector.norm(),
         "other_vector": None if case.other is None else case.other.vector.origin.label,
         "model": model.source,
-        "family": model.family.model_type,
+        "family": model.model_type,
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": str(model.device),
         "n_layers": model.n_layers,
-        "n_heads": model.n_heads,
-        "n_key_value_heads": model.n_key_value_heads,
+        "n_heads": _alike(model, "n_heads"),
+        "n_key_value_heads": _alike(model, "n_key_value_heads"),
         "weights_note": model.weights_note,
         "task": context.task.name,
         "template": context.template,
@@ -299,3 +299,9 @@ def _describe(
         },
         "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }
+
+
+def _alike(model: LanguageModel, name: str) -> int | None:
+    """A size of the heads, where all blocks have the same."""
+    sizes = {getattr(parts.heads, name, None) for parts in model.structure.blocks}
+    return sizes.pop() if len(sizes) == 1 else None

@@ -289,8 +289,8 @@ def _paper_terms(model: LanguageModel, vector: TaskVector, layers: range) -> Ten
         circuits, norm = Circuits.of(model, layer), model.attention_norm(layer)
         read = theta if norm is None else theta * norm_weight(norm)
         written = circuits.written(circuits.values(read))
-        path = model.family.post_attention_norm
-        terms.append(written if path is None else written * norm_weight(model.module(layer, path)))
+        after = model.post_attention_norm(layer)
+        terms.append(written if after is None else written * norm_weight(after))
     found = torch.stack(terms)
     length = found.sum(dim=0).norm()
     return found * (theta.norm() / length) if length > 0 else found

@@ -3,8 +3,8 @@
 The only folder that knows transformers' module paths and that registers hooks.
 """
 
-from taskvectors.models.families import FAMILIES, Family
-from taskvectors.models.language_model import LanguageModel
+from taskvectors.models.detect import causal_types
+from taskvectors.models.language_model import Engine, LanguageModel
 from taskvectors.models.loading import EMBEDDED, load_model
 from taskvectors.models.meta_model import known_shapes, load_meta_model
 from taskvectors.models.sites import COMPONENTS, EMBED, Component, capture, patch
@@ -13,11 +13,11 @@ __all__ = [
     "COMPONENTS",
     "EMBED",
     "EMBEDDED",
-    "FAMILIES",
     "Component",
-    "Family",
+    "Engine",
     "LanguageModel",
     "capture",
+    "causal_types",
     "known_shapes",
     "load_meta_model",
     "load_model",

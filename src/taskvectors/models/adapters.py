@@ -19,9 +19,12 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from taskvectors.errors import TaskVectorsError
+from taskvectors.models.block_parts import is_linear
 from taskvectors.models.calls import cache_name
-from taskvectors.models.language_model import LanguageModel, find
-from taskvectors.models.sites import capture
+from taskvectors.models.interface import AttentionCall, attention_configs, watch_interface
+from taskvectors.models.language_model import LanguageModel
+from taskvectors.models.sites import capture, patch_output
+from taskvectors.models.trace import few_tokens
 
 Forward = Callable[
     [Int[Tensor, "prompt pos"], Int[Tensor, "prompt pos"]], Float[Tensor, "prompt pos d_model"]
@@ -221,17 +224,14 @@ def _forward(model: LanguageModel, adapted: Any) -> Forward:
 
 def attention_maps(model: LanguageModel, layers: Sequence[int]) -> list[str]:
     """Full names of the attention's linear maps in some blocks."""
-    family = model.family
-    return [
-        _full(model, layer, f"{family.attention}.{name}")
-        for layer in layers
-        for name in family.linear_targets
-    ]
+    return [_full(model, layer, path) for layer in layers for path in _linear_maps(model, layer)]
 
 
 def output_maps(model: LanguageModel, layers: Sequence[int]) -> list[str]:
     """Full names of W_O in some blocks."""
-    return [_full(model, layer, model.family.output_projection) for layer in layers]
+    for layer in layers:
+        model.part(layer, "output_projection")
+    return [_full(model, layer, str(model.parts(layer).output_projection)) for layer in layers]
 
 
 def scaled_maps(model: LanguageModel, layers: Sequence[int]) -> tuple[list[str], list[str]]:
@@ -239,17 +239,49 @@ def scaled_maps(model: LanguageModel, layers: Sequence[int]) -> tuple[list[str],
 
     The second list is empty for a mixture of experts, which has no such map.
     """
-    family = model.family
-    attention = [
-        _full(model, layer, f"{family.attention}.{name}")
-        for layer in layers
-        for name in family.scaled_targets
-    ]
-    path = family.mlp_last_map
-    last = [
-        _full(model, layer, path) for layer in layers if find(model.blocks[layer], path) is not None
-    ]
-    return attention, last
+    attention: list[str] = []
+    known: dict[tuple[str, ...], list[str]] = {}  # layers with the same maps have the same roles
+    for layer in layers:
+        maps = tuple(_linear_maps(model, layer))
+        if maps not in known:
+            known[maps] = _key_value_maps(model, layer)
+        attention += [_full(model, layer, path) for path in known[maps]]
+    last = [(layer, model.parts(layer).mlp_last_map) for layer in layers]
+    return attention, [_full(model, layer, path) for layer, path in last if path is not None]
+
+
+def _linear_maps(model: LanguageModel, layer: int) -> list[str]:
+    """Paths of all linear maps of a block's attention, inside the block."""
+    attention = model.part(layer, "attention")
+    above = model.parts(layer).attention
+    names = [name for name, module in attention.named_modules() if is_linear(module)]
+    return [f"{above}.{name}" for name in names]
+
+
+def _key_value_maps(model: LanguageModel, layer: int) -> list[str]:
+    """Of these, the ones that keys or values are made with: changing one changes them."""
+    module, paths = model.part(layer, "attention"), _linear_maps(model, layer)
+    plain = _keys_and_values(model, module)
+    found = []
+    for path in paths:
+        with patch_output(model.module(layer, path), _changed):
+            changed = _keys_and_values(model, module)
+        if not all(torch.equal(new, old) for new, old in zip(changed, plain, strict=True)):
+            found.append(path)
+    return found
+
+
+def _keys_and_values(model: LanguageModel, module: nn.Module) -> tuple[Tensor, Tensor]:
+    """What one attention module passes on as keys and values in a short pass."""
+    found: list[AttentionCall] = []
+    with torch.no_grad(), watch_interface(attention_configs(model.hf), found.append):
+        model.body(input_ids=few_tokens(model.hf), use_cache=False)
+    call = next(call for call in found if call.module is module)
+    return call.key, call.value
+
+
+def _changed(state: Tensor) -> Tensor:
+    return 2 * state + 1
 
 
 def biased_modules(model: LanguageModel, layers: Sequence[int]) -> list[str]:
@@ -266,9 +298,8 @@ def is_transposed(model: LanguageModel) -> bool:
     """Whether linear maps keep their matrix the other way round, as GPT-2's do."""
     from transformers.pytorch_utils import Conv1D
 
-    return isinstance(model.module(0, model.family.output_projection), Conv1D)
+    return isinstance(model.part(0, "output_projection"), Conv1D)
 
 
 def _full(model: LanguageModel, layer: int, path: str) -> str:
-    family = model.family
-    return f"{family.body}.{family.blocks}.{layer}.{path}"
+    return f"{model.structure.block_paths[layer]}.{path}"

@@ -17,6 +17,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from taskvectors.models.interface import implementation
 from taskvectors.models.packing import Packing
 
 NAME = "taskvectors_branches"
@@ -161,14 +162,14 @@ def _look(
 
 
 @contextmanager
-def branching(config: Any) -> Iterator[None]:
-    """Let a model's blocks use the branches' attention while inside."""
+def branching(configs: list[Any]) -> Iterator[None]:
+    """Let a model's blocks use the branches' attention while inside.
+
+    Args:
+        configs: The configs of the model's modules; see `attention_configs`.
+    """
     from transformers import AttentionInterface
 
     AttentionInterface.register(NAME, branch_attention)
-    before = config._attn_implementation
-    config._attn_implementation = NAME
-    try:
+    with implementation(configs, lambda _: NAME):
         yield
-    finally:
-        config._attn_implementation = before

@@ -14,7 +14,7 @@ from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
 from taskvectors.errors import UnsupportedModelError
-from taskvectors.models.language_model import find_family, follow
+from taskvectors.models.detect import detect
 
 BODIES = ("gpt2", "llama")
 """Model types that can be run like this: learned absolute positions, and rotary ones."""
@@ -41,20 +41,19 @@ class CausalBody:
         Raises:
             UnsupportedModelError: Its family is not one of `BODIES`.
         """
-        family = find_family(hf)
-        if family.model_type not in BODIES:
+        if hf.config.model_type not in BODIES:
             raise UnsupportedModelError(
-                f"model type {family.model_type!r} cannot be trained from scratch here; "
+                f"model type {hf.config.model_type!r} cannot be trained from scratch here; "
                 f"there are {', '.join(BODIES)}"
             )
-        body = follow(hf, family.body)
-        assert family.final_norm is not None
+        structure = detect(hf)
+        body = hf.get_submodule(structure.body)
         return cls(
             embedding=hf.get_input_embeddings(),
             absolute=getattr(body, "wpe", None),
             rotary=getattr(body, "rotary_emb", None),
-            blocks=tuple(follow(body, family.blocks)),  # type: ignore[arg-type]
-            final_norm=follow(body, family.final_norm),
+            blocks=tuple(hf.get_submodule(path) for path in structure.block_paths),
+            final_norm=hf.get_submodule(structure.final[0]),
             unembedding=hf.get_output_embeddings(),
         )
 

@@ -13,21 +13,27 @@ from einops import einsum, rearrange
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from taskvectors.errors import UnsupportedModelError
 from taskvectors.models.language_model import LanguageModel
 from taskvectors.models.norms import linear_part
 
 
 def output_weights(model: LanguageModel, layer: int) -> Float[Tensor, "head d_head d_model"]:
     """W_O of every head of a block, in float32: from its part of `z` to the residual stream."""
-    projection = model.module(layer, model.family.output_projection)
-    matrix = _matrix(model, projection, model.n_heads * model.d_head)
-    return rearrange(matrix, "(head d_head) d_model -> head d_head d_model", head=model.n_heads)
+    projection, heads = model.part(layer, "output_projection"), model.heads(layer)
+    matrix = _matrix(model, projection, heads.n_heads * heads.d_head)
+    scale = model.parts(layer).residual_scale
+    if scale != 1:
+        matrix = matrix * scale
+    return rearrange(matrix, "(head d_head) d_model -> head d_head d_model", head=heads.n_heads)
 
 
 def output_bias(model: LanguageModel, layer: int) -> Float[Tensor, " d_model"]:
     """What W_O's module adds when all heads are silent; zeros where it has no bias."""
-    projection = model.module(layer, model.family.output_projection)
-    return _offset(model, projection, model.n_heads * model.d_head)
+    projection, heads = model.part(layer, "output_projection"), model.heads(layer)
+    offset = _offset(model, projection, heads.n_heads * heads.d_head)
+    scale = model.parts(layer).residual_scale
+    return offset if scale == 1 else offset * scale
 
 
 def value_weights(model: LanguageModel, layer: int) -> Float[Tensor, "kv_head d_model d_head"]:
@@ -36,21 +42,11 @@ def value_weights(model: LanguageModel, layer: int) -> Float[Tensor, "kv_head d_
     Query head h reads key-value head h // (n_heads / n_key_value_heads). W_V applies to what
     attention reads: the state after `LanguageModel.attention_norm`, where there is one.
     """
-    projection = model.module(layer, model.family.value_projection)
-    matrix = _matrix(model, projection, model.d_model)
-    if model.family.value_layout == "interleaved":
-        return rearrange(
-            matrix,
-            "d_model (kv_head qkv d_head) -> qkv kv_head d_model d_head",
-            qkv=3,
-            d_head=model.d_head,
-        )[2]
-    # a matrix of its own, or the last part of a fused one
-    return rearrange(
-        matrix[:, -model.n_key_value_heads * model.d_head :],
-        "d_model (kv_head d_head) -> kv_head d_model d_head",
-        d_head=model.d_head,
-    )
+    projection = model.part(layer, "value_projection")
+    matrix, width = _matrix(model, projection, model.d_model), model.heads(layer).d_head
+    # the map may be W_V alone, or hold queries and keys too, also head by head
+    starts = model.parts(layer).value_offsets
+    return torch.stack([matrix[:, start : start + width] for start in starts])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -62,7 +58,17 @@ class Circuits:
 
     @classmethod
     def of(cls, model: LanguageModel, layer: int) -> "Circuits":
-        """Those of a block."""
+        """Those of a block.
+
+        Raises:
+            UnsupportedModelError: Something lies between the values and W_O.
+        """
+        if not model.heads(layer).sees_values:
+            raise UnsupportedModelError(
+                f"attention of layer {layer} of {model.source} has a gate or a norm between its "
+                "values and W_O, so it has no OV circuits; reconstruction, path expansion and "
+                "frozen paths need them."
+            )
         return cls(W_V=value_weights(model, layer), W_O=output_weights(model, layer))
 
     def values(self, read: Float[Tensor, "... d_model"]) -> Float[Tensor, "... head d_head"]:
@@ -89,10 +95,9 @@ def attention_scale(
         The norm's scale in that run times its weight, in float32; ones without such a norm.
     """
     before = attention_before_norm.float()
-    path = model.family.post_attention_norm
-    if path is None:
+    norm = model.post_attention_norm(layer)
+    if norm is None:
         return torch.ones_like(before)
-    norm = model.module(layer, path)
     return linear_part(norm, before, torch.ones_like(before))
 
 
@@ -113,10 +118,12 @@ def head_results(
         attention_before_norm: W_O z plus bias of the run whose norm scale holds; by default that
             of `z` itself. Give it when `z` is a difference or a part of a run.
     """
-    by_head = rearrange(z.float(), "... (head d_head) -> ... head d_head", head=model.n_heads)
+    by_head = rearrange(
+        z.float(), "... (head d_head) -> ... head d_head", head=model.heads(layer).n_heads
+    )
     weights = output_weights(model, layer)
     results = einsum(by_head, weights, "... head d_head, head d_head d_model -> ... head d_model")
-    if model.family.post_attention_norm is None:
+    if model.post_attention_norm(layer) is None:
         return results
     if attention_before_norm is None:
         attention_before_norm = results.sum(dim=-2) + output_bias(model, layer)

@@ -1,28 +1,32 @@
 """`LanguageModel`: a frozen transformers model with the field's names for its parts.
 
-The one place that follows a family's module paths. It changes nothing in the model: weights stay as
+The parts are found by structure (`detect.py`). It changes nothing in the model: weights stay as
 they are, no hook is left behind.
 """
 
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
 from taskvectors.errors import UnsupportedModelError
-from taskvectors.models.families import FAMILIES, Family
+from taskvectors.models.detect import detect
+from taskvectors.models.interface import attention_configs
+from taskvectors.models.structure import BlockParts, Heads, Part, Structure, missing_part
 from taskvectors.models.unembedding import Unembedding
 
-ADD_A_FAMILY = "docs/adding-a-family.md"
+Engine = Literal["trunk", "cached", "whole"]
+"""What branches of a prompt share: prefix and residual streams, the prefix alone, or nothing."""
+_UNLIMITED = 2**31
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class LanguageModel:
-    """A frozen causal language model, its tokenizer and its family.
+    """A frozen causal language model, its tokenizer and its structure.
 
     Made by `load_model`, or from a model and tokenizer that are already loaded with
     `LanguageModel.wrap`.
@@ -32,7 +36,7 @@ class LanguageModel:
     """The transformers model, in evaluation mode, without gradients."""
     tokenizer: Any
     """Its tokenizer; None for models that are only fed token ids."""
-    family: Family
+    structure: Structure
     source: str
     """What it was loaded from: hub id, folder name or file name."""
     revision: str = ""
@@ -48,16 +52,15 @@ class LanguageModel:
         """A loaded transformers model as a `LanguageModel`: frozen, in evaluation mode.
 
         Raises:
-            UnsupportedModelError: Its family is not in `FAMILIES`, or a module of it is missing.
+            UnsupportedModelError: It has no residual stream that could be followed to its logits.
         """
-        family = find_family(hf)
         hf.requires_grad_(False)
         hf.eval()
         return cls(
             hf=hf,
             tokenizer=tokenizer,
-            family=family,
-            source=source or hf.config.name_or_path or family.model_type,
+            structure=detect(hf),
+            source=source or hf.config.name_or_path or hf.config.model_type,
             **about,
         )
 
@@ -66,50 +69,111 @@ class LanguageModel:
         """The text model's config."""
         return self.hf.config.get_text_config()
 
+    @property
+    def model_type(self) -> str:
+        """`model_type` of the text model's config."""
+        return str(self.config.model_type)
+
     @cached_property
     def body(self) -> nn.Module:
         """The decoder without its unembedding."""
-        return follow(self.hf, self.family.body)
+        found: nn.Module = self.hf.get_submodule(self.structure.body)
+        return found
 
     @cached_property
     def blocks(self) -> tuple[nn.Module, ...]:
         """The blocks in order."""
-        return tuple(follow(self.body, self.family.blocks))  # type: ignore[arg-type]
+        return tuple(self.hf.get_submodule(path) for path in self.structure.block_paths)
 
     @property
     def n_layers(self) -> int:
         """Number of blocks."""
-        return len(self.blocks)
+        return len(self.structure.blocks)
 
-    @cached_property
+    @property
     def d_model(self) -> int:
-        """Width of the residual stream."""
-        return int(self.config.hidden_size)
+        """Width of the residual stream; of several streams, all of them side by side."""
+        return self.structure.d_model
 
     @cached_property
+    def attention_configs(self) -> list[Any]:
+        """The configs whose name of an attention implementation the model's modules follow."""
+        return attention_configs(self.hf)
+
+    def heads(self, layer: int) -> Heads:
+        """The attention heads of a block.
+
+        Raises:
+            UnsupportedModelError: It has none, or none that are known.
+        """
+        found = self.structure.blocks[layer].heads
+        if found is None:
+            raise UnsupportedModelError(missing_part(self.source, layer, "heads"))
+        return found
+
+    @cached_property
+    def all_heads(self) -> Heads:
+        """The attention heads of every block, where they are alike.
+
+        Raises:
+            UnsupportedModelError: Blocks have different ones, or none.
+        """
+        first = self.heads(0)
+        for layer in range(self.n_layers):
+            if self.heads(layer) != first:
+                raise UnsupportedModelError(
+                    f"{self.source} has other attention heads in layer {layer} than in layer 0; "
+                    "methods and analyses that go through all heads of a model (function vectors, "
+                    "learned heads, indirect effects, head ablation, OV circuits) need the same "
+                    "heads in every layer. Methods of the residual stream (learned, vanilla) work."
+                )
+        return first
+
+    @property
     def n_heads(self) -> int:
         """Query heads per block."""
-        return int(self.config.num_attention_heads)
+        return self.all_heads.n_heads
 
-    @cached_property
+    @property
     def n_key_value_heads(self) -> int:
         """Key-value heads per block; query head h reads key-value head h // (n_heads / this)."""
-        return int(getattr(self.config, "num_key_value_heads", None) or self.n_heads)
+        return self.all_heads.n_key_value_heads
+
+    @property
+    def d_head(self) -> int:
+        """Width of one head's values; not always d_model / n_heads."""
+        return self.all_heads.d_head
 
     @cached_property
-    def d_head(self) -> int:
-        """Width of one head; not always d_model / n_heads."""
-        return int(getattr(self.config, "head_dim", None) or self.d_model // self.n_heads)
+    def attention_size(self) -> tuple[int, int, int]:
+        """Of the largest block: query heads, width of `z`, width of its keys and values together.
+
+        A block whose heads are unknown counts like one whose heads are as wide as the stream.
+        """
+        n_heads = int(getattr(self.config, "num_attention_heads", None) or 1)
+        unknown = (n_heads, self.d_model, 2 * self.d_model)
+        sizes = [
+            unknown
+            if (heads := parts.heads) is None
+            else (
+                heads.n_heads,
+                heads.n_heads * heads.d_head,
+                2 * heads.n_key_value_heads * heads.d_head,
+            )
+            for parts in self.structure.blocks
+        ]
+        most, widest, largest = (max(column) for column in zip(*sizes, strict=True))
+        return most, widest, largest
 
     @cached_property
     def d_vocab(self) -> int:
         """Rows of the unembedding."""
-        return int(self.hf.get_output_embeddings().weight.shape[0])
+        return int(self.unembedding.weight.shape[0])
 
     @cached_property
     def context_length(self) -> int:
-        """Most tokens a prompt may have."""
-        return int(self.config.max_position_embeddings)
+        """Most tokens a prompt may have; 2^31 where the config sets no limit."""
+        return int(getattr(self.config, "max_position_embeddings", None) or _UNLIMITED)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -128,47 +192,82 @@ class LanguageModel:
 
     @cached_property
     def is_parallel(self) -> bool:
-        """Whether attention and MLP read the same state, so that nothing lies between them."""
-        flag = self.family.parallel_flag
-        return flag is not None and bool(getattr(self.config, flag))
+        """Whether attention and MLP of some block read the same state: nothing lies between."""
+        return any(parts.is_parallel for parts in self.structure.blocks)
 
     @cached_property
     def is_post_norm(self) -> bool:
         """Whether a norm follows each sum, so that a block's parts do not add up."""
-        flag = self.family.pre_norm_flag
-        return flag is not None and not getattr(self.config, flag)
+        return any(parts.is_post_norm for parts in self.structure.blocks)
 
     def attention_norm(self, layer: int) -> nn.Module | None:
-        """The norm through which a block's attention reads the residual stream, if any."""
-        path = self.family.attention_norm
-        return None if self.is_post_norm or not path else self.module(layer, path)
+        """The norm through which a block's attention reads the residual stream, if any.
+
+        Raises:
+            UnsupportedModelError: It is not known how attention reads.
+        """
+        self.part(layer, "value_projection")
+        path = self.structure.blocks[layer].attention_norm
+        return None if path is None else self.module(layer, path)
+
+    def post_attention_norm(self, layer: int) -> nn.Module | None:
+        """The norm between a block's W_O and the residual stream, if any."""
+        path = self.structure.blocks[layer].post_attention_norm
+        return None if path is None else self.module(layer, path)
 
     @cached_property
     def unembedding(self) -> Unembedding:
         """The last linear map and the soft-cap on its logits."""
-        head = self.hf.get_output_embeddings()
+        head: Any = self.hf.get_submodule(self.structure.unembedding)
+        weight, bias, n_logits = head.weight, getattr(head, "bias", None), self.structure.n_logits
         return Unembedding(
-            weight=head.weight,
-            bias=getattr(head, "bias", None),
-            softcap=getattr(self.config, "final_logit_softcapping", None),
+            weight=weight if len(weight) == n_logits else weight[:n_logits],
+            bias=None if bias is None else bias[:n_logits] * self.structure.logit_scale,
+            softcap=self.structure.softcap,
         )
 
     def final_state(self, resid: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_state"]:
-        """What the unembedding reads: after the final norm (and OPT's projection)."""
-        state = resid
-        for path in (self.family.final_norm, self.family.project_out):
-            module = None if path is None else getattr(self.body, path, None)
-            if module is not None:
-                state = module(state)
-        return state
+        """What the unembedding reads: after the final norm, a projection, and factors."""
+        streams = self.structure.n_streams
+        state = resid if streams == 1 else resid.reshape(1, -1, streams, resid.shape[-1] // streams)
+        for module in self.final_modules:
+            state = module(state)
+        scale = self.structure.state_scale * self.structure.logit_scale
+        state = state if scale == 1 else state * scale
+        return state if streams == 1 else state.reshape(*resid.shape[:-1], state.shape[-1])
+
+    @cached_property
+    def final_modules(self) -> tuple[Any, ...]:
+        """The modules between the last block and the unembedding: a norm, a projection."""
+        return tuple(self.hf.get_submodule(path) for path in self.structure.final)
 
     def logits(self, resid: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_vocab"]:
         """All logits of some final residual streams (`resid_post` of the last block)."""
         return self.unembedding.logits(self.final_state(resid))
 
+    def parts(self, layer: int) -> BlockParts:
+        """The parts of a block, as paths that start at it."""
+        return self.structure.blocks[layer]
+
+    def part(self, layer: int, name: Part) -> nn.Module:
+        """A part of a block.
+
+        Raises:
+            UnsupportedModelError: The block has none; the message says what needs it.
+        """
+        path = getattr(self.parts(layer), name)
+        if path is None:
+            raise UnsupportedModelError(missing_part(self.source, layer, name))
+        return self.module(layer, path)
+
     def module(self, layer: int, path: str) -> nn.Module:
         """The module at `path` inside block `layer`."""
-        return follow(self.blocks[layer], path)
+        return self.blocks[layer].get_submodule(path)
+
+    @property
+    def engine(self) -> Engine:
+        """What runs branches: the fastest engine that is exact for this model."""
+        return "trunk"
 
     @property
     def fingerprint(self) -> dict[str, Any]:
@@ -180,68 +279,6 @@ class LanguageModel:
         if "fingerprint" not in self._memo:
             self._memo["fingerprint"] = _fingerprint(self)
         return dict(self._memo["fingerprint"])
-
-
-def find_family(hf: Any) -> Family:
-    """The family of a transformers model.
-
-    Raises:
-        UnsupportedModelError: The family is unknown, or modules it should have are missing.
-    """
-    config = hf.config.get_text_config()
-    family = FAMILIES.get(config.model_type)
-    if family is None:
-        raise UnsupportedModelError(
-            f"model type {config.model_type!r} is not supported; supported are "
-            f"{', '.join(sorted(FAMILIES))}. {ADD_A_FAMILY} says how to add one."
-        )
-    missing = _missing_modules(hf, family)
-    if missing:
-        raise UnsupportedModelError(
-            f"{type(hf).__name__} has model type {config.model_type!r} but not the modules "
-            f"{', '.join(missing)}; {ADD_A_FAMILY} says what each is for."
-        )
-    return family
-
-
-def _missing_modules(hf: Any, family: Family) -> list[str]:
-    missing = [path for path in (family.body,) if find(hf, path) is None]
-    if missing:
-        return missing
-    body = follow(hf, family.body)
-    blocks = find(body, family.blocks)
-    if blocks is None or not len(blocks):  # type: ignore[arg-type]
-        return [f"{family.body}.{family.blocks}"]
-    inside = {
-        family.attention,
-        family.output_projection,
-        family.value_projection,
-        family.attention_output,
-        family.mlp_output,
-        family.mlp_input,
-        *filter(None, (family.attention_norm, family.post_attention_norm)),
-    }
-    first = blocks[0]  # type: ignore[index]
-    return sorted(f"{family.blocks}[0].{path}" for path in inside if find(first, path) is None)
-
-
-def find(module: nn.Module, path: str) -> nn.Module | None:
-    """The submodule at a dotted path, or None."""
-    for name in path.split("."):
-        module = getattr(module, name, None)  # type: ignore[assignment]
-        if module is None:
-            return None
-    return module
-
-
-def follow(module: nn.Module, path: str) -> nn.Module:
-    """The submodule at a dotted path that is known to exist."""
-    found = find(module, path)
-    if found is None:
-        raise UnsupportedModelError(
-            f"{type(module).__name__} has no module {path!r}; {ADD_A_FAMILY} says what it is for."
-        )
-    return found
 
 
 def _fingerprint(model: LanguageModel) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from typing import Any, Literal
 import torch
 
 from taskvectors.errors import TaskVectorsError, UnsupportedModelError
-from taskvectors.models.checks import check_adapter, check_embedded
+from taskvectors.models.checks import check_embedded
 from taskvectors.models.conversion import convert, converted, first_line, folder_of, is_whole
 from taskvectors.models.language_model import LanguageModel
 from taskvectors.models.random_model import RANDOM_MODELS, build_random
@@ -101,7 +101,6 @@ def load_model(  # noqa: PLR0913  (the choices transformers offers)
         revision=files.revision or str(getattr(config, "_commit_hash", None) or ""),
         weights_note=files.note,
     )
-    check_adapter(model)
     if source == EMBEDDED:
         check_embedded(model, files.path)
     return model
@@ -110,9 +109,7 @@ def load_model(  # noqa: PLR0913  (the choices transformers offers)
 def _random(source: str, dtype: DtypeName, device: str | None) -> LanguageModel:
     hf, tokenizer, note = build_random(source)
     hf.to(device or _default_device(), resolve_dtype(dtype, device))
-    model = LanguageModel.wrap(hf, tokenizer, source=source, weights_note=note)
-    check_adapter(model)
-    return model
+    return LanguageModel.wrap(hf, tokenizer, source=source, weights_note=note)
 
 
 def _default_device() -> str:

@@ -9,7 +9,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from taskvectors.models.language_model import LanguageModel, find
+from taskvectors.errors import UnsupportedModelError
+from taskvectors.models.language_model import LanguageModel
 
 _EPSILONS = ("eps", "variance_epsilon")
 
@@ -69,10 +70,15 @@ def final_linear_part(
         state: `resid_post` of the last block, in the run whose statistics hold.
         part: A part of it, or of another run's.
     """
-    path = model.family.final_norm
-    mapped = linear_part(None if path is None else find(model.body, path), state, part)
-    out = model.family.project_out
-    projection = None if out is None else getattr(model.body, out, None)
+    if len(model.final_modules) > 2 or model.structure.n_streams > 1:
+        raise UnsupportedModelError(
+            f"between the last block of {model.source} and its unembedding lie more than a norm and "
+            "a projection, so no part of a state has a share of the logits of its own."
+        )
+    norm, projection = (*model.final_modules, None, None)[:2]
+    mapped = linear_part(norm, state, part)
+    scale = model.structure.state_scale * model.structure.logit_scale
+    mapped = mapped if scale == 1 else mapped * scale
     if projection is None:
         return mapped
     with torch.no_grad():

@@ -98,6 +98,6 @@ def entering_mlp(
     with ExitStack() as stack:
         stack.enter_context(record_attention(lambda look: looks.__setitem__(look.layer, look)))
         for layer in layers:
-            module = model.module(layer, model.family.mlp_input)
+            module = model.part(layer, "mlp_input")
             stack.enter_context(patch_input(module, partial(enter, layer)))
         yield

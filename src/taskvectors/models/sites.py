@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from taskvectors.errors import UnsupportedModelError
 from taskvectors.models.language_model import LanguageModel
+from taskvectors.models.structure import Part
 
 Component = Literal["resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "z"]
 COMPONENTS: tuple[Component, ...] = (
@@ -29,6 +30,14 @@ COMPONENTS: tuple[Component, ...] = (
 )
 EMBED = -1
 """The layer below block 0."""
+
+_PARTS: dict[Component, Part] = {
+    "resid_mid": "attention_output",
+    "attn_out": "attention_output",
+    "mlp_out": "mlp_output",
+    "z": "output_projection",
+}
+"""The part of a block that a site is the output of; W_O's input for `z`."""
 
 Rewrite = Callable[[Float[Tensor, "batch pos width"]], Float[Tensor, "batch pos width"]]
 
@@ -45,16 +54,21 @@ def check_site(model: LanguageModel, layer: int, component: Component) -> None:
             f"{component} of layer {layer} does not exist: {model.source} has layers {lowest} to "
             f"{model.n_layers - 1} there ({EMBED} is 'embed')."
         )
-    if component == "resid_mid" and model.is_parallel:
+    if component == "resid_mid" and model.parts(layer).is_parallel:
         raise UnsupportedModelError(
             f"resid_mid does not exist in {model.source}: its attention and MLP run in parallel. "
             "Use resid_post, attn_out or mlp_out."
         )
+    if component in _PARTS:
+        model.part(layer, _PARTS[component])
 
 
-def width_of(model: LanguageModel, component: Component) -> int:
+def width_of(model: LanguageModel, layer: int, component: Component) -> int:
     """Width of a site: d_model, or n_heads * d_head for `z`."""
-    return model.n_heads * model.d_head if component == "z" else model.d_model
+    if component != "z":
+        return model.d_model
+    heads = model.heads(layer)
+    return heads.n_heads * heads.d_head
 
 
 @contextmanager
@@ -77,28 +91,31 @@ def patch(
 def _register(
     model: LanguageModel, layer: int, component: Component, rewrite: Rewrite
 ) -> list[torch.utils.hooks.RemovableHandle]:
-    family = model.family
     if component == "resid_pre" or (component == "resid_post" and layer == EMBED):
         return [_on_input(model.blocks[max(layer, 0)], rewrite)]
     if component == "resid_post":
         return [_on_output(model.blocks[layer], rewrite)]
+    part = model.part(layer, _PARTS[component])
     if component == "z":
-        return [_on_input(model.module(layer, family.output_projection), rewrite)]
+        return [_on_input(part, rewrite)]
     entered: list[Tensor] = []
-    path = family.mlp_output if component == "mlp_out" else family.attention_output
+    scale = model.parts(layer).residual_scale
     return [
         _on_input(model.blocks[layer], partial(_shown_to, entered.append)),
-        _on_output(model.module(layer, path), partial(_in_rows, component, rewrite, entered)),
+        _on_output(part, partial(_in_rows, component, scale, rewrite, entered)),
     ]
 
 
-def _in_rows(component: Component, rewrite: Rewrite, entered: list[Tensor], out: Tensor) -> Tensor:
+def _in_rows(
+    component: Component, scale: float, rewrite: Rewrite, entered: list[Tensor], out: Tensor
+) -> Tensor:
     """What a part of a block gives, rewritten; `entered` holds what the block was given."""
     before = entered.pop()  # OPT's MLP works on [batch * pos, d_model]
     rows = out.view(*before.shape[:-1], out.shape[-1])
-    if component == "resid_mid":
-        return (rewrite(rows + before) - before).view(out.shape)
-    return rewrite(rows).view(out.shape)
+    if scale != 1:
+        rows = rows * scale
+    changed = rewrite(rows + before) - before if component == "resid_mid" else rewrite(rows)
+    return (changed if scale == 1 else changed / scale).view(out.shape)
 
 
 def _shown_to(keep: Callable[[Tensor], None], state: Tensor) -> Tensor:
@@ -137,6 +154,16 @@ def _rewrite_output(rewrite: Rewrite, _: nn.Module, __: Any, output: Any) -> Any
 def patch_input(module: nn.Module, rewrite: Rewrite) -> Iterator[None]:
     """Pass what a module is given through `rewrite` while inside; see `rewriting`."""
     handle = _on_input(module, rewrite)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+@contextmanager
+def patch_output(module: nn.Module, rewrite: Rewrite) -> Iterator[None]:
+    """Pass what a module gives through `rewrite` while inside."""
+    handle = _on_output(module, rewrite)
     try:
         yield
     finally:

@@ -91,14 +91,15 @@ def check_edit(model: LanguageModel, edit: Edit) -> None:
         ValueError: The value has another shape than the site.
     """
     check_site(model, edit.layer, edit.component)
-    width = width_of(model, edit.component)
+    width = width_of(model, edit.layer, edit.component)
     if edit.head is not None:
-        if edit.component != "z" or not 0 <= edit.head < model.n_heads:
+        n_heads = model.heads(edit.layer).n_heads
+        if edit.component != "z" or not 0 <= edit.head < n_heads:
             raise UnsupportedModelError(
                 f"there is no head {edit.head} at {edit.component} of layer {edit.layer}: "
-                f"{model.source} has heads 0 to {model.n_heads - 1}, at z."
+                f"{model.source} has heads 0 to {n_heads - 1}, at z."
             )
-        width = model.d_head
+        width = model.heads(edit.layer).d_head
     if callable(edit.value):
         return
     shape = tuple(edit.value.shape)

@@ -150,7 +150,7 @@ class Trunk:
         )
         state = torch.empty(0)
         n_active = 0
-        with branching(model.config):
+        with branching(model.attention_configs):
             for layer in range(earliest_layer(branches, model.n_layers), model.n_layers):
                 if n_active:
                     state = replay_block(
@@ -247,7 +247,7 @@ class _Plan:
         self, group: Sequence[tuple[int, Edit]], state: Tensor, *, is_one_head: bool
     ) -> Tensor:
         """Make edits with the same operation: one kernel for all of them."""
-        n_heads = self.trunk.model.n_heads if is_one_head else 1
+        n_heads = self.trunk.model.heads(group[0][1].layer).n_heads if is_one_head else 1
         flat = state.reshape(-1, state.shape[2] // n_heads)
         packing = self.batch.packing
         offsets = packing.offsets.unsqueeze(1)

@@ -63,13 +63,13 @@ def trunk_bytes(model: LanguageModel, shape: Shape) -> int:
 
 def key_value_bytes(model: LanguageModel) -> int:
     """Bytes of one token's keys and values in one block."""
-    return 2 * model.n_key_value_heads * model.d_head * model.dtype.itemsize
+    return model.attention_size[2] * model.dtype.itemsize
 
 
 def per_token_bytes(model: LanguageModel) -> int:
     """Bytes of everything that one block makes of one token, attention scores apart."""
     d_mlp = int(getattr(model.config, "intermediate_size", None) or 4 * model.d_model)
-    n_values = 8 * model.d_model + 3 * d_mlp + 4 * model.n_heads * model.d_head
+    n_values = 8 * model.d_model + 3 * d_mlp + 4 * model.attention_size[1]
     return n_values * model.dtype.itemsize
 
 
@@ -77,10 +77,11 @@ def work_bytes(model: LanguageModel, shape: Shape) -> int:
     """Bytes that one prompt holds at the peak of a plain run or of its branches, trunk apart."""
     per_token = per_token_bytes(model)
     tokens = shape.prefix + shape.suffix
-    plain = tokens * per_token + 4 * model.n_heads * tokens * max(shape.prefix, shape.suffix)
+    n_heads = model.attention_size[0]
+    plain = tokens * per_token + 4 * n_heads * tokens * max(shape.prefix, shape.suffix)
     rows = shape.n_branches * shape.suffix
     kept = model.n_layers if shape.is_training else 1
-    branch = kept * rows * (per_token + 3 * 4 * model.n_heads * tokens)
+    branch = kept * rows * (per_token + 3 * 4 * n_heads * tokens)
     logits = rows * (VOCABULARY_SLICE * (4 + model.dtype.itemsize) + 8 * model.d_model)
     return max(plain, branch + logits)
 

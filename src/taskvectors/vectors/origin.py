@@ -98,7 +98,7 @@ class VectorOrigin:
             model=model.source,
             revision=model.revision,
             weights_note=model.weights_note,
-            family=model.family.model_type,
+            family=model.model_type,
             n_layers=model.n_layers,
             fingerprint=model.fingerprint,
         )

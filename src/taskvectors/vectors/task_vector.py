@@ -258,8 +258,9 @@ class TaskVector:
 
     def _shape_differences(self, model: LanguageModel) -> list[str]:
         differences = []
-        widths = {width_of(model, site.component) for site in self.sites}
-        if widths != {self.d_model}:
+        inside = [site for site in self.sites if site.layer < model.n_layers]
+        widths = {width_of(model, site.layer, site.component) for site in inside}
+        if widths - {self.d_model}:
             differences.append(f"width ({self.d_model} against {max(widths)})")
         made_for = self.origin.n_layers
         if max(self.layers) >= model.n_layers or made_for not in (None, model.n_layers):
