@@ -118,30 +118,6 @@ def test_a_file_that_is_no_model_is_an_error(tmp_path: Path) -> None:
         load_model(str(tmp_path / "absent.gguf"))
 
 
-def test_a_folder_of_an_unknown_family_is_an_error_that_names_the_known_ones(
-    tiny_model: Any, tmp_path: Path
-) -> None:
-    from transformers import GPTJConfig, GPTJForCausalLM
-
-    config = GPTJConfig(vocab_size=50, n_embd=16, n_layer=1, n_head=2, rotary_dim=4, n_positions=16)
-    GPTJForCausalLM(config).save_pretrained(tmp_path)
-    tiny_model("llama").tokenizer.save_pretrained(tmp_path)
-    with pytest.raises(UnsupportedModelError, match=r"'gptj' is not supported.*llama"):
-        load_model(str(tmp_path))
-
-
-def test_a_model_that_is_not_what_its_family_says_is_refused_at_load(
-    folder: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from dataclasses import replace
-
-    from taskvectors.models import FAMILIES
-
-    monkeypatch.setitem(FAMILIES, "llama", replace(FAMILIES["llama"], final_norm=None))
-    with pytest.raises(UnsupportedModelError, match="is not the model's logits"):
-        load_model(str(folder))
-
-
 def test_quantized_loading_names_the_package_it_needs(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

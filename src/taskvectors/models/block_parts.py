@@ -326,9 +326,10 @@ def _find_reading(block: _Block, found: dict[str, Any]) -> dict[str, Any]:
             more |= {"value_projection": None, "value_offsets": ()}
     projection = by_path.get(found.get("output_projection"))
     output = by_path.get(found.get("attention_output"))
-    if projection is not None and output is not None:
-        if not is_same(output.output, projection.output) and any(  # type: ignore[arg-type]
-            is_same(given, projection.output) for given in output.inputs.values()
-        ):
-            more["post_attention_norm"] = block.path(output)
+    if projection is None or output is None or output.output is None:
+        return more
+    if not is_same(output.output, projection.output) and any(
+        is_same(given, projection.output) for given in output.inputs.values()
+    ):
+        more["post_attention_norm"] = block.path(output)
     return more

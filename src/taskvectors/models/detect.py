@@ -182,7 +182,7 @@ def _find_final(
 def _find_logit_map(
     head: ModuleCall, logits: Tensor, known: Sequence[float]
 ) -> tuple[float, float | None]:
-    """Scale s and bound c such that the logits are c tanh(s x / c) of the unembedding's output x."""
+    """Scale s and bound c: the logits are c tanh(s x / c) of the unembedding's output x."""
     assert head.output is not None
     raw, found = head.output[..., : logits.shape[-1]].float(), logits.float()
     limit = 4 * torch.finfo(logits.dtype).eps

@@ -10,6 +10,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from taskvectors.errors import UnsupportedModelError
+from taskvectors.models.block_parts import is_linear
 from taskvectors.models.language_model import LanguageModel
 
 _EPSILONS = ("eps", "variance_epsilon")
@@ -70,17 +71,19 @@ def final_linear_part(
         state: `resid_post` of the last block, in the run whose statistics hold.
         part: A part of it, or of another run's.
     """
-    if len(model.final_modules) > 2 or model.structure.n_streams > 1:
+    norms = [module for module in model.final_modules if not is_linear(module)]
+    projections = [module for module in model.final_modules if is_linear(module)]
+    if max(len(norms), len(projections)) > 1 or model.structure.n_streams > 1:
         raise UnsupportedModelError(
-            f"between the last block of {model.source} and its unembedding lie more than a norm and "
-            "a projection, so no part of a state has a share of the logits of its own."
+            f"between the last block of {model.source} and its unembedding lie more than a norm "
+            "and a projection, so no part of a state has a share of the logits of its own."
         )
-    norm, projection = (*model.final_modules, None, None)[:2]
-    mapped = linear_part(norm, state, part)
+    mapped = linear_part(norms[0] if norms else None, state, part)
     scale = model.structure.state_scale * model.structure.logit_scale
     mapped = mapped if scale == 1 else mapped * scale
-    if projection is None:
+    if not projections:
         return mapped
+    (projection,) = projections
     with torch.no_grad():
         projected: Tensor = projection(mapped.to(model.dtype)) - projection(
             torch.zeros_like(mapped[..., :1, :], dtype=model.dtype)
