@@ -4,7 +4,6 @@ Run with `pytest tests/test_house.py`.
 """
 
 import ast
-import dataclasses
 import importlib
 import json
 import os
@@ -178,17 +177,6 @@ def test_verbs_that_the_documentation_uses_are_in_the_help() -> None:
     words = set(re.findall(r"[a-z]+", help_text()))
     assert documented_commands()
     assert documented_commands() <= words
-
-
-def test_the_page_on_families_explains_every_field_of_a_family() -> None:
-    from taskvectors.models import Family
-
-    page = (ROOT / "docs" / "adding-a-family.md").read_text()
-    explained = re.findall(r"^\| `(\w+)` \|", page, re.M)
-    assert explained == [field.name for field in dataclasses.fields(Family)]
-
-
-# --- version
 
 
 def test_the_version_is_one_version() -> None:
