@@ -141,15 +141,16 @@ def comparison_rows(rows: pd.DataFrame | Iterable[Mapping[str, Any]]) -> list[Co
         rows: The record's table, or its rows as values.
     """
     tidy = rows_of(rows) if isinstance(rows, pd.DataFrame) else rows
-    wide: dict[tuple[Any, ...], dict[str, Any]] = {}
-    counts: dict[tuple[Any, ...], int] = {}
+    wide: list[dict[str, Any]] = []
+    latest: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in tidy:
         names = ("method", "layers", "positions", "shots", "seed", "configuration", "candidate")
         key = tuple(row.get(name) for name in (*names, *_ABOUT))
-        # candidates that nothing tells apart are told apart by their order
-        number = counts[*key, row["measure"]] = counts.get((*key, row["measure"]), -1) + 1
-        line = wide.setdefault((*key, number), _first(row))
         measure = row["measure"]
+        if measure in ("accuracy", "error"):  # every candidate begins with one of them
+            latest[key] = _first(row)
+            wide.append(latest[key])
+        line = latest[key]
         if measure == "error":
             continue
         value = row["value"]
@@ -159,7 +160,7 @@ def comparison_rows(rows: pd.DataFrame | Iterable[Mapping[str, Any]]) -> list[Co
             line |= dict(zip(ends, (row.get("low"), row.get("high")), strict=True))
         if measure == "accuracy":
             line["correct"] = row.get("correct") or ""
-    return [ComparisonRow(**line) for line in wide.values()]
+    return [ComparisonRow(**line) for line in wide]
 
 
 def _first(row: Mapping[str, Any]) -> dict[str, Any]:
