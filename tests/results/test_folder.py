@@ -325,7 +325,7 @@ def test_impossible_results_are_refused_with_their_row(tmp_path: Path, name: str
         read_run(tmp_path / "run")
 
 
-@pytest.mark.parametrize("name", ["../victim", "/tmp/x", ".hidden", "a\nb", ""])
+@pytest.mark.parametrize("name", ["../victim", "/victim", ".hidden", "a\nb", ""])
 def test_a_name_in_a_figure_is_never_a_path(tmp_path: Path, name: str) -> None:
     record().save(tmp_path / "run")
     path = tmp_path / "run" / "figures.json"
