@@ -17,7 +17,7 @@ import torch
 from _head_by_head import N_PROMPTS, Side, main
 from learn_step import random_prompts, real_prompts, smollm2
 
-from taskvectors.explain.head_removal import removal_effects
+from taskvectors.explain.shared.head_removal import removal_effects
 from taskvectors.models import load_model
 
 SHOTS = 8

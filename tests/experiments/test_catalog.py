@@ -7,12 +7,11 @@ from typing import get_args
 
 import pytest
 
-from taskvectors.experiments.analysed import COLUMNS, measurements_of
+from taskvectors.experiments.analysed import measurements_of
 from taskvectors.experiments.catalog import EXPERIMENTS
 from taskvectors.experiments.catalog.comparisons import MAIN_TABLE
 from taskvectors.experiments.experiment import NOT_READ, PRESETS, PresetName
 from taskvectors.experiments.presets import paper_presets
-from taskvectors.explain import ANALYSES
 
 NAMES = {
     *("ltv-main-table", "ltv-layer-sweep", "ltv-peft", "ltv-ov", "ltv-key-heads", "ltv-attention"),
@@ -70,8 +69,3 @@ def test_published_reconstructions_stand_beside_our_rows() -> None:
     ours = {one.configuration for one in measurements_of("ov-reconstruction", rows, **shared)}
     theirs = {one.configuration for one in EXPERIMENTS["ltv-ov"].published}
     assert ours < theirs
-
-
-def test_every_analysis_but_one_says_what_its_columns_are() -> None:
-    # a path between two vectors is in neither paper
-    assert set(ANALYSES) - {"interpolation"} == set(COLUMNS)

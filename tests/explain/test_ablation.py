@@ -10,15 +10,15 @@ import torch
 from explain import planted
 
 from taskvectors.evaluate import score
-from taskvectors.explain.ablation import N_DRAWS, Ablated, Ablation, _Draws, ablate
-from taskvectors.explain.head_outputs import (
+from taskvectors.explain.head_ablation import N_DRAWS, Ablated, Ablation, _Draws, ablate
+from taskvectors.explain.key_heads import key_heads
+from taskvectors.explain.shared.head_outputs import (
     MODES,
     Condition,
     outputs_at_last,
     outputs_over_tokens,
     taken_out,
 )
-from taskvectors.explain.key_heads import key_heads
 from taskvectors.models import capture
 from taskvectors.trunk import Edit
 from taskvectors.vectors import Site, TaskVector, inject

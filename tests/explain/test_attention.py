@@ -26,7 +26,7 @@ def looked(plant: planted.Planted, share: float = 0.07) -> Attention:
         plant.vector,
         heads,
         prompts=planted.prompts(),
-        shown=planted.prompts(shots=2),
+        few_shot=planted.prompts(shots=2),
     )
 
 

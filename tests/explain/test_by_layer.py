@@ -12,15 +12,15 @@ import torch
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.explain import ANALYSES, Case
-from taskvectors.explain.by_layer import CURVES, VECTOR_LAYER
-from taskvectors.report.findings import finding
+from taskvectors.explain.shared.analysis import VECTOR_LAYER
 from taskvectors.results.figures import Figure, Heatmap
 from taskvectors.vectors import Site, TaskVector, VectorOrigin
 
 SLOW = ("ov-reconstruction", "head-ablation")  # they score many branches
 LAYERED = [
     pytest.param(name, marks=pytest.mark.slow(small_models=True)) if name in SLOW else name
-    for name in (*CURVES, "key-heads")
+    for name, analysis in ANALYSES.items()
+    if analysis.over_layers is not None
 ]
 
 
@@ -42,7 +42,7 @@ def case(tiny_model: Any, small_bench: Any) -> Case:
         context=small_bench(tiny_model("llama"), "words", pairs),
         vector=vector,
         vectors=(vector, vector_at(0), vector_at(2), vector_at(0, task="others")),
-        most=4,
+        limit=4,
     )
 
 
@@ -56,8 +56,9 @@ def test_rows_are_those_of_each_vector_alone_and_are_drawn(case: Case, name: str
         expected = ANALYSES[name].run(alone).to_frame()
         mine = rows[rows[VECTOR_LAYER] == vector.layers[0]].drop(columns=VECTOR_LAYER)
         pd.testing.assert_frame_equal(mine.reset_index(drop=True), expected, check_dtype=False)
-    figure = found.figure()
+    figure = ANALYSES[name].figure(found)
     assert figure.name == name
+    assert figure.caption.startswith(ANALYSES[name].caption)
     if name == "key-heads":
         assert isinstance(figure, Heatmap)
         assert figure.rows == ("0", "1", "2")
@@ -85,12 +86,12 @@ def test_a_curve_shows_the_numbers_of_its_rows(case: Case) -> None:
 
 
 @pytest.mark.parametrize("name", LAYERED)
-def test_the_sentence_speaks_of_the_explained_layer_and_of_all(case: Case, name: str) -> None:
+def test_the_summary_is_that_of_the_explained_vector(case: Case, name: str) -> None:
     rows = ANALYSES[name].run(case).to_frame()
     alone = ANALYSES[name].run(replace(case, vectors=(case.vector,))).to_frame()
-    said = finding(name, rows)
-    assert said.startswith(finding(name, alone))
-    assert "Over vectors at layers 0, 1 and 2, " in said
+    said = ANALYSES[name].summarise(rows)
+    assert said
+    assert said == ANALYSES[name].summarise(alone)
 
 
 def test_a_vector_of_the_last_layer_among_them_is_an_error(case: Case) -> None:

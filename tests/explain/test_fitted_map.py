@@ -10,15 +10,15 @@ import torch
 from explain import planted
 from torch import Tensor
 
-from taskvectors.explain.fitted_map import (
+from taskvectors.explain.shared.fitted_map import (
     FitSettings,
     FittedMap,
     fit_map,
     noise_span,
     noisy_copies,
 )
-from taskvectors.explain.linear_map import relative_distance
-from taskvectors.explain.responses import Responses
+from taskvectors.explain.shared.linear_map import relative_distance
+from taskvectors.explain.shared.responses import Responses
 
 
 def turn(angle: float, width: int = 8) -> Tensor:

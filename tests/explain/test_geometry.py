@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from taskvectors.errors import TaskVectorsError
+from taskvectors.explain import ANALYSES
 from taskvectors.explain.geometry import (
     Geometry,
     compare_vectors,
     principal_components,
     separations,
 )
-from taskvectors.report.findings import finding
 from taskvectors.results.figures import Figure
 from taskvectors.vectors import Site, TaskVector, VectorOrigin
 
@@ -88,8 +88,6 @@ def test_the_nearest_task_is_the_one_that_shares_a_direction() -> None:
     expected = (units["ant"] @ units["cat"].T).mean()
     assert nearest["ant"].nearest_cosine == pytest.approx(float(expected), abs=1e-6)
     assert nearest["all"].nearest is None
-    said = finding("geometry", found.to_frame())
-    assert "nearest to each other are ant and cat" in said
 
 
 def test_alignments_are_those_of_a_loop_over_pairs() -> None:
@@ -121,7 +119,10 @@ def test_layers_are_compared_apart_and_the_best_is_drawn() -> None:
     assert [series.label for series in figure.series] == list(TASKS)
     assert all(len(series.x) == 5 for series in figure.series)
     assert len(found.points_frame()) == 30
-    assert "at layer 7 the cosine is" in finding("geometry", found.to_frame())
+    first, second = ANALYSES["geometry"].summarise(found.to_frame()).split("; layer")
+    assert first.startswith("layer 1: cosine within tasks")
+    assert "15 vectors, p = " in second
+    assert "the smallest that its test could give is" in second
 
 
 def test_principal_components_are_those_of_numpy() -> None:

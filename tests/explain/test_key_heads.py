@@ -12,8 +12,8 @@ from explain import planted
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.explain.head_overlap import at_least, head_overlap
-from taskvectors.explain.head_removal import removal_effects
 from taskvectors.explain.key_heads import head_products, key_heads
+from taskvectors.explain.shared.head_removal import removal_effects
 from taskvectors.models import patch
 from taskvectors.vectors import Site, TaskVector, inject
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from taskvectors.explain.labels import (
+from taskvectors.explain.shared.labels import (
     label_alignment,
     lens,
     logit_differences,

@@ -10,8 +10,7 @@ import pytest
 import torch
 
 from taskvectors.explain import ANALYSES, Case, Result
-from taskvectors.explain.layer_fits import fits_of, layered_vectors
-from taskvectors.report.findings import finding
+from taskvectors.explain.shared.layer_fits import fits_of, layered_vectors
 from taskvectors.vectors import Site, TaskVector, VectorOrigin
 
 MINE = ("propagation", "rotation", "interpolation", "transfer")
@@ -38,7 +37,7 @@ def case(tiny_model: Any, small_bench: Any) -> Case:
         vector=vector,
         vectors=(vector, vector_at(3), vector_at(1, task="others")),
         other=Case(context=other, vector=vector_at(1, task="others", seed=1)),
-        most=4,
+        limit=4,
     )
 
 
@@ -70,5 +69,5 @@ def test_an_analysis_of_a_case_is_a_table_a_figure_and_a_sentence(case: Case, na
     found: Any = ANALYSES[name].run(only if name == "transfer" else case)
     assert isinstance(found, Result)
     assert len(found.to_frame())
-    assert found.figure().name == name
-    assert finding(name, found.to_frame()).endswith(".")
+    assert ANALYSES[name].figure(found).name == name
+    assert ANALYSES[name].summarise(found.to_frame())

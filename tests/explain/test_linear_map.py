@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from taskvectors.explain.linear_map import (
+from taskvectors.explain.shared.linear_map import (
     RidgeFits,
     matrix_cosine,
     off_direction,

@@ -10,7 +10,6 @@ import torch
 from explain import planted
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.explain.case import with_first_tokens
 from taskvectors.explain.path_expansion import (
     FINAL_NORM,
     MLPS,
@@ -19,8 +18,9 @@ from taskvectors.explain.path_expansion import (
     path_expansion,
     path_terms,
 )
-from taskvectors.explain.two_runs import two_runs
+from taskvectors.explain.shared.two_runs import two_runs
 from taskvectors.models import patch
+from taskvectors.prompts import with_first_tokens
 from taskvectors.vectors import Site, TaskVector
 
 

@@ -14,15 +14,14 @@ from explain import planted
 from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.explain.change_point import change_point
-from taskvectors.explain.fitted_map import FitSettings
-from taskvectors.explain.layer_fits import LayerFits, fit_layers
-from taskvectors.explain.measured import find
+from taskvectors.explain import ANALYSES
 from taskvectors.explain.propagation import Propagation, linear_range, propagate
-from taskvectors.explain.responses import Responses
 from taskvectors.explain.rotation import IMAGES, Rotation, rotate
-from taskvectors.format import percent
-from taskvectors.report.findings import finding
+from taskvectors.explain.shared.change_point import change_point
+from taskvectors.explain.shared.fitted_map import FitSettings
+from taskvectors.explain.shared.layer_fits import LayerFits, fit_layers
+from taskvectors.explain.shared.measured import find
+from taskvectors.explain.shared.responses import Responses
 from taskvectors.results.figures import Figure
 from taskvectors.vectors import Site, TaskVector
 
@@ -98,9 +97,9 @@ def test_a_planted_linear_map_is_found_and_carries_the_accuracy() -> None:
     assert find(found.rows, "first_token_accuracy", "reconstructed-random")[0].value < 1
     assert found.exceptions == ()
     assert find(found.rows, "rank")[0].value == planted.D_MODEL
-    assert finding("propagation", found.to_frame()).startswith(
-        "What a linear map W tells of the change: at layer 0 R² over held-out"
-    )
+    said = ANALYSES["propagation"].summarise(found.to_frame())
+    assert said.startswith("layer 0: R² 1; R² of the constant")
+    assert "first tokens right with the vector 100\xa0% [" in said
 
 
 def test_a_model_that_is_not_linear_is_not_called_so(tiny_model: Any, ragged_prompts: Any) -> None:
@@ -175,7 +174,6 @@ def test_the_layer_of_the_change_is_found() -> None:
     assert list(before) == [0]
     assert before[0].at == 1
     assert before[0].value < 0.5 < after[0].value
-    assert "its largest step lies between layers 0 and 1" in finding("rotation", found.to_frame())
 
 
 def test_without_a_rotation_none_is_found() -> None:
@@ -193,8 +191,9 @@ def test_a_planted_turn_to_another_token_is_seen_in_that_tokens_rank() -> None:
     rank = {image: find(found.rows, "label_rank", image) for image in IMAGES}
     assert rank["Q theta"][0].value == rank["W theta"][0].value == 1
     assert rank["theta"][0].value < 1
-    said = finding("rotation", found.to_frame())
-    assert f"at layer 0 the labels stand above {percent(rank['theta'][0].value)}, " in said
+    cosine = find(found.rows, "turn_cosine")[0].value
+    said = ANALYSES["rotation"].summarise(found.to_frame())
+    assert said.startswith(f"layer 0: cos(θ, Qθ) {cosine:.3g};")
 
 
 def test_the_images_read_as_what_the_planted_map_makes_of_the_vector() -> None:
@@ -224,7 +223,7 @@ def test_results_are_tables_and_figures_by_layer() -> None:
         assert isinstance(figure, Figure)
         assert figure.name == name
         assert figure.series[0].x == (0, 1, 2, 3)
-        assert finding(name, frame).endswith(".")
+        assert ANALYSES[name].summarise(frame).startswith("layer 0: ")
 
 
 # --- change points

@@ -11,7 +11,7 @@ from explain import planted
 from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.explain.reconstruction import (
+from taskvectors.explain.ov_reconstruction import (
     VARIANTS,
     Reconstructed,
     _mlp_terms,
@@ -19,7 +19,7 @@ from taskvectors.explain.reconstruction import (
     _scaled_terms,
     reconstruct,
 )
-from taskvectors.explain.shares import gained, share_of, share_over
+from taskvectors.explain.shared.shares import gained, share_of, share_over
 from taskvectors.models import capture
 from taskvectors.models.heads import attention_scale, output_bias, output_weights, value_weights
 from taskvectors.vectors import Site, TaskVector

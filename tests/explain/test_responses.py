@@ -10,7 +10,7 @@ import torch
 from explain import planted
 from torch import Tensor
 
-from taskvectors.explain.responses import Responses
+from taskvectors.explain.shared.responses import Responses
 from taskvectors.models import LanguageModel, capture, patch
 from taskvectors.prompts import Prompt
 

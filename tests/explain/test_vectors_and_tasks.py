@@ -10,13 +10,13 @@ import pytest
 import torch
 
 from taskvectors.errors import DataError, TaskVectorsError
+from taskvectors.explain import ANALYSES
 from taskvectors.explain.bijections import Configuration, map_both_ways
-from taskvectors.explain.case import Case
-from taskvectors.explain.composition import FORMS, OTHER, compose, composition, longest_said
-from taskvectors.explain.interpolation import STEPS, interpolate, interpolation
+from taskvectors.explain.composition import FORMS, OTHER, compose, longest_said
+from taskvectors.explain.interpolation import STEPS, interpolate
+from taskvectors.explain.shared.case import Case
 from taskvectors.explain.transfer import NONE, transfer_matrix, two_by_two
 from taskvectors.methods import Recipe
-from taskvectors.report.findings import finding
 from taskvectors.results.figures import Figure, Heatmap
 from taskvectors.tasks.derived import copying
 from taskvectors.vectors import Site, TaskVector
@@ -69,7 +69,7 @@ def test_a_vector_transfers_to_tasks_that_share_its_label_word_and_to_no_other(
     assert figure.columns == ("one", "same-word", "other-word")
     assert figure.values[1] == (1, 1, 0)
     assert figure.marked == ((1, 0), (2, 2))
-    assert "that of one on same-word" in finding("transfer", found.to_frame())
+    assert "one on same-word 100\xa0%" in ANALYSES["transfer"].summarise(found.to_frame())
     assert len(found.to_frame()) == 9
 
 
@@ -109,7 +109,10 @@ def test_the_sum_of_two_vectors_is_told_apart_from_its_parts(
     assert isinstance(figure, Heatmap)
     assert figure.rows[0] == "zero-shot"
     assert figure.rows[-1] == "2-shot"
-    assert "gives the French feminine for 100" in finding("composition", found.to_frame())
+    said = ANALYSES["composition"].summarise(found.to_frame())
+    assert said.startswith(
+        "French feminine with the sum 100\xa0% [57\u2013100\xa0%]; with english-french"
+    )
 
 
 def test_of_two_words_of_which_one_begins_the_other_the_longer_was_said() -> None:
@@ -127,7 +130,7 @@ def test_a_composition_without_its_vectors_says_which_is_missing(
     vector = saying(model, "english-french", rouge=1.0)
     case = Case(context=benches[0], vector=vector, vectors=(vector,))
     with pytest.raises(TaskVectorsError, match="none of masculine-feminine"):
-        composition(case)
+        ANALYSES["composition"].run(case)
 
 
 # --- interpolation
@@ -149,7 +152,8 @@ def test_between_two_vectors_one_task_gives_way_to_the_other(
     figure = found.figure()
     assert isinstance(figure, Figure)
     assert figure.series[0].x == STEPS
-    assert "one goes from 100" in finding("interpolation", found.to_frame())
+    said = ANALYSES["interpolation"].summarise(found.to_frame())
+    assert said.startswith("one 100\xa0% at t = 0, ")
 
 
 def test_vectors_at_different_sites_have_nothing_between_them(
@@ -160,7 +164,7 @@ def test_vectors_at_different_sites_have_nothing_between_them(
     with pytest.raises(TaskVectorsError, match="different sites"):
         interpolate((benches[0], benches[2]), (vector, elsewhere))
     with pytest.raises(TaskVectorsError, match="another task"):
-        interpolation(Case(context=benches[0], vector=vector))
+        ANALYSES["interpolation"].run(Case(context=benches[0], vector=vector))
 
 
 # --- bijections
@@ -206,7 +210,7 @@ def test_demonstrations_of_both_directions_stand_beside(both_ways: Any) -> None:
     assert isinstance(figure, Figure)
     assert len(figure.series) == 4
     assert len(figure.series[0].x) == 2
-    assert "last backward" in finding("bijections", both_ways.to_frame())
+    assert "last, backward " in ANALYSES["bijections"].summarise(both_ways.to_frame())
     assert set(both_ways.to_frame()["task"]) == {"sides"}
 
 

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from taskvectors.explain.key_heads import KeyHeads, key_heads
-from taskvectors.explain.labels import lens
+from taskvectors.explain.shared.labels import lens
 from taskvectors.learners import Learner
 from taskvectors.models import LanguageModel, capture
 from taskvectors.prompts import Prompt

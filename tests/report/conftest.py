@@ -283,6 +283,7 @@ def write_explanation(
     folder.mkdir(parents=True, exist_ok=True)
     about = [
         {"name": name, "title": name.title(), "question": "What?", "source": "someone",
+         "summary": f"numbers of {name.title()}",
          "seconds": 1.5, "error": None if rows else "has no meaning for a <vector>"}
         for name, (rows, _) in analyses.items()
     ]  # fmt: skip

@@ -1,4 +1,4 @@
-"""The report of a vector's analyses: read back, a sentence from the numbers, a page for each.
+"""The report of a vector's analyses: read back, a page for each.
 
 Run with `pytest tests/report/test_explanation.py`.
 """
@@ -8,12 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 
 from taskvectors.errors import DataError
-from taskvectors.format import ABSENT, SPACE
-from taskvectors.report import finding, read_explanation, write_figures, write_report
+from taskvectors.report import read_explanation, write_figures, write_report
 from taskvectors.results.figures import Figure, Heatmap, ReferenceLine, Series
 
 CURVE = Figure(
@@ -84,7 +82,7 @@ def test_the_page_has_a_part_for_each_analysis_and_escapes_what_it_is_given(run:
         assert f'<section id="{name}"' in page
     assert "has no meaning for a &lt;vector&gt;" in page
     assert "4 heads a layer share 1 key-value head:" in page
-    assert "holding attention costs most" in page
+    assert "numbers of Frozen-Paths" in page
     assert "two<br>lines" in page.replace("\\u003c", "<").replace("\\u003e", ">")
 
 
@@ -106,100 +104,3 @@ def test_figures_that_are_none_are_an_error(run: Path) -> None:
     (run / "figures.json").write_text(json.dumps({"key-heads": {"kind": "Heatmap", "name": "x"}}))
     with pytest.raises(DataError, match=r"figures\.json does not describe figures"):
         read_explanation(run)
-
-
-# --- sentences
-
-
-def said(name: str, rows: list[dict[str, Any]]) -> str:
-    return finding(name, pd.DataFrame(rows)).replace(SPACE, " ").replace(ABSENT, "-")
-
-
-def test_what_costs_most_and_least_is_read_off_the_numbers() -> None:
-    first, second = said("frozen-paths", frozen(0.2, 0.5)), said("frozen-paths", frozen(0.7, 0.05))
-    assert "holding attention costs most (to 20 %" in first
-    assert "holding the MLPs costs most (to 5 %" in second
-    assert "holding the direct path least" in first
-    level = [row | {"accuracy": 0.8} for row in frozen(0.2, 0.5)]
-    assert "whichever path is held" in said("frozen-paths", level)
-
-
-def test_key_heads_are_named_with_how_well_scores_rank_removal() -> None:
-    text = said("key-heads", HEADS)
-    assert "The one key head of 2 above the vector (layer.head) is 4.1" in text
-    assert "80 % of all scores is theirs, 1 of them in the lowest" in text
-    assert "correlate by 1.00" in text
-    level = [row | {"score": 0.0, "removed": 0.0} for row in HEADS]
-    assert "no head changes" in said("key-heads", level)
-
-
-def test_paths_are_shares_of_the_whole_with_the_largest_term() -> None:
-    rows = [
-        {"source": "vector", "hops": 1, "effect": 3.0, "whole": 4.0, "residual": 2e-5},
-        {"source": "vector", "hops": 0, "effect": -1.0, "whole": 4.0, "residual": 2e-5},
-        {"source": "mlps", "hops": 0, "effect": 2.0, "whole": 4.0, "residual": 2e-5},
-        {"source": "final norm", "hops": None, "effect": 0.0, "whole": 4.0, "residual": 2e-5},
-    ]
-    text = said("path-expansion", rows)
-    assert "by +4.00, of which" in text
-    assert "the vector itself +2.00" in text
-    assert "the largest single term is the vector itself after one OV hop (+3.00)" in text
-    assert "within 2e-05" in text
-
-
-def test_ablation_names_key_random_and_other_conditions() -> None:
-    def row(condition: str, heads: str, accuracy: float) -> dict[str, Any]:
-        return {
-            "condition": condition, "positions": "last", "mode": "zero", "heads": heads,
-            "n_heads": 0 if heads == "none" else 3, "accuracy": accuracy, "ci_low": accuracy - 0.1,
-            "ci_high": accuracy + 0.1,
-        }  # fmt: skip
-
-    rows = [
-        row("vector", "none", 0.8), row("vector", "key", 0.3), row("vector", "random", 0.7),
-        row("vector", "random-by-layer", 0.6), row("icl", "none", 0.75), row("icl", "key", 0.7),
-    ]  # fmt: skip
-    text = said("head-ablation", rows)
-    assert "With three key heads put to zero" in text
-    assert "from 80 % to 30 % [20-40 %]" in text
-    assert "random heads to 70 %" in text
-    assert "in-context learning goes from 75 % to 70 %" in text
-
-
-def test_attention_says_more_less_or_within_the_range() -> None:
-    def rows(key_last: float) -> list[dict[str, Any]]:
-        masses = {("key", "last"): key_last, ("random", "last"): 0.3, ("key", "sink"): 0.2,
-                  ("random", "sink"): 0.5}  # fmt: skip
-        return [
-            {"condition": "injected", "heads": heads, "falls_on": place, "mass": mass,
-             "ci_low": mass - 0.1, "ci_high": mass + 0.1}
-            for (heads, place), mass in masses.items()
-        ]  # fmt: skip
-
-    assert "on the last token 60 %, more than random heads (30 %" in said("attention", rows(0.6))
-    assert "on the last token 35 %, within the range of" in said("attention", rows(0.35))
-    assert "attention sink 20 %, less than random heads" in said("attention", rows(0.6))
-
-
-def test_reconstruction_and_overlap_name_their_numbers() -> None:
-    variants = {
-        "none": 0.0, "vector": 0.8, "paper": 0.1, "paper-by-layer": 0.2, "scaled": 0.3,
-        "scaled-by-layer": 0.2, "path": 0.5, "mlp": 0.05, "mlp-by-layer": 0.1, "mlp-path": 0.15,
-    }  # fmt: skip
-    rows = [
-        {"variant": name, "accuracy": a, "ci_low": a, "ci_high": a, "random_accuracy": 0.02,
-         "validation_accuracy": 0.6 if name in ("scaled", "mlp-by-layer") else 0.4}
-        for name, a in variants.items()
-    ]  # fmt: skip
-    text = said("ov-reconstruction", rows)
-    assert "accuracy from 0 % to 80 %" in text
-    assert "10 % [10-10 %] by the paper's sum" in text
-    # not what is best on the test split: 'path' and 'mlp-path'
-    assert "does best on validation, 'scaled', 30 %" in text
-    assert "MLPs make of it 10 % [10-10 %] ('mlp-by-layer')" in text
-    overlap = [
-        {"reference": "another task", "shared": 2, "n_key": 3, "chance": 0.1, "p_value": 0.03}
-    ]
-    assert "2 of 3 key heads are shared with another task (by chance 0.3, p = 0.03)" in said(
-        "head-overlap", overlap
-    )

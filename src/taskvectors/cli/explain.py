@@ -7,30 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from taskvectors.cli.arguments import ModelChoice, Output, TaskChoice, checked, default
 from taskvectors.cli.folders import folder_for
+from taskvectors.cli.names import AnalysisName
 from taskvectors.cli.reports import written_report
 from taskvectors.cli.results import Result, Table
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
     from taskvectors.experiments import Explanation
-
-AnalysisName = Literal[
-    "ov-reconstruction",
-    "path-expansion",
-    "frozen-paths",
-    "key-heads",
-    "head-ablation",
-    "head-overlap",
-    "attention",
-    "lens",
-    "propagation",
-    "rotation",
-    "geometry",
-    "transfer",
-    "composition",
-    "interpolation",
-    "bijections",
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +41,7 @@ class Explain:
     other_vector: str = "learn"
     """Folder of another task's vector, to see whether heads are the vector's own; `learn` learns
     one at the same sites, `none` leaves it out."""
-    most: int = 100
+    limit: int = 100
     """Most prompts of a split that an analysis uses."""
     shots: int = 8
     """Demonstrations in few-shot prompts."""
@@ -99,7 +82,7 @@ class Explain:
             n_train=self.task.n_train,
             n_validation=self.task.n_validation,
             n_test=self.task.n_test,
-            most=self.most,
+            limit=self.limit,
             memory=self.model.memory,
             chat=self.task.chat,
         )
@@ -107,13 +90,13 @@ class Explain:
         return self._shown(explain(config, folder))
 
     def _shown(self, found: "Explanation") -> Result:
-        from taskvectors.report import finding, read_explanation, write_figures
+        from taskvectors.report import read_explanation, write_figures
 
         run = read_explanation(found.folder)
         findings = [
             {
                 "analysis": one.name,
-                "finding": None if one.error else finding(one.name, one.rows),
+                "finding": None if one.error else one.summary,
                 "error": one.error,
             }
             for one in run.analyses

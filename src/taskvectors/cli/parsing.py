@@ -18,6 +18,7 @@ from taskvectors.cli.families import Families
 from taskvectors.cli.generate import Generate
 from taskvectors.cli.learn import Learn
 from taskvectors.cli.methods import Methods
+from taskvectors.cli.names import CHOICES
 from taskvectors.cli.report import Report
 from taskvectors.cli.reproduce import Reproduce
 from taskvectors.cli.results import Result
@@ -81,7 +82,7 @@ def parse(words: Sequence[str]) -> Verb | None:
 
     said = io.StringIO()
     try:
-        with contextlib.redirect_stderr(said):
+        with contextlib.redirect_stderr(said), CHOICES:
             verb: Verb = subcommand_cli_from_dict(
                 VERBS,
                 prog=PROGRAM,

@@ -9,22 +9,21 @@ from dataclasses import dataclass, replace
 
 from taskvectors.costs.methods import plan_of
 from taskvectors.errors import TaskVectorsError
-from taskvectors.explain.ablation import CURVE, N_CURVE_DRAWS, N_DRAWS
 from taskvectors.explain.bijections import Configuration, around
-from taskvectors.explain.case import with_first_tokens
 from taskvectors.explain.composition import FORMS
 from taskvectors.explain.composition import STRENGTHS as SUMS
-from taskvectors.explain.fitted_map import FitSettings
 from taskvectors.explain.frozen_paths import FROZEN
-from taskvectors.explain.head_outputs import MODES
+from taskvectors.explain.head_ablation import CURVE, N_CURVE_DRAWS, N_DRAWS
 from taskvectors.explain.interpolation import STEPS
+from taskvectors.explain.ov_reconstruction import N_RANDOM, STRENGTHS, VARIANTS
 from taskvectors.explain.propagation import N_TEST_NOISE
 from taskvectors.explain.propagation import STRENGTHS as SCALES
-from taskvectors.explain.reconstruction import N_RANDOM, STRENGTHS, VARIANTS
-from taskvectors.explain.responses import TOKENS_PER_PASS
+from taskvectors.explain.shared.fitted_map import FitSettings
+from taskvectors.explain.shared.head_outputs import MODES
+from taskvectors.explain.shared.responses import TOKENS_PER_PASS
 from taskvectors.methods import Learned, Recipe
 from taskvectors.methods.run_context import RunContext, Split
-from taskvectors.prompts import Prompt
+from taskvectors.prompts import Prompt, with_first_tokens
 from taskvectors.trunk.work import Work, as_much, work_of
 
 
@@ -36,14 +35,14 @@ class Explained:
         context: Model, task, demonstrations.
         layers: Their layers; the first is the vector's that most analyses are of.
         n_tasks: Tasks that they are of, counted as large as the context's own.
-        most: Most prompts of a split that analyses use.
+        limit: Most prompts of a split that analyses use.
         has_other: Whether another task's vector stands beside.
     """
 
     context: RunContext
     layers: tuple[int, ...]
     n_tasks: int = 2
-    most: int = 100
+    limit: int = 100
     has_other: bool = True
 
     @property
@@ -53,7 +52,7 @@ class Explained:
 
     def prompts(self, split: Split, shots: int = 0) -> tuple[Prompt, ...]:
         """Those that analyses use."""
-        return self.context.prompts(split, shots)[: self.most]
+        return self.context.prompts(split, shots)[: self.limit]
 
     def branches(self, name: str, prompts: Sequence[Prompt], n: int) -> Work:
         """Some branches that join at the vector's layer."""

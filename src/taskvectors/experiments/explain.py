@@ -62,7 +62,7 @@ class ExplainConfig(BaseModel):
     """Validation pairs."""
     n_test: int = Field(default=200, ge=1)
     """Test pairs."""
-    most: int = Field(default=100, ge=2)
+    limit: int = Field(default=100, ge=2)
     """Most prompts of a split that an analysis uses."""
     memory: str | None = None
     """Memory to use, such as 4GB."""
@@ -78,11 +78,7 @@ class ExplainConfig(BaseModel):
         """
         several = len(self.vectors) > 1
         for name in self.analyses:
-            if name not in ANALYSES:
-                raise TaskVectorsError(
-                    f"there is no analysis {name!r}; there are {', '.join(ANALYSES)}"
-                )
-            if ANALYSES[name].needs == "vectors" and not several:
+            if ANALYSES.find(name).needs == "vectors" and not several:
                 raise TaskVectorsError(f"{name} compares vectors; give several with --vectors")
         allowed = [name for name, one in ANALYSES.items() if several or one.needs == "vector"]
         return self.analyses or tuple(allowed)
@@ -167,7 +163,7 @@ def make_case(config: ExplainConfig, model: LanguageModel, vectors: Sequence[Tas
         context=bench_for(config, model, task, seed, config.template or vector.origin.template),
         vector=vector,
         vectors=tuple(vectors),
-        most=config.most,
+        limit=config.limit,
     )
 
 
@@ -186,12 +182,9 @@ def bench_for(
     )
 
 
-_NEEDS_OTHER = ("head-ablation", "head-overlap")
-
-
 def _with_other(case: Case, config: ExplainConfig, name: str, say: Say) -> Case:
     """The case with another task's vector, where an analysis compares with one."""
-    if name not in _NEEDS_OTHER or case.other is not None or config.other_vector is None:
+    if not ANALYSES[name].needs_other or case.other is not None or config.other_vector is None:
         return case
     if config.other_vector == "learn":
         say("Learning another task's vector at the same sites, as a control")
@@ -215,7 +208,7 @@ def _with_other(case: Case, config: ExplainConfig, name: str, say: Say) -> Case:
         n_test=config.n_test,
     )
     context = bench_for(config, case.model, task, seed, vector.origin.template)
-    return replace(case, other=Case(context=context, vector=vector, most=case.most))
+    return replace(case, other=Case(context=context, vector=vector, limit=case.limit))
 
 
 def _run(name: str, case: Case, say: Say) -> dict[str, Any]:
@@ -226,9 +219,10 @@ def _run(name: str, case: Case, say: Say) -> dict[str, Any]:
         "name": name,
         "title": analysis.title,
         "question": analysis.question,
-        "source": analysis.source,
+        "source": analysis.citation,
         "rows": [],
         "figure": None,
+        "summary": "",
         "error": None,
     }
     try:
@@ -241,9 +235,10 @@ def _run(name: str, case: Case, say: Say) -> dict[str, Any]:
     frame = found.to_frame()
     kept: list[dict[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")  # type: ignore[assignment]
     rows = [{"analysis": name, **{k: _plain(v) for k, v in row.items()}} for row in kept]
-    figure = found.figure()
+    figure = analysis.figure(found)
     drawn = {"kind": type(figure).__name__, **asdict(figure)}
-    return about | {"rows": rows, "figure": drawn, "seconds": seconds}
+    summary = analysis.summarise(frame)
+    return about | {"rows": rows, "figure": drawn, "summary": summary, "seconds": seconds}
 
 
 def _plain(value: Any) -> Any:
@@ -267,7 +262,7 @@ def _describe(
     import transformers
 
     model, vector, context = case.model, case.vector, case.context
-    kept = ("name", "title", "question", "source", "seconds", "error")
+    kept = ("name", "title", "question", "source", "summary", "seconds", "error")
     return {
         "asked": config.model_dump(mode="json"),
         "command": "explain",

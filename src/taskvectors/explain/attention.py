@@ -14,15 +14,16 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from taskvectors.explain.case import added_layers, with_first_tokens
-from taskvectors.explain.key_heads import KeyHeads
-from taskvectors.explain.two_runs import INJECTED, PLAIN, two_runs
+from taskvectors.explain.key_heads import KeyHeads, key_heads_of
+from taskvectors.explain.shared.analysis import CI, Analysis, Columns, Curve, Line, in_lines
+from taskvectors.explain.shared.case import Case, added_layers
+from taskvectors.explain.shared.two_runs import INJECTED, PLAIN, two_runs
 from taskvectors.models import LanguageModel
-from taskvectors.prompts import Prompt
-from taskvectors.results.figures import BLUE, GREY, PURPLE, Figure, Series
+from taskvectors.prompts import Prompt, with_first_tokens
+from taskvectors.registry import ANALYSES
+from taskvectors.results.figures import BLUE, GREY, PURPLE, VERMILION, Figure, Series
 from taskvectors.vectors import TaskVector
 
-NAME = "attention"
 CLASSES = ("sink", "last", "query", "demonstrations", "template")
 N_DRAWS = 200
 """Random sets of heads. They cost nothing: every head's attention is known."""
@@ -80,7 +81,7 @@ class Attention:
             )
         names = ("sink", "last token", "query", "demonstrations", "template")
         return Figure(
-            name=NAME,
+            name="attention",
             title="Where the last token looks",
             x_label="What attention falls on",
             y_label="Mean attention",
@@ -88,8 +89,8 @@ class Attention:
             x_ticks=tuple((float(place), name) for place, name in enumerate(names)),
             shares=True,
             caption=(
-                f"{self.rows[0].n} zero-shot prompts, {self.n_key} key heads; intervals of 95 % "
-                f"over prompts, for random heads over {N_DRAWS} sets of as many."
+                f"{self.rows[0].n} zero-shot prompts, {self.n_key} key heads, {N_DRAWS} random "
+                "sets."
             ),
         )
 
@@ -100,7 +101,7 @@ def attention_of_heads(
     heads: KeyHeads,
     *,
     prompts: Sequence[Prompt],
-    shown: Sequence[Prompt] = (),
+    few_shot: Sequence[Prompt] = (),
     seed: int = 0,
 ) -> Attention:
     """Attention of the last token in key heads and in random heads.
@@ -110,7 +111,7 @@ def attention_of_heads(
         vector: Added to the residual stream at the last token.
         heads: All heads above the vector, ranked.
         prompts: Queries without demonstrations.
-        shown: Queries with demonstrations, for in-context learning without the vector.
+        few_shot: Queries with demonstrations, for in-context learning without the vector.
         seed: Of the random sets.
 
     Returns:
@@ -128,8 +129,8 @@ def attention_of_heads(
     layers = range(min(layer for layer, _ in heads.ranked), model.n_layers)
     injected, plain = _masses(model, vector, prompts, layers)
     by_condition = {"injected": injected, "plain": plain}
-    if shown:
-        by_condition["icl"] = _masses(model, vector, shown, layers)[1]
+    if few_shot:
+        by_condition["icl"] = _masses(model, vector, few_shot, layers)[1]
     rows: list[Mass] = []
     for condition, masses in by_condition.items():
         rows += _rows(condition, masses, heads, layers[0], random.Random(seed))
@@ -209,3 +210,56 @@ def _of_classes(
         )
         for place, name in enumerate(CLASSES)
     ]
+
+
+def _find(case: Case) -> Attention:
+    return attention_of_heads(
+        case.model,
+        case.vector,
+        key_heads_of(case),
+        prompts=case.prompts("test"),
+        few_shot=case.prompts("test", case.context.shots),
+        seed=case.context.seed,
+    )
+
+
+_CURVE = Curve(
+    title="Where the last token looks, with the vector",
+    y_label="Mean attention",
+    lines=tuple(
+        Line(
+            label=f"{heads} heads, on {words}",
+            of={"condition": "injected", "heads": heads, "falls_on": falls_on},
+            value="mass",
+            low="ci_low",
+            high="ci_high",
+            style=style,
+        )
+        for heads, falls_on, words, style in (
+            ("key", "last", "the last token", BLUE),
+            ("random", "last", "the last token", GREY),
+            ("key", "sink", "the sink", VERMILION),
+            ("random", "sink", "the sink", PURPLE),
+        )
+    ),
+)
+
+ANALYSES.register(
+    Analysis(
+        name="attention",
+        title="Attention of key heads",
+        question="Where do key heads look, against random heads?",
+        citation="Yang et al. 2026, arXiv 2509.24169",
+        find=_find,
+        columns=Columns(
+            keys=("condition", "heads", "falls_on"),
+            measures={"mass": CI},
+            constants=("n_key",),
+        ),
+        caption="Mean attention of the last token on each class of tokens, in key heads and in as "
+        "many random heads; the classes add up to 1. Intervals of 95 % over prompts, for random "
+        "heads over sets.",
+        summary=in_lines(*_CURVE.lines),
+        over_layers=_CURVE,
+    )
+)

@@ -15,12 +15,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from taskvectors.evaluate import Scores, paired_difference, score, wilson_interval
-from taskvectors.explain.case import Case
+from taskvectors.explain.shared.analysis import CI, Analysis, Columns
+from taskvectors.explain.shared.case import Case
+from taskvectors.format import percent
 from taskvectors.methods import Learned, Recipe, RunContext
 from taskvectors.methods.choosing import best_candidate
 from taskvectors.methods.learned import learned
 from taskvectors.methods.run_context import LayerName, Split
 from taskvectors.prompts import Prompt
+from taskvectors.registry import ANALYSES
 from taskvectors.results.figures import BLUE, GREEN, GREY, VERMILION, Figure, Series
 from taskvectors.tasks import Task
 from taskvectors.tasks.derived import both_directions, one_to_one, reversed_task
@@ -122,7 +125,6 @@ class Bijections:
             series=tuple(series),
             x_ticks=tuple((float(i), f"{name}\n{way}") for i, (name, way) in enumerate(places)),
             shares=True,
-            caption="Nothing but the query tells the direction. 95 % Wilson intervals.",
         )
 
     def _row(self, configuration: str, vector: str, direction: str) -> Answered:
@@ -144,7 +146,7 @@ class Bijections:
         return self._row(configuration, vector, direction)
 
 
-def bijections(case: Case) -> Bijections:
+def _find(case: Case) -> Bijections:
     """Bijections of the case's task, at the vector's layer and around it."""
     return map_both_ways(case.context, around(case.vector.layers[0], case.model.n_layers))
 
@@ -302,3 +304,40 @@ def _share(values: Bool[Tensor, " prompt"]) -> float:
 def _lost(before: Task, after: Task) -> int:
     splits = ("train", "validation", "test")
     return sum(len(getattr(before, s)) - len(getattr(after, s)) for s in splits)
+
+
+def _summary(rows: pd.DataFrame) -> str:
+    learned = rows[rows["vector"] == "both"]
+    return "; ".join(
+        f"{row.configuration}, {row.direction} {percent(row.accuracy)} "
+        f"(minus the direction's own vector: {row.difference:+.2f} "
+        f"[{row.difference_low:+.2f}, {row.difference_high:+.2f}])"
+        for row in learned.itertuples()
+    )
+
+
+ANALYSES.register(
+    Analysis(
+        name="bijections",
+        title="Bijections",
+        question="Can one learned vector map both ways?",
+        citation="Dong et al. 2026, arXiv 2506.09048",
+        find=_find,
+        columns=Columns(
+            keys=("vector", "direction", "configuration"),
+            names={"configuration": "where"},
+            measures={
+                "accuracy": CI,
+                "difference": ("difference_low", "difference_high"),
+                "first_token_accuracy": None,
+                "wrong_direction": None,
+                "copied": None,
+            },
+        ),
+        caption="Accuracy by direction of one vector learned on both, of one learned on that "
+        "direction alone, and of the other direction's; nothing but the query tells the direction. "
+        "95 % Wilson intervals.",
+        summary=_summary,
+        needs="vectors",
+    )
+)

@@ -6,6 +6,7 @@ Each answer is one of four words, so the table tells which of the two tasks was 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import pandas as pd
 import torch
@@ -14,10 +15,12 @@ from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.evaluate import score, wilson_interval
-from taskvectors.explain.case import Case
+from taskvectors.explain.shared.analysis import CI, Analysis, Columns, Line, in_lines
+from taskvectors.explain.shared.case import Case
 from taskvectors.explain.transfer import bench_of
 from taskvectors.methods import RunContext
 from taskvectors.prompts import Prompt
+from taskvectors.registry import ANALYSES
 from taskvectors.results.figures import Heatmap
 from taskvectors.tasks.builtin import read_forms
 from taskvectors.tasks.task import Example
@@ -75,11 +78,10 @@ class Composition:
             value_label="Share of answers",
             limits=(0.0, 1.0),
             shares=True,
-            caption="Words of which all four forms differ; greedy answers, whole words.",
         )
 
 
-def composition(case: Case) -> Composition:
+def _find(case: Case) -> Composition:
     """The composition of a case's two vectors on the built-in task for it."""
     by_task = {vector.origin.task: vector for vector in reversed(case.vectors)}
     missing = [task for task in PARTS if task not in by_task]
@@ -216,3 +218,38 @@ def _label(row: Outcome) -> str:
     if row.vector == "none":
         return f"{row.shots}-shot" if row.shots else "zero-shot"
     return row.vector if row.strength in (None, 1.0) else f"{row.vector} x {row.strength:g}"
+
+
+def _french_feminine(label: str, **of: Any) -> Line:
+    return Line(label=label, of=of, value="french_feminine", low="ci_low", high="ci_high")
+
+
+ANALYSES.register(
+    Analysis(
+        name="composition",
+        title="Composition",
+        question="Do two vectors together do both of their tasks?",
+        citation="Yang et al. 2026, arXiv 2509.24169",
+        find=_find,
+        columns=Columns(
+            keys=("vector", "strength"),
+            names={"strength": "factor"},  # it tells rows apart, and was not chosen
+            measures={
+                "french_feminine": CI,
+                "french_masculine": None,
+                "english_feminine": None,
+                "english_masculine": None,
+                "other": None,
+            },
+        ),
+        caption="Share of words answered with each of four forms, greedily and as whole words; "
+        "only words of which all four forms differ.",
+        summary=in_lines(
+            _french_feminine("French feminine with the sum", vector="sum", strength=1.0),
+            *(_french_feminine(f"with {part} alone", vector=part) for part in PARTS),
+            _french_feminine("without a vector", vector="none", shots=0),
+            _french_feminine("with a random vector", vector="random"),
+        ),
+        needs="vectors",
+    )
+)

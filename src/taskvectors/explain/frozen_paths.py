@@ -18,16 +18,26 @@ from einops import rearrange
 from torch import Tensor
 
 from taskvectors.evaluate import paired_difference, score
-from taskvectors.explain.case import blocks_above
-from taskvectors.explain.shares import share_of
+from taskvectors.explain.shared.analysis import CI, Analysis, Columns, Curve, accuracies, in_lines
+from taskvectors.explain.shared.case import Case, blocks_above
+from taskvectors.explain.shared.shares import share_of
 from taskvectors.models import LanguageModel, patch
 from taskvectors.models.attention import AttentionPattern, record_attention
 from taskvectors.prompts import Prompt
-from taskvectors.results.figures import BLUE, GREEN, Figure, ReferenceLine, Series
+from taskvectors.registry import ANALYSES
+from taskvectors.results.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    PURPLE,
+    VERMILION,
+    Figure,
+    ReferenceLine,
+    Series,
+)
 from taskvectors.trunk import Branch, Edit
 from taskvectors.vectors import TaskVector
 
-NAME = "frozen-paths"
 FROZEN = ("none", "patterns", "values", "attention", "mlps", "attention and mlps", "direct path")
 """What is frozen; branch 0 is the plain run, and branch i + 1 freezes `FROZEN[i]`."""
 
@@ -69,7 +79,7 @@ class FrozenPaths:
             "attention\nand MLPs", "direct path",
         )  # fmt: skip
         return Figure(
-            name=NAME,
+            name="frozen-paths",
             title="Accuracy with a path frozen",
             x_label="What is held as it is without the vector",
             y_label="Accuracy on test prompts",
@@ -92,7 +102,7 @@ class FrozenPaths:
             ),
             x_ticks=tuple(zip(places, names, strict=True)),
             shares=True,
-            caption=f"{shown[0].n} test prompts, 95 % intervals; these do not add up to a whole.",
+            caption=f"{shown[0].n} test prompts.",
         )
 
 
@@ -198,3 +208,52 @@ def _hold_mlp(looks: dict[int, AttentionPattern], layer: int, out: Tensor) -> Te
     for branch in _branches("mlps", "attention and mlps"):
         by_branch[:, branch, 0] = by_branch[:, 0, 0]
     return look.packed(by_branch)
+
+
+def _find(case: Case) -> FrozenPaths:
+    return frozen_paths(
+        case.model,
+        case.prompts("test"),
+        case.vector,
+        seed=case.context.seed,
+        memory=case.context.memory,
+    )
+
+
+_CURVE = Curve(
+    title="Accuracy with a path frozen",
+    y_label="Accuracy on test prompts",
+    lines=accuracies(
+        "frozen",
+        {
+            "nothing frozen": ("none", GREEN),
+            "attention patterns": ("patterns", PURPLE),
+            "attention": ("attention", BLUE),
+            "MLPs": ("mlps", VERMILION),
+            "the direct path": ("direct path", GREY),
+        },
+    ),
+)
+
+ANALYSES.register(
+    Analysis(
+        name="frozen-paths",
+        title="Frozen paths",
+        question="What is lost when one path is held as it is without the vector?",
+        citation="Goldowsky-Dill et al. 2023, arXiv 2304.05969",
+        find=_find,
+        columns=Columns(
+            keys=("frozen",),
+            measures={
+                "accuracy": CI,
+                "difference": ("difference_low", "difference_high"),
+                "first_token_accuracy": None,
+            },
+            constants=("plain_accuracy",),
+        ),
+        caption="Accuracy with the vector while one path is held as it is without it. 95 % "
+        "intervals; these accuracies do not add up to a whole.",
+        summary=in_lines(*_CURVE.lines),
+        over_layers=_CURVE,
+    )
+)

@@ -16,7 +16,8 @@ from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.evaluate import orders
-from taskvectors.explain.case import Case
+from taskvectors.explain.shared.analysis import Analysis, Columns
+from taskvectors.registry import ANALYSES
 from taskvectors.results.figures import Figure, Series, style_at
 from taskvectors.vectors import TaskVector
 
@@ -98,16 +99,10 @@ class Geometry:
             x_label=f"First principal component ({first:.0%} of the variance)",
             y_label=f"Second ({second:.0%})",
             series=tuple(series),
-            caption="Unit vectors, centred; one point per seed.",
         )
 
     def _whole(self) -> list[Separation]:
         return [row for row in self.rows if row.task == "all"]
-
-
-def geometry(case: Case) -> Geometry:
-    """The geometry of all vectors of a case."""
-    return compare_vectors(case.vectors)
 
 
 def compare_vectors(vectors: Sequence[TaskVector], *, seed: int = 0) -> Geometry:
@@ -260,3 +255,41 @@ def _check_starts(vectors: Sequence[TaskVector]) -> None:
                 "random values, which alone makes them alike; learn each task with seeds of its "
                 "own, or from zero"
             )
+
+
+def _summary(rows: pd.DataFrame) -> str:
+    whole = rows[rows["task"] == "all"]
+    return "; ".join(
+        f"layer {row.layer:.0f}: cosine within tasks {row.intra:.2f}, across {row.inter:.2f} "
+        f"({row.n_vectors:.0f} vectors, p = {row.p_value:.2g}; the smallest that its test could "
+        f"give is {row.smallest_p_value:.1g})"
+        for row in whole.itertuples()
+    )
+
+
+ANALYSES.register(
+    Analysis(
+        name="geometry",
+        title="Geometry",
+        question="Do vectors of one task lie together, and those of different tasks apart?",
+        citation="Yang et al. 2026, arXiv 2509.24169",
+        find=lambda case: compare_vectors(case.vectors),
+        columns=Columns(
+            keys=("layer", "task", "n_vectors", "nearest"),
+            names={"task": "one_task"},
+            measures={
+                "intra": None,
+                "inter": None,
+                "separation": None,
+                "nearest_cosine": None,
+                "p_value": None,
+                "smallest_p_value": None,
+                "null_high": None,
+            },
+        ),
+        caption="Vectors of unit length on their first two principal components, centred, at the "
+        "layer at which the tasks separate most; one point per seed.",
+        summary=_summary,
+        needs="vectors",
+    )
+)

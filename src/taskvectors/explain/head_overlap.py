@@ -11,9 +11,12 @@ from math import comb
 import pandas as pd
 
 from taskvectors.errors import TaskVectorsError
+from taskvectors.explain.key_heads import key_heads, key_heads_of
+from taskvectors.explain.shared.analysis import Analysis, Columns
+from taskvectors.explain.shared.case import Case
+from taskvectors.registry import ANALYSES
 from taskvectors.results.figures import BLUE, GREY, Figure, Series
 
-NAME = "head-overlap"
 Heads = Collection[tuple[int, int]]
 """Heads by layer and head."""
 
@@ -53,7 +56,7 @@ class HeadOverlap:
         """Shared heads beside what chance would give."""
         places = tuple(float(place) for place in range(len(self.rows)))
         return Figure(
-            name=NAME,
+            name="head-overlap",
             title="Key heads that are in other sets, too",
             x_label="The other set",
             y_label="Share of the key heads",
@@ -129,3 +132,56 @@ def at_least(shared: int, *, n: int, marked: int, pool: int) -> float:
     """Probability that n draws of a pool hold so many or more of its marked ones."""
     ways = sum(comb(marked, k) * comb(pool - marked, n - k) for k in range(shared, n + 1))
     return ways / comb(pool, n)
+
+
+def _find(case: Case) -> HeadOverlap:
+    heads = key_heads_of(case)
+    references: dict[str, Heads] = {}
+    if case.other is not None:
+        references[f"another task: {case.other.context.task.name}"] = key_heads_of(case.other).key
+    for number, vector in enumerate(case.vectors):
+        seed = vector.origin.seed
+        label = f"{number + 1}: {vector.origin.label}" + ("" if seed is None else f", seed {seed}")
+        made_of = vector.origin.settings.get("heads")
+        if made_of:  # of a function vector
+            references[f"heads that make up {label}"] = tuple((at, head) for at, head in made_of)
+        elif vector is not case.vector and vector.origin.task == case.vector.origin.task:
+            prompts = case.prompts("train")
+            found = key_heads(case.model, prompts, vector, memory=case.context.memory)
+            references[label] = found.key
+    return head_overlap(heads.key, references, heads.ranked)
+
+
+def _summary(rows: pd.DataFrame) -> str:
+    return "; ".join(
+        f"{row.shared:.0f} of {row.n_key:.0f} key heads in {row.reference} (by chance "
+        f"{row.chance * row.n_key:.1f}, p = {row.p_value:.2g}; the smallest that its test could "
+        f"give is {row.smallest_p_value:.1g})"
+        for row in rows.itertuples()
+    )
+
+
+ANALYSES.register(
+    Analysis(
+        name="head-overlap",
+        title="Overlap of key heads",
+        question="Are they the same heads for other tasks and other seeds?",
+        citation="Fisher's exact test",
+        find=_find,
+        columns=Columns(
+            keys=("reference", "n_key", "n_reference"),
+            measures={
+                "shared": None,
+                "share": None,
+                "chance": None,
+                "p_value": None,
+                "smallest_p_value": None,
+            },
+            constants=("n_heads",),
+        ),
+        caption="Share of the key heads that are in another set of heads, beside the share "
+        "expected of heads drawn at random.",
+        summary=_summary,
+        needs_other=True,
+    )
+)

@@ -11,9 +11,12 @@ import pandas as pd
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.evaluate import measure
-from taskvectors.explain.case import Case
+from taskvectors.explain.shared.analysis import CI, Analysis, Columns
+from taskvectors.explain.shared.case import Case
 from taskvectors.explain.transfer import bench_of
+from taskvectors.format import percent
 from taskvectors.methods import RunContext
+from taskvectors.registry import ANALYSES
 from taskvectors.results.figures import BLUE, VERMILION, Figure, Series, Style
 from taskvectors.vectors import TaskVector
 
@@ -73,11 +76,10 @@ class Interpolation:
             y_label="Accuracy (test)",
             series=tuple(series),
             shares=True,
-            caption="Alone: the task's own vector at the strength it has in the mixture.",
         )
 
 
-def interpolation(case: Case) -> Interpolation:
+def _find(case: Case) -> Interpolation:
     """Between the case's vector and the first one of another task at its sites."""
     places = {site.place for site in case.vector.sites}
     for vector in case.vectors:
@@ -127,3 +129,31 @@ def interpolate(benches: Sequence[RunContext], vectors: Sequence[TaskVector]) ->
                 )
             )
     return Interpolation(rows=tuple(rows), tasks=(benches[0].task.name, benches[1].task.name))
+
+
+def _summary(rows: pd.DataFrame) -> str:
+    mixed = rows[rows["mixed"].astype(bool) & rows["t"].isin((0.0, 0.5, 1.0))]
+    return "; ".join(
+        f"{task} "
+        + ", ".join(f"{percent(row.accuracy)} at t = {row.t:g}" for row in own.itertuples())
+        for task, own in mixed.groupby("task", sort=False)
+    )
+
+
+ANALYSES.register(
+    Analysis(
+        name="interpolation",
+        title="Interpolation",
+        question="What lies between the vectors of two tasks?",
+        citation="Yang et al. 2026, arXiv 2509.24169",
+        find=_find,
+        columns=Columns(
+            keys=("t", "mixed"),
+            measures={"accuracy": CI, "first_token_accuracy": None, "in_label_set": None},
+        ),
+        caption="Accuracy on both tasks along the line between their vectors. Alone: the task's "
+        "own vector at the strength it has in the mixture.",
+        summary=_summary,
+        needs="vectors",
+    )
+)

@@ -16,16 +16,18 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from taskvectors.explain.case import heads_above
-from taskvectors.explain.head_removal import removal_effects
+from taskvectors.explain.shared.analysis import VECTOR_LAYER, Analysis, Columns
+from taskvectors.explain.shared.case import Case, heads_above
+from taskvectors.explain.shared.head_removal import removal_effects
+from taskvectors.format import percent
 from taskvectors.models import LanguageModel, capture
 from taskvectors.models.unembedding import token_losses
 from taskvectors.prompts import Prompt
+from taskvectors.registry import ANALYSES
 from taskvectors.results.figures import Heatmap
 from taskvectors.trunk import Trunk, prompts_that_fit, resolve_budget, shape_of
 from taskvectors.vectors import TaskVector
 
-NAME = "key-heads"
 SHARE = 0.1
 """Of the heads above the vector are key heads; at least one is."""
 
@@ -79,7 +81,7 @@ class KeyHeads:
         columns = sorted({head.head for head in self.heads})
         scores = {head.place: head.score for head in self.heads}
         return Heatmap(
-            name=NAME,
+            name="key-heads",
             title="Which heads the vector works through",
             x_label="Head",
             y_label="Layer",
@@ -92,10 +94,7 @@ class KeyHeads:
                 (layers.index(layer), columns.index(head)) for layer, head in sorted(self.key)
             ),
             mark_label=f"key heads, the top {SHARE:.0%}",
-            caption=(
-                f"Mean over {self.n} training queries of |z · ∂p/∂z| at the last token, with the "
-                "vector injected."
-            ),
+            caption=f"{self.n} training queries.",
         )
 
 
@@ -182,3 +181,68 @@ def head_products(
         by_head = rearrange(at_reads, "read (head d) -> read head d", head=model.n_heads).sum(-1)
         products[:, number].index_add_(0, batch.read_rows, by_head)
     return products.cpu()
+
+
+def key_heads_of(case: Case) -> KeyHeads:
+    """The key heads of a case's vector, found once for all analyses."""
+    return case.cached(
+        "key heads",
+        lambda: key_heads(
+            case.model, case.prompts("train"), case.vector, memory=case.context.memory
+        ),
+    )
+
+
+def _over_layers(rows: pd.DataFrame) -> Heatmap:
+    """The share of scores by block, for vectors at several layers."""
+    scores = rows.groupby([VECTOR_LAYER, "layer"])["score"].sum().unstack()  # [vector, block]
+    shares = scores.div(scores.sum(axis=1), axis=0)
+    key = rows[rows["is_key"].astype(bool)]
+    places = sorted(set(zip(key[VECTOR_LAYER], key["layer"], strict=True)))
+    vectors, blocks = list(shares.index), list(shares.columns)
+    return Heatmap(
+        name="key-heads",
+        title="In which blocks the vector works through heads",
+        x_label="Block of the heads",
+        y_label="Layer of the vector",
+        columns=tuple(map(str, blocks)),
+        rows=tuple(map(str, vectors)),
+        values=tuple(
+            tuple(None if pd.isna(value) else float(value) for value in row)
+            for row in shares.itertuples(index=False)
+        ),
+        value_label="share of all scores, |z · ∂p/∂z|",
+        marked=tuple((vectors.index(at), blocks.index(block)) for at, block in places),
+        mark_label="blocks with a key head",
+        shares=True,
+        caption="Scores of a block's heads added up, over those of all heads above the vector.",
+    )
+
+
+def _summary(rows: pd.DataFrame) -> str:
+    key = rows[rows["is_key"].astype(bool)].sort_values("rank")
+    names = [f"{row.layer:.0f}.{row.head:.0f}" for row in key.itertuples()]
+    shown = ", ".join(names if len(names) <= 6 else [*names[:5], f"{len(names) - 5} more"])
+    total = rows["score"].sum()
+    share = f"; {percent(key['score'].sum() / total)} of all scores" if total else ""
+    return f"{len(key)} of {len(rows)} heads (layer.head): {shown}{share}"
+
+
+ANALYSES.register(
+    Analysis(
+        name="key-heads",
+        title="Key heads",
+        question="Which heads does the vector work through, and where are they?",
+        citation="Yang et al. 2026, arXiv 2509.24169",
+        find=key_heads_of,
+        columns=Columns(
+            keys=("layer", "head", "rank", "is_key"),
+            measures={"score": None, "removed": None},
+        ),
+        caption="A head's score is the mean over training queries of |z · ∂p/∂z| at the last "
+        "token, with the vector injected. Key heads, framed, are the top tenth of the heads above "
+        "the vector.",
+        summary=_summary,
+        over_layers=_over_layers,
+    )
+)

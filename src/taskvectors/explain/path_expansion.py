@@ -16,16 +16,17 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from taskvectors.explain.case import blocks_above, with_first_tokens
-from taskvectors.explain.two_runs import INJECTED, PLAIN, Block, TwoRuns, two_runs
+from taskvectors.explain.shared.analysis import CI, Analysis, Columns, Curve, Line, in_lines
+from taskvectors.explain.shared.case import Case, blocks_above
+from taskvectors.explain.shared.two_runs import INJECTED, PLAIN, Block, TwoRuns, two_runs
 from taskvectors.models import LanguageModel
 from taskvectors.models.heads import Circuits, attention_scale, output_bias
 from taskvectors.models.norms import final_linear_part, linear_part
-from taskvectors.prompts import Prompt
+from taskvectors.prompts import Prompt, with_first_tokens
+from taskvectors.registry import ANALYSES
 from taskvectors.results.figures import BLUE, GREEN, GREY, PURPLE, VERMILION, Figure, Series
 from taskvectors.vectors import TaskVector
 
-NAME = "path-expansion"
 VECTOR, PATTERNS, NORMS, MLPS, FINAL_NORM = "vector", "patterns", "norms", "mlps", "final norm"
 SOURCES = (VECTOR, PATTERNS, NORMS, MLPS)
 """Where a term begins: the vector itself, changed attention patterns, changed norm scales within
@@ -97,15 +98,15 @@ class PathExpansion:
         hops = ["no hop", *(f"{k}" for k in range(1, MOST_HOPS)), f"{MOST_HOPS} and more"]
         ticks = [*enumerate(hops), (MOST_HOPS + 1, "final norm")]
         return Figure(
-            name=NAME,
+            name="path-expansion",
             title="Effect of the vector, path by path",
             x_label="OV hops after the source",
             y_label="Logit of the answer over other answers",
             series=tuple(series(source) for source in (*SOURCES, FINAL_NORM)),
             x_ticks=tuple((float(place), text) for place, text in ticks),
             caption=(
-                f"Means over {self.n} prompts with 95 % intervals. The terms add up to "
-                f"{self.whole:.3g}, with a residual of at most {self.residual:.1e} on any prompt."
+                f"{self.n} test prompts. The terms add up to {self.whole:.3g}, with a residual of "
+                f"at most {self.residual:.1e} on any prompt."
             ),
         )
 
@@ -270,3 +271,55 @@ def _result(
         for (source, hops), mean, reach in zip(names, means, half, strict=True)
     )
     return PathExpansion(terms=terms, whole=total, residual=residual, n=n)
+
+
+def _find(case: Case) -> PathExpansion:
+    return path_expansion(case.model, case.prompts("test"), case.vector)
+
+
+_ANY_HOPS = tuple(range(MOST_HOPS + 1))
+_CURVE = Curve(
+    title="Effect of the vector, by where its paths begin",
+    y_label="Logit of the answer over other answers",
+    shares=False,
+    lines=(
+        Line(
+            label="the vector itself, no hop",
+            of={"source": VECTOR, "hops": 0},
+            value="effect",
+            low="ci_low",
+            high="ci_high",
+            style=GREY,
+        ),
+        *(
+            Line(label=label, of={"source": source, "hops": hops}, value="effect", style=style)
+            for label, source, hops, style in (
+                ("the vector through heads", VECTOR, _ANY_HOPS[1:], BLUE),
+                ("changed attention patterns", PATTERNS, _ANY_HOPS, PURPLE),
+                ("changed norm scales", NORMS, _ANY_HOPS, GREEN),
+                ("changed MLP outputs", MLPS, _ANY_HOPS, VERMILION),
+            )
+        ),
+    ),
+)
+
+ANALYSES.register(
+    Analysis(
+        name="path-expansion",
+        title="Path expansion",
+        question="Along which paths does the vector reach the answer's logit?",
+        citation=(
+            "Elhage et al. 2021, transformer-circuits.pub; after Yang et al. 2026, arXiv 2509.24169"
+        ),
+        find=_find,
+        columns=Columns(
+            keys=("source", "hops"),
+            measures={"effect": CI, "share": None},
+            constants=("whole", "residual"),
+        ),
+        caption="Mean change of the answer's logit over that of other answers, split by where a "
+        "path begins and how many OV circuits it passes after that. 95 % intervals.",
+        summary=in_lines(*_CURVE.lines, shares=False),
+        over_layers=_CURVE,
+    )
+)

@@ -14,20 +14,29 @@ from jaxtyping import Float
 from torch import Tensor
 
 from taskvectors.evaluate import Scores, score
-from taskvectors.explain.case import Case
-from taskvectors.explain.fitted_map import FittedMap, noisy_copies
-from taskvectors.explain.layer_fits import LayerFit, LayerFits, fits_of
-from taskvectors.explain.linear_map import (
+from taskvectors.explain.shared.analysis import Analysis, in_lines
+from taskvectors.explain.shared.fitted_map import FittedMap, noisy_copies
+from taskvectors.explain.shared.layer_fits import LayerFit, LayerFits, fits_of
+from taskvectors.explain.shared.linear_map import (
     matrix_cosine,
     off_direction,
     r_squared,
     relative_distance,
     slope_r_squared,
 )
-from taskvectors.explain.measured import Measured, find, frame_of, line, share
-from taskvectors.explain.responses import Responses
+from taskvectors.explain.shared.measured import (
+    COLUMNS,
+    Measured,
+    find,
+    frame_of,
+    line,
+    measured_line,
+    share,
+)
+from taskvectors.explain.shared.responses import Responses
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt
+from taskvectors.registry import ANALYSES
 from taskvectors.results.figures import (
     BLUE,
     GREEN,
@@ -83,11 +92,6 @@ class Propagation:
             series=tuple(line(self.rows, "first_token_accuracy", *one) for one in shown),
             references=(ReferenceLine(label="zero-shot", y=plain),),
             shares=True,
-            caption=(
-                "W is fitted to noisy copies of the vector. First tokens, because what is added at "
-                "the last block of the last prompt token cannot reach later ones. Bands are 95 % "
-                "Wilson intervals."
-            ),
         )
 
     def _by_strength(self, layer: int) -> Figure:
@@ -118,14 +122,8 @@ class Propagation:
             references=(
                 ReferenceLine(label=f"proportional to {TOLERANCE:.0%}", y=TOLERANCE, style=GREEN),
             ),
-            caption="‖Δ(sθ) - sΔ(θ)‖ / ‖sΔ(θ)‖ of the change of the last residual stream, mean "
-            "over held-out queries.",
+            caption="‖Δ(sθ) - sΔ(θ)‖ / ‖sΔ(θ)‖ of the change of the last residual stream.",
         )
-
-
-def propagation(case: Case) -> Propagation:
-    """The propagation of a case's vectors, with the settings that are ours."""
-    return propagate(case.model, case.prompts("test"), fits_of(case), case.context.memory)
 
 
 def propagate(
@@ -305,3 +303,37 @@ def _accuracies(
             Measured(layer=layer, around="vector", measure="is_exception", value=float(leaves))
         )
     return rows
+
+
+_FIT = in_lines(
+    measured_line("R²", "r2"), measured_line("R² of the constant", "r2_constant"), shares=False
+)
+_ANSWERS = in_lines(
+    measured_line("first tokens right with the vector", "first_token_accuracy"),
+    measured_line("with Wθ at the last block", "first_token_accuracy", "reconstructed"),
+    measured_line("without", "first_token_accuracy", "zero-shot"),
+)
+
+
+def _summary(rows: pd.DataFrame) -> str:
+    first = rows[rows["layer"] == rows["layer"].iloc[0]]
+    return f"layer {first['layer'].iloc[0]:.0f}: {_FIT(first)}; {_ANSWERS(first)}"
+
+
+ANALYSES.register(
+    Analysis(
+        name="propagation",
+        title="Linear propagation",
+        question="Is what a vector becomes at the last block a linear map of it?",
+        citation="Yang et al. 2026, arXiv 2509.24169",
+        find=lambda case: propagate(
+            case.model, case.prompts("test"), fits_of(case), case.context.memory
+        ),
+        columns=COLUMNS,
+        caption="W is the linear map from noisy copies of the vector to the change of the last "
+        "residual stream, judged on held-out noise and queries. First tokens are scored, because "
+        "what is added at the last block of the last prompt token cannot reach later ones. 95 % "
+        "Wilson intervals.",
+        summary=_summary,
+    )
+)

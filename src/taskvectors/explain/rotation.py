@@ -13,15 +13,23 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from taskvectors.explain.case import Case, with_first_tokens
-from taskvectors.explain.change_point import ChangePoint, change_point
-from taskvectors.explain.fitted_map import FittedMap
-from taskvectors.explain.labels import label_alignment, lens, logit_differences
-from taskvectors.explain.layer_fits import LayerFit, LayerFits, fits_of
-from taskvectors.explain.linear_map import Polar, polar
-from taskvectors.explain.measured import Measured, find, frame_of, line
+from taskvectors.explain.shared.analysis import Analysis, in_lines
+from taskvectors.explain.shared.change_point import ChangePoint, change_point
+from taskvectors.explain.shared.fitted_map import FittedMap
+from taskvectors.explain.shared.labels import label_alignment, lens, logit_differences
+from taskvectors.explain.shared.layer_fits import LayerFit, LayerFits, fits_of
+from taskvectors.explain.shared.linear_map import Polar, polar
+from taskvectors.explain.shared.measured import (
+    COLUMNS,
+    Measured,
+    find,
+    frame_of,
+    line,
+    measured_line,
+)
 from taskvectors.models import LanguageModel
-from taskvectors.prompts import Prompt
+from taskvectors.prompts import Prompt, with_first_tokens
+from taskvectors.registry import ANALYSES
 from taskvectors.results.figures import BLUE, GREY, PURPLE, VERMILION, Figure, Series
 from taskvectors.trunk import Edit, Trunk
 
@@ -59,10 +67,6 @@ class Rotation:
             x_label="Layer of the vector",
             y_label="cos(θ, Qθ)",
             series=tuple(line(self.rows, "turn_cosine", *one) for one in shown),
-            caption=(
-                "Q is the partial isometry of W = QΣ on the singular directions that hold "
-                f"{MAIN:.0%} of W. 1: W only stretches; 0: it turns by a right angle."
-            ),
         )
 
     def _labels(self, layer: int) -> Figure:
@@ -93,14 +97,7 @@ class Rotation:
                 ),
             ),
             x_ticks=((0.0, "θ"), (1.0, "Qθ"), (2.0, "Wθ")),
-            caption="Directions as the unembedding reads them, after the final norm.",
         )
-
-
-def rotation(case: Case) -> Rotation:
-    """The rotation of a case's vectors."""
-    fits = fits_of(case)
-    return rotate(case.model, case.prompts("test"), fits, case.context.label_starts)
 
 
 def rotate(
@@ -285,3 +282,35 @@ def _logit_differences(
             )
         )
     return rows
+
+
+_NUMBERS = in_lines(
+    measured_line("cos(θ, Qθ)", "turn_cosine"),
+    measured_line("random vectors in its place", "turn_cosine", "random-in-place"),
+    measured_line("θᵀΣθ/θᵀθ", "stretch"),
+    shares=False,
+)
+
+
+def _summary(rows: pd.DataFrame) -> str:
+    first = rows[rows["layer"] == rows["layer"].iloc[0]]
+    return f"layer {first['layer'].iloc[0]:.0f}: {_NUMBERS(first)}"
+
+
+ANALYSES.register(
+    Analysis(
+        name="rotation",
+        title="Rotation and scaling",
+        question="Does the way to the last block turn a vector into the labels, or stretch it?",
+        citation="Yang et al. 2026, arXiv 2509.24169",
+        find=lambda case: rotate(
+            case.model, case.prompts("test"), fits_of(case), case.context.label_starts
+        ),
+        columns=COLUMNS,
+        caption="W = QΣ splits the map to the last block into a rotation Q, on the singular "
+        f"directions that hold {MAIN:.0%} of W, and a stretch Σ. cos(θ, Qθ) = 1: W only stretches; "
+        "0: it turns by a right angle. Directions are read by the unembedding after the final "
+        "norm.",
+        summary=_summary,
+    )
+)

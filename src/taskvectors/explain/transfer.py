@@ -13,8 +13,11 @@ import pandas as pd
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.evaluate import Measures, measure
-from taskvectors.explain.case import Case
+from taskvectors.explain.shared.analysis import CI, Analysis, Columns
+from taskvectors.explain.shared.case import Case
+from taskvectors.format import percent
 from taskvectors.methods import RunContext
+from taskvectors.registry import ANALYSES
 from taskvectors.results.figures import Heatmap
 from taskvectors.vectors import TaskVector
 
@@ -74,7 +77,7 @@ class Transfer:
         )
 
 
-def transfer(case: Case) -> Transfer:
+def _find(case: Case) -> Transfer:
     """Every vector of a case on every task that one of them is for."""
     names = dict.fromkeys(vector.origin.task for vector in case.vectors or (case.vector,))
     return transfer_matrix([bench_of(case, name) for name in names], case.vectors or (case.vector,))
@@ -172,3 +175,34 @@ def _row(name: str, task: str, found: Measures, cell: str) -> Transferred:
         n=found.n,
         cell=cell,
     )
+
+
+def _summary(rows: pd.DataFrame) -> str:
+    own = rows[rows["vector"] == rows["task"]]
+    other = rows[(rows["vector"] != rows["task"]) & (rows["vector"] != NONE)]
+    parts = [f"{row.vector} on its own task {percent(row.accuracy)}" for row in own.itertuples()]
+    parts += [f"{row.vector} on {row.task} {percent(row.accuracy)}" for row in other.itertuples()]
+    return "; ".join(parts)
+
+
+ANALYSES.register(
+    Analysis(
+        name="transfer",
+        title="Transfer",
+        question="What does a vector do in tasks that it was not made for?",
+        citation="Yang et al. 2026, arXiv 2509.24169",
+        find=_find,
+        columns=Columns(
+            keys=("vector", "cell"),
+            measures={
+                "accuracy": CI,
+                "first_token_accuracy": None,
+                "label_accuracy": None,
+                "in_label_set": None,
+            },
+        ),
+        caption="Accuracy of each vector on the test prompts of each task, its own task framed.",
+        summary=_summary,
+        needs="vectors",
+    )
+)

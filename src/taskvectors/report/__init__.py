@@ -7,7 +7,6 @@ heavy libraries are imported only when something is drawn.
 from taskvectors.report.compared import AnyRun
 from taskvectors.report.experiment import read_experiment
 from taskvectors.report.explanation import read_explanation
-from taskvectors.report.findings import FINDINGS, finding
 from taskvectors.report.html_report import (
     read_any,
     write_compared,
@@ -22,13 +21,11 @@ from taskvectors.report.run_figures import run_figures
 from taskvectors.report.verdict import Headline, headline
 
 __all__ = [
-    "FINDINGS",
     "AnyRun",
     "Headline",
     "Run",
     "draw_matplotlib",
     "draw_plotly",
-    "finding",
     "headline",
     "read_any",
     "read_experiment",

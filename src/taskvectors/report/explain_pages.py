@@ -6,7 +6,6 @@ from typing import Any
 
 from taskvectors.format import after_layers, at_positions
 from taskvectors.report.explanation import Analysed, ExplanationRun
-from taskvectors.report.findings import finding
 from taskvectors.report.grid import Grid, grid_of
 from taskvectors.results.figures import AnyFigure
 
@@ -23,7 +22,7 @@ class Page:
     question: str
     source: str
     sentence: str
-    """What the figure shows, or why there is none."""
+    """Its main numbers, or why there are none."""
     is_refused: bool
     figure: AnyFigure | None
     grid: Grid
@@ -67,7 +66,7 @@ def _page(one: Analysed) -> Page:
         title=one.title,
         question=one.question,
         source=one.source,
-        sentence=one.error or finding(one.name, one.rows),
+        sentence=one.error or one.summary,
         is_refused=one.error is not None,
         figure=one.figure,
         grid=grid_of(one.name, f"All numbers of {one.title}", shown, after=after),

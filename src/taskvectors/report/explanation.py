@@ -21,6 +21,8 @@ class Analysed:
     title: str
     question: str
     source: str
+    summary: str
+    """Its main numbers in a line."""
     error: str | None
     """Why it refused the vector, where it did."""
     rows: pd.DataFrame
@@ -80,6 +82,7 @@ def read_explanation(folder: Path) -> ExplanationRun:
                 title=about["title"],
                 question=about["question"],
                 source=about["source"],
+                summary=about.get("summary", ""),  # absent in runs of earlier versions
                 error=about["error"],
                 rows=own.dropna(axis="columns", how="all").reset_index(drop=True),
                 figure=figures.get(about["name"]),

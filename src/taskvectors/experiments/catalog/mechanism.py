@@ -61,7 +61,7 @@ def explained(
         n_train=scale.n_train,
         n_validation=scale.n_validation,
         n_test=scale.n_test,
-        most=scale.most,
+        limit=scale.most,
         memory=scale.memory,
     )
     found = explain(config, room.folder / "explain", say=room.say, load=room.load)
@@ -95,7 +95,7 @@ def explaining(analyses: Sequence[str], *, with_other: bool = False) -> dict[str
         if with_other:
             other = bench_of(model, _other_task(group), group.seed, scale)
             costs += vector_costs(other, scale, estimator, layers)
-        asked = Explained(context=context, layers=layers, most=scale.most, has_other=with_other)
+        asked = Explained(context=context, layers=layers, limit=scale.most, has_other=with_other)
         works = [work for name in analyses for work in analysis_works(asked, name)]
         return costs + estimator.works(model, works, scale.memory)
 

@@ -10,9 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from taskvectors.explain.case import with_first_tokens
 from taskvectors.models import LanguageModel
-from taskvectors.prompts import Prompt
+from taskvectors.prompts import Prompt, with_first_tokens
 from taskvectors.trunk import Branch, Edit, Trunk, prompts_that_fit, resolve_budget, shape_of
 
 

@@ -17,7 +17,10 @@ import pandas as pd
 import torch
 
 from taskvectors.evaluate import score
-from taskvectors.explain.head_outputs import (
+from taskvectors.explain.key_heads import KeyHeads, key_heads_of
+from taskvectors.explain.shared.analysis import CI, Analysis, Columns, Curve, accuracies, in_lines
+from taskvectors.explain.shared.case import Case
+from taskvectors.explain.shared.head_outputs import (
     MODES,
     Condition,
     Mode,
@@ -26,13 +29,21 @@ from taskvectors.explain.head_outputs import (
     outputs_over_tokens,
     taken_out,
 )
-from taskvectors.explain.key_heads import KeyHeads
-from taskvectors.explain.shares import Share, share_of, share_over
+from taskvectors.explain.shared.shares import Share, share_of, share_over
 from taskvectors.models import LanguageModel
-from taskvectors.results.figures import BLUE, GREY, PURPLE, VERMILION, Figure, ReferenceLine, Series
+from taskvectors.registry import ANALYSES
+from taskvectors.results.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    PURPLE,
+    VERMILION,
+    Figure,
+    ReferenceLine,
+    Series,
+)
 from taskvectors.trunk import Branch, Edit
 
-NAME = "head-ablation"
 N_DRAWS = 20
 """Random sets of heads beside each set of key heads."""
 N_CURVE_DRAWS = 5
@@ -95,7 +106,7 @@ class Ablation:
             if shown:
                 series.append(_series(label, shown, shift, style=style, kind="point"))
         return Figure(
-            name=NAME,
+            name="head-ablation",
             title="Accuracy without heads",
             x_label="Share of the heads above the vector put to zero, %",
             y_label="Accuracy on test prompts",
@@ -103,9 +114,8 @@ class Ablation:
             references=(ReferenceLine(label="no vector", y=self.plain_accuracy),),
             shares=True,
             caption=(
-                f"{self.rows[0].n} test prompts, heads put to zero at the last token; 95 % "
-                f"intervals, for random heads over {N_DRAWS} sets at the share of the key heads "
-                f"and {N_CURVE_DRAWS} elsewhere."
+                f"{self.rows[0].n} test prompts; {N_DRAWS} random sets at the share of the key "
+                f"heads and {N_CURVE_DRAWS} elsewhere."
             ),
         )
 
@@ -303,3 +313,77 @@ def _at_all_positions(
     for mode in ("zero", "mean"):
         asked.add(mode, "key", [heads.key], partial(take_out, mode))
     return [row for row in asked.rows() if row.heads == "key"]
+
+
+def _find(case: Case) -> Ablation:
+    shots = case.context.shots
+    conditions = [
+        Condition(
+            name="vector",
+            vector=case.vector,
+            training=case.prompts("train"),
+            test=case.prompts("test"),
+        ),
+        Condition(
+            name="icl",
+            vector=None,
+            training=case.prompts("train", shots),
+            test=case.prompts("test", shots),
+        ),
+    ]
+    if case.other is not None:
+        conditions.append(
+            Condition(
+                name="other-task",
+                vector=case.other.vector,
+                training=case.other.prompts("train"),
+                test=case.other.prompts("test"),
+            )
+        )
+    return ablate(
+        case.model,
+        key_heads_of(case),
+        conditions,
+        seed=case.context.seed,
+        memory=case.context.memory,
+    )
+
+
+_CURVE = Curve(
+    title="Accuracy without key heads",
+    y_label="Accuracy on test prompts",
+    lines=accuracies(
+        "heads",
+        {
+            "no head put to zero": ("none", GREEN),
+            "key heads": ("key", BLUE),
+            "as many random heads": ("random", GREY),
+            "random heads of the same layers": ("random-by-layer", VERMILION),
+        },
+        condition="vector",
+        positions="last",
+        mode="zero",
+        curve_share=None,  # rows with as many heads as there are key heads
+    ),
+)
+
+ANALYSES.register(
+    Analysis(
+        name="head-ablation",
+        title="Ablation of key heads",
+        question="Does the vector stop working without its key heads, and does anything else?",
+        citation="Yang et al. 2026, arXiv 2509.24169",
+        find=_find,
+        columns=Columns(
+            keys=("condition", "positions", "mode", "heads", "curve_share"),
+            measures={"accuracy": CI, "n_heads": None},
+            constants=("plain_accuracy",),
+            names={"positions": "ablated_at"},
+        ),
+        caption="Accuracy with heads put to zero at the last token: key heads, and random heads of "
+        "the same number. 95 % intervals, for random heads over sets.",
+        summary=in_lines(*_CURVE.lines),
+        needs_other=True,
+        over_layers=_CURVE,
+    )
+)

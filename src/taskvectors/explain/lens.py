@@ -10,11 +10,13 @@ from dataclasses import dataclass
 import pandas as pd
 import torch
 
-from taskvectors.explain.case import Case, one_layer
-from taskvectors.explain.labels import label_alignment, lens
-from taskvectors.explain.layer_fits import layered_vectors
-from taskvectors.explain.measured import Measured, frame_of, line
+from taskvectors.explain.shared.analysis import Analysis, in_lines
+from taskvectors.explain.shared.case import Case, one_layer
+from taskvectors.explain.shared.labels import label_alignment, lens
+from taskvectors.explain.shared.layer_fits import layered_vectors
+from taskvectors.explain.shared.measured import COLUMNS, Measured, frame_of, line, measured_line
 from taskvectors.methods import RunContext
+from taskvectors.registry import ANALYSES
 from taskvectors.results.figures import BLUE, GREY, PURPLE, Figure
 from taskvectors.vectors import TaskVector
 
@@ -44,11 +46,10 @@ class VectorLens:
             x_label="Layer of the vector",
             y_label="Share of the vocabulary below",
             series=tuple(line(self.rows, *one) for one in _SHOWN),
-            caption="Vectors as the unembedding reads them, after the final norm.",
         )
 
 
-def vector_lens(case: Case) -> VectorLens:
+def _find(case: Case) -> VectorLens:
     """What a case's vectors read as, those of its task and method at other layers among them."""
     vectors = sorted(layered_vectors(case), key=lambda vector: vector.layers[0])
     return read_vectors(case.context, vectors, seed=case.context.seed)
@@ -89,3 +90,32 @@ def read_vectors(
             ]  # fmt: skip
             rows += one.rows(layer, around)
     return VectorLens(rows=tuple(rows))
+
+
+_NUMBERS = in_lines(
+    measured_line("labels stand above", "label_rank"),
+    measured_line("matched token sets above", "matched_rank"),
+    measured_line("labels in a random vector above", "label_rank", "random"),
+)
+
+
+def _summary(rows: pd.DataFrame) -> str:
+    first = rows[rows["layer"] == rows["layer"].iloc[0]]
+    tokens = first[(first["measure"] == "lens") & (first["around"] == "vector")]
+    top = ", ".join(repr(token) for token in tokens["text"].head(5))
+    return f"layer {first['layer'].iloc[0]:.0f}: {top}; {_NUMBERS(first)} of the vocabulary"
+
+
+ANALYSES.register(
+    Analysis(
+        name="lens",
+        title="Lens",
+        question="Does the vector itself decode to the task's words?",
+        citation="Yang et al. 2026, arXiv 2509.24169",
+        find=_find,
+        columns=COLUMNS,
+        caption="Share of the vocabulary whose logits lie below those of the task's labels when "
+        "the unembedding reads the vector itself, after the final norm.",
+        summary=_summary,
+    )
+)

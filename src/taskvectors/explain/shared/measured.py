@@ -6,7 +6,11 @@ from dataclasses import asdict, dataclass
 import pandas as pd
 
 from taskvectors.evaluate import wilson_interval
-from taskvectors.results.figures import Series, Style
+from taskvectors.explain.shared.analysis import Columns, Line
+from taskvectors.results.figures import GREY, Series, Style
+
+COLUMNS = Columns(keys=("layer", "around", "at", "text"), measures={"value": ("low", "high")})
+"""Of every table of these rows: `measure` names the number."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +39,14 @@ def share(layer: int, around: str, measure: str, hits: int, n: int) -> Measured:
     return Measured(
         layer=layer, around=around, measure=measure, value=hits / n, low=low, high=high, n=n
     )
+
+
+def measured_line(label: str, measure: str, around: str = "vector") -> Line:
+    """A number of these tables, for a summary."""
+    return Line(
+        label=label, of={"measure": measure, "around": around}, value="value", low="low",
+        high="high", style=GREY,
+    )  # fmt: skip
 
 
 def frame_of(rows: Iterable[Measured]) -> pd.DataFrame:

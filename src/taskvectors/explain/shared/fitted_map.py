@@ -13,8 +13,8 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from taskvectors.explain.linear_map import RidgeFits, slope_r_squared
-from taskvectors.explain.responses import Responses
+from taskvectors.explain.shared.linear_map import RidgeFits, slope_r_squared
+from taskvectors.explain.shared.responses import Responses
 from taskvectors.methods.run_context import Split
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt

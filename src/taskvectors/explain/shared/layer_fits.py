@@ -8,9 +8,15 @@ from dataclasses import dataclass
 
 import torch
 
-from taskvectors.explain.case import Case, one_layer
-from taskvectors.explain.fitted_map import SPLITS, FitSettings, FittedMap, fit_map, queries_of
-from taskvectors.explain.responses import Responses
+from taskvectors.explain.shared.case import Case, one_layer
+from taskvectors.explain.shared.fitted_map import (
+    SPLITS,
+    FitSettings,
+    FittedMap,
+    fit_map,
+    queries_of,
+)
+from taskvectors.explain.shared.responses import Responses
 from taskvectors.methods.run_context import Split
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt
@@ -85,4 +91,4 @@ def fits_of(case: Case) -> LayerFits:
         return fit_layers(case.model, prompts, vectors, FitSettings(), case.context.memory)
 
     # a case made from another with other vectors shares what it remembers
-    return case.once(f"layer fits of {sorted(map(id, vectors))}", fit)
+    return case.cached(f"layer fits of {sorted(map(id, vectors))}", fit)

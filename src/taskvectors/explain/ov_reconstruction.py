@@ -24,20 +24,38 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from taskvectors.evaluate import Scores, paired_difference, score
-from taskvectors.explain.case import blocks_above, one_layer, with_first_tokens
-from taskvectors.explain.shares import Share, gained, share_of, share_over
-from taskvectors.explain.two_runs import INJECTED, two_runs
+from taskvectors.explain.shared.analysis import (
+    CI,
+    Analysis,
+    Columns,
+    Curve,
+    Line,
+    accuracies,
+    in_lines,
+)
+from taskvectors.explain.shared.case import Case, blocks_above, one_layer
+from taskvectors.explain.shared.shares import Share, gained, share_of, share_over
+from taskvectors.explain.shared.two_runs import INJECTED, two_runs
 from taskvectors.methods.choosing import choose
 from taskvectors.models import LanguageModel, patch
 from taskvectors.models.heads import Circuits, attention_scale, output_bias
 from taskvectors.models.norms import linear_part, norm_weight
 from taskvectors.models.path_patching import entering_mlp, entering_values
-from taskvectors.prompts import Prompt
-from taskvectors.results.figures import BLUE, GREEN, GREY, VERMILION, Figure, ReferenceLine, Series
+from taskvectors.prompts import Prompt, with_first_tokens
+from taskvectors.registry import ANALYSES
+from taskvectors.results.figures import (
+    BLUE,
+    GREEN,
+    GREY,
+    PURPLE,
+    VERMILION,
+    Figure,
+    ReferenceLine,
+    Series,
+)
 from taskvectors.trunk import Branch, Edit, Trunk
 from taskvectors.vectors import TaskVector
 
-NAME = "ov-reconstruction"
 STRENGTHS = (0.5, 1.0, 2.0, 4.0)
 """Factors tried on validation. `paper` has no natural size: its 1 is the vector's own norm."""
 N_RANDOM = 3
@@ -135,7 +153,7 @@ class Reconstruction:
             style=GREY,
         )
         return Figure(
-            name=NAME,
+            name="ov-reconstruction",
             title="What heads and MLPs make of the vector, in its place",
             x_label="How it is put back (left: heads' OV circuits, right: MLPs)",
             y_label="Accuracy on test prompts",
@@ -151,8 +169,8 @@ class Reconstruction:
             x_ticks=tuple((float(i), names[name]) for i, name in enumerate(VARIANTS)),
             shares=True,
             caption=(
-                f"{self.n} test prompts, 95 % intervals; strengths chosen on {self.n_validation} "
-                f"validation prompts, alike for {N_RANDOM} random vectors."
+                f"{self.n} test prompts, {self.n_validation} validation prompts, {N_RANDOM} random "
+                "vectors."
             ),
         )
 
@@ -393,3 +411,73 @@ def _summary(
 
 def _measured(share: Share) -> dict[str, float]:
     return {"accuracy": share.value, "ci_low": share.low, "ci_high": share.high}
+
+
+def _find(case: Case) -> Reconstruction:
+    return reconstruct(
+        case.model,
+        case.vector,
+        training=case.prompts("train"),
+        validation=case.prompts("validation"),
+        test=case.prompts("test"),
+        seed=case.context.seed,
+        memory=case.context.memory,
+    )
+
+
+_CURVE = Curve(
+    title="What heads and MLPs make of the vector, in its place",
+    y_label="Accuracy on test prompts",
+    lines=(
+        *accuracies(
+            "variant",
+            {
+                "the vector": ("vector", GREEN),
+                "OV circuits by the paper": ("paper", BLUE),
+                "OV circuits by values alone": ("path", PURPLE),
+                "MLPs alone": ("mlp-path", VERMILION),
+            },
+        ),
+        Line(
+            label="random vectors by the paper",
+            of={"variant": "paper"},
+            value="random_accuracy",
+            low="random_low",
+            high="random_high",
+            style=GREY,
+        ),
+    ),
+)
+
+ANALYSES.register(
+    Analysis(
+        name="ov-reconstruction",
+        title="OV reconstruction",
+        question="How much of the vector's work do the heads do that read it, and how much the "
+        "MLPs?",
+        citation="Yang et al. 2026, arXiv 2509.24169",
+        find=_find,
+        columns=Columns(
+            keys=("variant", "layer", "strength"),
+            measures={
+                "accuracy": CI,
+                "recovered": ("recovered_low", "recovered_high"),
+                "difference_to_vector": (
+                    "difference_to_vector_low",
+                    "difference_to_vector_high",
+                ),
+                "random_accuracy": ("random_low", "random_high"),
+                "difference_to_random": (
+                    "difference_to_random_low",
+                    "difference_to_random_high",
+                ),
+            },
+            constants=("n_validation", "n_random"),
+        ),
+        caption="Accuracy with what heads' OV circuits, or MLPs, make of the vector in place of "
+        "the vector itself. 95 % intervals; strengths are chosen on validation prompts, alike for "
+        "random vectors.",
+        summary=in_lines(*_CURVE.lines),
+        over_layers=_CURVE,
+    )
+)

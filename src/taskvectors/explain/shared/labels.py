@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from taskvectors.explain.measured import Measured
+from taskvectors.explain.shared.measured import Measured
 from taskvectors.models import LanguageModel
 
 _WINDOW = 500

@@ -4,33 +4,19 @@ Analyses themselves are pure functions of a model, prompts and a vector. A case 
 called with, so that every analysis of a run sees the same prompts.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import Any, Literal, Protocol, TypeVar, runtime_checkable
-
-import pandas as pd
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.methods import RunContext
 from taskvectors.methods.run_context import Split
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt
-from taskvectors.results.figures import AnyFigure
 from taskvectors.trunk.edits import start_layer
 from taskvectors.vectors import TaskVector
 
 Found = TypeVar("Found")
-
-
-@runtime_checkable
-class Result(Protocol):
-    """What an analysis found: a small frozen dataclass of numbers, without tensors of a model."""
-
-    def to_frame(self) -> pd.DataFrame:
-        """Its numbers, one row per measured thing, with plain column names."""
-
-    def figure(self) -> AnyFigure:
-        """Its figure; its name is the analysis' name."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -43,14 +29,14 @@ class Case:
         vectors: All vectors that were given, `vector` among them.
         other: Another task's vector at the same sites, with that task's context; None if there is
             none.
-        most: Most prompts of a split that analyses use, the first ones.
+        limit: Most prompts of a split that analyses use, the first ones.
     """
 
     context: RunContext
     vector: TaskVector
     vectors: tuple[TaskVector, ...] = ()
     other: "Case | None" = None
-    most: int = 100
+    limit: int = 100
     _memo: dict[str, Any] = field(default_factory=dict, repr=False)
 
     @property
@@ -60,28 +46,14 @@ class Case:
 
     def prompts(self, split: Split, shots: int = 0) -> tuple[Prompt, ...]:
         """The first prompts of a split."""
-        return self.context.prompts(split, shots)[: self.most]
+        return self.context.prompts(split, shots)[: self.limit]
 
-    def once(self, name: str, find: Callable[[], Found]) -> Found:
-        """What several analyses need, found by the first that asks."""
+    def cached(self, name: str, find: Callable[[], Found]) -> Found:
+        """Return what is kept under a name; call `find` the first time."""
         if name not in self._memo:
             self._memo[name] = find()
         found: Found = self._memo[name]
         return found
-
-
-@dataclass(frozen=True, kw_only=True)
-class Analysis:
-    """One question about a vector, and what answers it."""
-
-    run: Callable[[Case], Result]
-    title: str
-    """What it is, as a heading."""
-    question: str
-    """What it answers, as a sentence with a question mark."""
-    source: str
-    needs: Literal["vector", "vectors"] = "vector"
-    """Whether it explains one vector, or compares several."""
 
 
 def added_layers(vector: TaskVector, analysis: str) -> tuple[int, ...]:
@@ -160,8 +132,3 @@ def heads_above(model: LanguageModel, vector: TaskVector, analysis: str) -> rang
             "above it. Explain a vector of a lower layer"
         )
     return range(lowest, model.n_layers)
-
-
-def with_first_tokens(prompts: Sequence[Prompt]) -> tuple[Prompt, ...]:
-    """The same prompts, their answers cut to the first token."""
-    return tuple(replace(prompt, answer_ids=prompt.answer_ids[:1]) for prompt in prompts)

@@ -1,0 +1,43 @@
+"""Names of registered methods and analyses as choices, looked up when words are parsed."""
+
+from typing import Any, ClassVar
+
+from tyro.constructors import (
+    ConstructorRegistry,
+    PrimitiveConstructorSpec,
+    PrimitiveTypeInfo,
+)
+
+from taskvectors.registry import ANALYSES, Registry
+
+
+class Name(str):
+    """The name of a registered entry; subclasses say of which registry."""
+
+    registry: ClassVar["Registry[Any]"]
+
+
+class AnalysisName(Name):
+    """The name of an analysis."""
+
+    registry = ANALYSES
+
+
+CHOICES = ConstructorRegistry()
+"""Inside `with CHOICES`, a flag of one of the types above takes the names there are."""
+
+
+@CHOICES.primitive_rule
+def _choices(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Name] | None:
+    kind = info.type
+    if not (isinstance(kind, type) and issubclass(kind, Name)):
+        return None
+    names = tuple(kind.registry)
+    return PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="{" + ",".join(names) + "}",
+        instance_from_str=lambda words: kind(words[0]),
+        is_instance=lambda value: isinstance(value, str),
+        str_from_instance=lambda value: [str(value)],
+        choices=names,
+    )

@@ -1,0 +1,114 @@
+"""Registries: what there is by name, each entry stated once, in a file of its own.
+
+A file of `explain/` ends in `ANALYSES.register(Analysis(name="lens", ...))`, and is named after its
+entry (`head-ablation` is `head_ablation.py`), so that names are known without importing anything.
+Entries of other packages come in through an entry point, or through `register`.
+"""
+
+from collections.abc import Iterator, Mapping
+from functools import cached_property
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from importlib.util import find_spec
+from pkgutil import iter_modules
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from taskvectors.errors import TaskVectorsError
+
+
+@runtime_checkable
+class Named(Protocol):
+    """An entry."""
+
+    @property
+    def name(self) -> str:
+        """Its name on the command line: words in lower case, joined by hyphens."""
+
+
+Entry = TypeVar("Entry", bound=Named)
+
+
+class Registry(Mapping[str, Entry]):
+    """Entries by name, each imported when it is first asked for.
+
+    In the order of the package's files, then of entry points, then of what was registered.
+
+    Args:
+        kind: What an entry is, for messages.
+        package: Each module of it that is no package itself holds one entry.
+        group: Entry points of this group name entries of other packages.
+    """
+
+    def __init__(self, kind: str, package: str, group: str) -> None:
+        self.kind = kind
+        self.package = package
+        self.group = group
+        self._entries: dict[str, Entry] = {}
+
+    @cached_property
+    def _modules(self) -> dict[str, str]:
+        """The package's own modules by the name of the entry in each."""
+        spec = find_spec(self.package)
+        places = (spec.submodule_search_locations if spec else None) or ()
+        return {
+            module.name.replace("_", "-"): f"{self.package}.{module.name}"
+            for module in iter_modules(places)
+            if not module.ispkg and not module.name.startswith("_")
+        }
+
+    @cached_property
+    def _entry_points(self) -> dict[str, EntryPoint]:
+        return {point.name: point for point in entry_points(group=self.group)}
+
+    def register(self, entry: Entry) -> Entry:
+        """Add an entry under its name, and return it.
+
+        Raises:
+            TaskVectorsError: Another entry has that name.
+        """
+        if entry.name in self._modules:  # the package's own comes first
+            import_module(self._modules[entry.name])
+        if self._entries.setdefault(entry.name, entry) is not entry:
+            raise TaskVectorsError(
+                f"there is a {self.kind} {entry.name!r} already; register yours under another name"
+            )
+        return entry
+
+    def unregister(self, name: str) -> None:
+        """Take out an entry that was registered, as a test does after itself."""
+        del self._entries[name]
+
+    def __getitem__(self, name: str) -> Entry:
+        if name not in self._entries:
+            if name in self._modules:
+                import_module(self._modules[name])
+            elif name in self._entry_points:
+                self.register(self._entry_points[name].load())
+            if name not in self._entries:
+                raise KeyError(name)
+        return self._entries[name]
+
+    def find(self, name: str) -> Entry:
+        """The entry of a name.
+
+        Raises:
+            TaskVectorsError: There is none.
+        """
+        try:
+            return self[name]
+        except KeyError:
+            known = ", ".join(self)
+            raise TaskVectorsError(f"there is no {self.kind} {name!r}; there are {known}") from None
+
+    def __contains__(self, name: object) -> bool:
+        return any(name == known for known in self)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(dict.fromkeys((*self._modules, *self._entry_points, *self._entries)))
+
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
+
+
+ANALYSES: Registry[Any] = Registry("analysis", "taskvectors.explain", "taskvectors.analyses")
+"""Analyses of vectors; here, so that their names are known without torch."""
