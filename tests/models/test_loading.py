@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from taskvectors.errors import TaskVectorsError, UnsupportedModelError
-from taskvectors.models import checks, conversion, load_model, loading
+from taskvectors.models import checks, conversion, load_model, loading, options
 
 TOKENS = torch.tensor([[1, 17, 40, 8, 99, 250, 31]])
 
@@ -61,7 +61,7 @@ def test_the_type_asked_for_is_the_type_loaded(folder: Path, dtype: Any) -> None
 def test_the_automatic_type_is_bfloat16_only_where_the_processor_computes_in_it(
     folder: Path, is_native: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(loading, "_computes_in_bfloat16", lambda _: is_native)
+    monkeypatch.setattr(options, "_computes_in_bfloat16", lambda _: is_native)
     model = load_model(str(folder), device="cpu")
     assert model.dtype == (torch.bfloat16 if is_native else torch.float32)
 
@@ -121,9 +121,9 @@ def test_a_file_that_is_no_model_is_an_error(tmp_path: Path) -> None:
 def test_quantized_loading_names_the_package_it_needs(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    present = loading.importlib.util.find_spec
+    present = options.importlib.util.find_spec
     monkeypatch.setattr(
-        loading.importlib.util,
+        options.importlib.util,
         "find_spec",
         lambda name, *rest: None if name == "bitsandbytes" else present(name, *rest),
     )
@@ -266,6 +266,30 @@ def test_a_copy_that_an_earlier_version_made_is_made_again(
     before = last.stat().st_mtime_ns
     assert conversion.converted(file)[0] == folder
     assert last.stat().st_mtime_ns == before
+
+
+DAMAGED_COPIES = {
+    "empty mark": ("conversion.json", b""),
+    "mark cut off": ("conversion.json", b'{"file": "small.gg'),
+    "mark of another kind": ("conversion.json", b"[]"),
+    "no weights": ("model.safetensors", b""),
+    "config cut off": ("config.json", b'{"model_type":'),
+    "no tokenizer": ("tokenizer.json", None),
+}
+
+
+@pytest.mark.parametrize("kind", DAMAGED_COPIES)
+def test_a_copy_that_is_damaged_is_made_again(
+    tiny_model: Any, user_cache: Path, tmp_path: Path, kind: str
+) -> None:
+    name, content = DAMAGED_COPIES[kind]
+    file = write_gguf(tiny_model("llama"), tmp_path / "small.gguf")
+    folder, _ = conversion.converted(file)
+    (folder / name).unlink()
+    if content is not None:
+        (folder / name).write_bytes(content)
+    model = load_model(str(file), dtype="float32", device="cpu")
+    torch.testing.assert_close(logits(model), logits(tiny_model("llama")), atol=1e-5, rtol=1e-5)
 
 
 def test_a_file_that_only_calls_itself_gguf_is_an_error(user_cache: Path, tmp_path: Path) -> None:

@@ -72,6 +72,8 @@ class ModelChoice:
     """Load in fewer bits, through bitsandbytes."""
     revision: Annotated[str | None, default("the main branch")] = None
     """Commit or branch of a hub model."""
+    trust_remote_code: bool = False
+    """Run the code that comes with the model; it can do anything, so read it first."""
     memory: Annotated[str | None, default("half of what is free")] = None
     """Memory to work in, such as 4GB."""
 
@@ -89,6 +91,7 @@ class ModelChoice:
             attention=self.attention,
             quantization=self.quantization,
             revision=self.revision,
+            trust_remote_code=self.trust_remote_code,
         )
 
     def budget(self, model: "LanguageModel") -> int | None:

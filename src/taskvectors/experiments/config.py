@@ -32,6 +32,8 @@ class ModelConfig(BaseModel):
     """Load in fewer bits through bitsandbytes."""
     revision: str | None = None
     """Commit or branch of a hub model."""
+    trust_remote_code: bool = False
+    """Run the code that comes with the model; it can do anything."""
 
     def load(self) -> LanguageModel:
         """Load it."""

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from taskvectors.errors import TaskVectorsError
+from taskvectors.models.completeness import check_files
 from taskvectors.models.gguf_vocabulary import (
     add_bos,
     check_tokenizer,
@@ -52,8 +53,15 @@ def folder_of(digest: str) -> Path:
 
 def is_whole(folder: Path) -> bool:
     """Whether a copy is there, whole, and made by a version that makes it as this one does."""
-    last = folder / _LAST_FILE
-    return last.is_file() and json.loads(last.read_text()).get("format") == FORMAT
+    if not all((folder / name).is_file() for name in (_LAST_FILE, "config.json", "tokenizer.json")):
+        return False
+    try:
+        check_files(folder)
+    except (OSError, TaskVectorsError) as error:
+        logger.warning("The copy in %s is damaged and is made again: %s", folder, error)
+        return False
+    made = json.loads((folder / _LAST_FILE).read_text(encoding="utf-8"))
+    return isinstance(made, dict) and made.get("format") == FORMAT
 
 
 def convert(gguf: Path, folder: Path) -> None:

@@ -1,18 +1,34 @@
-"""Loading a model: the embedded one, a hub id, a local folder, or a GGUF file."""
+"""Loading a model: the embedded one, a hub id, a folder, a GGUF file, or a transformers model.
+
+What is not a whole model is refused before anything runs; see `completeness`.
+"""
 
 import importlib.util
 import sys
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import torch
 
-from taskvectors.errors import TaskVectorsError, UnsupportedModelError
+from taskvectors.errors import TaskVectorsError
 from taskvectors.models.checks import check_embedded
+from taskvectors.models.completeness import (
+    check_files,
+    check_finite,
+    check_loaded,
+    check_vocabulary,
+)
 from taskvectors.models.conversion import convert, converted, first_line, folder_of, is_whole
 from taskvectors.models.language_model import LanguageModel
+from taskvectors.models.options import (
+    quantization_config,
+    resolve_attention,
+    resolve_device,
+    resolve_dtype,
+)
+from taskvectors.models.peft_models import base_of, is_adapter, merge_folder, unwrapped
 from taskvectors.models.random_model import RANDOM_MODELS, build_random
 
 EMBEDDED = "embedded"
@@ -22,10 +38,6 @@ _TERMS = (
     "Terms of "
     "Use found at ai.google.dev/gemma/terms; by using it you agree to them."
 )
-_NEEDS_EAGER = {"gemma2": "its attention scores are soft-capped, which sdpa leaves out"}
-
-DtypeName = Literal["auto", "bfloat16", "float16", "float32"]
-Quantization = Literal["4bit", "8bit"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,120 +50,250 @@ class _Files:
     note: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Options:
+    """How weights are read."""
+
+    dtype: torch.dtype
+    device: str | None
+    device_map: str | None
+    attention: str | None
+    quantization: str | None
+    trust_remote_code: bool
+
+
 def load_model(  # noqa: PLR0913  (the choices transformers offers)
-    source: str = EMBEDDED,
+    source: Any = EMBEDDED,
+    tokenizer: Any = None,
     *,
-    dtype: DtypeName = "auto",
+    dtype: str | torch.dtype = "auto",
     device: str | None = None,
     device_map: str | None = None,
     attention: str | None = None,
-    quantization: Quantization | None = None,
+    quantization: str | None = None,
     revision: str | None = None,
+    trust_remote_code: bool = False,
 ) -> LanguageModel:
-    """Load a frozen language model and check that the adapter reads what it claims.
+    """Load a frozen language model and check that it is whole.
 
     Args:
-        source: `embedded`, a hub id, a local folder, or a `.gguf` file; `random` and `random-gpt2`
-            are small ones with random weights, to try things out.
+        source: `embedded`, a hub id, a local folder (of a model, or of a peft adapter whose base
+            model can be loaded), or a `.gguf` file; `random` and `random-gpt2` are small ones with
+            random weights, to try things out. Or a transformers model, or a `PeftModel`.
+        tokenizer: Its tokenizer; by default the one that comes with `source`. A model that is
+            loaded already needs it.
         dtype: `auto` is bfloat16 where the processor computes in it, else float32.
         device: Where the model goes; the first GPU, else the CPU, by default.
         device_map: Spread over devices as accelerate does (`auto`); instead of `device`.
         attention: transformers' attention implementation; its own choice by default.
-        quantization: Load in 4 or 8 bits through bitsandbytes.
+        quantization: Load in 4 or 8 bits (`4bit`, `8bit`) through bitsandbytes.
         revision: Commit or branch of a hub model.
+        trust_remote_code: Run the code that comes with the model, where transformers has no class
+            for it. That code can do anything; read it first.
 
     Raises:
-        UnsupportedModelError: The family is not supported, or the checks fail.
-        TaskVectorsError: There is no such model, or a package it needs is missing.
+        UnsupportedModelError: The model cannot be read or edited, or the checks fail.
+        TaskVectorsError: There is no such model, it is not whole, or something it needs is missing.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
-
+    if not isinstance(source, str | Path):
+        given = (dtype != "auto", device, device_map, attention, quantization, revision)
+        if any(given):
+            raise TaskVectorsError(
+                f"the {type(source).__name__} is loaded already: dtype, device, device_map, "
+                "attention, quantization and revision are chosen where it is loaded"
+            )
+        return _of_loaded(source, tokenizer)
+    if device is not None and device_map is not None:
+        raise TaskVectorsError("give device or device_map, not both")
+    source = str(source)
+    options = _Options(
+        dtype=resolve_dtype(dtype, device),
+        device=None if device_map is not None else resolve_device(device),
+        device_map=device_map,
+        attention=attention,
+        quantization=quantization,
+        trust_remote_code=trust_remote_code,
+    )
     if source in RANDOM_MODELS:
-        return _random(source, dtype, device)
-    files = find_files(source, revision)
-    options: dict[str, Any] = {}
-    if revision is not None:
-        options["revision"] = revision
-    try:
-        config = AutoConfig.from_pretrained(files.path, **options)
-        tokenizer = AutoTokenizer.from_pretrained(files.path, **options)
-        model_type = config.get_text_config().model_type
-        options["attn_implementation"] = attention_for(model_type, attention)
-        if quantization is not None:
-            options["quantization_config"] = _quantization(quantization)
-            device_map = device_map or "auto"
-        if device_map is not None:
-            options["device_map"] = device_map
-        hf: Any = AutoModelForCausalLM.from_pretrained(
-            files.path, dtype=resolve_dtype(dtype, device), **options
-        )
-    except (OSError, ValueError) as error:
-        if isinstance(error, TaskVectorsError):
-            raise
+        return _random(source, options)
+    return _of_files(find_files(source, revision), tokenizer, options)
+
+
+def _of_loaded(hf: Any, tokenizer: Any) -> LanguageModel:
+    plain = unwrapped(hf)
+    if not isinstance(plain, torch.nn.Module) or not hasattr(plain, "config"):
         raise TaskVectorsError(
-            f"cannot load the model {source!r}: {first_line(error)} Expected 'embedded', a hub id "
-            "that can be reached, a folder written by save_pretrained, or a .gguf file."
-        ) from error
-    if device_map is None:
-        hf.to(device or _default_device())
+            f"a model of type {type(hf).__name__} is none of transformers; give its name, its "
+            "folder, or what AutoModelForCausalLM.from_pretrained returns"
+        )
+    if tokenizer is None:
+        raise TaskVectorsError(
+            f"a {type(hf).__name__} does not have its tokenizer with it; give it as well: "
+            "load_model(model, AutoTokenizer.from_pretrained(...))"
+        )
+    name = type(plain).__name__
+    check_finite(plain, name)
+    check_vocabulary(plain, tokenizer, name)
+    model = LanguageModel.wrap(plain, tokenizer)
+    return model
+
+
+def _of_files(files: _Files, tokenizer: Any, options: _Options) -> LanguageModel:
+    base = files
+    folder = Path(files.path)
+    if is_adapter(folder):
+        base = _base(folder, options)
+    config, hf = _read(base, options)
+    note = base.note
+    if base is not files:
+        hf = merge_folder(hf, folder)
+        note = f"{base.source} with the adapter {files.source} merged. {base.note}".strip()
+        has_tokenizer = (folder / "tokenizer_config.json").is_file()
+        tokenizer = tokenizer or _tokenizer(files if has_tokenizer else base, options)
+    tokenizer = tokenizer or _tokenizer(base, options)
+    if options.device_map is None:
+        hf.to(options.device)
+    check_finite(hf, files.source)
+    check_vocabulary(hf, tokenizer, files.source)
     model = LanguageModel.wrap(
         hf,
         tokenizer,
         source=files.source,
         revision=files.revision or str(getattr(config, "_commit_hash", None) or ""),
-        weights_note=files.note,
+        weights_note=note,
     )
-    if source == EMBEDDED:
+    if files.source == EMBEDDED:
         check_embedded(model, files.path)
     return model
 
 
-def _random(source: str, dtype: DtypeName, device: str | None) -> LanguageModel:
-    hf, tokenizer, note = build_random(source)
-    hf.to(device or _default_device(), resolve_dtype(dtype, device))
-    return LanguageModel.wrap(hf, tokenizer, source=source, weights_note=note)
+def _base(folder: Path, options: _Options) -> _Files:
+    """The files of the model that an adapter was trained on."""
+    name, revision = base_of(folder)
+    try:
+        files = find_files(name, revision)
+        _config(files, options)
+    except TaskVectorsError as error:
+        raise TaskVectorsError(
+            f"{folder} holds an adapter for the model {name!r}, which cannot be loaded: {error} "
+            "Download that model, or write its folder into base_model_name_or_path of "
+            "adapter_config.json."
+        ) from error
+    return files
 
 
-def _default_device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
-
-
-def attention_for(model_type: str, asked: str | None) -> str | None:
-    """The attention implementation to load with."""
-    reason = _NEEDS_EAGER.get(model_type)
-    if reason is None:
-        return asked
-    if asked not in (None, "eager"):
-        raise UnsupportedModelError(
-            f"attention {asked!r} does not fit model type {model_type!r}: {reason}. Use 'eager'."
+def _read(files: _Files, options: _Options) -> tuple[Any, Any]:
+    """Config and model of some files, every weight of them read."""
+    config = _config(files, options)
+    about: dict[str, Any] = {
+        "attn_implementation": resolve_attention(
+            config.get_text_config().model_type, options.attention
+        ),
+        "device_map": options.device_map,
+    }
+    if options.quantization is not None:
+        about["quantization_config"] = quantization_config(options.quantization)
+        about["device_map"] = options.device_map or "auto"
+    try:
+        hf, info = auto_class(config).from_pretrained(
+            files.path,
+            dtype=options.dtype,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, with their shapes
+            **_where(files, options),
+            **about,
         )
-    return "eager"
+    except Exception as error:  # what transformers raises depends on the folder's content
+        raise _unreadable(files, error) from error
+    check_loaded(hf, info, files.source)
+    return config, hf
 
 
-def _quantization(kind: Quantization) -> Any:
-    from transformers import BitsAndBytesConfig
+def _config(files: _Files, options: _Options) -> Any:
+    """The config, after a look at the files beside it.
 
-    if importlib.util.find_spec("bitsandbytes") is None:
-        raise TaskVectorsError(f"quantization {kind!r} needs the package bitsandbytes; install it")
-    if kind == "4bit":
-        fewer: dict[str, Any] = {"load_in_4bit": True, "bnb_4bit_compute_dtype": torch.bfloat16}
-    else:
-        fewer = {"load_in_8bit": True}
-    return BitsAndBytesConfig(**fewer)  # type: ignore[no-untyped-call]
+    Raises:
+        TaskVectorsError: There is none, or it is of a model with an encoder.
+    """
+    from transformers import AutoConfig
+
+    folder = Path(files.path)
+    if folder.is_dir():
+        check_files(folder)
+    try:
+        config = AutoConfig.from_pretrained(files.path, **_where(files, options))
+    except Exception as error:  # as above
+        raise _unreadable(files, error) from error
+    if config.is_encoder_decoder:
+        raise TaskVectorsError(
+            f"{files.source} is an encoder-decoder model ({config.model_type}); task vectors need "
+            "a decoder that reads the prompt itself"
+        )
+    return config
 
 
-def resolve_dtype(dtype: DtypeName, device: str | None) -> torch.dtype:
-    """The type that a name stands for on a device."""
-    if dtype != "auto":
-        resolved: torch.dtype = getattr(torch, dtype)
-        return resolved
-    return torch.bfloat16 if _computes_in_bfloat16(device) else torch.float32
+def _tokenizer(files: _Files, options: _Options) -> Any:
+    from transformers import AutoTokenizer
+
+    try:
+        return AutoTokenizer.from_pretrained(files.path, **_where(files, options))
+    except Exception as error:  # as above
+        raise TaskVectorsError(
+            f"cannot load the tokenizer of {files.source}: {first_line(error)} Save it beside the "
+            "weights (tokenizer.save_pretrained), or give it: load_model(source, tokenizer)."
+        ) from error
 
 
-def _computes_in_bfloat16(device: str | None) -> bool:
-    if torch.cuda.is_available() and (device or "cuda").startswith("cuda"):
-        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+def _where(files: _Files, options: _Options) -> dict[str, Any]:
+    """What every `from_pretrained` of a model is told."""
+    is_on_hub = files.revision and not Path(files.path).exists()
+    about: dict[str, Any] = {"trust_remote_code": options.trust_remote_code}
+    return about | ({"revision": files.revision} if is_on_hub else {})
+
+
+def _unreadable(files: _Files, error: Exception) -> TaskVectorsError:
+    from safetensors import SafetensorError
+
+    said = first_line(error)
+    if "trust_remote_code" in str(error):
+        return TaskVectorsError(
+            f"{files.source} comes with code of its own, which is not run unless you ask for it. "
+            "Read it, and if you trust who wrote it, pass --trust-remote-code "
+            "(trust_remote_code=True in Python)."
+        )
+    if isinstance(error, SafetensorError):
+        return TaskVectorsError(
+            f"the weights of {files.source} are not whole files: {said}. Download them again."
+        )
+    return TaskVectorsError(
+        f"cannot load the model {files.path!r}: {said} Expected 'embedded', a hub id "
+        "that can be reached, a folder written by save_pretrained, or a .gguf file."
+    )
+
+
+def auto_class(config: Any) -> Any:
+    """The auto class of transformers that builds a config's own model.
+
+    A checkpoint whose text model sits inside a multimodal one is loaded as what it is, so that no
+    weight is left out; only text is given to it.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForMultimodalLM
+    from transformers.models.auto import modeling_auto
+
+    kind = config.model_type
+    named = (getattr(config, "architectures", None) or [""])[0]
+    causal = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind)
+    multimodal = modeling_auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES.get(kind)
+    if multimodal is not None and (causal is None or named == multimodal != causal):
+        return AutoModelForMultimodalLM
+    return AutoModelForCausalLM
+
+
+def _random(source: str, options: _Options) -> LanguageModel:
+    hf, tokenizer, note = build_random(source)
+    hf.to(options.device, options.dtype)
+    model = LanguageModel.wrap(hf, tokenizer, source=source, weights_note=note)
+    return model
 
 
 def find_files(source: str, revision: str | None) -> _Files:

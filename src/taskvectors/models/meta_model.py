@@ -13,7 +13,8 @@ import torch
 from taskvectors.errors import TaskVectorsError
 from taskvectors.models.conversion import first_line
 from taskvectors.models.language_model import LanguageModel
-from taskvectors.models.loading import attention_for, find_files, load_model, resolve_dtype
+from taskvectors.models.loading import auto_class, find_files, load_model
+from taskvectors.models.options import resolve_attention, resolve_dtype
 from taskvectors.models.random_model import RANDOM_MODELS
 
 _PIECES = r" ?[^\W\d_]{1,8}|\d| ?[^\s\w]|\s+|_"
@@ -41,7 +42,7 @@ def load_meta_model(
         UnsupportedModelError: The family is not supported.
         TaskVectorsError: There is no such config.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    from transformers import AutoConfig
 
     if source in RANDOM_MODELS:
         return load_model(source, dtype=dtype)
@@ -53,10 +54,10 @@ def load_meta_model(
     try:
         config = AutoConfig.from_pretrained(path)
         with torch.device("meta"):
-            hf: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            hf: Any = auto_class(config).from_config(
                 config,
                 dtype=resolve_dtype(dtype, None),
-                attn_implementation=attention_for(config.get_text_config().model_type, None),
+                attn_implementation=resolve_attention(config.get_text_config().model_type, None),
             )
     except (OSError, ValueError) as error:
         if isinstance(error, TaskVectorsError):

@@ -1,0 +1,61 @@
+"""Models that come with code of their own: never run unless asked for.
+
+Run with `pytest tests/models/test_remote_code.py`.
+"""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from taskvectors.errors import TaskVectorsError
+from taskvectors.models import load_model
+from taskvectors.models.random_model import build_random
+
+MODELING = """
+from pathlib import Path
+from transformers import LlamaConfig, LlamaForCausalLM
+
+Path(__file__)
+Path({mark!r}).write_text("run")
+
+
+class StrangeConfig(LlamaConfig):
+    model_type = "strange"
+
+
+class StrangeForCausalLM(LlamaForCausalLM):
+    config_class = StrangeConfig
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A model whose class is in a file of its own, which leaves a mark when it is run."""
+    from transformers import dynamic_module_utils
+
+    modules = tmp_path / "modules"
+    monkeypatch.setattr(dynamic_module_utils, "HF_MODULES_CACHE", str(modules))
+    monkeypatch.syspath_prepend(str(modules))
+    hf, tokenizer, _ = build_random("random")
+    folder = tmp_path / "strange"
+    hf.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+    config = json.loads((folder / "config.json").read_text())
+    config |= {
+        "model_type": "strange",
+        "architectures": ["StrangeForCausalLM"],
+        "auto_map": {
+            "AutoConfig": "modeling_strange.StrangeConfig",
+            "AutoModelForCausalLM": "modeling_strange.StrangeForCausalLM",
+        },
+    }
+    (folder / "config.json").write_text(json.dumps(config))
+    (folder / "modeling_strange.py").write_text(MODELING.format(mark=str(tmp_path / "mark")))
+    return folder
+
+
+def test_code_that_comes_with_a_model_is_not_run(folder: Path) -> None:
+    with pytest.raises(TaskVectorsError, match=r"code of its own.*--trust-remote-code"):
+        load_model(folder)
+    assert not (folder.parent / "mark").exists()
