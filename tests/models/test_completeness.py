@@ -37,7 +37,8 @@ def change_config(folder: Path, **values: Any) -> None:
 def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
     from safetensors.torch import load_file, save_file
 
-    weights = load_file(folder / "model.safetensors")
+    held = load_file(folder / "model.safetensors")
+    weights = {name: value.clone() for name, value in held.items()}  # not in the file any more
     change(weights)
     save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
 

@@ -7,7 +7,9 @@ import json
 from pathlib import Path
 
 import pytest
+import torch
 
+from taskvectors.cli import main
 from taskvectors.errors import TaskVectorsError
 from taskvectors.models import load_model
 from taskvectors.models.random_model import build_random
@@ -59,3 +61,26 @@ def test_code_that_comes_with_a_model_is_not_run(folder: Path) -> None:
     with pytest.raises(TaskVectorsError, match=r"code of its own.*--trust-remote-code"):
         load_model(folder)
     assert not (folder.parent / "mark").exists()
+
+
+def test_code_is_run_where_it_is_trusted(folder: Path) -> None:
+    model = load_model(folder, dtype="float32", device="cpu", trust_remote_code=True)
+    assert (folder.parent / "mark").exists()
+    assert type(model.hf).__name__ == "StrangeForCausalLM"
+    tokens = torch.tensor([[1, 5, 9]])
+    expected = build_random("random")[0](input_ids=tokens).logits
+    torch.testing.assert_close(model.hf(input_ids=tokens).logits, expected)
+
+
+def test_the_command_line_trusts_nobody_and_passes_the_flag_on(
+    folder: Path, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    words = [
+        "extract", "--task", "capital", "--method", "vanilla", "--layers", "1",
+        "--n-train", "20", "--n-validation", "8", "--n-test", "8",
+        "--dtype", "float32", "--device", "cpu", "--model", str(folder),
+        "--out", str(tmp_path / "v"),
+    ]  # fmt: skip
+    assert main(words) == 2
+    assert "--trust-remote-code" in capsys.readouterr().err
+    assert main([*words, "--trust-remote-code"]) == 0

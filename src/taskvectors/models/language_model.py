@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from taskvectors.errors import UnsupportedModelError
 from taskvectors.models.detect import detect
 from taskvectors.models.interface import attention_configs
+from taskvectors.models.peft_models import unwrapped
 from taskvectors.models.structure import BlockParts, Heads, Part, Structure, missing_part
 from taskvectors.models.unembedding import Unembedding
 
@@ -51,9 +52,13 @@ class LanguageModel:
     ) -> "LanguageModel":
         """A loaded transformers model as a `LanguageModel`: frozen, in evaluation mode.
 
+        The adapter of a `PeftModel` is merged into its weights in place, so that calls of either
+        object are those of one model; `unmerge_adapter()` takes it out again.
+
         Raises:
             UnsupportedModelError: It has no residual stream that could be followed to its logits.
         """
+        hf = unwrapped(hf)
         hf.requires_grad_(False)
         hf.eval()
         return cls(

@@ -134,8 +134,7 @@ def _of_loaded(hf: Any, tokenizer: Any) -> LanguageModel:
     name = type(plain).__name__
     check_finite(plain, name)
     check_vocabulary(plain, tokenizer, name)
-    model = LanguageModel.wrap(plain, tokenizer)
-    return model
+    return LanguageModel.wrap(plain, tokenizer)
 
 
 def _of_files(files: _Files, tokenizer: Any, options: _Options) -> LanguageModel:
@@ -292,8 +291,7 @@ def auto_class(config: Any) -> Any:
 def _random(source: str, options: _Options) -> LanguageModel:
     hf, tokenizer, note = build_random(source)
     hf.to(options.device, options.dtype)
-    model = LanguageModel.wrap(hf, tokenizer, source=source, weights_note=note)
-    return model
+    return LanguageModel.wrap(hf, tokenizer, source=source, weights_note=note)
 
 
 def find_files(source: str, revision: str | None) -> _Files:
