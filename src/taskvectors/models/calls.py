@@ -6,6 +6,7 @@ module shows that level and judges nothing; `taskvectors.vectors` turns it into 
 """
 
 import inspect
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,6 +47,33 @@ class Call:
 CACHE_NAMES = ("cache", "past_key_values")
 """What a body calls its cache: the first since transformers 5.24, the second before."""
 
+
+class _Eager:
+    """Compiled models run as they are while anybody is inside.
+
+    torch's stance is the process's, not a thread's: the first to enter sets it, the last to leave
+    gives back what was there. Two threads that each did both would leave one another's stance.
+    """
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.inside = 0
+        self.stance: Any = None
+
+    def __enter__(self) -> None:
+        with self.lock:
+            if not self.inside:
+                self.stance = torch.compiler.set_stance("force_eager")
+            self.inside += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self.lock:
+            self.inside -= 1
+            if not self.inside:
+                self.stance.__exit__(None, None, None)
+
+
+_eager = _Eager()
 Watch = Callable[[Call | None], None]
 
 
@@ -61,7 +89,9 @@ def watching_calls(model: LanguageModel, watch: Watch) -> Iterator[None]:
     """
     signature = inspect.signature(model.body.forward)
 
-    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> None:
+        if kwargs is None:  # torch forgets that a hook wants them if a thread is removing it
+            return
         call = _read(arguments_by_name(signature, args, kwargs))
         if call is not None:
             watch(call)
@@ -74,7 +104,7 @@ def watching_calls(model: LanguageModel, watch: Watch) -> Iterator[None]:
         model.body.register_forward_hook(after),
     ]
     try:
-        with torch.compiler.set_stance("force_eager"):
+        with _eager:
             yield
     finally:
         for handle in handles:

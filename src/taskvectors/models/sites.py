@@ -6,6 +6,7 @@ residual stream before and after a block), `resid_mid` (after attention), `attn_
 is the layer below block 0: its `resid_post` is what block 0 reads.
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -98,23 +99,40 @@ def _register(
     part = model.part(layer, _PARTS[component])
     if component == "z":
         return [_on_input(part, rewrite)]
-    entered: list[Tensor] = []
+    entered = _Entered()
     scale = model.parts(layer).residual_scale
     return [
-        _on_input(model.blocks[layer], partial(_shown_to, entered.append)),
+        _on_input(model.blocks[layer], partial(_shown_to, entered.push)),
         _on_output(part, partial(_in_rows, component, scale, rewrite, entered)),
     ]
 
 
+class _Entered(threading.local):
+    """What a block was given, until its part has run; each thread's calls have their own."""
+
+    def __init__(self) -> None:
+        self.states: list[Tensor] = []
+
+    def push(self, state: Tensor) -> None:
+        """Keep what a block was given."""
+        self.states.append(state)
+
+
 def _in_rows(
-    component: Component, scale: float, rewrite: Rewrite, entered: list[Tensor], out: Tensor
+    component: Component, scale: float, rewrite: Rewrite, entered: _Entered, out: Tensor
 ) -> Tensor:
-    """What a part of a block gives, rewritten; `entered` holds what the block was given."""
-    before = entered.pop()  # OPT's MLP works on [batch * pos, d_model]
+    """What a part of a block gives, rewritten."""
+    if not entered.states:  # another thread's call, which was past the block's input already
+        return out
+    before = entered.states.pop()  # OPT's MLP works on [batch * pos, d_model]
     rows = out.view(*before.shape[:-1], out.shape[-1])
     if scale != 1:
         rows = rows * scale
-    changed = rewrite(rows + before) - before if component == "resid_mid" else rewrite(rows)
+    state = rows + before if component == "resid_mid" else rows
+    changed = rewrite(state)
+    if changed is state:  # adding and taking away again would round
+        return out
+    changed = changed - before if component == "resid_mid" else changed
     return (changed if scale == 1 else changed / scale).view(out.shape)
 
 
@@ -132,8 +150,10 @@ def _on_input(module: nn.Module, rewrite: Rewrite) -> torch.utils.hooks.Removabl
 
 
 def _rewrite_input(
-    rewrite: Rewrite, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    rewrite: Rewrite, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
+) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
+    if kwargs is None:  # torch forgets that a hook wants them if a thread is removing it
+        return None
     if args:
         return (rewrite(args[0]), *args[1:]), kwargs
     return args, kwargs | {"hidden_states": rewrite(kwargs["hidden_states"])}

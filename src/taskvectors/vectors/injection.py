@@ -3,10 +3,15 @@
 Positions are those of the prompt in every kind of call: with padding on either side, with a cache,
 with beams. A call whose cache is empty brings prompts; one with a filled cache brings one new token
 per row. Where nothing is cached, a step of generation repeats its prompts and is known by that.
+
+An injection belongs to the context that entered it (`contextvars`): a thread, an asyncio task.
+Calls of other contexts on the same model, with injections of their own or none, are not touched.
 """
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -46,6 +51,10 @@ def inject(
     Without a cache, a call goes on with the prompts of the one before if both say
     `use_cache=False` and it has the same tokens and one more; `generate` calls like that.
 
+    It acts on calls of the context it was entered in. A thread that is started inside is another
+    one, unless it runs in a copy: `Thread(target=contextvars.copy_context().run, args=(f,))`;
+    `asyncio.to_thread` does so by itself.
+
     Args:
         model: The model; call `model.hf` inside.
         vector: One vector for all rows, or for each row its own or None.
@@ -65,8 +74,26 @@ def inject(
         for number, group in enumerate(injection.groups):
             rewrite = partial(injection.rewrite, number)
             stack.enter_context(patch(model, group.layer, group.component, rewrite))
-        yield
+        _active.set((*_active.get(), injection))
+        try:
+            yield
+        finally:
+            # not by a token: a generator may be closed in another context than it was begun in
+            _active.set(tuple(one for one in _active.get() if one is not injection))
     injection.check_reached()
+
+
+class _Calls(threading.local):
+    """What an injection knows of the calls of one thread."""
+
+    def __init__(self) -> None:
+        self.plan: dict[int, Placed] = {}
+        """By group, for the call that is running."""
+        self.first: Call | None = None
+        """The last call that brought prompts, and its layout."""
+        self.layout: Layout | None = None
+        self.n_columns = 0
+        """Columns of the last call without a cache."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -77,8 +104,7 @@ class _Injection:
     owners: tuple[int | None, ...] | None
     """For each item of the batch, the number of its vector; None where one vector is for all."""
     prompts: tuple[Prompt, ...] | None
-    plan: dict[int, Placed] = field(default_factory=dict)
-    """By group, for the call that is running."""
+    calls: _Calls = field(default_factory=_Calls)
     steps: dict[int, dict[int, Placed]] = field(default_factory=dict)
     """Plans of steps of generation, by number of rows: they are all alike."""
     cast: dict[tuple[int, torch.dtype, torch.device], Tensor] = field(default_factory=dict)
@@ -86,20 +112,15 @@ class _Injection:
     reached: set[tuple[int, int]] = field(default_factory=set)
     """Group and entry of what was done at least once."""
     was_called: bool = False
-    first: Call | None = None
-    """The last call that brought prompts, and its layout."""
-    layout: Layout | None = None
-    n_columns: int = 0
-    """Columns of the last call without a cache."""
 
     def watch(self, call: Call | None) -> None:
-        """Plan a call before it runs; forget the plan after it."""
-        self.plan = {}
-        if call is None:
+        """Plan a call of its own context before it runs; forget the plan after it."""
+        self.calls.plan = {}
+        if call is None or not any(one is self for one in _active.get()):
             return
         self.was_called = True
         if not call.n_cached:
-            self.plan = place_groups(self.groups, self.owners, self._layout(call))
+            self.calls.plan = place_groups(self.groups, self.owners, self._layout(call))
             return
         if call.n_columns > 1:
             raise TaskVectorsError(
@@ -111,15 +132,16 @@ class _Injection:
         if call.n_rows not in self.steps:
             layout = generated_only(call.n_rows)
             self.steps[call.n_rows] = place_groups(self.groups, self.owners, layout)
-        self.plan = self.steps[call.n_rows]
+        self.calls.plan = self.steps[call.n_rows]
 
     def rewrite(
         self, number: int, state: Float[Tensor, "row column width"]
     ) -> Float[Tensor, "row column width"]:
         """Do what the plan says of one group."""
-        if number not in self.plan:
+        plan = self.calls.plan
+        if number not in plan:
             return state
-        placed = self.plan[number] = self.plan[number].to(state.device)
+        placed = plan[number] = plan[number].to(state.device)
         group = self.groups[number]
         key = (number, state.dtype, state.device)
         if key not in self.cast:
@@ -142,7 +164,8 @@ class _Injection:
         if missed and not self.was_called:
             raise TaskVectorsError(
                 "the model was not called inside inject, so the vector did nothing; call "
-                "`model.hf` or `model.hf.generate` inside the with block"
+                "`model.hf` or `model.hf.generate` inside the with block, and in its thread or in "
+                "one that runs in a copy of its context"
             )
         if missed:
             raise TaskVectorsError(
@@ -152,28 +175,32 @@ class _Injection:
             )
 
     def _layout(self, call: Call) -> Layout:
-        if self.layout is not None and self._goes_on(call):
-            layout = with_generated(self.layout, call.n_columns)
+        calls = self.calls
+        if calls.layout is not None and self._goes_on(call):
+            layout = with_generated(calls.layout, call.n_columns)
         else:
             prompts = None if self.prompts is None else per_row(self.prompts, call.n_rows)
             if prompts is None and self.owners is not None:
                 _check_repeats(call, len(self.owners))
-            layout = self.layout = read_layout(call, prompts)
-            self.first = call
-        self.n_columns = call.n_columns
+            layout = calls.layout = read_layout(call, prompts)
+            calls.first = call
+        calls.n_columns = call.n_columns
         return layout
 
     def _goes_on(self, call: Call) -> bool:
         """Whether a call is the next step of a generation that caches nothing."""
-        first = self.first
+        first = self.calls.first
         if first is None or first.token_ids is None or call.token_ids is None:
             return False
         if not (first.forbids_cache and call.forbids_cache and call.n_rows == first.n_rows):
             return False
         # beams change places, so only the prompts are the same
-        return call.n_columns == self.n_columns + 1 and torch.equal(
+        return call.n_columns == self.calls.n_columns + 1 and torch.equal(
             call.token_ids[:, : first.n_columns], first.token_ids
         )
+
+
+_active: ContextVar[tuple[_Injection, ...]] = ContextVar("active injections", default=())
 
 
 def _check_repeats(call: Call, n_items: int) -> None:
