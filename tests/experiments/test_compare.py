@@ -280,7 +280,7 @@ def test_examples_are_test_items_with_what_each_method_answers(finished: Any, as
 
 
 def test_the_report_can_read_the_run(finished: Any) -> None:
-    from taskvectors.report import read_run
+    from taskvectors.report.old import read_run
 
     run = read_run(finished.folder)
     assert len(run.measurements) == len(finished.rows)

@@ -18,7 +18,7 @@ from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import Found, Group, Room, Scale
 from taskvectors.experiments.measurements import COLUMNS, OVER_TASKS, TIMED, Measurement
 from taskvectors.experiments.reproduce import ReproduceConfig, Reproduction, estimate, reproduce
-from taskvectors.report import (
+from taskvectors.report.old import (
     read_any,
     read_experiment,
     write_figures,
@@ -26,8 +26,8 @@ from taskvectors.report import (
     write_markdown,
     write_report,
 )
-from taskvectors.report.experiment_tables import grids_of_experiment
-from taskvectors.report.grid import plain_texts
+from taskvectors.report.old.experiment_tables import grids_of_experiment
+from taskvectors.report.old.grid import plain_texts
 
 FIRST = "ltv-lens"
 FILES = {"config.json", "results.parquet", "published.json", "figures.json"}

@@ -1,6 +1,5 @@
-"""A run folder as the other parts of the project write it, small, and changeable by a test."""
+"""Records as the other parts of the project make them, small, and changeable by a test."""
 
-import json
 import math
 from collections.abc import Callable
 from dataclasses import asdict
@@ -10,7 +9,10 @@ from typing import Any
 import pandas as pd
 import pytest
 
+from taskvectors.results.columns import Columns
 from taskvectors.results.figures import AnyFigure, Figure, Heatmap, Series
+from taskvectors.results.pivot import ComparisonRow
+from taskvectors.results.record import AnsweredItem, Published, Record, frame_of
 
 CONFIG: dict[str, Any] = {
     "command": "taskvectors compare --task capital --methods zero-shot icl vanilla learned",
@@ -33,9 +35,10 @@ CONFIG: dict[str, Any] = {
 }
 ROW: dict[str, Any] = {
     "method": "",
-    "configuration": None,
+    "configuration": "",
     "layers": [],
     "positions": [],
+    "strength": None,
     "shots": 0,
     "seed": 0,
     "n": 79,
@@ -132,7 +135,7 @@ def all_rows() -> list[dict[str, Any]]:
     ]
 
 
-def examples() -> list[dict[str, Any]]:
+def examples() -> tuple[AnsweredItem, ...]:
     """Items with answers before and after."""
     said = [
         ("France", "Paris", "The capital of France", "Paris", "Paris"),
@@ -146,9 +149,9 @@ def examples() -> list[dict[str, Any]]:
         predictions = dict(zip(("zero-shot", "icl", "learned"), texts, strict=True))
         correct = {method: text == answer for method, text in predictions.items()}
         items.append(
-            {"input": name, "answer": answer, "predictions": predictions, "correct": correct}
+            AnsweredItem(input=name, answer=answer, predictions=predictions, correct=correct)
         )
-    return items
+    return tuple(items)
 
 
 def metrics() -> list[dict[str, Any]]:
@@ -165,24 +168,40 @@ def metrics() -> list[dict[str, Any]]:
     return lines
 
 
-def write_run(folder: Path, **pieces: Any) -> Path:
-    """A run folder.
+METHODS = {
+    "zero-shot": {"title": "Zero-shot"},
+    "icl": {"title": "In-context learning", "citation": "Brown et al. 2020, arXiv 2005.14165"},
+    "vanilla": {"title": "Vanilla vector", "citation": "Hendel et al. 2023, arXiv 2310.15916"},
+    "learned": {"title": "Learned vector", "citation": "Yang et al. 2026, arXiv 2509.24169"},
+    "other-task": {"title": "Another task's vector"},
+    "logit-bias": {"title": "Constant logit bias"},
+}
+"""What a run keeps of the registry rows of its methods."""
+
+
+def compared(
+    rows: list[dict[str, Any]] | None = None,
+    config: dict[str, Any] | None = None,
+    folder: Path | None = None,
+    **more: Any,
+) -> Record:
+    """A comparison.
 
     Args:
-        folder: Made if need be.
-        pieces: `rows`, `config` (on top of the usual one), `examples`, `metrics`; `None` leaves the
-            file out.
+        rows: Wide rows; the usual ones by default.
+        config: On top of the usual metadata.
+        folder: Where it lies.
+        more: Further fields of the record.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    config = CONFIG | pieces.get("config", {})
-    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    pd.DataFrame(pieces.get("rows") or all_rows()).to_parquet(folder / "results.parquet")
-    for name, usual in (("examples", examples), ("metrics", metrics)):
-        lines = pieces[name] if name in pieces else usual()
-        if lines is not None:
-            text = "".join(json.dumps(line) + "\n" for line in lines)
-            (folder / f"{name}.jsonl").write_text(text, encoding="utf-8")
-    return folder
+    wide = [ComparisonRow(**one) for one in (all_rows() if rows is None else rows)]
+    tidy = [
+        one.as_row(model="gemma3-270m", task="capital")
+        for row in wide
+        for one in row.measurements()
+    ]
+    own: dict[str, Any] = {"examples": examples(), "curves": pd.DataFrame(metrics())} | more
+    metadata = CONFIG | {"methods": METHODS} | (config or {})
+    return Record(kind="compare", metadata=metadata, frame=frame_of(tidy), folder=folder, **own)
 
 
 EXPERIMENT: dict[str, Any] = {
@@ -223,8 +242,8 @@ def experiment_rows() -> list[Any]:
     return rows
 
 
-def experiment_figures() -> list[dict[str, Any]]:
-    """A chart and a heatmap, as a run describes them."""
+def experiment_figures() -> tuple[AnyFigure, ...]:
+    """A chart and a heatmap."""
     curve = Figure(
         name="by-task",
         title="Accuracy by <task>",
@@ -246,80 +265,69 @@ def experiment_figures() -> list[dict[str, Any]]:
         value_label="accuracy",
         shares=True,
     )
-    return [{"kind": type(one).__name__, **asdict(one)} for one in (curve, table)]
+    return (curve, table)
 
 
-PUBLISHED: list[dict[str, Any]] = [
-    {"task": "capital", "method": "learned", "measure": "accuracy", "value": 0.85,
-     "source": "table 1", "model": "Llama-3.1-8B"},
-    {"task": "person", "method": "majority", "measure": "accuracy", "value": 0.5,
-     "source": "table 1", "model": "Llama-3.1-8B"},
-]  # fmt: skip
+PUBLISHED = (
+    Published(task="capital", method="learned", measure="accuracy", value=0.85, source="table 1",
+              model="Llama-3.1-8B"),
+    Published(task="person", method="majority", measure="accuracy", value=0.5, source="table 1",
+              model="Llama-3.1-8B"),
+)  # fmt: skip
 
 
-def write_experiment(folder: Path, **pieces: Any) -> Path:
-    """The folder of an experiment's run.
+def reproduced(
+    rows: list[Any] | None = None,
+    config: dict[str, Any] | None = None,
+    folder: Path | None = None,
+    **more: Any,
+) -> Record:
+    """The run of an experiment.
 
     Args:
-        folder: Made if need be.
-        pieces: `rows`, `config` (on top of the usual one), `figures`, `published`.
+        rows: Tidy rows; what they lack is absent.
+        config: On top of the usual metadata.
+        folder: Where it lies.
+        more: Further fields of the record.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    files = {
-        "config": EXPERIMENT | pieces.get("config", {}),
-        "published": pieces.get("published", PUBLISHED),
-        "figures": pieces.get("figures", experiment_figures()),
-    }
-    for name, value in files.items():
-        (folder / f"{name}.json").write_text(json.dumps(value), encoding="utf-8")
-    pd.DataFrame(pieces.get("rows") or experiment_rows()).to_parquet(folder / "results.parquet")
-    return folder
+    own = {"figures": experiment_figures(), "published": PUBLISHED} | more
+    return Record(
+        kind="experiment",
+        metadata=EXPERIMENT | (config or {}),
+        frame=frame_of(experiment_rows() if rows is None else rows),
+        folder=folder,
+        **own,
+    )
 
 
-def write_explanation(
-    folder: Path, analyses: dict[str, tuple[list[dict[str, Any]], AnyFigure | None]]
-) -> Path:
-    """The folder of a run of analyses: rows and figure by name; one without rows was refused."""
-    folder.mkdir(parents=True, exist_ok=True)
-    about = [
-        {"name": name, "title": name.title(), "question": "What?", "source": "someone",
-         "summary": f"numbers of {name.title()}",
-         "seconds": 1.5, "error": None if rows else "has no meaning for a <vector>"}
-        for name, (rows, _) in analyses.items()
-    ]  # fmt: skip
-    config = {
-        "command": "explain", "task": "capital", "model": "tiny", "method": "learned",
-        "layers": [9], "positions": [-1], "analyses": about, "weights_note": "from 4 bits",
-        "n_heads": 4, "n_key_value_heads": 1, "versions": {}, "seconds": 3.0,
+def explained(
+    analyses: dict[str, tuple[list[dict[str, Any]], AnyFigure | None]],
+    columns: dict[str, Columns],
+    folder: Path | None = None,
+    **more: Any,
+) -> Record:
+    """A run of analyses: rows and figure by name; one without rows was refused."""
+    about, tidy = [], []
+    for name, (rows, _) in analyses.items():
+        about.append(
+            {"name": name, "title": name.title(), "question": "What?", "citation": "someone",
+             "error": None if rows else "has no meaning for a <vector>",
+             "columns": asdict(columns[name])}
+        )  # fmt: skip
+        tidy += [one.as_row() for one in columns[name].measurements(name, rows)]
+    metadata = {
+        "task": "capital", "model": "tiny", "method": "learned", "layers": [9], "positions": [-1],
+        "analyses": about, "weights_note": "from 4 bits", "n_heads": 4, "n_key_value_heads": 1,
+        "versions": {}, "seconds": 3.0,
     }  # fmt: skip
-    (folder / "config.json").write_text(json.dumps(config))
-    figures = {
-        name: {"kind": type(figure).__name__, **asdict(figure)}
-        for name, (_, figure) in analyses.items()
-        if figure is not None
-    }
-    (folder / "figures.json").write_text(json.dumps(figures))
-    rows = [{"analysis": name, **row} for name, (found, _) in analyses.items() for row in found]
-    if rows:
-        pd.DataFrame(rows).to_parquet(folder / "results.parquet", index=False)
-    return folder
-
-
-@pytest.fixture(name="write_experiment", scope="session")
-def write_experiment_fixture() -> Callable[..., Path]:
-    """A function that writes the folder of an experiment; see `write_experiment`."""
-    return write_experiment
-
-
-@pytest.fixture(name="write_explanation", scope="session")
-def write_explanation_fixture() -> Callable[..., Path]:
-    """A function that writes the folder of a run of analyses; see `write_explanation`."""
-    return write_explanation
+    figures = tuple(figure for _, figure in analyses.values() if figure is not None)
+    own = {"figures": figures} | more
+    return Record(kind="explain", metadata=metadata, frame=frame_of(tidy), folder=folder, **own)
 
 
 @pytest.fixture(name="row")
 def row_fixture() -> Callable[..., dict[str, Any]]:
-    """A function that makes one row; see `row`."""
+    """A function that makes one wide row; see `row`."""
     return row
 
 
@@ -329,13 +337,19 @@ def learned_rows_fixture() -> Callable[..., list[dict[str, Any]]]:
     return learned_rows
 
 
-@pytest.fixture(name="write_run", scope="session")
-def write_run_fixture() -> Callable[..., Path]:
-    """A function that writes a run folder anywhere; see `write_run`."""
-    return write_run
+@pytest.fixture(name="compared", scope="session")
+def compared_fixture() -> Callable[..., Record]:
+    """A function that makes a comparison; see `compared`."""
+    return compared
 
 
-@pytest.fixture
-def make_run(tmp_path: Path) -> Callable[..., Path]:
-    """A function that writes a run folder; see `write_run` for what can be changed."""
-    return lambda **pieces: write_run(tmp_path / "run", **pieces)
+@pytest.fixture(name="reproduced", scope="session")
+def reproduced_fixture() -> Callable[..., Record]:
+    """A function that makes the run of an experiment; see `reproduced`."""
+    return reproduced
+
+
+@pytest.fixture(name="explained", scope="session")
+def explained_fixture() -> Callable[..., Record]:
+    """A function that makes a run of analyses; see `explained`."""
+    return explained

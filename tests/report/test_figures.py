@@ -8,25 +8,32 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.report import (
-    draw_matplotlib,
-    draw_plotly,
-    read_run,
-    run_figures,
-)
-from taskvectors.report.alternative_text import alternative_text
-from taskvectors.report.run_figures import (
-    EMBED_PLACE,
-    accuracy_by_layer,
-    learning_curves,
-    validation_curves,
-)
+from taskvectors.report import comparison_figures as drawn_from_rows
+from taskvectors.report import draw_matplotlib, draw_plotly, page_of
+from taskvectors.report.comparison_figures import EMBED_PLACE
+from taskvectors.report.html import alternative_text
+from taskvectors.results import Record, comparison_rows
 from taskvectors.results.figures import STYLES, Figure, Heatmap, ReferenceLine, Series, style_at
 
-MakeRun = Callable[..., Path]
+Compared = Callable[..., Record]
+
+
+def accuracy_by_layer(record: Record) -> Figure | None:
+    return drawn_from_rows.accuracy_by_layer(record, comparison_rows(record.frame))
+
+
+def learning_curves(record: Record) -> Figure | None:
+    return drawn_from_rows.learning_curves(record, comparison_rows(record.frame))
+
+
+def validation_curves(record: Record) -> Figure | None:
+    return drawn_from_rows.validation_curves(record, comparison_rows(record.frame))
+
+
 SMALL = Figure(
     name="small",
     title="Costs $5 & <b>more</b>",
@@ -49,8 +56,10 @@ SMALL = Figure(
 )
 
 
-def test_by_layer_curves_show_validation_when_one_layer_alone_was_tested(make_run: MakeRun) -> None:
-    figure = accuracy_by_layer(read_run(make_run()))
+def test_curves_show_validation_when_one_layer_alone_was_tested(
+    compared: Compared,
+) -> None:
+    figure = accuracy_by_layer(compared())
     assert figure is not None
     curve, chosen = figure.series[:2]
     assert figure.y_label == "Accuracy on validation items"
@@ -63,23 +72,39 @@ def test_by_layer_curves_show_validation_when_one_layer_alone_was_tested(make_ru
     assert curve.y[9] == pytest.approx(23 / 29)
     assert curve.low[9] == pytest.approx(0.6161, abs=1e-4)  # Wilson's interval of 23 of 29
     assert curve.high[9] == pytest.approx(0.9015, abs=1e-4)
-    assert "29 validation items" in figure.caption
+    assert "Curves: validation items" in figure.caption
 
 
-def test_by_layer_curves_show_test_when_every_layer_was_tested(make_run: MakeRun, row) -> None:
+def test_curves_show_test_when_every_layer_was_tested(compared: Compared, row) -> None:
     rows = [
         row("learned", 0.1 * layer, layers=[layer], selected=layer == 4, ci_low=0.05, ci_high=0.5)
         for layer in range(5)
     ]
-    figure = accuracy_by_layer(read_run(make_run(rows=rows)))
+    figure = accuracy_by_layer(compared(rows=rows))
     assert figure is not None
     assert figure.y_label == "Accuracy on test items"
     assert figure.series[0].y == pytest.approx((0.0, 0.1, 0.2, 0.3, 0.4))
     assert figure.series[0].low == (0.05,) * 5
 
 
-def test_reference_lines_say_which_split_they_show(make_run: MakeRun, row) -> None:
-    rows = read_run(make_run())
+def test_the_band_is_that_of_the_strength_that_was_chosen(compared: Compared, row) -> None:
+    """Seven strengths at each layer: the curve follows the one that validation chose there."""
+    rows = [
+        row("vanilla", 0.39 if strength == 4 else 0.0, layers=[layer], strength=strength,
+            validation_accuracy=0.4 if strength == 4 else 0.0, ci_low=0.3 if strength == 4 else 0.0,
+            ci_high=0.5 if strength == 4 else 0.04, selected=(layer, strength) == (1, 4))
+        for layer in (0, 1)
+        for strength in (1, 2, 4, 8)
+    ]  # fmt: skip
+    figure = accuracy_by_layer(compared(rows=rows))
+    assert figure is not None
+    curve = figure.series[0]
+    assert curve.y == (0.39, 0.39)
+    assert (curve.low, curve.high) == ((0.3, 0.3), (0.5, 0.5))
+
+
+def test_reference_lines_say_which_split_they_show(compared: Compared, row) -> None:
+    rows = compared()
     lines = accuracy_by_layer(rows).references
     assert [line.y for line in lines] == pytest.approx([21 / 29, 0.0])
     assert lines[0].label.startswith("Eight demonstrations, validation")
@@ -88,13 +113,13 @@ def test_reference_lines_say_which_split_they_show(make_run: MakeRun, row) -> No
         for layer in (0, 1)
     ]
     tested = [row("icl", 0.7, selected=True, shots=8), *sweep]
-    lines = accuracy_by_layer(read_run(make_run(rows=tested))).references
+    lines = accuracy_by_layer(compared(rows=tested)).references
     assert lines[0].y == 0.7
     assert lines[0].label.startswith("Eight demonstrations, test")
 
 
-def test_layers_not_converged_are_hollow(make_run: MakeRun) -> None:
-    figure = accuracy_by_layer(read_run(make_run()))
+def test_layers_not_converged_are_hollow(compared: Compared) -> None:
+    figure = accuracy_by_layer(compared())
     assert figure.series[0].open_at == (14, 15, 16, 17)
     assert "Hollow markers" in figure.caption
     symbols = next(
@@ -103,74 +128,74 @@ def test_layers_not_converged_are_hollow(make_run: MakeRun) -> None:
     assert list(symbols) == ["circle"] * 14 + ["circle-open"] * 4
 
 
-def test_the_embeddings_stand_left_of_layer_zero(make_run: MakeRun, row) -> None:
+def test_the_embeddings_stand_left_of_layer_zero(compared: Compared, row) -> None:
     rows = [
-        row("learned", layers=[layer], validation_accuracy=0.5, selected=layer == "0")
-        for layer in ("embed", "0", "1")
+        row("learned", layers=[layer], validation_accuracy=0.5, selected=layer == 0)
+        for layer in ("embed", 0, 1)
     ]
-    figure = accuracy_by_layer(read_run(make_run(rows=rows)))
+    figure = accuracy_by_layer(compared(rows=rows))
     assert figure.series[0].x == (EMBED_PLACE, 0, 1)
     assert figure.x_ticks[0] == (EMBED_PLACE, "embed")
 
 
-def test_ticks_thin_out_on_deep_models_and_leave_room_for_names(make_run: MakeRun, row) -> None:
+def test_ticks_thin_out_on_deep_models_and_leave_room_for_names(compared: Compared, row) -> None:
     rows = [
-        row("learned", layers=[layer], validation_accuracy=0.5, selected=layer == "0")
-        for layer in ("embed", *map(str, range(32)))
+        row("learned", layers=[layer], validation_accuracy=0.5, selected=layer == 0)
+        for layer in ("embed", *range(32))
     ]
-    figure = accuracy_by_layer(read_run(make_run(rows=rows)))
+    figure = accuracy_by_layer(compared(rows=rows))
     texts = [text for _, text in figure.x_ticks]
     assert texts == ["embed", *map(str, range(2, 32, 2))]
 
 
-def test_seeds_are_drawn_as_mean_and_range(make_run: MakeRun, row) -> None:
+def test_seeds_are_drawn_as_mean_and_range(compared: Compared, row) -> None:
     rows = [
         row("learned", share, layers=[layer], seed=seed, selected=layer == 1)
         for seed, share in ((0, 0.4), (1, 0.6))
         for layer in (0, 1)
     ]
-    figure = accuracy_by_layer(read_run(make_run(rows=rows)))
+    figure = accuracy_by_layer(compared(rows=rows))
     assert figure.series[0].y == pytest.approx((0.5, 0.5))
     assert figure.series[0].low == (0.4, 0.4)
     assert figure.series[0].high == (0.6, 0.6)
-    assert "means of two seeds" in figure.caption
+    assert "the range over seeds" in figure.caption
 
 
 def test_controls_failures_and_vectors_at_several_layers_are_no_curve(
-    make_run: MakeRun, row
+    compared: Compared, row
 ) -> None:
     rows = [row("random", 0.1, layers=[layer], is_control=True) for layer in (0, 1)]
     rows += [row("learned", layers=[layer], error="out of memory") for layer in (0, 1)]
     rows += [row("joint", 0.5, layers=[layer, 5], selected=True) for layer in (0, 1)]
-    assert accuracy_by_layer(read_run(make_run(rows=rows))) is None
+    assert accuracy_by_layer(compared(rows=rows)) is None
 
 
-def test_learning_is_drawn_for_a_few_layers_with_the_chosen_one(make_run: MakeRun) -> None:
-    run = read_run(make_run())
+def test_learning_is_drawn_for_a_few_layers_with_the_chosen_one(compared: Compared) -> None:
+    run = compared()
     figure = learning_curves(run)
     assert figure is not None
     labels = [series.label for series in figure.series]
     assert labels == ["Layer 0", "Layer 4", "Layer 9, chosen", "Layer 13", "Layer 17"]
     assert figure.series[0].x == tuple(range(0, 61, 5))
-    assert figure.caption == "5 of the 18 layers are drawn."
+    assert "At most five layers" in figure.caption
     scores = validation_curves(run)
     assert scores is not None
     assert scores.series[0].x == (0, 20, 40, 60)
 
 
-def test_the_log_of_controls_is_not_mixed_into_the_curves(make_run: MakeRun) -> None:
+def test_the_log_of_controls_is_not_mixed_into_the_curves(compared: Compared) -> None:
     lines = [
         {"method": method, "step": step, "layer": 3, "loss": loss}
         for method, loss in (("learned", 1.0), ("shuffled-labels", 9.0))
         for step in (0, 1)
     ]
-    figure = learning_curves(read_run(make_run(metrics=lines)))
+    figure = learning_curves(compared(curves=pd.DataFrame(lines)))
     assert figure is not None
     assert figure.series[0].y == (1.0, 1.0)
 
 
-def test_a_run_without_metrics_has_no_learning_curve(make_run: MakeRun) -> None:
-    names = [figure.name for figure in run_figures(read_run(make_run(metrics=None)))]
+def test_a_run_without_metrics_has_no_learning_curve(compared: Compared) -> None:
+    names = [figure.name for figure in page_of(compared(curves=pd.DataFrame())).figures()]
     assert names == ["accuracy-by-layer"]
 
 
@@ -249,10 +274,9 @@ def test_an_unknown_ending_is_named_and_leaves_no_file(tmp_path: Path) -> None:
 
 
 def test_the_alternative_text_tells_what_the_chart_shows() -> None:
-    text = alternative_text(SMALL).replace("\N{NO-BREAK SPACE}", " ")
-    assert "with $a_b$: from 10 % at embed to 70 % at 2, highest 70 % at 2" in text
-    assert "chosen: 55 % at 1." in text
-    assert "level: 30 %." in text
+    text = alternative_text(SMALL)
+    assert text.endswith("Accuracy against layer. Drawn: with $a_b$; chosen; level.")
+    assert alternative_text(TABLE) == "Heads: score by layer and head."
 
 
 def test_a_series_with_ends_missing_is_refused() -> None:
@@ -335,13 +359,6 @@ def test_a_heatmap_has_its_cells_where_the_description_has_them() -> None:
     assert layout.yaxis.autorange == "reversed"  # the first row is on top
     (frame,) = layout.shapes
     assert (frame.x0, frame.x1, frame.y0, frame.y1) == (0.5, 1.5, 0.5, 1.5)
-
-
-def test_a_heatmap_in_words_names_its_extremes_and_frames() -> None:
-    said = alternative_text(TABLE)
-    assert "Highest: 0.4 at 5, 0." in said
-    assert "Lowest: -0.8 at 5, 1." in said
-    assert "key heads: 5, 1." in said
 
 
 def test_a_heatmap_as_a_file_writes_its_numbers_and_names(tmp_path: Path) -> None:

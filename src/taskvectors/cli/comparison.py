@@ -48,7 +48,7 @@ def shown_comparison(found: "Comparison", *, with_report: bool) -> Result:
 def comparison_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Methods and then controls; over several seeds, the rows that pool them."""
     from taskvectors.format import percent, percent_range, points, whole
-    from taskvectors.report.wording import duration
+    from taskvectors.report.old.wording import duration
 
     pooled = [row for row in rows if row["seed"] is None]
     chosen = [
@@ -104,7 +104,7 @@ def _where(row: Mapping[str, Any]) -> str:
 
 
 def _headline(folder: Path) -> list[str]:
-    from taskvectors.report import headline, read_run
+    from taskvectors.report.old import headline, read_run
 
     said = headline(read_run(folder))
     return [text for text in (said.sentence, said.verdict) if text]

@@ -215,7 +215,7 @@ class Estimate:
 
 def _table(costs: "Sequence[Cost]") -> Table:
     from taskvectors.format import memory, whole
-    from taskvectors.report.wording import duration
+    from taskvectors.report.old.wording import duration
 
     return Table(
         headings=("work", "tokens", "TFLOP", "trunk", "peak memory", "time"),

@@ -90,7 +90,7 @@ class Explain:
         return self._shown(explain(config, folder))
 
     def _shown(self, found: "Explanation") -> Result:
-        from taskvectors.report import read_explanation, write_figures
+        from taskvectors.report.old import read_explanation, write_figures
 
         run = read_explanation(found.folder)
         findings = [
@@ -123,7 +123,7 @@ class Explain:
 
 
 def _table(findings: Sequence[Mapping[str, Any]], analyses: Sequence[Mapping[str, Any]]) -> Table:
-    from taskvectors.report.wording import duration
+    from taskvectors.report.old.wording import duration
 
     seconds = {one["name"]: one["seconds"] for one in analyses}
     return Table(

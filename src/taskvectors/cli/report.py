@@ -13,7 +13,7 @@ from taskvectors.cli.results import Result
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
-    from taskvectors.report import AnyRun
+    from taskvectors.report.old import AnyRun
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ class Report:
 
     def run(self) -> Result:
         """Write it."""
-        from taskvectors.report import write_compared
+        from taskvectors.report.old import write_compared
 
         folders = [Path(folder).expanduser() for folder in self.folders]
         if not folders:
@@ -59,7 +59,7 @@ class Report:
         )
 
     def _of_one(self, folder: Path) -> Result:
-        from taskvectors.report import (
+        from taskvectors.report.old import (
             read_any,
             write_latex,
             write_markdown,
@@ -90,7 +90,7 @@ class Report:
 
 def _figures(run: "AnyRun") -> Sequence[Path]:
     """Figures as files; a warning where what draws them is not installed."""
-    from taskvectors.report import write_figures
+    from taskvectors.report.old import write_figures
 
     try:
         return write_figures(run, ("png", "svg"))

@@ -10,7 +10,7 @@ logger = logging.getLogger(__name__)
 
 def written_report(folder: Path) -> Path | None:
     """The report of a run; None, and a warning, where it cannot be drawn: the results stay."""
-    from taskvectors.report import write_report
+    from taskvectors.report.old import write_report
 
     logger.info("Writing the report, a few seconds")
     try:

@@ -17,7 +17,7 @@ from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
     from taskvectors.experiments.reproduce import Reproduction
-    from taskvectors.report.grid import Grid
+    from taskvectors.report.old.grid import Grid
 
 _MOST_ROWS = 60
 """Of a table for people; the results have all."""
@@ -139,8 +139,8 @@ def _listed() -> Result:
 def _shown(found: "Reproduction", report: Path | None) -> Result:
     import pandas as pd
 
-    from taskvectors.report import read_experiment
-    from taskvectors.report.experiment_tables import grids_of_experiment
+    from taskvectors.report.old import read_experiment
+    from taskvectors.report.old.experiment_tables import grids_of_experiment
 
     results = pd.read_parquet(found.folder / "results.parquet")
     records = results.astype(object).where(results.notna(), None).to_dict("records")
@@ -170,7 +170,7 @@ def _shown(found: "Reproduction", report: Path | None) -> Result:
 
 def _tables(grids: "Sequence[Grid]") -> Iterator[str | Table]:
     """The tables of the report, as far as they are no longer than a few screens."""
-    from taskvectors.report.grid import plain_texts
+    from taskvectors.report.old.grid import plain_texts
 
     left = _MOST_ROWS
     for number, grid in enumerate(grids):

@@ -4,7 +4,6 @@ Measurements that share cases make a table, those of each analysis apart. A publ
 in a column beside ours, with its source and its model, and nothing is worked out of the two.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -12,15 +11,25 @@ from typing import Any
 import pandas as pd
 
 from taskvectors.format import ABSENT, in_words
-from taskvectors.report.experiment import MEASURED, NOT_READ, OVER_TASKS, ExperimentRun, Published
-from taskvectors.report.grid import NOTHING, Cell, Column, Grid, cell_of, grid_of, number
-from taskvectors.report.long_table import USUAL_KEYS, Key, cases_of, measured, over_seeds
+from taskvectors.report.cases import (
+    MEASURED,
+    USUAL_KEYS,
+    Key,
+    cases_of,
+    measured,
+    over_seeds,
+    with_smallest,
+)
+from taskvectors.report.published import Beside, alone, for_rows, published_cell, sources
+from taskvectors.report.table import NOTHING, Cell, Column, Table, frame_table, value_cell
+from taskvectors.results.record import NOT_READ, OVER_TASKS, Record, chosen
 
 _MOST_MEASURES_BY_TASK = 2
 """A table of each measure with a column per task is drawn of so many; of more, one of measures."""
 _NEVER_KEYS = frozenset(
     {*MEASURED, "experiment", "analysis", "group", "correct", "selected", "is_control",
-     "converged", "note", "error", "text", "learner", "preset", "tvp_layer"}  # the method names it
+     "converged", "note", "error", "text", "learner", "preset", "tvp_layer", "preset_selected",
+     "candidate", "row"}  # the method names it
 )  # fmt: skip
 _CHOSEN_BY_TASK = ("layers", "positions", "shots", "strength", "cell")
 """What a task may have chosen for itself: it names a row only where nothing else does."""
@@ -39,58 +48,58 @@ class TablePart:
     measures: tuple[str, ...]
 
 
-def grids_of_experiment(run: ExperimentRun) -> list[Grid]:
+def tables_of(record: Record) -> list[Table]:
     """The tables of an experiment, and published values that nothing of ours stands beside.
 
     Candidates that were not chosen are left out, but where an experiment is about them; they are
     among all measurements.
     """
     placed = set[int]()
-    published = _for_rows(run.published, _rows_to_show(run))
-    drawn: list[Grid] = []
-    for part in parts_of_experiment(run):
-        drawn += _grids(part, published, placed)
-    drawn += failures_of_experiment(run)
+    published = for_rows(record.published, _rows_to_show(record))
+    drawn: list[Table] = []
+    for part in parts_of(record):
+        drawn += _tables(part, published, placed)
+    drawn += failures_of(record)
     named = [
-        replace(grid, name="results" if i == 0 else f"results-{i + 1}")
-        for i, grid in enumerate(drawn)
+        replace(table, name="results" if i == 0 else f"results-{i + 1}")
+        for i, table in enumerate(drawn)
     ]
     if named:
-        named[-1] = replace(named[-1], after=_sources(published, placed))
-    read = [one for one in published if one.value != NOT_READ]
-    return [*named, *_alone([one for one in read if id(one) not in placed])]
+        named[-1] = replace(named[-1], after=sources(published, placed))
+    read = [one for one in published if one.published.value != NOT_READ]
+    return [*named, *alone([one for one in read if id(one) not in placed])]
 
 
-def parts_of_experiment(run: ExperimentRun) -> list[TablePart]:
+def parts_of(record: Record) -> list[TablePart]:
     """Its measurements by table."""
-    rows = _rows_to_show(run)
-    shown = run.config.get("shown") or ()
-    return _parts(rows[~_is_failure(rows)], str(run.config["title"]), shown)
+    rows = _rows_to_show(record)
+    shown = record.metadata.get("shown") or ()
+    return _parts(rows[~_is_failure(rows)], str(record.metadata["title"]), shown)
 
 
-def failures_of_experiment(run: ExperimentRun) -> list[Grid]:
+def failures_of(record: Record) -> list[Table]:
     """What could not be run, and why; no table where all could."""
-    rows = _rows_to_show(run)
+    rows = _rows_to_show(record)
     failed = rows[_is_failure(rows)]
     if failed.empty:
         return []
     names = [name for name in ("task", "method", "configuration", "error") if name in rows]
-    return [grid_of("failures", "Could not be run", failed[names].drop_duplicates())]
+    return [frame_table("failures", "Could not be run", failed[names].drop_duplicates())]
 
 
 def _is_failure(rows: pd.DataFrame) -> "pd.Series[bool]":
     return rows["value"].isna() & rows["measure"].eq("error")
 
 
-def _rows_to_show(run: ExperimentRun) -> pd.DataFrame:
+def _rows_to_show(record: Record) -> pd.DataFrame:
     """Measurements for its tables.
 
     Tokens of one lens are together. Without candidates that were not chosen, but where they are
     what it is about; and without the means over one task and one seed, which say the same again.
     """
-    rows = _with_tokens_together(run.rows)
-    if "selected" in rows and not run.config.get("shows_candidates"):
-        rows = rows[rows["selected"].ne(False)]
+    rows = with_smallest(_with_tokens_together(record.frame))
+    if not record.metadata.get("shows_candidates"):
+        rows = chosen(rows)
     if "task" not in rows or "seed" not in rows:
         return rows
     means = rows["task"].eq(OVER_TASKS)
@@ -110,23 +119,6 @@ def _with_tokens_together(rows: pd.DataFrame) -> pd.DataFrame:
     words = tokens["text"].str.strip().groupby(numbers).agg(", ".join)
     first = tokens[~numbers.duplicated()].assign(text=numbers.map(words), at=None)
     return pd.concat([rows[~is_token], first]).sort_index()
-
-
-def _for_rows(published: Sequence[Published], rows: pd.DataFrame) -> list[Published]:
-    """Published values under the keys that our rows have.
-
-    One of a task that is not ours stands beside any of ours, and names its own.
-    """
-    tasks = set(map(str, rows["task"])) if "task" in rows else set[str]()
-    found = []
-    for one in published:
-        keys = {name: value for name, value in one.keys.items() if name != "note"}
-        task = str(keys.get("task", ""))
-        if task and task not in tasks:
-            del keys["task"]
-        model = f"{one.model}, {task}" if task not in {"", *tasks, OVER_TASKS} else one.model
-        found.append(replace(one, keys=keys, model=model))
-    return found
 
 
 def _parts(rows: pd.DataFrame, title: str, shown: Sequence[str]) -> list[TablePart]:
@@ -184,7 +176,7 @@ def _together(rows: pd.DataFrame, by: Sequence[str]) -> list[list[str]]:
     )
 
 
-def _grids(part: TablePart, published: Sequence[Published], placed: set[int]) -> Iterator[Grid]:
+def _tables(part: TablePart, published: Sequence[Beside], placed: set[int]) -> Iterator[Table]:
     usual = [name for name in (*USUAL_KEYS, *part.wanted) if name in part.rows]
     rows, n_pooled = over_seeds(part.rows, [name for name in usual if name not in part.leave_out])
     part = replace(part, rows=rows)
@@ -195,11 +187,11 @@ def _grids(part: TablePart, published: Sequence[Published], placed: set[int]) ->
     tasks = list(dict.fromkeys(map(str, rows["task"]))) if "task" in rows else []
     names = _names_of_rows(part)
     if len(tasks) > 1 and names and len(part.measures) <= _MOST_MEASURES_BY_TASK:
-        grids = [_by_task(part, one, tasks, names, published, placed) for one in part.measures]
+        tables = [_by_task(part, one, tasks, names, published, placed) for one in part.measures]
     else:
-        grids = [_by_measure(part, published, placed)]
-    for grid in grids:
-        yield replace(grid, before=(*grid.before, *said))
+        tables = [_by_measure(part, published, placed)]
+    for table in tables:
+        yield replace(table, before=(*table.before, *said))
 
 
 def _names_of_rows(part: TablePart) -> list[str]:
@@ -213,7 +205,7 @@ def _names_of_rows(part: TablePart) -> list[str]:
     for name in (*_CHOSEN_BY_TASK, None):
         if names and not rows.duplicated([*names, "task", "measure"]).any():
             return names
-        if name is not None and name in rows:
+        if name is not None and name in rows and rows[name].nunique(dropna=False) > 1:
             names.append(name)
     return []
 
@@ -223,9 +215,9 @@ def _by_task(
     measure: str,
     tasks: Sequence[str],
     names: Sequence[str],
-    published: Sequence[Published],
+    published: Sequence[Beside],
     placed: set[int],
-) -> Grid:
+) -> Table:
     """A row per case, a column per task."""
     rows = part.rows[part.rows["measure"] == measure]
     records: list[dict[str, Any]] = [
@@ -237,12 +229,12 @@ def _by_task(
     same_n = {task: _only(counts[rows["task"].eq(task)]) for task in tasks}
     beside = {task: f"{task}, published" for task in tasks}
     for record in records:
-        cells = tuple(cell_of(name, record[name]) for name in names)
+        cells = tuple(value_cell(name, record[name]) for name in names)
         key, task = tuple(cell.text for cell in cells), str(record["task"])
         keys.setdefault(key, cells)
         line = lines.setdefault(key, {})
         line[task] = measured(record, with_n=same_n[task] is None)
-        found = _published_cell(published, measure, record, placed)
+        found = published_cell(published, measure, record, placed)
         if found is not None:
             line[beside[task]] = found
     columns = [
@@ -255,19 +247,19 @@ def _by_task(
         for name in USUAL_KEYS
         if name in rows
         and name not in {"task", *names, *part.leave_out}
-        and len(texts := {cell_of(name, value).text for value in rows[name].dropna()}) == 1
+        and len(texts := {value_cell(name, value).text for value in rows[name].dropna()}) == 1
         and texts != {ABSENT}
     ]
     said = f"{in_words(measure)}, by task." + (f" Items: {numbers}." if numbers else "")
     said += f" Throughout: {', '.join(same)}." if same else ""
-    return Grid(
+    return Table(
         name=measure,
         title=f"{part.title.partition(':')[0]}: {in_words(measure)}",
         columns=(
             *(Column(name=in_words(name), is_number=False) for name in names),
             *(Column(name=name, is_number=_are_numbers(name, lines)) for name in columns),
         ),
-        cells=tuple(
+        rows=tuple(
             (*keys[key], *(line.get(name, NOTHING) for name in columns))
             for key, line in lines.items()
         ),
@@ -285,14 +277,14 @@ def _only(values: pd.Series) -> int | None:
     return int(values.iloc[0]) if values.notna().all() and values.nunique() == 1 else None
 
 
-def _by_measure(part: TablePart, published: Sequence[Published], placed: set[int]) -> Grid:
+def _by_measure(part: TablePart, published: Sequence[Beside], placed: set[int]) -> Table:
     """A row per case, a column per measure."""
     cases = cases_of(part.rows, part.leave_out, part.wanted)
     headings = [Column(name=in_words(key), is_number=False) for key in cases.keys]
     beside: dict[str, dict[Key, Cell]] = {}
     for measure in cases.measures:
         found = {
-            key: _published_cell(published, measure, cases.records[key], placed)
+            key: published_cell(published, measure, cases.records[key], placed)
             for key in cases.found
             if measure in cases.found[key]
         }
@@ -314,78 +306,10 @@ def _by_measure(part: TablePart, published: Sequence[Published], placed: set[int
             if beside[measure]:
                 line.append(beside[measure].get(key, NOTHING))
         lines.append(tuple(line))
-    return Grid(
+    return Table(
         name="results",
         title=part.title,
         columns=tuple(headings),
-        cells=tuple(lines),
+        rows=tuple(lines),
         before=(f"Throughout: {', '.join(throughout)}.",) if throughout else (),
     )
-
-
-def _published_cell(
-    published: Sequence[Published], measure: str, record: Mapping[str, Any], placed: set[int]
-) -> Cell | None:
-    """What was published under a row's keys, as one cell."""
-    here = [
-        one
-        for one in published
-        if one.measure == measure and one.value != NOT_READ and _has_keys(record, one)
-    ]
-    if not here:
-        return None
-    placed.update(id(one) for one in here)
-    text = "; ".join(f"{_value(one)} ({one.model})" for one in here)
-    return Cell(text=text, sort=str(here[-1].value), is_number=False)
-
-
-def _value(one: Published) -> str:
-    is_number = isinstance(one.value, int | float)
-    return number(one.measure, float(one.value)) if is_number else str(one.value)
-
-
-def _sources(published: Sequence[Published], placed: set[int]) -> tuple[str, ...]:
-    """Where the values come from that stand beside ours, and which were not read."""
-    if not published:
-        return ("Published values: not read.",)
-    read = [one for one in published if id(one) in placed]
-    said = [f"Published values of {one.model}: {one.source}." for one in read]
-    said += [
-        f"Published values of {in_words(one.measure)}: not read ({one.source})."
-        for one in published
-        if one.value == NOT_READ
-    ]
-    return tuple(dict.fromkeys(said))
-
-
-def _has_keys(record: Mapping[str, Any], one: Published) -> bool:
-    return all(
-        name in record and cell_of(name, record[name]).text == cell_of(name, _text(value)).text
-        for name, value in one.keys.items()
-    )
-
-
-def _text(value: Any) -> Any:
-    """A list as the results hold it."""
-    return json.dumps(value) if isinstance(value, list) else value
-
-
-def _alone(left: Sequence[Published]) -> list[Grid]:
-    """Published values without a counterpart."""
-    if not left:
-        return []
-    rows = []
-    for one in left:
-        where = ", ".join(f"{name} {_text(value)}" for name, value in one.keys.items())
-        texts = (where or ABSENT, in_words(one.measure), str(one.value), one.model, one.source)
-        rows.append(tuple(Cell(text=text, sort=text, is_number=False) for text in texts))
-    names = ("published for", "measure", "value", "model", "source")
-    return [
-        Grid(
-            name="published-alone",
-            title="Published, with nothing of ours beside it",
-            columns=tuple(Column(name=name, is_number=name == "value") for name in names),
-            cells=tuple(rows),
-            before=("Published values that nothing measured here stands beside:",),
-        )
-    ]

@@ -147,7 +147,8 @@ def comparison_rows(rows: pd.DataFrame | Iterable[Mapping[str, Any]]) -> list[Co
         names = ("method", "layers", "positions", "shots", "seed", "configuration", "candidate")
         key = tuple(row.get(name) for name in (*names, *_ABOUT))
         measure = row["measure"]
-        if measure in ("accuracy", "error"):  # every candidate begins with one of them
+        # a candidate that was tested, or failed, begins with one of these; others have no accuracy
+        if measure in ("accuracy", "error") or key not in latest:
             latest[key] = _first(row)
             wide.append(latest[key])
         line = latest[key]

@@ -1,21 +1,24 @@
-"""The headline is computed, and honest for every outcome."""
+"""The headline and the verdict of a comparison are computed, and honest for every outcome.
+
+Run with `pytest tests/report/test_summary.py`.
+"""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
 
-from taskvectors.report import Headline, headline, read_run
-from taskvectors.report.standing import chosen_rows
+from taskvectors.evaluate import wilson_interval
+from taskvectors.report.summary import Summary, shown_rows, summary
+from taskvectors.results import ComparisonRow
 
-MakeRun = Callable[..., Path]
 ICL = {"selected": True, "shots": 8, "examples": 8}
+Say = Callable[..., Summary]
 
 
 @pytest.fixture
-def say(make_run: MakeRun, row: Callable[..., dict[str, Any]]) -> Callable[..., Headline]:
-    """The headline of the given rows, with plain spaces and minus signs."""
+def say() -> Say:
+    """The summary of some rows, with plain spaces and minus signs."""
 
     def plain(text: str) -> str:
         return (
@@ -24,10 +27,10 @@ def say(make_run: MakeRun, row: Callable[..., dict[str, Any]]) -> Callable[..., 
             .replace("\N{EN DASH}", "-")
         )
 
-    def of(*rows: dict[str, Any]) -> Headline:
-        made = headline(read_run(make_run(rows=list(rows))))
-        return Headline(
-            sentence=plain(made.sentence),
+    def of(*rows: dict[str, Any]) -> Summary:
+        made = summary([ComparisonRow(**row) for row in rows])
+        return Summary(
+            headline=plain(made.headline),
             verdict=plain(made.verdict),
             cautions=tuple(plain(caution) for caution in made.cautions),
         )
@@ -54,7 +57,7 @@ def test_the_sentence_holds_the_numbers_of_the_rows(say, row, learned) -> None:
         row("icl", 0.7, **ICL),
         learned(0.75, ci_low=0.645, ci_high=0.832),
     )
-    assert said.sentence == (
+    assert said.headline == (
         "A vector of 640 numbers, added after layer 9, answers 75 % of 79 test items [64-83 %]; "
         "eight demonstrations 70 %; without either 1 %."
     )
@@ -86,7 +89,7 @@ def test_the_verdict_gives_the_difference_and_its_interval(say, row, learned) ->
 def test_one_seed_claims_no_more_than_one_seed(say, row, learned) -> None:
     said = say(row("icl", 0.1, **ICL), learned(difference=(0.6, 0.5, 0.7)))
     assert (
-        "This is one seed; saying that one method is at least as good as another takes five."
+        "This is one seed; saying that one method is at least as good as another takes five seeds."
         in (said.cautions)
     )
 
@@ -97,14 +100,16 @@ def test_several_seeds_are_summed_up_by_mean_and_range(say, row, learned) -> Non
         rows.append(row("icl", 0.65, seed=seed, **ICL))
         rows.append(learned(share, difference=(share - 0.65, -1, 1), seed=seed))
     said = say(*rows)
-    assert "answers 70 % of the test items, mean of five seeds (seeds: 60-80 %)" in said.sentence
-    assert "ahead of eight demonstrations in four of five seeds: +5.0 points" in said.verdict
+    assert "answers 70 % of the test items, mean of five seeds (seeds: 60-80 %)" in said.headline
+    assert said.verdict == (
+        "The paired difference from eight demonstrations is +5.0 points; it has no interval."
+    )
     assert not any("seed" in caution for caution in said.cautions)
 
 
 def test_layers_that_differ_between_seeds_are_not_named(say, row, learned) -> None:
     said = say(learned(seed=0), learned(seed=1, layers=[5]))
-    assert "added after the layer that validation chose" in said.sentence
+    assert "added after the layer that validation chose" in said.headline
 
 
 @pytest.mark.parametrize(
@@ -132,7 +137,7 @@ def test_a_comparison_row_above_the_vector_is_not_taken_for_a_control(say, row, 
 
 def test_a_model_that_needs_no_vector_is_said_to(say, row, learned) -> None:
     said = say(row("zero-shot", 0.8, selected=True), learned(0.75))
-    assert "without it 80 %" in said.sentence
+    assert "without it 80 %" in said.headline
     assert any(
         "Without anything the model reaches 80 % already" in caution for caution in said.cautions
     )
@@ -148,21 +153,20 @@ def test_a_failed_learner_leaves_the_headline_to_the_next_vector(say, row) -> No
         row("vanilla", 0.3, selected=True, layers=[4], parameters=640),
         row("learned", selected=True, error="out of memory"),
     )
-    assert said.sentence.startswith("A vector of 640 numbers read from demonstrations, added after")
-    assert "Learned vector failed; the reason is in its row." in said.cautions
+    assert said.headline.startswith("A vector of 640 numbers (vanilla), added after")
+    assert "learned failed; the reason is in its row." in said.cautions
 
 
 def test_a_run_without_vectors_says_so(say, row) -> None:
     said = say(row("zero-shot", 0.01, selected=True), row("icl", 0.7, **ICL))
-    assert said.sentence == (
-        "Eight demonstrations answer 70 % of 79 test items; without them 1 %; "
-        "no vector was measured."
+    assert said.headline == (
+        "Eight demonstrations answer 70 % of 79 test items; without them 1 %; no vector."
     )
 
 
 def test_a_run_in_which_every_method_failed_says_so(say, row) -> None:
     said = say(row("learned", error="out of memory"))
-    assert said.sentence == "This run measured no method successfully."
+    assert said.headline == "This run measured no method successfully."
 
 
 @pytest.mark.parametrize(
@@ -175,12 +179,12 @@ def test_a_run_in_which_every_method_failed_says_so(say, row) -> None:
 )
 def test_every_kind_of_place_is_put_in_words(say, row, learned, layers, words) -> None:
     rows = [learned(layers=[str(layer) for layer in layers], parameters=1280)]
-    assert words in say(*rows).sentence
+    assert words in say(*rows).headline
 
 
 def test_positions_other_than_the_last_are_named(say, learned) -> None:
     assert (
-        "after layer 9 at positions 4 and -1, answers" in say(learned(positions=[4, -1])).sentence
+        "after layer 9 at positions 4 and -1, answers" in say(learned(positions=[4, -1])).headline
     )
 
 
@@ -189,19 +193,20 @@ def test_the_layer_is_taken_by_validation_and_never_by_test(say, learned) -> Non
         learned(0.9, layers=[3], validation_accuracy=0.5),
         learned(0.6, layers=[7], validation_accuracy=0.8),
     )
-    assert "after layer 7, answers 60 %" in said.sentence
+    assert "after layer 7, answers 60 %" in said.headline
 
 
 def test_shares_next_to_nothing_are_not_rounded_to_it(say, row, learned) -> None:
     said = say(row("zero-shot", 0.002, selected=True), row("icl", 0.999, **ICL), learned())
-    assert "eight demonstrations over 99 %; without either under 1 %" in said.sentence
+    assert "eight demonstrations over 99 %; without either under 1 %" in said.headline
 
 
 @pytest.mark.parametrize(
-    ("low", "claim"), [(0.01, "at least as good"), (-0.05, "which decides nothing")]
+    ("low", "claim"),
+    [(0.01, "does better than"), (-0.01, "at least about as well"), (-0.05, "do not decide")],
 )
 def test_a_pooled_row_gives_the_interval_and_is_not_a_further_seed(
-    say, make_run, row, learned, low, claim
+    say, row, learned, low, claim
 ) -> None:
     rows = [
         {**one, "seed": seed}
@@ -210,7 +215,45 @@ def test_a_pooled_row_gives_the_interval_and_is_not_a_further_seed(
     ]
     rows.append({**learned(0.75, (0.05, low, 0.09)), "seed": None})
     said = say(*rows)
-    assert "mean of five seeds" in said.sentence
+    assert "mean of five seeds" in said.headline
     assert claim in said.verdict
-    run = read_run(make_run(rows=rows))
-    assert [held.seed for held in chosen_rows(run) if held.method == "learned"] == [None]
+    wide = [ComparisonRow(**one) for one in rows]
+    assert [held.seed for held in shown_rows(wide) if held.method == "learned"] == [None]
+
+
+# --- nothing works
+
+
+def flat(row, **shares: float) -> list[dict[str, Any]]:
+    """A row a method, with Wilson's interval of 79 items and paired differences of 0."""
+    rows = []
+    for name, share in shares.items():
+        low, high = wilson_interval(round(79 * share), 79)
+        method = name.replace("_", "-")
+        more = {"is_control": True} if method == "majority" else {"selected": True}
+        more |= ICL if method == "icl" else {}
+        if method in ("learned", "vanilla"):
+            difference = {"difference_to_icl": 0.0, "difference_low": 0.0, "difference_high": 0.0}
+            more |= {"layers": [2], "positions": [-1], "parameters": 32, **difference}
+        rows.append(row(method, share, **(more | {"ci_low": low, "ci_high": high})))
+    return rows
+
+
+def test_all_methods_at_nothing_read_nothing_works_here(say, row) -> None:
+    said = say(*flat(row, zero_shot=0.0, icl=0.0, learned=0.0, majority=0.0))
+    assert said.verdict == "Nothing works here: no method answers a single test item."
+    assert "as well as" not in said.headline + said.verdict
+
+
+def test_no_method_above_an_untouched_model_or_the_most_frequent_answer_is_said(say, row) -> None:
+    few = say(*flat(row, zero_shot=0.0, icl=1 / 79, learned=2 / 79))
+    assert few.verdict.startswith("Nothing works here: no method lies above the model by itself")
+    easy = say(*flat(row, zero_shot=0.8, icl=0.8, learned=0.82))
+    assert easy.verdict.startswith("Nothing helps here: no method lies above the model by itself")
+    uneven = say(*flat(row, zero_shot=0.0, icl=0.4, learned=0.42, majority=0.41))
+    assert "no method lies above always giving the most frequent answer" in uneven.verdict
+
+
+def test_one_method_that_works_is_enough_for_a_verdict(say, row) -> None:
+    said = say(*flat(row, zero_shot=0.0, icl=0.5, learned=0.0, majority=0.02))
+    assert not said.verdict.startswith("Nothing")

@@ -8,8 +8,8 @@ import pandas as pd
 import pytest
 
 from taskvectors.errors import DataError
-from taskvectors.report import read_run
-from taskvectors.report.run import plain
+from taskvectors.report.old import read_run
+from taskvectors.report.old.run import plain
 
 MakeRun = Callable[..., Path]
 

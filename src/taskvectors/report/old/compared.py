@@ -13,15 +13,15 @@ import pandas as pd
 
 from taskvectors.errors import DataError
 from taskvectors.format import in_words
-from taskvectors.report.experiment import ExperimentRun
-from taskvectors.report.experiment_tables import failures_of_experiment, parts_of_experiment
-from taskvectors.report.explain_pages import pages
-from taskvectors.report.explanation import ExplanationRun
-from taskvectors.report.facts import settings
-from taskvectors.report.grid import NOTHING, Cell, Column, Grid, cell_of
-from taskvectors.report.long_table import Cases, cases_of
-from taskvectors.report.run import Run
-from taskvectors.report.run_figures import run_figures
+from taskvectors.report.old.experiment import ExperimentRun
+from taskvectors.report.old.experiment_tables import failures_of_experiment, parts_of_experiment
+from taskvectors.report.old.explain_pages import pages
+from taskvectors.report.old.explanation import ExplanationRun
+from taskvectors.report.old.facts import settings
+from taskvectors.report.old.grid import NOTHING, Cell, Column, Grid, cell_of
+from taskvectors.report.old.long_table import Cases, cases_of
+from taskvectors.report.old.run import Run
+from taskvectors.report.old.run_figures import run_figures
 from taskvectors.results.figures import AnyFigure
 
 AnyRun = Run | ExplanationRun | ExperimentRun

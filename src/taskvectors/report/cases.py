@@ -4,15 +4,16 @@ What a case is follows from the rows: the columns that tell them apart.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
 
 from taskvectors.format import ABSENT
-from taskvectors.report.experiment import MEASURED
-from taskvectors.report.grid import NOTHING, Cell, cell_of
+from taskvectors.report.table import NOTHING, SMALLEST, Cell, value_cell
 
+MEASURED = ("measure", "value", "low", "high", "n", "smallest")
+"""Columns that say what was measured; the others say of what."""
 USUAL_KEYS = (
     "model", "task", "method", "configuration", "layers", "positions", "shots", "seed",
 )  # fmt: skip
@@ -56,10 +57,10 @@ def cases_of(
     ]
     columns = [str(name) for name in shown.columns if name not in leave_out]
     keys = _keys(usual, columns, records)
-    texts = {name: {cell_of(name, record[name]).text for record in records} for name in keys}
+    texts = {name: {value_cell(name, record[name]).text for record in records} for name in keys}
     varying = tuple(name for name in keys if len(texts[name]) > 1)
     throughout = {
-        name: cell_of(name, records[0][name])
+        name: value_cell(name, records[0][name])
         for name in keys
         if name not in varying and texts[name] - {ABSENT}
     }
@@ -73,15 +74,26 @@ def cases_of(
         first.setdefault(key, record)
         found.setdefault(key, {})[str(record["measure"])] = measured(record, with_n=with_n)
     if not with_n and records and "n" in records[0]:
-        throughout["n"] = cell_of("n", records[0]["n"])
+        throughout["n"] = value_cell("n", records[0]["n"])
     return Cases(
         keys=varying,
         throughout=throughout,
         measures=tuple(dict.fromkeys(str(record["measure"]) for record in records)),
         found=found,
-        cells={key: tuple(cell_of(k, row[k]) for k in varying) for key, row in first.items()},
+        cells={key: tuple(value_cell(k, row[k]) for k in varying) for key, row in first.items()},
         records=first,
     )
+
+
+def with_smallest(rows: pd.DataFrame) -> pd.DataFrame:
+    """P-values with the smallest that their tests could give, in a column of its own."""
+    is_smallest = rows["measure"].str.startswith(SMALLEST)
+    if not is_smallest.any():
+        return rows
+    keys = [name for name in rows if name not in {"value", "low", "high", "n"}]
+    smallest = rows.loc[is_smallest, [*keys, "value"]].rename(columns={"value": "smallest"})
+    smallest["measure"] = smallest["measure"].str.removeprefix(SMALLEST)
+    return rows[~is_smallest].merge(smallest.drop_duplicates(keys), how="left", on=keys)
 
 
 def over_seeds(rows: pd.DataFrame, usual: Sequence[str]) -> tuple[pd.DataFrame, int]:
@@ -121,26 +133,25 @@ def _keys(
 
 
 def _key(record: Mapping[str, Any], names: Sequence[str]) -> Key:
-    return tuple(cell_of(name, record[name]).text for name in names)
+    return tuple(value_cell(name, record[name]).text for name in names)
 
 
 def _n_tells(rows: pd.DataFrame, records: Sequence[Mapping[str, Any]]) -> bool:
     """Whether values are of different numbers of items."""
-    return "n" in rows and len({cell_of("n", record["n"]).text for record in records}) > 1
+    return "n" in rows and len({value_cell("n", record["n"]).text for record in records}) > 1
 
 
 def measured(record: Mapping[str, Any], *, with_n: bool) -> Cell:
     """A value with its interval, and with how many items it is of where that differs.
 
-    What a lens reads is its tokens.
+    What a lens reads is its tokens. A p-value stands with the smallest that its test could give.
     """
+    if value_cell("text", record.get("text")) is not NOTHING:
+        return value_cell("text", record["text"])
     measure = str(record["measure"])
-    if cell_of("text", record.get("text")) is not NOTHING:
-        return cell_of("text", record["text"])
-    cell = cell_of(measure, record["value"])
-    low, high = (cell_of(measure, record.get(end)) for end in ("low", "high"))
-    parts = [f"[{low.text}, {high.text}]"] if low is not NOTHING and high is not NOTHING else []
-    n = cell_of("n", record.get("n"))
-    if with_n and n is not NOTHING:
-        parts.append(f"n = {n.text}")
-    return Cell(text=cell.text, sort=cell.sort, is_number=cell.is_number, interval=" ".join(parts))
+    more = (record.get(name) for name in ("low", "high", "smallest"))
+    cell = value_cell(measure, record["value"], *more)
+    n = value_cell("n", record.get("n"))
+    if with_n and n is not NOTHING and cell is not NOTHING:
+        return replace(cell, interval=f"{cell.interval} n = {n.text}".strip())
+    return cell

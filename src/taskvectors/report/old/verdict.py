@@ -17,9 +17,9 @@ from taskvectors.format import (
     points_range,
     whole,
 )
-from taskvectors.report.run import Measurement, Run
-from taskvectors.report.standing import NULL_CONTROLS, Standing, is_below, standing, subject
-from taskvectors.report.wording import method_name
+from taskvectors.report.old.run import Measurement, Run
+from taskvectors.report.old.standing import NULL_CONTROLS, Standing, is_below, standing, subject
+from taskvectors.report.old.wording import method_name
 
 MARGIN = 0.02
 """How far the lower bound of a difference may lie below zero and still count as "at least"."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from taskvectors.format import ABSENT, MINUS, memory
-from taskvectors.report.run import plain
+from taskvectors.report.old.run import plain
 
 _SHARES = (
     "accuracy", "ci_low", "ci_high", "in_label_set", "difference", "share", "cosine", "probability",

@@ -12,9 +12,9 @@ from typing import Literal
 import pandas as pd
 
 from taskvectors.format import percent, percent_range, plural
-from taskvectors.report.run import BASELINES, Measurement, Run
-from taskvectors.report.standing import SUBJECTS, standing
-from taskvectors.report.wording import method_name
+from taskvectors.report.old.run import BASELINES, Measurement, Run
+from taskvectors.report.old.standing import SUBJECTS, standing
+from taskvectors.report.old.wording import method_name
 from taskvectors.results.figures import (
     GREEN,
     GREY,

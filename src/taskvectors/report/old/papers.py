@@ -8,17 +8,17 @@ import pandas as pd
 
 from taskvectors.errors import require_package
 from taskvectors.format import MINUS, SPACE
-from taskvectors.report import facts, tables
-from taskvectors.report.compared import AnyRun
-from taskvectors.report.experiment import ExperimentRun
-from taskvectors.report.experiment_tables import grids_of_experiment
-from taskvectors.report.explain_pages import pages, vector_in_words
-from taskvectors.report.explanation import ExplanationRun
-from taskvectors.report.grid import Cell, Column, Grid, plain_texts
-from taskvectors.report.html_report import written
-from taskvectors.report.run import Run
-from taskvectors.report.run_figures import run_figures
-from taskvectors.report.verdict import headline
+from taskvectors.report.old import facts, tables
+from taskvectors.report.old.compared import AnyRun
+from taskvectors.report.old.experiment import ExperimentRun
+from taskvectors.report.old.experiment_tables import grids_of_experiment
+from taskvectors.report.old.explain_pages import pages, vector_in_words
+from taskvectors.report.old.explanation import ExplanationRun
+from taskvectors.report.old.grid import Cell, Column, Grid, plain_texts
+from taskvectors.report.old.html_report import written
+from taskvectors.report.old.run import Run
+from taskvectors.report.old.run_figures import run_figures
+from taskvectors.report.old.verdict import headline
 from taskvectors.results.figures import AnyFigure
 
 _HEADINGS = (

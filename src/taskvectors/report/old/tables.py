@@ -14,10 +14,10 @@ from taskvectors.format import (
     points_range,
     whole,
 )
-from taskvectors.report.grid import Grid, cell_of, grid_of, without_empty
-from taskvectors.report.run import AnsweredItem, Measurement, Run
-from taskvectors.report.standing import NULL_CONTROLS, Standing, chosen_rows, seeds_of, subject
-from taskvectors.report.wording import duration, method_name
+from taskvectors.report.old.grid import Grid, cell_of, grid_of, without_empty
+from taskvectors.report.old.run import AnsweredItem, Measurement, Run
+from taskvectors.report.old.standing import NULL_CONTROLS, Standing, chosen_rows, seeds_of, subject
+from taskvectors.report.old.wording import duration, method_name
 
 _PURPOSES = {
     "majority": "Always the most frequent answer of the training items. Rules out that the score "

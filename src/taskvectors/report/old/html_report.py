@@ -9,20 +9,20 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from taskvectors.report import facts, tables
-from taskvectors.report.compared import AnyRun, differences, kind_of, names_of, parts_of
-from taskvectors.report.experiment import ExperimentRun, read_experiment
-from taskvectors.report.experiment_tables import grids_of_experiment
-from taskvectors.report.explain_pages import pages, remarks, vector_in_words
-from taskvectors.report.explanation import ExplanationRun, is_explanation, read_explanation
-from taskvectors.report.figure_files import draw_files
-from taskvectors.report.grid import grid_of, without_empty
-from taskvectors.report.page import fill
-from taskvectors.report.run import Run, read_run
-from taskvectors.report.run_figures import run_figures
-from taskvectors.report.standing import seeds_of, standing
-from taskvectors.report.verdict import headline
-from taskvectors.report.wording import method_name
+from taskvectors.report.old import facts, tables
+from taskvectors.report.old.compared import AnyRun, differences, kind_of, names_of, parts_of
+from taskvectors.report.old.experiment import ExperimentRun, read_experiment
+from taskvectors.report.old.experiment_tables import grids_of_experiment
+from taskvectors.report.old.explain_pages import pages, remarks, vector_in_words
+from taskvectors.report.old.explanation import ExplanationRun, is_explanation, read_explanation
+from taskvectors.report.old.figure_files import draw_files
+from taskvectors.report.old.grid import grid_of, without_empty
+from taskvectors.report.old.page import fill
+from taskvectors.report.old.run import Run, read_run
+from taskvectors.report.old.run_figures import run_figures
+from taskvectors.report.old.standing import seeds_of, standing
+from taskvectors.report.old.verdict import headline
+from taskvectors.report.old.wording import method_name
 
 FILE_NAME = "report.html"
 COMPARED_NAME = "compared.html"

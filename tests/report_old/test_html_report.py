@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from taskvectors.report import read_run, run_figures, write_report
-from taskvectors.report.page import drawings
+from taskvectors.report.old import read_run, run_figures, write_report
+from taskvectors.report.old.page import drawings
 
 ABSENT = "\N{EN DASH}"
 MakeRun = Callable[..., Path]

@@ -8,7 +8,7 @@ pooled row's interval is a bootstrap over seeds and items.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from taskvectors.report.run import BASELINES, Measurement, Run
+from taskvectors.report.old.run import BASELINES, Measurement, Run
 
 SUBJECTS = ("learned", "vanilla")
 """The methods a report is about, most wanted first; any other vector method comes after them."""

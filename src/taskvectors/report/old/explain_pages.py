@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from taskvectors.format import after_layers, at_positions
-from taskvectors.report.explanation import Analysed, ExplanationRun
-from taskvectors.report.grid import Grid, grid_of
+from taskvectors.report.old.explanation import Analysed, ExplanationRun
+from taskvectors.report.old.grid import Grid, grid_of
 from taskvectors.results.figures import AnyFigure
 
 _MOST_ROWS = 400

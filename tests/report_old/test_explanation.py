@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from taskvectors.errors import DataError
-from taskvectors.report import read_explanation, write_figures, write_report
+from taskvectors.report.old import read_explanation, write_figures, write_report
 from taskvectors.results.figures import Figure, Heatmap, ReferenceLine, Series
 
 CURVE = Figure(

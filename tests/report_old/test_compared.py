@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 
 from taskvectors.errors import DataError
-from taskvectors.report import read_any, write_compared, write_latex, write_markdown
-from taskvectors.report.compared import differences, names_of, parts_of
-from taskvectors.report.grid import NOTHING, plain_texts
+from taskvectors.report.old import read_any, write_compared, write_latex, write_markdown
+from taskvectors.report.old.compared import differences, names_of, parts_of
+from taskvectors.report.old.grid import NOTHING, plain_texts
 from taskvectors.results.figures import Figure, Series
 
 Write = Callable[..., Path]

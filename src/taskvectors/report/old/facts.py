@@ -8,8 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from taskvectors.format import ABSENT, in_words, memory, whole
-from taskvectors.report.run import Run
-from taskvectors.report.wording import duration, method_name
+from taskvectors.report.old.run import Run
+from taskvectors.report.old.wording import duration, method_name
 from taskvectors.results.figures import Figure
 
 _NAMES = {

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from taskvectors.errors import DataError
-from taskvectors.report.figure_files import figure_of
+from taskvectors.report.old.figure_files import figure_of
 from taskvectors.results.figures import AnyFigure
 
 
