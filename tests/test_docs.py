@@ -142,8 +142,8 @@ def small_python(small_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     load_model, load_task, learn = tv.load_model, tv.load_task, tv.learn
     sizes = {"n_train": 12, "n_validation": 4, "n_test": 4}
 
-    def small_load(source: Any = "embedded", **more: Any) -> Any:
-        return load_model(str(small_model) if isinstance(source, str) else source, **more)
+    def small_load(source: Any = "embedded", *more: Any, **options: Any) -> Any:
+        return load_model(str(small_model) if isinstance(source, str) else source, *more, **options)
 
     monkeypatch.setattr(tv, "load_model", small_load)
     monkeypatch.setattr(tv, "load_task", lambda *about, **more: load_task(*about, **sizes | more))
