@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from taskvectors.models import unembedding as module
-from taskvectors.models.unembedding import Unembedding, score_tokens, token_losses
+from taskvectors.models.unembedding import Shortlist, Unembedding, score_tokens, token_losses
 
 D_VOCAB, D_STATE, ROWS = 101, 12, 9
 SLICES = (7, 100, 4096)
@@ -147,25 +147,56 @@ def test_bfloat16_weights_and_states_keep_scores_in_float32(
     torch.testing.assert_close(state.grad.float(), reference.grad, atol=0.05, rtol=0.05)  # type: ignore[union-attr]
 
 
-def peaked_gradient(dtype: torch.dtype) -> Tensor:
-    """Of states so long that most tokens have next to no probability."""
-    unembedding, state = made("plain", dtype), states(dtype, scale=2.0).requires_grad_()
-    token_losses(unembedding, state, TARGETS).sum().backward()
-    assert state.grad is not None
-    return state.grad
+LISTED = torch.tensor([0, 6, 7, 8, 13, 14, 40, 50, 77, 100])
 
 
-def test_small_probabilities_are_left_out_of_coarse_gradients_only(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_shortlist_is_the_vocabulary_given_that_the_token_is_listed(
+    kind: str, dtype: torch.dtype, vocabulary_slice: int
 ) -> None:
-    """A bound so high that leaving out must show does in bfloat16, and not in float32."""
-    exact, coarse = peaked_gradient(torch.float32), peaked_gradient(torch.bfloat16)
-    torch.testing.assert_close(coarse.float(), exact, atol=0.05, rtol=0.05)
-    monkeypatch.setattr(module, "SMALLEST_PROBABILITY", 0.0)
-    torch.testing.assert_close(peaked_gradient(torch.bfloat16), coarse)
-    monkeypatch.setattr(module, "SMALLEST_PROBABILITY", 0.3)
-    assert (peaked_gradient(torch.bfloat16) - coarse).abs().max() > 0.1
-    torch.testing.assert_close(peaked_gradient(torch.float32), exact, atol=0, rtol=0)
+    """Against a softmax over all logits, written out; so is the gradient."""
+    full = made(kind, dtype)
+    short = Shortlist.of(full, LISTED)
+    ours, reference = (states(dtype, 0.5).requires_grad_() for _ in range(2))
+    losses = token_losses(short.unembedding, ours, short.index(TARGETS))
+    wide = reference.float()
+    log_q = whole_logits(
+        Unembedding(
+            weight=full.weight.float(),
+            bias=None if full.bias is None else full.bias.float(),
+            softcap=full.softcap,
+        ),
+        wide,
+    ).log_softmax(dim=1)
+    unlisted = -log_q[:, LISTED].logsumexp(dim=1)
+    expected = -log_q.gather(1, TARGETS[:, None])[:, 0] - unlisted
+    exact = dtype == torch.float32
+    close = {"atol": 1e-5, "rtol": 1e-4} if exact else {"atol": 0.05, "rtol": 0.05}
+    torch.testing.assert_close(losses, expected, **close)
+    assert float(unlisted.detach().min()) > 0.1  # or the list would be all that matters
+    losses.sum().backward()
+    expected.sum().backward()
+    assert ours.grad is not None and reference.grad is not None  # noqa: PT018
+    torch.testing.assert_close(ours.grad.float(), reference.grad.float(), **close)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_another_list_of_the_same_size_stays_in_the_same_memory(kind: str) -> None:
+    full = made(kind)
+    short = Shortlist.of(full, LISTED)
+    weight = short.unembedding.weight
+    other = short.replace(full, LISTED + torch.tensor([0] * 9 + [-1]))
+    assert other.unembedding.weight is weight
+    fresh = Shortlist.of(full, other.tokens.clone())
+    assert other.tokens[-1] == 99
+    for one in (other, short):
+        torch.testing.assert_close(
+            one.unembedding.logits(states()), fresh.unembedding.logits(states())
+        )
+    longer = short.replace(full, torch.arange(12))
+    assert len(longer.tokens) == 12
+    assert longer.unembedding.weight is not weight
 
 
 def test_scores_carry_no_gradient_and_frozen_states_cost_none() -> None:

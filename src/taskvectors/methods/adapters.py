@@ -323,10 +323,12 @@ class _Run(Trainer[TrainState]):
     def groups(self) -> list[dict[str, Any]]:
         return [{"params": list(self.adapted.parameters.values())}]
 
-    def losses(self, batch: Batch, active: Sequence[TrainState]) -> Float[Tensor, " branch"]:
-        """The adapted model's loss."""
+    def run(
+        self, batch: Batch, active: Sequence[TrainState]
+    ) -> Float[Tensor, "row 1 suffix d_model"]:
+        """The adapted model's states."""
         del active
-        return self.passes.losses(batch)
+        return self.passes.run(batch)
 
     def scores(self, active: Sequence[TrainState]) -> list[AnswerScores]:
         del active

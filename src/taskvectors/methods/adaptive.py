@@ -197,8 +197,10 @@ class _MapTrainer(TrunkTrainer[TrainState]):
         """The edits on all training prompts."""
         return [layer_edits(self.blocks, self.values(state), self.embedded) for state in states]
 
-    def losses(self, batch: Batch, active: Sequence[TrainState]) -> Float[Tensor, " 1"]:
-        """The loss of the map; only a batch's own vectors are computed."""
+    def run(
+        self, batch: Batch, active: Sequence[TrainState]
+    ) -> Float[Tensor, "row 1 suffix d_model"]:
+        """The states of the map's branch; only a batch's own vectors are computed."""
         del active
         rows = batch.rows
         assert rows is not None
@@ -206,7 +208,7 @@ class _MapTrainer(TrunkTrainer[TrainState]):
         # a batch's values are those of its prompts among all of the trunk
         every = own.new_zeros(len(self.blocks), self.trunks.train.n_prompts, own.shape[2])
         vectors = every.index_copy(1, rows, own * self.scale)
-        return self.trunks.losses([_edits(self.blocks, vectors)], batch)
+        return self.trunks.train.run([_edits(self.blocks, vectors)], batch)
 
     def scores(self, active: Sequence[TrainState]) -> list[AnswerScores]:
         return self.trunks.scores(

@@ -172,7 +172,9 @@ def _search(trunks: TrainingTrunks, means: HeadMeans, config: MultiHead, seed: i
     batches = Batches(trunks.train, config.batch_size, seed)
 
     def losses_of(sets: Tensor) -> Tensor:
-        return trunks.losses([replaced_heads(means, heads) for heads in sets], batches.draw())
+        batch = batches.draw()
+        states = trunks.train.run([replaced_heads(means, heads) for heads in sets], batch)
+        return trunks.train.answer_losses(states, batch)
 
     generator = torch.Generator().manual_seed(seed)
     shape = (means.z.shape[0], means.z.shape[1])

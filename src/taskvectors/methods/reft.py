@@ -208,6 +208,8 @@ class _Edit(TrainState):
 class _EditTrainer(TrunkTrainer[_Edit]):
     """A training run of edits side by side."""
 
+    starts_plain = True
+
     def groups(self) -> list[dict[str, Any]]:
         parts = [part for state in self.states for part in state.parts]
         return [{"params": [value for part in parts for value in part.parameters]}]

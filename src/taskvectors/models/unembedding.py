@@ -7,7 +7,7 @@ total grows: the gradient is formed in the forward pass and the backward pass on
 weights are frozen.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -17,11 +17,6 @@ from torch import Tensor
 VOCABULARY_SLICE = 4096
 """Tokens per slice: on 2 CPU cores 4,096 x 1,000 rows of bfloat16 logits stay in cache, and the
 matrix products run as fast as with larger slices."""
-
-SMALLEST_PROBABILITY = 2.0**-18
-"""Below it, for every row, a token is left out of a gradient in half precision on a CPU: on the
-embedded model that is four fifths of the vocabulary and a quarter of the time of the loss, for an
-error below what bfloat16 makes of the same gradient (docs/decisions/0016)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,6 +40,45 @@ class Unembedding:
         if self.bias is not None:
             logits = logits + self.bias[tokens].float()
         return logits if self.softcap is None else self.softcap * torch.tanh(logits / self.softcap)
+
+    def rows(self, tokens: Int[Tensor, " listed"]) -> "Unembedding":
+        """The map to some tokens only; a copy."""
+        bias = None if self.bias is None else self.bias[tokens]
+        return replace(self, weight=self.weight[tokens], bias=bias)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Shortlist:
+    """Some tokens of a vocabulary, as a vocabulary of its own.
+
+    A softmax over it is the softmax over the full vocabulary, given that the token is listed; a
+    cross-entropy over it is lower than the full one by -log of the probability of the listed.
+    """
+
+    tokens: Int[Tensor, " listed"]
+    """Sorted, each once."""
+    unembedding: Unembedding
+    """The map to the listed tokens, in their order."""
+
+    @classmethod
+    def of(cls, full: Unembedding, tokens: Int[Tensor, " listed"]) -> "Shortlist":
+        """The list of some sorted tokens."""
+        return cls(tokens=tokens.clone(), unembedding=full.rows(tokens))
+
+    def index(self, tokens: Int[Tensor, " row"]) -> Int[Tensor, " row"]:
+        """Where listed tokens stand in the list."""
+        return torch.searchsorted(self.tokens, tokens)
+
+    def replace(self, full: Unembedding, tokens: Int[Tensor, " listed"]) -> "Shortlist":
+        """A list of other tokens: in the same memory if they are as many, as a CUDA graph needs."""
+        if tokens.shape != self.tokens.shape:
+            return Shortlist.of(full, tokens)
+        new = full.rows(tokens)
+        self.tokens.copy_(tokens)
+        self.unembedding.weight.copy_(new.weight)
+        if new.bias is not None and self.unembedding.bias is not None:
+            self.unembedding.bias.copy_(new.bias)
+        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,7 +245,7 @@ def _walk(
         if expected is not None:
             if cap is not None:  # derivative of cap·tanh(x/cap)
                 weights *= 1 - (logits.float() / cap) ** 2
-            expected.mul_(shrink.unsqueeze(1)).add_(_weighted_rows(weights, weight))
+            expected.mul_(shrink.unsqueeze(1)).add_(weights.to(weight.dtype) @ weight)
         reference = raised
     gradient = None
     if expected is not None:
@@ -224,21 +258,6 @@ def _walk(
         gradient=gradient,
         soft=torch.zeros_like(total) if pulled is None else pulled.total,
     )
-
-
-def _weighted_rows(
-    weights: Float[Tensor, "row slice"], weight: Float[Tensor, "slice d_state"]
-) -> Float[Tensor, "row d_state"]:
-    """Sum of a slice's rows of W_U times their weights; in half precision without the smallest.
-
-    Not in float32, whose gradient is exact, nor on a GPU, where how many are left would have to be
-    waited for.
-    """
-    if weight.dtype != torch.float32 and not weight.is_cuda:
-        kept = (weights.amax(dim=0) > SMALLEST_PROBABILITY).nonzero().squeeze(1)
-        if kept.shape[0] < weight.shape[0] // 2:  # above it, the copies cost more than they save
-            return weights[:, kept].to(weight.dtype) @ weight[kept]
-    return weights.to(weight.dtype) @ weight
 
 
 def _wanted_rows(

@@ -12,7 +12,13 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from taskvectors.models.language_model import LanguageModel
-from taskvectors.models.unembedding import SoftTargets, TokenScores, score_tokens, token_losses
+from taskvectors.models.unembedding import (
+    Shortlist,
+    SoftTargets,
+    TokenScores,
+    score_tokens,
+    token_losses,
+)
 from taskvectors.trunk.batch import Batch
 
 
@@ -43,6 +49,7 @@ def answer_losses(
     states: Float[Tensor, "row branch suffix d_model"],
     batch: Batch,
     soft: SoftTargets | None = None,
+    shortlist: Shortlist | None = None,
 ) -> Float[Tensor, " branch"]:
     """Negative log-probability, averaged over an answer's tokens and over prompts.
 
@@ -50,13 +57,19 @@ def answer_losses(
         model: The model.
         states: `resid_post` of the last block.
         batch: Where they are read, and what should follow.
-        soft: Distributions to be close to as well, one per read; see `token_losses`.
+        soft: Distributions to be close to as well, one per read; see `token_losses`. Its
+            normalizers are over the same tokens as the loss.
+        shortlist: The tokens that the loss runs over, all answers' among them; the full vocabulary
+            by default.
     """
     read = answer_states(states, batch)
     n_branches = read.shape[1]
     final = model.final_state(read).flatten(0, 1)
-    targets = batch.targets.repeat_interleave(n_branches)
-    losses = token_losses(model.unembedding, final, targets, soft).view(-1, n_branches)
+    targets, unembedding = batch.targets, model.unembedding
+    if shortlist is not None:
+        targets, unembedding = shortlist.index(targets), shortlist.unembedding
+    targets = targets.repeat_interleave(n_branches)
+    losses = token_losses(unembedding, final, targets, soft).view(-1, n_branches)
     return (losses * batch.weights.unsqueeze(1)).sum(dim=0) / batch.n_rows
 
 

@@ -60,6 +60,10 @@ class GraphedLosses:
         self._graph.replay()
         return self._out
 
+    def forget(self) -> None:
+        """Capture anew at the next call: something that the losses read is in other memory."""
+        self._key, self._graph = (), None
+
     def _eager(self, batch: Batch, active: Sequence[Any]) -> Tensor:
         for parameter in self._parameters:
             parameter.grad = None

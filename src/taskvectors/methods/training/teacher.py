@@ -13,7 +13,7 @@ from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.methods.run_context import RunContext
-from taskvectors.models.unembedding import SoftTargets, score_tokens
+from taskvectors.models.unembedding import SoftTargets, Unembedding, score_tokens
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Batch, Trunk, prompts_that_fit, resolve_budget, shape_of
 
@@ -72,6 +72,13 @@ class Teacher:
             states[at], normalizers[at] = final, found.normalizer
             tokens += trunk.tokens_run(())
         return cls(states=states, normalizers=normalizers, share=share, n_tokens=tokens)
+
+    def normalize(self, unembedding: Unembedding) -> None:
+        """Normalize its distributions over the tokens of another unembedding, such as a list."""
+        states = self.states.flatten(0, 1)
+        targets = torch.zeros(len(states), dtype=torch.long, device=states.device)
+        over = score_tokens(unembedding, states, targets).normalizer
+        self.normalizers.copy_(over.view_as(self.normalizers))  # in place: a graph reads it
 
     def targets(self, batch: Batch) -> SoftTargets:
         """Its distributions where a mini-batch's answers are read."""

@@ -6,7 +6,7 @@ each has its own best check and stops by itself.
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
@@ -19,10 +19,18 @@ from taskvectors.methods.candidate import Cost
 from taskvectors.methods.run_context import RunContext, layer_name
 from taskvectors.methods.training.recipe import Recipe
 from taskvectors.methods.training.trunks import Batches, Merit, TrainingTrunks, merits_of
+from taskvectors.methods.training.vocabulary import Reads, TrainingVocabulary
+from taskvectors.models.unembedding import SoftTargets
 from taskvectors.progress import track
 from taskvectors.trunk import AnswerScores, Batch, Branch, FullForward, Trunk
+from taskvectors.trunk.answers import answer_losses, answer_states
 from taskvectors.trunk.graph import GraphedLosses
 from taskvectors.vectors import Site
+
+_FIRST_RENEWAL = 5
+"""Steps to the first renewal of the shortlist; each interval is twice the one before."""
+_RENEWAL_PROMPTS = 128
+"""Training prompts that a renewal looks at; drawn anew each time where there are more."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -38,6 +46,8 @@ class TrainState:
     is_done: bool = False
     """Whether training stopped because validation no longer improved."""
     curve: list[dict[str, float]] = field(default_factory=list)
+    unlisted: float = 0.0
+    """What tokens that are not on the shortlist last added to the loss."""
 
 
 T = TypeVar("T", bound=TrainState)
@@ -55,6 +65,8 @@ class Trainer(ABC, Generic[T]):
 
     can_capture = True
     """Whether a step has the same shapes and kernels each time, as a captured graph needs."""
+    starts_plain = False
+    """Whether all states start as the plain run, and so give the same first shortlist."""
 
     def __init__(
         self,
@@ -68,6 +80,10 @@ class Trainer(ABC, Generic[T]):
         self.seed = context.seed
         self.states = list(states)
         self.seconds = 0.0
+        self.vocabulary = TrainingVocabulary(
+            passes.model.unembedding, [token for answer in passes.cut.answers for token in answer]
+        )
+        self._renewal = torch.Generator().manual_seed(context.seed)
 
     @property
     def learning_rate(self) -> float:
@@ -79,8 +95,23 @@ class Trainer(ABC, Generic[T]):
         """Parameter groups of AdamW."""
 
     @abstractmethod
+    def run(self, batch: Batch, active: Sequence[T]) -> Float[Tensor, "row branch suffix d_model"]:
+        """`resid_post` of the last block; each branch depends on its own parameters only."""
+
+    def soft(self, batch: Batch) -> SoftTargets | None:
+        """The distributions to be close to beside the labels, over the tokens of the loss."""
+        del batch
+        return None
+
     def losses(self, batch: Batch, active: Sequence[T]) -> Float[Tensor, " branch"]:
-        """One loss per active state; each depends on its own parameters only."""
+        """One loss per active state, over the tokens of the training vocabulary."""
+        return answer_losses(
+            self.passes.model,
+            self.run(batch, active),
+            batch,
+            self.soft(batch),
+            self.vocabulary.shortlist,
+        )
 
     @abstractmethod
     def scores(self, active: Sequence[T]) -> list[AnswerScores]:
@@ -114,6 +145,8 @@ class Trainer(ABC, Generic[T]):
         parameters = [parameter for group in groups for parameter in group["params"]]
         losses_of = GraphedLosses(self.losses, parameters, device)
         active, note = list(self.states), ""
+        self.renew(active[:1] if self.starts_plain else active)
+        interval = renewal = _FIRST_RENEWAL
         with torch.enable_grad(), track("learning", recipe.steps) as progress:
             for step in range(1, recipe.steps + 1):
                 losses = losses_of(batches.draw(), active)
@@ -121,6 +154,12 @@ class Trainer(ABC, Generic[T]):
                     self.check_gradient()
                 optimizer.step()
                 scheduler.step()
+                if step == renewal:
+                    shortlist = self.vocabulary.shortlist
+                    interval = interval * 2 if self.renew(active) else _FIRST_RENEWAL
+                    renewal += interval
+                    if self.vocabulary.shortlist is not shortlist:
+                        losses_of.forget()
                 if step % recipe.check_every == 0 or step == recipe.steps:
                     self.check(active, losses, step)
                     active = [state for state in active if not state.is_done]
@@ -129,6 +168,28 @@ class Trainer(ABC, Generic[T]):
                         break
                 progress.update(note=note)
         self.seconds = time.perf_counter() - started
+
+    def renew(self, active: Sequence[T]) -> bool:
+        """Renew the shortlist; whether the one before it was close enough to the vocabulary."""
+        is_close, gap = self.vocabulary.renew(self._reads(active))
+        if gap is not None:
+            for state, unlisted in zip(active, gap.tolist(), strict=True):
+                state.unlisted = unlisted
+        return is_close
+
+    def _reads(self, active: Sequence[T]) -> Iterator[Reads]:
+        """What training reads now, on all training prompts or on some of many."""
+        model, n = self.passes.model, len(self.passes.cut.prompts)
+        rows = torch.randperm(n, generator=self._renewal)[:_RENEWAL_PROMPTS].tolist()
+        for start in range(0, len(rows), self.recipe.batch_size):
+            batch = self.passes.batch(rows[start : start + self.recipe.batch_size])
+            state = model.final_state(answer_states(self.run(batch, active), batch))
+            yield Reads(
+                state=state,
+                targets=batch.targets,
+                weights=batch.weights / len(rows),
+                soft=self.soft(batch),
+            )
 
     def check(self, active: Sequence[T], losses: Tensor, step: int) -> None:
         """Score on validation, keep each state's best, and end those that no longer improve."""
@@ -143,7 +204,7 @@ class Trainer(ABC, Generic[T]):
             state.curve.append(
                 {
                     "step": step,
-                    "loss": float(losses[index]),
+                    "loss": float(losses[index]) + state.unlisted,
                     "validation_accuracy": reached[0],
                     "validation_logprob": reached[1],
                 }
@@ -165,9 +226,20 @@ class TrunkTrainer(Trainer[T]):
     def branches(self, states: Sequence[T]) -> list[Branch]:
         """The edits of some states as they are now."""
 
-    def losses(self, batch: Batch, active: Sequence[T]) -> Float[Tensor, " branch"]:
-        """The loss of each state's branch."""
-        return self.trunks.losses(self.branches(active), batch)
+    def run(self, batch: Batch, active: Sequence[T]) -> Float[Tensor, "row branch suffix d_model"]:
+        """The states of each branch."""
+        return self.trunks.train.run(self.branches(active), batch)
+
+    def soft(self, batch: Batch) -> SoftTargets | None:
+        """What the teacher says."""
+        return None if self.trunks.teacher is None else self.trunks.teacher.targets(batch)
+
+    def renew(self, active: Sequence[T]) -> bool:
+        """Renew the shortlist, also for the teacher."""
+        is_close = super().renew(active)
+        if self.trunks.teacher is not None and self.vocabulary.shortlist is not None:
+            self.trunks.teacher.normalize(self.vocabulary.shortlist.unembedding)
+        return is_close
 
     def scores(self, active: Sequence[T]) -> list[AnswerScores]:
         """Scores of each state's branch."""

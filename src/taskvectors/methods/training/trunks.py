@@ -93,12 +93,6 @@ class TrainingTrunks:
             teacher=teacher,
         )
 
-    def losses(self, branches: Sequence[Branch], batch: Batch) -> Float[Tensor, " branch"]:
-        """The loss of each branch on a mini-batch."""
-        states = self.train.run(branches, batch)
-        soft = None if self.teacher is None else self.teacher.targets(batch)
-        return self.train.answer_losses(states, batch, soft)
-
     def scores(self, branches: Sequence[Branch]) -> list[AnswerScores]:
         """What each branch gives on the validation split, over the full vocabulary."""
         trunk = self.validation

@@ -170,6 +170,7 @@ class _VectorTrainer(TrunkTrainer[_Vector]):
         self, context: RunContext, trunks: TrainingTrunks, vectors: list[_Vector], recipe: Recipe
     ) -> None:
         super().__init__(context, trunks, recipe, vectors)
+        self.starts_plain = recipe.initialisation == "zero"
         device = context.model.device
         sites = [site for vector in vectors for site in vector.sites]
         self.scale = torch.ones(len(sites), 1, device=device)
