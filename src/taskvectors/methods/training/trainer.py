@@ -268,6 +268,17 @@ class TrunkTrainer(Trainer[T]):
         )
 
 
+def renewals(steps: int) -> list[int]:
+    """The steps after which the shortlist is renewed, as long as it stays close."""
+    planned, interval = [], _FIRST_RENEWAL
+    at = interval
+    while at <= steps:
+        planned.append(at)
+        interval *= 2
+        at += interval
+    return planned
+
+
 def check_gradient(sites: Sequence[Site], gradient: Float[Tensor, "site width"]) -> None:
     """Raise where the gradient at a site is zero or not finite.
 
