@@ -52,11 +52,13 @@ class Generate:
         if self.max_new_tokens < 1 or self.temperature <= 0:
             raise TaskVectorsError("--max-new-tokens and --temperature have to be positive")
         loading = self.model.config()
+        from taskvectors.models.calls import check_context
         from taskvectors.vectors import TaskVector
 
         vector = TaskVector.load(self.vector)
         model = loading.load()
         text, ids, prompt = self._prompt(model, vector)
+        check_context(model, len(ids), self.max_new_tokens)
         plain = self._written(model, ids)
         edited = self._written(model, ids, vector, prompt)
         rows = [

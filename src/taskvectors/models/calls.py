@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Bool, Int
 from torch import Tensor, nn
 
-from taskvectors.errors import TaskVectorsError
+from taskvectors.errors import PromptTooLongError, TaskVectorsError
 from taskvectors.models.language_model import LanguageModel
 
 ONE_PROMPT_A_ROW = (
@@ -42,6 +42,12 @@ class Call:
     position_ids: Int[Tensor, "one_or_row column"] | None
     forbids_cache: bool
     """Whether it was said that nothing is to be cached, as `generate(use_cache=False)` does."""
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens of the longest row, cached ones included and padding not."""
+        every = self.n_cached + self.n_columns
+        return every if self.mask is None else int(self.mask.sum(dim=1).max())
 
 
 CACHE_NAMES = ("cache", "past_key_values")
@@ -86,6 +92,9 @@ def watching_calls(model: LanguageModel, watch: Watch) -> Iterator[None]:
     Args:
         model: The model.
         watch: Receives what the call was given; what it raises ends the call.
+
+    Raises:
+        PromptTooLongError: A call goes past the model's context.
     """
     signature = inspect.signature(model.body.forward)
 
@@ -94,6 +103,7 @@ def watching_calls(model: LanguageModel, watch: Watch) -> Iterator[None]:
             return
         call = _read(arguments_by_name(signature, args, kwargs))
         if call is not None:
+            check_context(model, call.n_tokens)
             watch(call)
 
     def after(*_: Any) -> None:
@@ -109,6 +119,28 @@ def watching_calls(model: LanguageModel, watch: Watch) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
+
+
+def check_context(model: LanguageModel, n_prompt: int, n_new: int = 0) -> None:
+    """Check that tokens fit the model's context; some models run past its end without a word.
+
+    Args:
+        model: The model.
+        n_prompt: Tokens that there are.
+        n_new: Tokens that are to follow them.
+
+    Raises:
+        PromptTooLongError: There are more than fit.
+    """
+    limit = model.context_length
+    if n_prompt + n_new <= limit:
+        return
+    new = f" and {n_new} are to follow" if n_new else ""
+    fewer = f"write at most {limit - n_prompt} tokens, " if n_prompt < limit else ""
+    raise PromptTooLongError(
+        f"the prompt has {n_prompt} tokens{new}, where {limit} fit; {fewer}shorten the prompt or "
+        "take a model with a longer context"
+    )
 
 
 def arguments_by_name(
