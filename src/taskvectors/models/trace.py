@@ -80,9 +80,17 @@ def trace(hf: Any, n_tokens: int = N_TOKENS) -> Trace:
             after = module.register_forward_hook(partial(_end, found, open_calls))
             stack.callback(before.remove)
             stack.callback(after.remove)
-        out = hf(input_ids=found.tokens, use_cache=False)
+        out = hf(input_ids=found.tokens, use_cache=False, **_mask_of_shapes(found.tokens))
     found.logits = out.logits
     return found
+
+
+def _mask_of_shapes(tokens: Tensor) -> dict[str, Tensor]:
+    """On the meta device, a mask that transformers takes as it is; it reads positions otherwise."""
+    if not tokens.is_meta:
+        return {}
+    n_tokens = tokens.shape[1]
+    return {"attention_mask": tokens.new_ones(1, 1, n_tokens, n_tokens, dtype=torch.bool)}
 
 
 def _attend(found: Trace, call: AttentionCall) -> None:
