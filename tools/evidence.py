@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from taskvectors.experiments.measurements import COLUMNS
+from taskvectors.results import COLUMNS
 
 FIGURES = {
     "ltv-main-table": "by-configuration-embedded",

@@ -21,11 +21,11 @@ import torch
 
 from taskvectors.evaluate import paired_difference
 from taskvectors.experiments.config import ModelConfig
-from taskvectors.experiments.store import RunFolder
 from taskvectors.methods import METHODS, Candidate, Learned, Recipe, RunContext
 from taskvectors.methods.choosing import choose, score_candidates
 from taskvectors.methods.run_context import layer_name
 from taskvectors.models import LanguageModel
+from taskvectors.results import Cell, open_run
 from taskvectors.tasks import load_task
 
 TASKS = ("capital", "capitalize", "antonym", "present-past", "english-french", "sentiment")
@@ -158,16 +158,17 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
     parser.add_argument("--write", type=Path)
     asked = parser.parse_args()
-    store = RunFolder(asked.runs)
-    store.open({"recipe": RECIPE.model_dump(), **SIZES})
     found: dict[tuple[str, int], Mapping[str, Any]] = {}
-    for task, seed in product(asked.tasks, asked.seeds):
-        cell = store.cell(f"{task}-{seed}")
-        if cell is None:
-            sys.stderr.write(f"{task}, seed {seed}\n")
-            cell = run(_loaded("auto"), _loaded("float32"), task, seed)
-            store.write_json(f"cells/{task}-{seed}.json", cell)
-        found[task, seed] = cell
+    settings = {"recipe": RECIPE.model_dump(), **SIZES}
+    with open_run(asked.runs, kind="experiment", asked=settings) as run_folder:
+        for task, seed in product(asked.tasks, asked.seeds):
+            cell = run_folder.cell(f"{task}-{seed}")
+            if cell is None:
+                sys.stderr.write(f"{task}, seed {seed}\n")
+                gave = run(_loaded("auto"), _loaded("float32"), task, seed)
+                cell = Cell(metadata=gave)
+                run_folder.keep(f"{task}-{seed}", cell)
+            found[task, seed] = cell.metadata
     command = "python tools/joint_sites.py --write docs/results/joint-sites.md"
     text = page(found, command)
     if asked.write is None:

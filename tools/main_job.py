@@ -8,13 +8,15 @@ made at every seed. A run that was cut off goes on where it stopped.
 """
 
 import argparse
+import logging
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from taskvectors.experiments import CompareConfig, Comparison, compare
+from taskvectors.experiments import CompareConfig, compare, comparison_json
 from taskvectors.methods import InContext, Learned, Recipe, Vanilla, ZeroShot
+from taskvectors.results import Record
 
 TASKS = ("capital", "capitalize", "antonym", "present-past", "english-french", "sentiment")
 PARTS = ("seeds", "most-shots")
@@ -38,7 +40,7 @@ MARGIN = -0.02
 """`at least`: the lower bound of the paired difference lies above it."""
 
 
-def run(task: str, folder: Path) -> Comparison:
+def run(task: str, folder: Path) -> Record:
     """All seeds, with every control that does not need long prompts."""
     config = CompareConfig(
         task=task,
@@ -54,10 +56,10 @@ def run(task: str, folder: Path) -> Comparison:
         n_shown=0,
         **SIZES,
     )
-    return compare(config, folder / task, say=_say)
+    return compare(config, folder / task)
 
 
-def run_most_shots(task: str, folder: Path) -> Comparison:
+def run_most_shots(task: str, folder: Path) -> Record:
     """As many demonstrations as fit, on the same test items: prompts alike up to the query."""
     config = CompareConfig(
         task=task,
@@ -68,7 +70,7 @@ def run_most_shots(task: str, folder: Path) -> Comparison:
         n_shown=0,
         **SIZES,
     )
-    return compare(config, folder / f"{task}-most-shots", say=_say)
+    return compare(config, folder / f"{task}-most-shots")
 
 
 def page(folder: Path, tasks: Sequence[str], parts: Sequence[str]) -> str:
@@ -87,14 +89,14 @@ def page(folder: Path, tasks: Sequence[str], parts: Sequence[str]) -> str:
     return "\n".join(lines)
 
 
-def _seeds(runs: dict[str, Comparison]) -> list[str]:
+def _seeds(runs: dict[str, Record]) -> list[str]:
     tasks = list(runs)
     pooled = {
-        task: {row["method"]: row for row in found.rows if row["seed"] is None}
+        task: {row["method"]: row for row in comparison_json(found)["rows"] if row["seed"] is None}
         for task, found in runs.items()
     }
     held = [task for task in tasks if pooled[task]["learned"]["difference_low"] > MARGIN]
-    about = runs[tasks[0]].summary
+    about = runs[tasks[0]].metadata
     lines = [
         f"Model: {about['model']} ({about['weights_note']}), {about['n_layers']} layers, width "
         f"{about['d_model']}; trained in {about['dtype']}, scored in {about['test_dtype']}; torch "
@@ -148,7 +150,7 @@ def _seeds(runs: dict[str, Comparison]) -> list[str]:
         "|---|---|--:|--:|--:|--:|",
     ]
     for task in tasks:
-        chosen = _selected(runs[task].rows, "learned")
+        chosen = _selected(comparison_json(runs[task])["rows"], "learned")
         seconds = sum(r["seconds"] for r in chosen) / len(chosen)
         lines.append(
             f"| {task} | {', '.join(str(r['layers'][0]) for r in chosen)} | "
@@ -163,7 +165,7 @@ def _seeds(runs: dict[str, Comparison]) -> list[str]:
     ]
 
 
-def _most(runs: dict[str, Comparison]) -> list[str]:
+def _most(runs: dict[str, Record]) -> list[str]:
     lines = [
         "## As many demonstrations as fit (all seeds, the same test items)",
         "",
@@ -171,8 +173,9 @@ def _most(runs: dict[str, Comparison]) -> list[str]:
         "|---|--:|--:|--:|",
     ]
     for task, found in runs.items():
-        rows = {row["method"]: row for row in found.rows if row["seed"] is None}
-        many = [row for row in found.rows if row["method"] == "icl-most-shots" and row["seed"]]
+        all_rows = comparison_json(found)["rows"]
+        rows = {row["method"]: row for row in all_rows if row["seed"] is None}
+        many = [r for r in all_rows if r["method"] == "icl-most-shots" and r["seed"]]
         shots = ", ".join(str(row["shots"]) for row in many)
         most = rows["icl-most-shots"]
         lines.append(f"| {task} | {most['n']} | {_interval(most)} | {shots} |")
@@ -191,12 +194,9 @@ def _share(row: dict[str, Any]) -> str:
     return f"failed: {row['error']}" if row["error"] else f"{row['accuracy']:.3f}"
 
 
-def _say(text: str) -> None:
-    sys.stderr.write(text + "\n")
-
-
 def main() -> None:
     """Run what is missing, and write the page."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=Path, default=Path("runs/main-job"))
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))

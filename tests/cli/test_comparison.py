@@ -3,9 +3,9 @@
 from typing import Any
 
 from taskvectors.cli.comparison import comparison_table
-from taskvectors.experiments.rows import Row
+from taskvectors.results import ComparisonRow
 
-EMPTY: dict[str, Any] = dict.fromkeys(Row.__dataclass_fields__) | {
+EMPTY: dict[str, Any] = dict.fromkeys(ComparisonRow.__dataclass_fields__) | {
     "configuration": "",
     "layers": [],
     "positions": [],
@@ -19,7 +19,7 @@ EMPTY: dict[str, Any] = dict.fromkeys(Row.__dataclass_fields__) | {
 
 
 def row(method: str, **values: Any) -> dict[str, Any]:
-    return Row(**(EMPTY | {"method": method} | values)).as_dict()
+    return ComparisonRow(**(EMPTY | {"method": method} | values)).as_dict()
 
 
 def learned(layer: int, seconds: float, **values: Any) -> dict[str, Any]:

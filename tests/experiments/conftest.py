@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from experiments.wide import rows_in
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -74,7 +75,7 @@ def without_time() -> Callable[..., list[dict[str, Any]]]:
     """`without_time(comparison)`: its rows, without what a repetition measures anew."""
 
     def strip(found: Any) -> list[dict[str, Any]]:
-        return [{k: v for k, v in row.items() if k not in TAKEN} for row in found.rows]
+        return [{k: v for k, v in row.items() if k not in TAKEN} for row in rows_in(found)]
 
     return strip
 

@@ -5,6 +5,7 @@ it can be killed. Orders are lines on standard input: a folder to run in; each i
 child's number, and with `done` or `gone` when it has ended.
 """
 
+import logging
 import os
 import sys
 from pathlib import Path
@@ -23,13 +24,17 @@ def run(folder: str) -> None:
     torch.set_num_threads(1)
     begun = Path(folder).with_suffix(".begun")
 
-    def say(sentence: str) -> None:
-        if "in hand: " in sentence:
-            with begun.open("a") as lines:
-                lines.write(sentence.partition("in hand: ")[2] + "\n")
+    class Noted(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "in hand: " in record.getMessage():
+                with begun.open("a") as lines:
+                    lines.write(record.getMessage().partition("in hand: ")[2] + "\n")
+
+    logging.getLogger("taskvectors.experiments").addHandler(Noted())
+    logging.getLogger("taskvectors.experiments").setLevel(logging.INFO)
 
     config = ReproduceConfig(experiment="ltv-lens", preset="smoke", seeds=SEEDS)
-    reproduce(config, Path(folder), say=say)
+    reproduce(config, Path(folder))
 
 
 def main() -> None:

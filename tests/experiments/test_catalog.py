@@ -7,11 +7,12 @@ from typing import get_args
 
 import pytest
 
-from taskvectors.experiments.analysed import measurements_of
 from taskvectors.experiments.catalog import EXPERIMENTS
 from taskvectors.experiments.catalog.comparisons import MAIN_TABLE
-from taskvectors.experiments.experiment import NOT_READ, PRESETS, PresetName
+from taskvectors.experiments.experiment import PRESETS, PresetName
 from taskvectors.experiments.presets import paper_presets
+from taskvectors.explain import ANALYSES
+from taskvectors.results import NOT_READ
 
 NAMES = {
     *("ltv-main-table", "ltv-layer-sweep", "ltv-peft", "ltv-ov", "ltv-key-heads", "ltv-attention"),
@@ -66,6 +67,8 @@ def test_the_published_main_table_has_the_rows_that_we_have() -> None:
 def test_published_reconstructions_stand_beside_our_rows() -> None:
     rows = [{"variant": variant, "layer": 3, "accuracy": 0.5} for variant in ("vector", "paper")]
     shared = {"method": "learned", "layers": (3,)}
-    ours = {one.configuration for one in measurements_of("ov-reconstruction", rows, **shared)}
+    columns = ANALYSES["ov-reconstruction"].record_columns
+    tidy = columns.measurements("ov-reconstruction", rows, **shared)
+    ours = {one.configuration for one in tidy}
     theirs = {one.configuration for one in EXPERIMENTS["ltv-ov"].published}
     assert ours < theirs

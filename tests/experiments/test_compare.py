@@ -5,6 +5,7 @@ Run with `pytest tests/experiments/test_compare.py`.
 
 import json
 import re
+import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -14,13 +15,13 @@ from typing import Any, get_args
 import pandas as pd
 import pytest
 import torch
+from experiments.wide import rows_in
 from pydantic import ValidationError
 
 from taskvectors.errors import DataError, TaskVectorsError
-from taskvectors.evaluate import Scores, measure, paired_difference, pooled_interval
-from taskvectors.experiments import CompareConfig, ModelConfig, compare, one_seed
+from taskvectors.evaluate import Scores, evaluate, measure, paired_difference, pooled_interval
+from taskvectors.experiments import CompareConfig, ModelConfig, compare, comparison_json, one_seed
 from taskvectors.experiments.config import Control
-from taskvectors.experiments.rows import Row
 from taskvectors.methods import (
     METHODS,
     Hendel,
@@ -35,8 +36,12 @@ from taskvectors.methods import (
 )
 from taskvectors.methods.choosing import choose, score_candidates
 from taskvectors.methods.controls import CONTROLS
+from taskvectors.results import COLUMNS, ComparisonRow, comparison_rows, read_run
 from taskvectors.tasks import load_task
 from taskvectors.trunk import engine
+from taskvectors.vectors import TaskVector
+
+compare_module = sys.modules[compare.__module__]
 
 # the table of the design, and of what was added to it
 DESIGNED = {
@@ -67,23 +72,23 @@ def bench_of(config: CompareConfig, seed: int = 0) -> RunContext:
 
 
 def rows_of(found: Any, method: str) -> list[dict[str, Any]]:
-    return [row for row in found.rows if row["method"] == method]
+    return [row for row in rows_in(found) if row["method"] == method]
 
 
 # --- rows
 
 
 def test_rows_have_the_fields_of_the_design_and_no_nesting(finished: Any) -> None:
-    assert set(finished.rows[0]) >= DESIGNED
-    for row in finished.rows:
-        assert set(row) == set(Row.__dataclass_fields__) - {"correct"}
+    assert set(rows_in(finished)[0]) >= DESIGNED
+    for row in rows_in(finished):
+        assert set(row) == set(ComparisonRow.__dataclass_fields__) - {"correct"}
         for value in row.values():
             assert isinstance(value, str | int | float | bool | list | None)
         assert all(isinstance(item, str | int) for item in row["layers"] + row["positions"])
 
 
 def test_each_method_has_its_candidates_and_one_that_is_selected(finished: Any) -> None:
-    methods = list(dict.fromkeys(row["method"] for row in finished.rows))
+    methods = list(dict.fromkeys(row["method"] for row in rows_in(finished)))
     assert methods == ["zero-shot", "icl", "vanilla", "learned", "majority", "random"]
     for method in methods:
         rows = rows_of(finished, method)
@@ -126,14 +131,14 @@ def test_rows_are_what_the_methods_give_by_hand(asked: Any, finished: Any) -> No
 
 def test_the_rows_are_not_all_alike(finished: Any) -> None:
     """Else the tests here would say little: something is learned, and it is not perfect."""
-    accuracy = {row["method"]: row["accuracy"] for row in finished.rows if row["selected"]}
+    accuracy = {row["method"]: row["accuracy"] for row in rows_in(finished) if row["selected"]}
     assert accuracy["zero-shot"] < accuracy["learned"] < 1
     assert 0.5 < accuracy["majority"] < 1
     assert accuracy["random"] < accuracy["learned"]
 
 
 def test_every_row_says_what_it_cost(finished: Any) -> None:
-    examples = {row["method"]: row["examples"] for row in finished.rows}
+    examples = {row["method"]: row["examples"] for row in rows_in(finished)}
     assert examples == {
         "zero-shot": 0,
         "icl": 2,
@@ -142,7 +147,7 @@ def test_every_row_says_what_it_cost(finished: Any) -> None:
         "majority": 12,
         "random": 0,
     }
-    for row in finished.rows:
+    for row in rows_in(finished):
         assert row["seconds"] >= 0
         assert (row["forward_tokens"] > 0) == (row["method"] != "majority")
         is_learned = row["method"] == "learned"
@@ -185,8 +190,8 @@ def test_validation_chooses_and_the_test_split_is_scored_once(
     config = asked(methods=(Vanilla(strengths=(1.0,)),), controls=(), n_shown=0)
     found = compare(config, tmp_path / "run")
     assert seen == [("validation", [0, 1, 2, 3]), ("test", [0, 1, 2, 3])]
-    assert [row["selected"] for row in found.rows] == [False, False, True, False]
-    assert [row["accuracy"] for row in found.rows] == [0.25, 1.0, 0.25, 0.25]
+    assert [row["selected"] for row in rows_in(found)] == [False, False, True, False]
+    assert [row["accuracy"] for row in rows_in(found)] == [0.25, 1.0, 0.25, 0.25]
 
 
 def test_a_method_in_several_ways_has_one_selected_row(asked: Any, tmp_path: Path) -> None:
@@ -214,25 +219,25 @@ def test_the_test_split_can_be_scored_in_float32(asked: Any, tmp_path: Path) -> 
             ("again", config.model_copy(update={"model": low, "test_dtype": "float32"})),
         )
     )
-    for one, other, same in zip(exact.rows[:2], rounded.rows, again.rows, strict=False):
+    for one, other, same in zip(rows_in(exact)[:2], rows_in(rounded), rows_in(again), strict=False):
         # what is loaded as bfloat16 and computed in float32 lies between
         assert other["answer_logprob"] != one["answer_logprob"]
         assert same["answer_logprob"] == pytest.approx(one["answer_logprob"], abs=1e-4)
-    assert again.summary["test_dtype"] == "float32"
-    assert again.summary["dtype"] == rounded.summary["test_dtype"] == "bfloat16"
+    assert again.metadata["test_dtype"] == "float32"
+    assert again.metadata["dtype"] == rounded.metadata["test_dtype"] == "bfloat16"
 
 
 # --- what is written
 
 
 def test_the_result_for_machines_is_strict_json(finished: Any) -> None:
-    text = json.dumps(finished.as_json(), allow_nan=False)
+    text = json.dumps(comparison_json(finished), allow_nan=False)
     found = json.loads(text)
     assert set(found) >= {"model", "family", "task", "template", "seed", "n_train", "n_test"}
     assert found["family"] == "llama"
     assert (found["n_train"], found["n_validation"], found["n_test"]) == (12, 6, 8)
     assert (found["template"], found["seed"], found["task"]) == ("arrow", 0, "mostly-cold")
-    assert found["rows"] == finished.rows
+    assert found["rows"] == rows_in(finished)
     majority = next(row for row in found["rows"] if row["method"] == "majority")
     assert majority["answer_logprob"] is None
 
@@ -244,14 +249,13 @@ def test_the_folder_holds_config_results_metrics_and_examples(finished: Any, ask
     assert CompareConfig.model_validate(config["asked"]) == asked()
     assert config["versions"]["torch"] == torch.__version__
     table = pd.read_parquet(folder / "results.parquet")
-    assert len(table) == len(finished.rows)
-    for name, column in (("method", "method"), ("accuracy", "accuracy"), ("n", "n")):
-        assert table[column].tolist() == [row[name] for row in finished.rows]
-    assert [json.loads(text) for text in table["layers"]] == [
-        row["layers"] for row in finished.rows
-    ]
-    marks = table["correct"].map(lambda text: text.count("1") / len(text))
-    assert marks.tolist() == table["accuracy"].tolist()
+    assert tuple(table.columns[: len(COLUMNS)]) == COLUMNS
+    pd.testing.assert_frame_equal(table, finished.frame)
+    assert [row.as_dict() for row in comparison_rows(table)] == rows_in(finished)
+    accuracies = table[table["measure"].eq("accuracy")]
+    marks = accuracies["correct"].map(lambda text: text.count("1") / len(text))
+    assert marks.tolist() == accuracies["value"].tolist()
+    assert set(table["measure"]) >= {"difference_to_icl", "seconds", "validation_accuracy"}
 
 
 def test_metrics_are_the_curves_of_what_was_learned(finished: Any) -> None:
@@ -273,30 +277,59 @@ def test_examples_are_test_items_with_what_each_method_answers(finished: Any, as
     ]
     for item in items:
         assert set(item["predictions"]) == {"zero-shot", "icl", "vanilla", "learned"}
-    correct = {row.method: row.correct for row in finished.table if row.selected}
+    correct = {row.method: row.correct for row in comparison_rows(finished.frame) if row.selected}
     for index, item in enumerate(items):
         for method, hit in item["correct"].items():
             assert hit == (correct[method][index] == "1"), (method, index)
 
 
-def test_the_report_can_read_the_run(finished: Any) -> None:
-    from taskvectors.report.old import read_run
-
+def test_the_run_is_read_as_it_was_held(finished: Any) -> None:
     run = read_run(finished.folder)
-    assert len(run.measurements) == len(finished.rows)
+    pd.testing.assert_frame_equal(run.frame, finished.frame)
+    assert dict(run.metadata) == json.loads(json.dumps(dict(finished.metadata)))
+    assert run.examples == finished.examples
+    assert run.is_finished
+
+
+def test_the_best_vector_is_that_of_the_highest_validation_accuracy(
+    asked: Any, finished: Any, tmp_path: Path
+) -> None:
+    """Of methods that reach the same, the learned one; its strength is in its values."""
+    vector = TaskVector.load(finished.folder / "best-vector")
+    best = max(
+        (row for row in rows_in(finished) if row["selected"] and row["layers"]),
+        key=lambda row: (row["validation_accuracy"] or 0, row["method"] == "learned"),
+    )
+    assert vector.origin.method == best["method"] == "learned"
+    assert list(vector.layers) == best["layers"]
+    config = asked()
+    test = bench_of(config).task.test
+    assert evaluate(config.model.load(), test, vector).accuracy == best["accuracy"]
+    strong = asked(methods=(Vanilla(layers=(2,), strengths=(3.0,)),), controls=(), n_shown=0)
+    found = compare(strong, tmp_path / "strong")
+    vector = TaskVector.load(found.folder / "best-vector")
+    (row,) = rows_in(found)
+    assert evaluate(config.model.load(), test, vector).answer_logprob == pytest.approx(
+        row["answer_logprob"], abs=1e-4
+    )
+    plain = asked(methods=VECTORLESS, controls=(), n_shown=0)
+    assert not (compare(plain, tmp_path / "plain").folder / "best-vector").exists()
 
 
 def test_it_is_told_what_is_to_be_done_before_it_is_done(
-    asked: Any, tmp_path: Path, calls: list[str]
+    asked: Any, tmp_path: Path, calls: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Also how long it takes, as soon as that can be known."""
     said: list[str] = []
 
-    def say(sentence: str) -> None:
-        said.append(f"{len(calls)} done; {sentence}")
+    def info(sentence: str, *given: Any) -> None:
+        said.append(f"{len(calls)} done; {sentence % given if given else sentence}")
+
+    for module in (compare_module, one_seed):
+        monkeypatch.setattr(module.logger, "info", info)
 
     methods = (*VECTORLESS, Vanilla(n_prompts=4), Learned(layers=(1,), settings=Recipe(steps=5)))
-    compare(asked(methods=methods, n_shown=2), tmp_path / "run", say=say)
+    compare(asked(methods=methods, n_shown=2), tmp_path / "run")
     assert "Loading the model" in said[0]
     assert said[1].startswith("0 done; zero-shot: 6 validation and 8 test prompts with 0 shots, ")
     assert said[2].startswith("1 done; zero-shot: 0.")
@@ -368,7 +401,7 @@ def test_a_finished_run_is_read_and_not_repeated(
     calls.clear()
     again = compare(asked(), tmp_path / "run")
     assert calls == []
-    assert again.rows == first.rows
+    assert rows_in(again) == rows_in(first)
     assert without_time(first) == without_time(finished)
 
 
@@ -428,7 +461,9 @@ def test_a_run_cut_off_between_seeds_goes_on_with_the_next(
         with pytest.raises(KeyboardInterrupt):
             compare(config, tmp_path / "run")
     # the first seed is already on the table
-    assert set(pd.read_parquet(tmp_path / "run" / "results.parquet")["seed"]) == {0}
+    part = read_run(tmp_path / "run")
+    assert set(part.frame["seed"]) == {0}
+    assert not part.is_finished
     calls.clear()
     found = compare(config, tmp_path / "run")
     assert calls == ["icl", "majority"]
@@ -459,7 +494,7 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(
     asked: Any, tmp_path: Path, content: str
 ) -> None:
     (tmp_path / content).write_text("{}")
-    with pytest.raises(DataError, match="name another folder"):
+    with pytest.raises(DataError, match=r"name another folder|into a new folder"):
         compare(asked(), tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == [content]
 
@@ -474,14 +509,14 @@ def test_a_method_that_fails_gives_a_row_that_says_why_and_the_others_go_on(
         methods=(ZeroShot(), Learned(positions=(300,)), InContext()), controls=("majority",)
     )
     found = compare(config, tmp_path / "run")
-    assert [row["method"] for row in found.rows] == ["zero-shot", "learned", "icl", "majority"]
+    assert [row["method"] for row in rows_in(found)] == ["zero-shot", "learned", "icl", "majority"]
     (failed,) = rows_of(found, "learned")
     assert "no position 300" in failed["error"]
     assert failed["selected"] is True
     assert failed["accuracy"] is None
-    assert {row["error"] for row in found.rows if row["method"] != "learned"} == {None}
+    assert {row["error"] for row in rows_in(found) if row["method"] != "learned"} == {None}
     assert rows_of(found, "zero-shot")[0]["difference_to_icl"] is not None
-    json.dumps(found.as_json(), allow_nan=False)
+    json.dumps(comparison_json(found), allow_nan=False)
     pd.read_parquet(tmp_path / "run" / "results.parquet")
     # only what failed is tried again
     calls.clear()
@@ -544,12 +579,12 @@ def two_seeds(asked: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 def test_several_seeds_are_pooled_method_by_method(two_seeds: Any) -> None:
-    pooled = {row.method: row for row in two_seeds.table if row.seed is None}
+    pooled = {row.method: row for row in comparison_rows(two_seeds.frame) if row.seed is None}
     assert list(pooled) == ["zero-shot", "icl", "learned", "random"]
     for method, row in pooled.items():
         chosen = [
             one
-            for one in two_seeds.table
+            for one in comparison_rows(two_seeds.frame)
             if one.method == method and one.selected and one.seed is not None
         ]
         assert [one.seed for one in chosen] == [0, 5]
@@ -568,11 +603,11 @@ def test_pooled_differences_are_paired_over_seeds(two_seeds: Any) -> None:
     def marks(method: str) -> list[torch.Tensor]:
         return [
             torch.tensor([mark == "1" for mark in row.correct])
-            for row in two_seeds.table
+            for row in comparison_rows(two_seeds.frame)
             if row.method == method and row.selected and row.seed is not None
         ]
 
-    pooled = {row.method: row for row in two_seeds.table if row.seed is None}
+    pooled = {row.method: row for row in comparison_rows(two_seeds.frame) if row.seed is None}
     expected = paired_difference(marks("learned"), marks("icl"))
     row = pooled["learned"]
     found = (row.difference_to_icl, row.difference_low, row.difference_high)
@@ -585,7 +620,7 @@ def test_pooled_differences_are_paired_over_seeds(two_seeds: Any) -> None:
 def test_each_seed_has_a_split_of_its_own(two_seeds: Any, asked: Any) -> None:
     splits = [bench_of(asked(), seed).task.test for seed in (0, 5)]
     assert splits[0] != splits[1]
-    assert two_seeds.summary["seed"] == [0, 5]
+    assert two_seeds.metadata["seed"] == [0, 5]
     lines = (two_seeds.folder / "metrics.jsonl").read_text().splitlines()
     assert {json.loads(line)["seed"] for line in lines} == {0, 5}
 

@@ -57,7 +57,7 @@ class Runner:
 
 def finished(folder: Path) -> dict[str, tuple[int, int]]:
     """Groups that are kept, and which file each is: a file that is written anew is another one."""
-    found = (folder / "cells").glob("*.parquet")
+    found = (folder / "cells").glob("*.json")
     return {path.stem: (path.stat().st_ino, path.stat().st_mtime_ns) for path in found}
 
 

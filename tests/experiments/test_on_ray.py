@@ -41,7 +41,7 @@ PAUSE = threading.Event()
 def test_without_ray_it_says_how_to_install_it(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
     with pytest.raises(TaskVectorsError, match=r"taskvectors\[ray\]"):
-        on_ray.on_ray("auto", gpus=0, say=print)
+        on_ray.on_ray("auto", gpus=0)
 
 
 def test_groups_on_one_machine_share_what_they_keep_and_wait_for_each_other(

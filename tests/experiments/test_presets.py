@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from experiments.wide import rows_in
 
 from taskvectors.experiments import compare
 from taskvectors.experiments.presets import doublings, paper_presets
@@ -37,7 +38,7 @@ METHODS = (
 @pytest.fixture(scope="module")
 def placed(asked: Any, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     config = asked(configurations="paper", methods=METHODS, n_shown=0, template="qa")
-    return compare(config, tmp_path_factory.mktemp("runs") / "placed").rows
+    return rows_in(compare(config, tmp_path_factory.mktemp("runs") / "placed"))
 
 
 def rows_of(rows: list[dict[str, Any]], method: str, preset: str | None) -> list[dict[str, Any]]:
@@ -153,7 +154,7 @@ def test_pairs_double_until_there_are_no_more() -> None:
 @pytest.mark.slow(small_models=True)
 def test_each_method_is_run_on_fewer_pairs(asked: Any, tmp_path: Path) -> None:
     config = asked(by_examples=True, methods=METHODS[:4], seeds=(0, 1), controls=(), n_shown=0)
-    rows = compare(config, tmp_path / "run").rows
+    rows = rows_in(compare(config, tmp_path / "run"))
     assert not any(row["error"] for row in rows)
     assert {row["preset"] for row in rows if row["method"] == "zero-shot"} == {None}
     for method in ("icl", "vanilla", "learned"):
@@ -166,7 +167,7 @@ def test_each_method_is_run_on_fewer_pairs(asked: Any, tmp_path: Path) -> None:
             assert all(row["difference_to_icl"] is not None for row in found)
             if method != "icl":
                 assert {row["examples"] for row in found} == {n}
-    again = compare(config, tmp_path / "run").rows
+    again = rows_in(compare(config, tmp_path / "run"))
     assert again == rows
 
 

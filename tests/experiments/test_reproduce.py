@@ -4,6 +4,7 @@ Run with `pytest tests/experiments/test_reproduce.py`.
 """
 
 import json
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,21 +17,19 @@ from taskvectors.errors import DataError, TaskVectorsError
 from taskvectors.experiments.catalog import EXPERIMENTS
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import Found, Group, Room, Scale
-from taskvectors.experiments.measurements import COLUMNS, OVER_TASKS, TIMED, Measurement
-from taskvectors.experiments.reproduce import ReproduceConfig, Reproduction, estimate, reproduce
-from taskvectors.report.old import (
-    read_any,
-    read_experiment,
+from taskvectors.experiments.reproduce import ReproduceConfig, estimate, reproduce
+from taskvectors.report import (
+    page_of,
     write_figures,
     write_latex,
     write_markdown,
     write_report,
 )
-from taskvectors.report.old.experiment_tables import grids_of_experiment
-from taskvectors.report.old.grid import plain_texts
+from taskvectors.results import COLUMNS, OVER_TASKS, Measurement, Record, read_run
+from taskvectors.results.record import TIMED
 
 FIRST = "ltv-lens"
-FILES = {"config.json", "results.parquet", "published.json", "figures.json"}
+FILES = {"config.json", "results.parquet", "figures.json"}
 
 
 @pytest.fixture(autouse=True)
@@ -41,7 +40,7 @@ def without_bars() -> None:
     logging.disable_progress_bar()
 
 
-def smoke(name: str, folder: Path, **about: Any) -> Reproduction:
+def smoke(name: str, folder: Path, **about: Any) -> Record:
     (found,) = reproduce(ReproduceConfig(experiment=name, preset="smoke", **about), folder)
     return found
 
@@ -51,13 +50,13 @@ def results(folder: Path) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def lens(tmp_path_factory: pytest.TempPathFactory) -> Reproduction:
+def lens(tmp_path_factory: pytest.TempPathFactory) -> Record:
     """A finished run, only to be read."""
     return smoke(FIRST, tmp_path_factory.mktemp("runs") / "lens")
 
 
 def test_a_run_is_a_folder_of_what_was_asked_measured_drawn_and_published(
-    lens: Reproduction,
+    lens: Record,
 ) -> None:
     assert {path.name for path in lens.folder.iterdir()} >= FILES
     config = json.loads((lens.folder / "config.json").read_text())
@@ -74,8 +73,7 @@ def test_a_run_is_a_folder_of_what_was_asked_measured_drawn_and_published(
     assert rows[rows["measure"].ne("error")]["value"].notna().all()
     figures = json.loads((lens.folder / "figures.json").read_text())
     assert [figure["kind"] for figure in figures] == ["Figure"]
-    published = json.loads((lens.folder / "published.json").read_text())
-    assert published[0]["value"] == "not read"
+    assert config["published"][0]["value"] == "not read"
 
 
 def test_figures_have_names_of_their_own_and_are_those_that_reports_draw(
@@ -94,7 +92,7 @@ def test_figures_have_names_of_their_own_and_are_those_that_reports_draw(
 
 
 def test_the_same_group_with_the_same_seed_is_the_same_bit_for_bit(
-    lens: Reproduction, tmp_path: Path
+    lens: Record, tmp_path: Path
 ) -> None:
     smoke(FIRST, tmp_path)
     again, first = results(tmp_path), results(lens.folder)
@@ -122,7 +120,7 @@ def test_seeds_and_tasks_replace_those_of_the_preset(tmp_path: Path) -> None:
     rows = results(tmp_path)
     assert set(rows["seed"].dropna()) == {3, 4}
     assert set(rows["task"]) == {"antonym", OVER_TASKS}
-    assert found.summary["groups"] == 2
+    assert found.metadata["groups"] == 2
     mean = rows[rows["task"].eq(OVER_TASKS) & rows["measure"].eq("label_share")].iloc[0]
     parts = rows[
         rows["task"].eq("antonym")
@@ -157,7 +155,7 @@ def test_what_cannot_be_run_is_an_error_that_says_so(
         reproduce(ReproduceConfig(preset="smoke", **about), tmp_path / "run")
 
 
-def test_a_folder_of_another_run_is_refused(lens: Reproduction) -> None:
+def test_a_folder_of_another_run_is_refused(lens: Record) -> None:
     with pytest.raises(DataError, match="other settings"):
         smoke(FIRST, lens.folder, seeds=(7,))
 
@@ -190,13 +188,14 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
 
 
 def test_finished_groups_are_not_run_again(
-    counted: Callable[..., list[str]], tmp_path: Path
+    counted: Callable[..., list[str]], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     ran = counted(KeyboardInterrupt())
-    said: list[str] = []
+    caplog.set_level(logging.INFO)
     config = ReproduceConfig(experiment=FIRST, preset="smoke", seeds=(0, 1, 2))
     with pytest.raises(KeyboardInterrupt):
-        reproduce(config, tmp_path, say=said.append)
+        reproduce(config, tmp_path)
+    said = caplog.messages
     told = [one for one in said if "estimated for this machine" in one]
     assert said.index(told[0]) < next(i for i, one in enumerate(said) if "in hand" in one)
     assert len(ran) == 2
@@ -210,14 +209,14 @@ def test_finished_groups_are_not_run_again(
     whole = estimate(config, first)
     assert len(whole) == 3
     # of all three groups, whenever they were run
-    assert found.summary["estimate"]["seconds"] == pytest.approx(sum(x.seconds for x in whole))
+    assert found.metadata["estimate"]["seconds"] == pytest.approx(sum(x.seconds for x in whole))
     kept = [json.loads(one.read_text()) for one in sorted((tmp_path / "cells").glob("*.json"))]
     assert len(kept) == 3
-    assert all(one["seconds"] > 0 for one in kept)
-    assert found.summary["seconds"] == sum(one["seconds"] for one in kept)
+    assert all(one["metadata"]["seconds"] > 0 for one in kept)
+    assert found.metadata["seconds"] == sum(one["metadata"]["seconds"] for one in kept)
     rows = results(tmp_path)
     assert sorted(rows["seed"].dropna()) == [0, 1, 2]
-    assert found.summary["warnings"] == [f"random-capital-seed{seed}: a note" for seed in range(3)]
+    assert list(found.warnings) == [f"random-capital-seed{seed}: a note" for seed in range(3)]
 
 
 def test_a_group_that_cannot_be_run_is_told_and_tried_again(
@@ -226,13 +225,13 @@ def test_a_group_that_cannot_be_run_is_told_and_tried_again(
     counted(TaskVectorsError("no such thing"))
     config = ReproduceConfig(experiment=FIRST, preset="smoke", seeds=(0, 1))
     (found,) = reproduce(config, tmp_path)
-    assert found.summary["groups_failed"] == 1
-    assert "no such thing" in found.summary["warnings"][-1]
+    assert found.metadata["groups_failed"] == 1
+    assert "no such thing" in found.warnings[-1]
     assert "no such thing" in caplog.text
     ran = counted()
     (found,) = reproduce(config, tmp_path)
     assert [key[-5:] for key in ran] == ["seed1"]
-    assert found.summary["groups_failed"] == 0
+    assert found.metadata["groups_failed"] == 0
 
 
 def test_a_bug_in_a_group_is_raised_and_loses_nothing(
@@ -242,7 +241,7 @@ def test_a_bug_in_a_group_is_raised_and_loses_nothing(
     config = ReproduceConfig(experiment=FIRST, preset="smoke", seeds=(0, 1))
     with pytest.raises(ZeroDivisionError):
         reproduce(config, tmp_path)
-    assert len(list((tmp_path / "cells").glob("*.parquet"))) == 1
+    assert len(list((tmp_path / "cells").glob("*.json"))) == 1
 
 
 @pytest.mark.slow(small_models=True)
@@ -270,7 +269,7 @@ def test_one_that_cannot_be_run_does_not_stop_all_of_them(
         run = fail if name == "ltv-ov" else EXPERIMENTS[FIRST].run
         monkeypatch.setitem(EXPERIMENTS, name, replace(one, run=run, figures=None))
     found = reproduce(ReproduceConfig(experiment="all", preset="smoke"), tmp_path)
-    failed = {one.experiment.name: one.summary["groups_failed"] for one in found}
+    failed = {one.metadata["experiment"]: one.metadata["groups_failed"] for one in found}
     assert {name for name, count in failed.items() if count} == {"ltv-ov"}
 
 
@@ -308,19 +307,21 @@ def test_all_is_estimated_without_what_cannot_be() -> None:
 
 
 def test_what_cannot_be_estimated_is_told_and_run(
-    counted: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    counted: Callable[..., list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     def unknown(*given: Any) -> Any:
         raise TaskVectorsError("nobody knows")
 
     counted()
     monkeypatch.setitem(EXPERIMENTS, FIRST, replace(EXPERIMENTS[FIRST], estimate=unknown))
-    said: list[str] = []
-    config = ReproduceConfig(experiment=FIRST, preset="smoke")
-    (found,) = reproduce(config, tmp_path, say=said.append)
-    assert f"{FIRST}: not estimated: nobody knows" in said
-    assert found.summary["estimate"] is None
-    assert found.summary["groups_failed"] == 0
+    caplog.set_level(logging.INFO)
+    (found,) = reproduce(ReproduceConfig(experiment=FIRST, preset="smoke"), tmp_path)
+    assert f"{FIRST}: not estimated: nobody knows" in caplog.messages
+    assert found.metadata["estimate"] is None
+    assert found.metadata["groups_failed"] == 0
 
 
 # --- what people are shown
@@ -329,13 +330,13 @@ def test_what_cannot_be_estimated_is_told_and_run(
 @pytest.mark.slow(small_models=True)
 def test_the_published_value_stands_beside_the_row_with_its_keys(tmp_path: Path) -> None:
     found = smoke("ltv-peft", tmp_path)
-    main, *_, alone = grids_of_experiment(read_experiment(found.folder))
-    headings, rows = plain_texts(main)
+    main, *_, alone = (table for table in page_of(found).tables() if table.name != "rows")
+    headings, rows = main.headings, main.texts
     beside = {row[0]: row[headings.index("accuracy, published")] for row in rows}
     assert beside["lora"] == "0.916 (Llama-3.1-8B, sst2)"
     assert beside["learned"] == "0.929 (Llama-3.1-8B, sst2)"
     assert "seconds per step, published" in headings
-    left = [row for row in plain_texts(alone)[1] if row[1] == "peak gigabytes"]
+    left = [row for row in alone.texts if row[1] == "peak gigabytes"]
     assert any("method lora" in row[0] for row in left)  # ours are bytes on top of the model
 
 
@@ -345,20 +346,20 @@ def test_every_experiment_runs_on_small_models(
     name: str, tmp_path: Path, recwarn: pytest.WarningsRecorder
 ) -> None:
     found = smoke(name, tmp_path)
-    assert found.summary["groups_failed"] == 0
+    assert found.metadata["groups_failed"] == 0
     rows = results(tmp_path)
     assert len(rows) > 10
-    assert set(found.experiment.shown) & set(rows["measure"])
+    assert set(found.metadata["shown"]) & set(rows["measure"])
     keys = [*COLUMNS[:10], "group"]
     further = [c for c in ("preset", "strength", "selected", "place", "correct") if c in rows]
     assert not rows.duplicated([*keys, *further]).any()
     names = [figure["name"] for figure in json.loads((tmp_path / "figures.json").read_text())]
     assert len(set(names)) == len(names)
-    run = read_any(tmp_path)
+    run = read_run(tmp_path)
     drawn = write_figures(run, ("svg",))
     assert len(drawn) == len(names)
-    title = found.experiment.title
-    assert title in write_report(tmp_path).read_text()
+    title = found.metadata["title"]
+    assert title in write_report(run).read_text()
     assert title in write_markdown(run).read_text()
     assert title in write_latex(run).read_text()
     if name in ("ltv-ov", "ltv-key-heads"):

@@ -16,8 +16,8 @@ from taskvectors.costs import Cost
 from taskvectors.experiments.catalog import EXPERIMENTS
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import Found, Group, Room, Scale
-from taskvectors.experiments.measurements import Measurement
 from taskvectors.experiments.reproduce import ReproduceConfig, reproduce
+from taskvectors.results import Measurement
 
 NAME = "ltv-lens"
 SEEDS = tuple(range(6))

@@ -283,13 +283,13 @@ def test_the_page_of_methods_lists_all_of_them() -> None:
 
 def test_the_page_of_measures_names_every_control_and_every_field_of_a_row() -> None:
     from taskvectors.evaluate import Measures, SideEffects
-    from taskvectors.experiments.rows import Row
+    from taskvectors.results import ComparisonRow
 
     page = (ROOT / "docs" / "measures.md").read_text()
     named = set(re.findall(r"`([\w-]+)`", page))
     for kind in (Measures, SideEffects):
         assert set(kind.__dataclass_fields__) <= named
-    assert set(Row.__dataclass_fields__) - {"correct"} <= named
+    assert set(ComparisonRow.__dataclass_fields__) - {"correct"} <= named
     assert set(CONTROLS) <= named
 
 

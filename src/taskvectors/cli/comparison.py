@@ -1,54 +1,56 @@
 """How a comparison is shown: the chosen row of each method, and its controls."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskvectors.cli.reports import written_report
-from taskvectors.cli.results import Result, Table
+from taskvectors.cli.results import Result, Table, duration
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
-    from taskvectors.experiments import Comparison
+    from taskvectors.results import Record
 
 
 _NUMBERS = frozenset({"accuracy", "95 % interval", "against ICL", "examples", "time"})
 
 
-def shown_comparison(found: "Comparison", *, with_report: bool) -> Result:
+def shown_comparison(record: "Record", *, with_report: bool) -> Result:
     """A finished comparison, with its report written beside it.
 
     Args:
-        found: The comparison.
+        record: The comparison's record.
         with_report: Whether to write the report.
 
     Raises:
         TaskVectorsError: Not one method could be run.
     """
-    methods = [row for row in found.rows if not row["is_control"]]
+    from taskvectors.experiments import comparison_json
+
+    data = comparison_json(record)
+    rows = data["rows"]
+    methods = [row for row in rows if not row["is_control"]]
     if all(row["error"] for row in methods):
         raise TaskVectorsError(f"no method could be run: {methods[0]['error']}")
-    report = written_report(found.folder) if with_report else None
-    data = found.as_json() | {
-        "folder": str(found.folder),
+    report = written_report(record) if with_report else None
+    data |= {
+        "folder": str(record.folder),
         "report": None if report is None else str(report),
     }
-    shown: list[str | Table] = [comparison_table(found.rows)]
-    if sum(row["steps"] is not None and not row["is_control"] for row in found.rows) > 1:
+    shown: list[str | Table] = [comparison_table(rows)]
+    if sum(row["steps"] is not None and not row["is_control"] for row in rows) > 1:
         shown.append(
             "The time of a learned vector is that of all vectors that were tried for it.\n"
         )
     if report is None:
-        shown.append(f"The run is in {found.folder}")
+        shown.append(f"The run is in {record.folder}")
     else:
-        shown += [*_headline(found.folder), f"The report is {report}"]
+        shown += [*_said(record), f"The report is {report}"]
     return Result(data=data, shown=shown)
 
 
 def comparison_table(rows: Sequence[Mapping[str, Any]]) -> Table:
     """Methods and then controls; over several seeds, the rows that pool them."""
     from taskvectors.format import percent, percent_range, points, whole
-    from taskvectors.report.old.wording import duration
 
     pooled = [row for row in rows if row["seed"] is None]
     chosen = [
@@ -103,8 +105,9 @@ def _where(row: Mapping[str, Any]) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _headline(folder: Path) -> list[str]:
-    from taskvectors.report.old import headline, read_run
+def _said(record: "Record") -> list[str]:
+    """The headline and the verdict of the run's page."""
+    from taskvectors.report import page_of
 
-    said = headline(read_run(folder))
-    return [text for text in (said.sentence, said.verdict) if text]
+    page = page_of(record)
+    return [text for text in (page.headline, page.verdict) if text]

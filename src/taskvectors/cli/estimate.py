@@ -15,7 +15,7 @@ from taskvectors.cli.arguments import (
     compared_method,
     default,
 )
-from taskvectors.cli.results import Result, Table
+from taskvectors.cli.results import Result, Table, duration
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
@@ -215,7 +215,6 @@ class Estimate:
 
 def _table(costs: "Sequence[Cost]") -> Table:
     from taskvectors.format import memory, whole
-    from taskvectors.report.old.wording import duration
 
     return Table(
         headings=("work", "tokens", "TFLOP", "trunk", "peak memory", "time"),

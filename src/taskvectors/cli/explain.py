@@ -9,11 +9,12 @@ from taskvectors.cli.arguments import ModelChoice, Output, TaskChoice, checked, 
 from taskvectors.cli.folders import folder_for
 from taskvectors.cli.names import AnalysisName
 from taskvectors.cli.reports import written_report
-from taskvectors.cli.results import Result, Table
+from taskvectors.cli.results import Result, Table, duration
+from taskvectors.cli.typed import command_line
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
-    from taskvectors.experiments import Explanation
+    from taskvectors.results import Record
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,44 +88,44 @@ class Explain:
             chat=self.task.chat,
         )
         folder = folder_for(self.out, "runs", "explain", Path(paths[0]).name, self.model.model)
-        return self._shown(explain(config, folder))
+        return self._shown(explain(config, folder, command=command_line()))
 
-    def _shown(self, found: "Explanation") -> Result:
-        from taskvectors.report.old import read_explanation, write_figures
+    def _shown(self, record: "Record") -> Result:
+        from taskvectors.report import write_figures
+        from taskvectors.results import analysis_tables
+        from taskvectors.results.record import rows_of
 
-        run = read_explanation(found.folder)
+        about = record.metadata
         findings = [
             {
-                "analysis": one.name,
-                "finding": None if one.error else one.summary,
-                "error": one.error,
+                "analysis": one["name"],
+                "finding": None if one["error"] else one["summary"],
+                "error": one["error"],
             }
-            for one in run.analyses
+            for one in about["analyses"]
         ]
         if all(one["error"] for one in findings):
             raise TaskVectorsError(str(findings[0]["error"]))
-        written = write_figures(run, self.figures) if self.figures else []
-        report = None if self.no_report else written_report(found.folder)
+        written = write_figures(record, self.figures) if self.figures else []
+        report = None if self.no_report else written_report(record)
         kept = ("vector", "method", "model", "family", "dtype", "task", "template", "seed",
                 "layers", "positions", "seconds")  # fmt: skip
-        data = {name: found.summary[name] for name in kept} | {
-            "folder": str(found.folder),
+        tables = analysis_tables(record.frame, about["analyses"])
+        data = {name: about[name] for name in kept} | {
+            "folder": str(record.folder),
             "report": None if report is None else str(report),
             "figures": [str(path) for path in written],
             "findings": findings,
-            "rows": list(found.rows),
+            "rows": [
+                {"analysis": name} | row for name, table in tables.items() for row in rows_of(table)
+            ],
         }
-        shown: list[str | Table] = [_table(findings, found.summary["analyses"])]
-        if report is not None:
-            shown.append(f"The report is {report}")
-        else:
-            shown.append(f"The run is in {found.folder}")
-        return Result(data=data, shown=shown)
+        shown: list[str | Table] = [_table(findings, about["analyses"])]
+        where = f"The run is in {record.folder}" if report is None else f"The report is {report}"
+        return Result(data=data, shown=[*shown, where])
 
 
 def _table(findings: Sequence[Mapping[str, Any]], analyses: Sequence[Mapping[str, Any]]) -> Table:
-    from taskvectors.report.old.wording import duration
-
     seconds = {one["name"]: one["seconds"] for one in analyses}
     return Table(
         headings=("analysis", "what it shows", "time"),

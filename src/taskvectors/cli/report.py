@@ -13,7 +13,7 @@ from taskvectors.cli.results import Result
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
-    from taskvectors.report.old import AnyRun
+    from taskvectors.results import Record
 
 logger = logging.getLogger(__name__)
 
@@ -37,7 +37,8 @@ class Report:
 
     def run(self) -> Result:
         """Write it."""
-        from taskvectors.report.old import write_compared
+        from taskvectors.report import write_side_by_side
+        from taskvectors.results import read_run
 
         folders = [Path(folder).expanduser() for folder in self.folders]
         if not folders:
@@ -52,22 +53,21 @@ class Report:
             raise TaskVectorsError(
                 "--markdown and --latex write the tables of one run; name its folder alone"
             )
-        path = write_compared(folders, Path(self.out).expanduser() if self.out else None)
+        path = write_side_by_side(
+            [read_run(folder) for folder in folders],
+            Path(self.out).expanduser() if self.out else None,
+        )
         return Result(
             data={"folders": [str(folder) for folder in folders], "report": str(path)},
             shown=[f"The runs are side by side in {path}"],
         )
 
     def _of_one(self, folder: Path) -> Result:
-        from taskvectors.report.old import (
-            read_any,
-            write_latex,
-            write_markdown,
-            write_report,
-        )
+        from taskvectors.report import write_latex, write_markdown, write_report
+        from taskvectors.results import read_run
 
-        path = write_report(folder)
-        run = read_any(folder)
+        run = read_run(folder)
+        path = write_report(run)
         figures = _figures(run)
         tables = {
             "markdown": write_markdown(run) if self.markdown else None,
@@ -88,9 +88,9 @@ class Report:
         )
 
 
-def _figures(run: "AnyRun") -> Sequence[Path]:
+def _figures(run: "Record") -> Sequence[Path]:
     """Figures as files; a warning where what draws them is not installed."""
-    from taskvectors.report.old import write_figures
+    from taskvectors.report import write_figures
 
     try:
         return write_figures(run, ("png", "svg"))

@@ -16,8 +16,8 @@ from taskvectors.cli.typed import command_line
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
-    from taskvectors.experiments.reproduce import Reproduction
-    from taskvectors.report.old.grid import Grid
+    from taskvectors.report import Page
+    from taskvectors.results import Record
 
 _MOST_ROWS = 60
 """Of a table for people; the results have all."""
@@ -90,7 +90,7 @@ class Reproduce:
         )
         folder = folder_for(self.out, "runs", "reproduce", self.experiment, self.preset)
         found = reproduce(config, folder, command=command_line())
-        reports = [None if self.no_report else written_report(one.folder) for one in found]
+        reports = [None if self.no_report else written_report(one) for one in found]
         if len(found) == 1:
             return _shown(found[0], reports[0])
         return _all_shown(found, reports, folder)
@@ -136,67 +136,62 @@ def _listed() -> Result:
     return Result(data={"rows": rows}, shown=[table])
 
 
-def _shown(found: "Reproduction", report: Path | None) -> Result:
-    import pandas as pd
+def _shown(record: "Record", report: Path | None) -> Result:
+    from taskvectors.report import page_of
+    from taskvectors.results.record import rows_of
 
-    from taskvectors.report.old import read_experiment
-    from taskvectors.report.old.experiment_tables import grids_of_experiment
-
-    results = pd.read_parquet(found.folder / "results.parquet")
-    records = results.astype(object).where(results.notna(), None).to_dict("records")
+    about = record.metadata
     data = {
-        name: found.summary[name]
+        name: about[name]
         for name in (
             "experiment", "title", "question", "paper", "what_the_paper_did",
             "what_we_do_otherwise", "models", "tasks", "seeds", "preset", "groups",
-            "groups_failed", "warnings", "seconds",
+            "groups_failed", "seconds",
         )
     }  # fmt: skip
     data |= {
-        "folder": str(found.folder),
+        "warnings": list(record.warnings),
+        "folder": str(record.folder),
         "report": None if report is None else str(report),
-        "published": [asdict(one) for one in found.experiment.published],
-        "rows": records,
+        "published": [asdict(one) for one in record.published],
+        "rows": rows_of(record.frame),
     }
     shown: list[str | Table] = [
-        found.experiment.question,
-        f"The paper: {found.experiment.what_the_paper_did}",
-        f"Here: {found.experiment.what_we_do_otherwise}",
-        *_tables(grids_of_experiment(read_experiment(found.folder))),
+        about["question"],
+        f"The paper: {about['what_the_paper_did']}",
+        f"Here: {about['what_we_do_otherwise']}",
+        *_tables(page_of(record)),
     ]
-    where = f"The run is in {found.folder}" if report is None else f"The report is {report}"
+    where = f"The run is in {record.folder}" if report is None else f"The report is {report}"
     return Result(data=data, shown=[*shown, where])
 
 
-def _tables(grids: "Sequence[Grid]") -> Iterator[str | Table]:
-    """The tables of the report, as far as they are no longer than a few screens."""
-    from taskvectors.report.old.grid import plain_texts
-
+def _tables(page: "Page") -> Iterator[str | Table]:
+    """The tables of the report that are not folded, no longer than a few screens."""
     left = _MOST_ROWS
-    for number, grid in enumerate(grids):
-        if len(grid.cells) > left and number:
-            yield f"{len(grids) - number} more tables are in the report."
+    tables = [table for table in page.tables() if not table.is_folded]
+    for number, table in enumerate(tables):
+        if len(table.rows) > left and number:
+            yield f"{len(tables) - number} more tables are in the report."
             return
-        headings, rows = plain_texts(grid)
-        yield f"\n{grid.title}"
-        yield from grid.before
+        yield f"\n{table.title}"
+        yield from table.before
         yield Table(
-            headings=tuple(headings),
-            rows=rows[:left],
-            numbers=frozenset(column.name for column in grid.columns if column.is_number),
+            headings=tuple(table.headings),
+            rows=table.texts[:left],
+            numbers=frozenset(column.name for column in table.columns if column.is_number),
         )
-        if len(rows) > left:
-            yield f"{len(rows) - left} more rows are in results.parquet."
-        left -= min(len(rows), left)
-        yield from grid.after
+        if len(table.rows) > left:
+            yield f"{len(table.rows) - left} more rows are in results.parquet."
+        left -= min(len(table.rows), left)
+        yield from table.after
 
 
-def _all_shown(
-    found: "Sequence[Reproduction]", reports: Sequence[Path | None], folder: Path
-) -> Result:
-    kept = ("experiment", "title", "groups", "groups_failed", "warnings", "seconds")
+def _all_shown(found: "Sequence[Record]", reports: Sequence[Path | None], folder: Path) -> Result:
+    kept = ("experiment", "title", "groups", "groups_failed", "seconds")
     rows = [
-        {name: one.summary[name] for name in kept}
+        {name: one.metadata[name] for name in kept}
+        | {"warnings": list(one.warnings)}
         | {"folder": str(one.folder), "report": None if report is None else str(report)}
         for one, report in zip(found, reports, strict=True)
     ]

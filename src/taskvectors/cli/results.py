@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -79,3 +80,11 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value
+
+
+def duration(seconds: float | None) -> str:
+    """A time span; an en dash where it is not known."""
+    from taskvectors.format import ABSENT, SPACE
+    from taskvectors.progress import format_duration
+
+    return ABSENT if seconds is None else re.sub(r"(\d) ", rf"\1{SPACE}", format_duration(seconds))

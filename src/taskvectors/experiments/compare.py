@@ -1,133 +1,186 @@
-"""Methods side by side: found, chosen on validation, tested once, written to a folder."""
+"""Methods side by side: made, chosen on validation, tested once, written to a folder."""
 
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 
-from taskvectors._version import __version__
 from taskvectors.experiments.config import CompareConfig, Loader, ModelConfig
-from taskvectors.experiments.one_seed import OneSeed, Say
-from taskvectors.experiments.rows import Row, with_differences
-from taskvectors.experiments.store import RunFolder
+from taskvectors.experiments.one_seed import OneSeed
 from taskvectors.methods import RunContext
 from taskvectors.models import LanguageModel
 from taskvectors.progress import Throughput
 from taskvectors.prompts import shared_first_tokens
+from taskvectors.results import (
+    BEST_VECTOR,
+    AnsweredItem,
+    ComparisonRow,
+    Record,
+    RunFolder,
+    comparison_rows,
+    frame_of,
+    open_run,
+)
+from taskvectors.results.folder import now
+from taskvectors.results.pooling import with_differences
+from taskvectors.results.provenance import (
+    inputs_of_model,
+    inputs_of_task,
+    inputs_of_versions,
+    versions,
+)
 from taskvectors.tasks import Task, load_task
 from taskvectors.trunk import resolve_budget
 
 logger = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Comparison:
-    """A finished comparison."""
-
-    folder: Path
-    summary: Mapping[str, Any]
-    """What was run, as `config.json` holds it."""
-    table: Sequence[Row]
-
-    @property
-    def rows(self) -> list[dict[str, Any]]:
-        """The rows for machines."""
-        return [row.as_dict() for row in self.table]
-
-    def as_json(self) -> dict[str, Any]:
-        """One object with what was run and `rows`."""
-        kept = ("model", "family", "dtype", "task", "template", "seed", "shots", "n_train",
-                "n_validation", "n_test")  # fmt: skip
-        return {name: self.summary[name] for name in kept} | {"rows": self.rows}
+_IN_JSON = ("model", "family", "dtype", "task", "template", "seed", "shots", "n_train",
+            "n_validation", "n_test")  # fmt: skip
 
 
 def compare(
     config: CompareConfig,
     folder: Path,
     *,
-    say: Say = logger.info,
     command: Sequence[str] = (),
     load: Loader = ModelConfig.load,
-) -> Comparison:
+) -> Record:
     """Run a comparison, or go on with one that was cut off.
 
     Args:
         config: What to compare.
         folder: The run's folder; a folder of the same run goes on where it stopped.
-        say: Told in a sentence what is to be done, before it is done, and what it gave.
         command: The command line that asked for it, where there is one.
         load: Loads a model, or has it already.
 
+    Returns:
+        The record, in its folder; `comparison_rows` gives its wide rows.
+
     Raises:
+        DataError: The folder cannot be used, or holds a run that was made from something else.
         TaskVectorsError: The model or the task cannot be loaded.
     """
-    started = time.perf_counter()
-    store = RunFolder(folder)
-    store.open(config.model_dump(mode="json"))
-    say(
-        f"Loading the model {config.model.source!r}: some seconds, and a minute more where it has "
-        "to be converted"
-    )
-    model = load(config.model)
-    test_model = None
-    if config.test_dtype == "float32" and model.dtype != torch.float32:
-        test_model = load(config.model.model_copy(update={"dtype": "float32"}))
-    rows: list[Row] = []
-    metrics: list[Mapping[str, Any]] = []
-    shown: list[Mapping[str, Any]] = []
-    summary: dict[str, Any] = {}
-    throughput = Throughput()
-    for seed in config.seeds:
-        task = load_task(
+    with open_run(folder, kind="compare", asked=config.model_dump(mode="json")) as run_folder:
+        return _Comparison(config, run_folder, command, load).run()
+
+
+def comparison_json(record: Record) -> dict[str, Any]:
+    """The documented form of `compare --json`: one object with what was run and `rows`."""
+    about = {name: record.metadata[name] for name in _IN_JSON}
+    return about | {"rows": [row.as_dict() for row in comparison_rows(record.frame)]}
+
+
+class _Comparison:
+    """A comparison in hand."""
+
+    def __init__(
+        self, config: CompareConfig, folder: RunFolder, command: Sequence[str], load: Loader
+    ) -> None:
+        self.config, self.folder, self.command, self.load = config, folder, command, load
+        self.started = time.perf_counter()
+        self.rows: list[ComparisonRow] = []
+        self.curves: list[Mapping[str, Any]] = []
+        self.examples: tuple[AnsweredItem, ...] = ()
+        self.seeds: list[OneSeed] = []
+
+    def run(self) -> Record:
+        config = self.config
+        tasks = [self._task(seed) for seed in config.seeds]  # what is wrong is said before loading
+        for task in tasks:
+            self.folder.check_made_from(inputs_of_task(task, config.task))
+        self.folder.check_made_from(inputs_of_versions())
+        logger.info("Loading the model %r", config.model.source)
+        model = self.load(config.model)
+        self.folder.check_made_from(inputs_of_model(model))
+        test_model = None
+        if config.test_dtype == "float32" and model.dtype != torch.float32:
+            test_model = self.load(config.model.model_copy(update={"dtype": "float32"}))
+        throughput = Throughput()
+        record: Record | None = None
+        for task in tasks:
+            context = self._context(model, task, test_model)
+            if not self.seeds:
+                metadata = describe(config, model, task, context) | {"command": list(self.command)}
+            one = OneSeed(
+                context=context, config=config, run_folder=self.folder, throughput=throughput
+            )
+            self.seeds.append(one)
+            self.rows += one.run()
+            self.curves += one.metrics
+            if not self.examples and config.n_shown:
+                logger.info("Writing answers to %d test items by each method", config.n_shown)
+                self.examples = tuple(AnsweredItem(**item) for item in one.shown())
+            record = self._record(metadata)
+            self.folder.write(record)
+        assert record is not None
+        self._write_best_vector()
+        taken = {"seconds": time.perf_counter() - self.started, "finished": now()}
+        return self.folder.write(self._record(metadata | taken))
+
+    def _task(self, seed: int) -> Task:
+        config = self.config
+        return load_task(
             config.task,
             seed=seed,
             n_train=config.n_train,
             n_validation=config.n_validation,
             n_test=config.n_test,
         )
-        context = RunContext(
+
+    def _context(
+        self, model: LanguageModel, task: Task, test_model: LanguageModel | None
+    ) -> RunContext:
+        config = self.config
+        return RunContext(
             model=model,
             task=task,
             template=config.template or "",
             shots=config.shots,
-            seed=seed,
+            seed=task.seed,
             memory=None if config.memory is None else resolve_budget(config.memory, model.device),
             chat=config.chat,
             test_model=test_model,
         )
-        if not summary:
-            summary = describe(config, model, task, context) | {"command": list(command)}
-        one = OneSeed(context=context, config=config, store=store, throughput=throughput, say=say)
-        rows += one.run()
-        metrics += one.metrics
-        store.write_results(with_differences(rows))
-        store.write_lines("metrics.jsonl", metrics)
-        if not shown and config.n_shown:
-            say(
-                f"Writing answers to {config.n_shown} test items by each method, a few seconds each"
-            )
-            shown = one.shown()
-            store.write_lines("examples.jsonl", shown)
-    table = with_differences(rows)
-    store.write_results(table)
-    summary["seconds"] = time.perf_counter() - started
-    store.write_json("config.json", summary)
-    return Comparison(folder=folder, summary=summary, table=table)
+
+    def _record(self, metadata: Mapping[str, Any]) -> Record:
+        shared = {"experiment": "compare", "model": metadata["model"], "task": metadata["task"]}
+        tidy = [
+            one.as_row(**shared)
+            for row in with_differences(self.rows)
+            for one in row.measurements()
+        ]
+        failed = [f"{row.method}: {row.error}" for row in self.rows if row.error]
+        return Record(
+            kind="compare",
+            metadata=metadata,
+            frame=frame_of(tidy),
+            curves=pd.DataFrame(self.curves),
+            examples=self.examples,
+            warnings=(*metadata["notes"], *dict.fromkeys(failed)),
+        )
+
+    def _write_best_vector(self) -> None:
+        """Keep the vector with the highest validation accuracy; a learned one of equals."""
+        found = [
+            (one.reached[method], method == "learned", choice)
+            for one in self.seeds
+            for method, choice in one.chosen.items()
+            if choice.vector is not None
+        ]
+        if found:
+            _, _, choice = max(found, key=lambda item: item[:2])
+            vector = choice.vector if choice.strength == 1 else choice.vector * choice.strength
+            vector.save(self.folder.path / BEST_VECTOR)
 
 
 def describe(
     config: CompareConfig, model: LanguageModel, task: Task, context: RunContext
 ) -> dict[str, Any]:
     """What is run, for `config.json` and the report."""
-    import datetime
-    import platform
-
-    import transformers
-
     notes = list(task.notes)
     shared = shared_first_tokens(context.prompts("train"))
     if shared:
@@ -136,7 +189,6 @@ def describe(
             f"{', '.join(shared[0][:3])}; accuracy is on whole answers"
         )
     return {
-        "asked": config.model_dump(mode="json"),
         "model": model.source,
         "revision": model.revision,
         "family": model.model_type,
@@ -155,12 +207,7 @@ def describe(
         "n_validation": len(task.validation),
         "n_test": len(task.test),
         "shots": config.shots,
-        "versions": {
-            "taskvectors": __version__,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "python": platform.python_version(),
-        },
-        "started": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "versions": versions(),
+        "started": now(),
         "notes": notes,
     }

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from taskvectors.experiments.measurements import OVER_TASKS
+from taskvectors.results import OVER_TASKS
 from taskvectors.results.figures import STYLES, AnyFigure, Figure, ReferenceLine, Series, style_at
 
 _MEAN = "Means over seeds have no interval drawn."

@@ -19,8 +19,9 @@ from pydantic import BaseModel, ConfigDict, Field
 from taskvectors.costs import Cost
 from taskvectors.experiments.config import Loader, ModelConfig
 from taskvectors.experiments.estimates import Estimator
-from taskvectors.experiments.measurements import Measurement
+from taskvectors.results import Cell, Measurement, Published, Record
 from taskvectors.results.figures import AnyFigure
+from taskvectors.results.record import rows_of
 
 PresetName = Literal["smoke", "cpu", "paper"]
 PRESETS: tuple[PresetName, ...] = ("smoke", "cpu", "paper")
@@ -34,8 +35,6 @@ TVP_PAPER = (
     "Yang, Lin, Lee, Papailiopoulos, Nowak: Task Vectors in In-Context Learning: Emergence, "
     "Formation, and Benefit. COLM 2025, arXiv 2501.09240"
 )
-NOT_READ = "not read"
-"""In place of a published value that we have not seen."""
 
 
 class Scale(BaseModel):
@@ -101,10 +100,30 @@ class Group:
 class Found:
     """What the cells of a group gave."""
 
-    measurements: Sequence[Measurement]
-    figures: Sequence[AnyFigure | Mapping[str, Any]] = ()
-    """Figures, or their descriptions as `figures.json` has them."""
+    measurements: Sequence[Measurement] = ()
+    record: Record | None = None
+    """Of the comparison or the analyses that it ran; its rows and figures are the group's, too."""
+    figures: Sequence[AnyFigure] = ()
     warnings: Sequence[str] = ()
+
+    def cell(self, group: "Group", **metadata: Any) -> Cell:
+        """What is kept of it: its rows are those of the group.
+
+        Args:
+            group: The group.
+            metadata: What else is kept.
+        """
+        model = "learner" if group.model is None else group.model.source
+        shared = {"experiment": group.experiment, "seed": group.seed, "group": group.key}
+        own = [one.as_row(task=group.task) for one in self.measurements]
+        found = [] if self.record is None else rows_of(self.record.frame)
+        rows = own + [row | {"task": group.task} for row in found]
+        return Cell(
+            rows=[row | shared | {"model": str(row.get("learner", model))} for row in rows],
+            figures=[*self.figures, *(self.record.figures if self.record else ())],
+            warnings=[*self.warnings, *(self.record.warnings if self.record else ())],
+            metadata=metadata,
+        )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -117,7 +136,6 @@ class Room:
     """Of all groups that run here: vectors and learners that several experiments need."""
     load: Loader
     """Gives a model; what was loaded last is kept."""
-    say: Callable[[str], None]
 
     @contextmanager
     def kept(self, name: str) -> Iterator[Path]:
@@ -126,24 +144,6 @@ class Room:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             yield folder
-
-
-@dataclass(frozen=True, kw_only=True)
-class Published:
-    """One value of a paper, under the keys that our row of it has.
-
-    Shares are between 0 and 1, as ours are.
-    """
-
-    measure: str
-    value: float | str
-    """The number, or `not read`."""
-    source: str
-    model: str
-    method: str = ""
-    configuration: str = ""
-    task: str = ""
-    note: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

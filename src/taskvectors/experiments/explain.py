@@ -4,36 +4,38 @@ A run that was cut off has the analyses it finished; the same command on the sam
 analysis that refuses the vector is kept as refused, with what it said.
 """
 
-import datetime
+import hashlib
 import logging
-import platform
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from taskvectors._version import __version__
 from taskvectors.errors import DataError, TaskVectorsError
 from taskvectors.experiments.config import Loader, ModelConfig
-from taskvectors.experiments.store import RunFolder, write_table
 from taskvectors.explain import ANALYSES, Case
 from taskvectors.methods import Learned, RunContext
 from taskvectors.methods.candidate import Candidate
 from taskvectors.methods.controls import other_task
 from taskvectors.methods.run_context import layer_name
 from taskvectors.models import LanguageModel
+from taskvectors.progress import format_duration
+from taskvectors.results import Cell, Measurement, Record, RunFolder, frame_of, open_run
+from taskvectors.results.folder import now
+from taskvectors.results.provenance import (
+    inputs_of_model,
+    inputs_of_task,
+    inputs_of_versions,
+    versions,
+)
 from taskvectors.tasks import Task, load_task
 from taskvectors.trunk import resolve_budget
 from taskvectors.vectors import TaskVector
 
 logger = logging.getLogger(__name__)
-
-Say = Callable[[str], None]
 
 
 class ExplainConfig(BaseModel):
@@ -84,56 +86,89 @@ class ExplainConfig(BaseModel):
         return self.analyses or tuple(allowed)
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Explanation:
-    """A finished run."""
-
-    folder: Path
-    summary: Mapping[str, Any]
-    """What was run, as `config.json` holds it."""
-    rows: Sequence[Mapping[str, Any]]
-    """Rows of all analyses; `analysis` says which."""
-
-
 def explain(
     config: ExplainConfig,
     folder: Path,
     *,
-    say: Say = logger.info,
+    command: Sequence[str] = (),
     load: Loader = ModelConfig.load,
-) -> Explanation:
+) -> Record:
     """Run analyses, or go on with a run that was cut off.
 
     Args:
         config: What to explain.
         folder: The run's folder.
-        say: Told in a sentence what is being done.
+        command: The command line that asked for it, where there is one.
         load: Loads a model, or has it already.
 
+    Returns:
+        The record, in its folder; `analysis_tables` gives the table of each analysis.
+
     Raises:
+        DataError: The folder cannot be used, or holds a run that was made from something else.
         TaskVectorsError: The model, a vector or the task cannot be loaded or do not fit.
     """
-    started = time.perf_counter()
     names = config.names
     vectors = tuple(TaskVector.load(path) for path in config.vectors)
-    store = RunFolder(folder)
-    store.open(config.model_dump(mode="json"))
-    say(f"Loading the model {config.model.source!r}")
+    asked = config.model_dump(mode="json")
+    with open_run(folder, kind="explain", asked=asked) as run_folder:
+        return _explain(config, names, vectors, run_folder, (command, load))
+
+
+def _explain(
+    config: ExplainConfig,
+    names: Sequence[str],
+    vectors: Sequence[TaskVector],
+    run_folder: RunFolder,
+    by: tuple[Sequence[str], Loader],
+) -> Record:
+    started = time.perf_counter()
+    command, load = by
+    run_folder.check_made_from(inputs_of_versions())
+    for path, vector in zip(config.vectors, vectors, strict=True):
+        run_folder.check_made_from({f"the vector {path}": _hash_of(vector)})
+    logger.info("Loading the model %r", config.model.source)
     case = make_case(config, load(config.model), vectors)
-    done: list[dict[str, Any]] = []
+    task = case.context.task
+    run_folder.check_made_from(inputs_of_task(task, config.task) | inputs_of_model(case.model))
+    done: list[Cell] = []
     for name in names:
-        cell = store.cell(name)
+        cell = run_folder.cell(name)
         if cell is None:
-            case = _with_other(case, config, name, say)
-            cell = _run(name, case, say)
-            store.write_json(f"cells/{name}.json", cell)
+            case = _with_other(case, config, name)
+            cell = _cell_of(name, case)
+            run_folder.keep(name, cell)
         done.append(cell)
-        _write(store, done)
-    summary = _describe(config, case, done)
-    summary["seconds"] = time.perf_counter() - started
-    store.write_json("config.json", summary)
-    rows = [row for cell in done for row in cell["rows"]]
-    return Explanation(folder=folder, summary=summary, rows=rows)
+        metadata = _describe(config, case, done) | {"command": list(command)}
+        run_folder.write(_record(metadata, done))
+    taken = {"seconds": time.perf_counter() - started, "finished": now()}
+    return run_folder.write(_record(metadata | taken, done))
+
+
+def _hash_of(vector: TaskVector) -> str:
+    values = vector.values.detach().float().contiguous().cpu().numpy().tobytes()
+    return hashlib.sha256(values + str(vector.sites).encode()).hexdigest()
+
+
+def _record(metadata: Mapping[str, Any], done: Sequence[Cell]) -> Record:
+    shared = {
+        "experiment": "explain",
+        "model": metadata["model"],
+        "task": metadata["task"],
+        "seed": metadata["seed"],
+    }
+    errors = [(cell.metadata["name"], cell.metadata["error"]) for cell in done]
+    return Record(
+        kind="explain",
+        metadata=metadata,
+        frame=frame_of(
+            {**row, **shared, "task": row["task"] or shared["task"]}
+            for cell in done
+            for row in cell.rows
+        ),
+        figures=tuple(figure for cell in done for figure in cell.figures),
+        warnings=tuple(f"{name}: {error}" for name, error in errors if error),
+    )
 
 
 def make_case(config: ExplainConfig, model: LanguageModel, vectors: Sequence[TaskVector]) -> Case:
@@ -182,12 +217,12 @@ def bench_for(
     )
 
 
-def _with_other(case: Case, config: ExplainConfig, name: str, say: Say) -> Case:
+def _with_other(case: Case, config: ExplainConfig, name: str) -> Case:
     """The case with another task's vector, where an analysis compares with one."""
     if not ANALYSES[name].needs_other or case.other is not None or config.other_vector is None:
         return case
     if config.other_vector == "learn":
-        say("Learning another task's vector at the same sites, as a control")
+        logger.info("Learning another task's vector at the same sites, as a control")
         chosen = Candidate(method="explained", vector=case.vector)
         vector = other_task(case.context, chosen, Learned()).vector
         assert vector is not None
@@ -211,8 +246,8 @@ def _with_other(case: Case, config: ExplainConfig, name: str, say: Say) -> Case:
     return replace(case, other=Case(context=context, vector=vector, limit=case.limit))
 
 
-def _run(name: str, case: Case, say: Say) -> dict[str, Any]:
-    """One analysis as what is kept of it."""
+def _cell_of(name: str, case: Case) -> Cell:
+    """One analysis as what is kept of it; one that refuses the vector is kept as refused."""
     analysis = ANALYSES[name]
     started = time.perf_counter()
     about: dict[str, Any] = {
@@ -220,52 +255,37 @@ def _run(name: str, case: Case, say: Say) -> dict[str, Any]:
         "title": analysis.title,
         "question": analysis.question,
         "source": analysis.citation,
-        "rows": [],
-        "figure": None,
+        "columns": asdict(analysis.record_columns),
         "summary": "",
         "error": None,
     }
+    places: dict[str, Any] = {
+        "method": case.vector.origin.method,
+        "positions": list(case.vector.positions),
+    }
+    if len(case.vectors) == 1:
+        places["layers"] = [layer_name(layer) for layer in case.vector.layers]
     try:
         found = analysis.run(case)
     except TaskVectorsError as error:
-        say(f"{name}: {error}")
-        return about | {"error": str(error), "seconds": time.perf_counter() - started}
+        logger.info("%s: %s", name, error)
+        seconds = time.perf_counter() - started
+        said = {"analysis": name, "error": str(error)}
+        row = Measurement(measure="error", value=None, about=said, **places).as_row()
+        return Cell(rows=[row], metadata=about | {"error": str(error), "seconds": seconds})
     seconds = time.perf_counter() - started
-    say(f"{name}: done ({seconds:.0f} s)")
-    frame = found.to_frame()
-    kept: list[dict[str, Any]] = frame.astype(object).where(frame.notna(), None).to_dict("records")  # type: ignore[assignment]
-    rows = [{"analysis": name, **{k: _plain(v) for k, v in row.items()}} for row in kept]
-    figure = analysis.figure(found)
-    drawn = {"kind": type(figure).__name__, **asdict(figure)}
-    summary = analysis.summarise(frame)
-    return about | {"rows": rows, "figure": drawn, "summary": summary, "seconds": seconds}
+    logger.info("%s: done (%s)", name, format_duration(seconds))
+    return Cell(
+        rows=[one.as_row() for one in analysis.measurements(found, **places)],
+        figures=[analysis.figure(found)],
+        metadata=about | {"summary": analysis.summarise(found.to_frame()), "seconds": seconds},
+    )
 
 
-def _plain(value: Any) -> Any:
-    """A cell as JSON knows it."""
-    return value.item() if hasattr(value, "item") else value
-
-
-def _write(store: RunFolder, done: Sequence[Mapping[str, Any]]) -> None:
-    """The table and the figures of all analyses so far."""
-    figures = {cell["name"]: cell["figure"] for cell in done if cell["figure"] is not None}
-    store.write_json("figures.json", figures)
-    rows = [row for cell in done for row in cell["rows"]]
-    if rows:
-        write_table(pd.DataFrame(rows), store.path / "results.parquet")
-
-
-def _describe(
-    config: ExplainConfig, case: Case, done: Sequence[Mapping[str, Any]]
-) -> dict[str, Any]:
+def _describe(config: ExplainConfig, case: Case, done: Sequence[Cell]) -> dict[str, Any]:
     """What was run, for `config.json` and the report."""
-    import transformers
-
     model, vector, context = case.model, case.vector, case.context
-    kept = ("name", "title", "question", "source", "summary", "seconds", "error")
     return {
-        "asked": config.model_dump(mode="json"),
-        "command": "explain",
         "vector": config.vectors[0],
         "vectors": list(config.vectors),
         "method": vector.origin.method,
@@ -285,14 +305,8 @@ def _describe(
         "template": context.template,
         "seed": context.seed,
         "shots": context.shots,
-        "analyses": [{name: cell[name] for name in kept} for cell in done],
-        "versions": {
-            "taskvectors": __version__,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "python": platform.python_version(),
-        },
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "analyses": [dict(cell.metadata) for cell in done],
+        "versions": versions(),
     }
 
 

@@ -5,9 +5,10 @@ process is lost; what it gives comes back to this process, which alone writes re
 """
 
 import importlib
+import logging
 import tempfile
 import uuid
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -16,19 +17,20 @@ from taskvectors.errors import TaskVectorsError, require_package
 from taskvectors.experiments.experiment import Room
 from taskvectors.experiments.runner import Done, Execute, Job, Models, outcome_of
 
+logger = logging.getLogger(__name__)
+
 RETRIES = 5
 """How often a group is given to another worker after its own was lost."""
 CPUS = 1
 """Of a group. It computes in so many threads."""
 
 
-def on_ray(address: str, *, gpus: int, say: Callable[[str], None]) -> Execute:
+def on_ray(address: str, *, gpus: int) -> Execute:
     """Runs jobs on a cluster.
 
     Args:
         address: Of the cluster, as `ray.init` takes it.
         gpus: GPUs that a group takes, where the cluster has any.
-        say: Told in a sentence what is being done.
 
     Raises:
         TaskVectorsError: ray is not installed, or there is no such cluster.
@@ -48,8 +50,13 @@ def on_ray(address: str, *, gpus: int, say: Callable[[str], None]) -> Execute:
     work: Any = ray.remote(
         num_cpus=CPUS, num_gpus=gpus if has_gpus else 0, max_retries=RETRIES, retry_exceptions=False
     )(_work)
-    say(f"On the cluster {address}: {_told(ray.cluster_resources())}; {CPUS} CPU a group"
-        + (f", {gpus} GPU" if has_gpus else ""))  # fmt: skip
+    logger.info(
+        "On the cluster %s: %s; %d CPU a group%s",
+        address,
+        _told(ray.cluster_resources()),
+        CPUS,
+        f", {gpus} GPU" if has_gpus else "",
+    )
 
     def execute(jobs: Sequence[Job]) -> Iterator[Done]:
         waiting = {work.remote(job, shared): job for job in jobs}
@@ -84,7 +91,6 @@ def _work(job: Job, shared: str) -> Done:
             folder=Path(folder),
             shared=Path(tempfile.gettempdir()) / shared,
             load=_models().load,
-            say=_say_nothing,
         )
         return outcome_of(job, room)
 
@@ -93,10 +99,6 @@ def _work(job: Job, shared: str) -> Done:
 def _models() -> Models:
     """Models of this worker process, which runs one group after another."""
     return Models()
-
-
-def _say_nothing(sentence: str) -> None:
-    """Workers have nobody to tell."""
 
 
 def _lost(error: Exception) -> str:

@@ -10,9 +10,8 @@ from typing import Any
 from taskvectors.errors import TaskVectorsError
 from taskvectors.experiments.answers import shown_answers
 from taskvectors.experiments.config import CompareConfig
-from taskvectors.experiments.presets import Preset, doublings, paper_presets
-from taskvectors.experiments.rows import Row, failed_row, row_in, row_of, with_one_selected
-from taskvectors.experiments.store import RunFolder
+from taskvectors.experiments.presets import PaperConfiguration, doublings, paper_presets
+from taskvectors.experiments.scored import row_of
 from taskvectors.methods import METHODS, Candidate, Learned, RunContext
 from taskvectors.methods.adapters import AdapterConfig
 from taskvectors.methods.choosing import choose, score_candidates
@@ -21,6 +20,10 @@ from taskvectors.methods.placed import Placed
 from taskvectors.methods.run_context import layer_name
 from taskvectors.progress import Throughput
 from taskvectors.prompts import n_tokens
+from taskvectors.results import Cell, ComparisonRow, RunFolder, comparison_rows
+from taskvectors.results.pivot import failed_row
+from taskvectors.results.pooling import with_one_selected
+from taskvectors.vectors import TaskVector
 
 logger = logging.getLogger(__name__)
 
@@ -29,14 +32,16 @@ _BASELINES = ("zero-shot", "icl")
 _TRAINED = ("other-task", "shuffled-labels", "learned-from-shots")
 """Controls that train a vector."""
 
-Say = Callable[[str], None]
+
+_KEPT = ("method", "shots", "strength", "configuration", "note")
+"""What a candidate is, beside its vector."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Cell:
+class _Found:
     """What one method or control gave on one seed."""
 
-    rows: list[Row]
+    rows: list[ComparisonRow]
     metrics: list[Mapping[str, Any]] = field(default_factory=list)
     chosen: Candidate | None = None
     """What a method chose on validation."""
@@ -48,21 +53,20 @@ class OneSeed:
 
     context: RunContext
     config: CompareConfig
-    store: RunFolder
+    run_folder: RunFolder
     throughput: Throughput
-    say: Say
 
     def __post_init__(self) -> None:
         self.metrics: list[Mapping[str, Any]] = []
         self.chosen: dict[str, Candidate] = {}
         self.reached: dict[str, float] = {}
-        self.found: dict[Any, list[Candidate]] = {}
+        self.candidates: dict[Any, list[Candidate]] = {}
         self.smaller: dict[int, OneSeed] = {}
         self.presets = paper_presets(self.context.model.n_layers, self.context.shots)
 
-    def run(self) -> list[Row]:
+    def run(self) -> list[ComparisonRow]:
         """Rows of all cells, those finished before included."""
-        rows: list[Row] = []
+        rows: list[ComparisonRow] = []
         for number, config in enumerate(self.config.methods):
             key = f"seed{self.context.seed}-{number}-{config.kind}"
             if self.config.configurations == "paper":
@@ -78,10 +82,10 @@ class OneSeed:
             rows += self._cell(key, partial(self._control, name), name, plan, is_control=True)
         return with_one_selected(rows)
 
-    def _placed(self, key: str, config: Any) -> list[Row]:
+    def _placed(self, key: str, config: Any) -> list[ComparisonRow]:
         """A method in the paper's configurations, or as it is where it has no site to choose."""
         if {"layers", "positions"} <= set(type(config).model_fields):
-            rows: list[Row] = []
+            rows: list[ComparisonRow] = []
         else:
             plan = partial(self._plan, config)
             rows = self._cell(key, partial(self._method, config), config.kind, plan)
@@ -97,9 +101,9 @@ class OneSeed:
             rows += self._cell(key_of, work, config.kind, plan, preset=preset.name)
         return rows
 
-    def _by_examples(self, key: str, config: Any) -> list[Row]:
+    def _by_examples(self, key: str, config: Any) -> list[ComparisonRow]:
         """A method on the first 4, 8, 16, ... training pairs."""
-        rows: list[Row] = []
+        rows: list[ComparisonRow] = []
         for n in doublings(len(self.context.task.train)):
             work = partial(self._on_some, config, n)
             name = f"{n} training pairs"
@@ -107,59 +111,57 @@ class OneSeed:
             rows += self._cell(f"{key}-examples{n}", work, config.kind, plan, preset=name)
         return rows
 
-    def _on_some(self, config: Any, n: int) -> _Cell:
+    def _on_some(self, config: Any, n: int) -> _Found:
         if n not in self.smaller:
             task = replace(self.context.task, train=self.context.task.train[:n])
             # a query of the training split is not among its own demonstrations
             context = replace_task(self.context, task, shots=min(self.context.shots, n - 1))
             self.smaller[n] = replace(self, context=context)
-        cell = self.smaller[n]._method(config)
+        found = self.smaller[n]._method(config)
         rows = [
-            row_in(row, preset=f"{n} training pairs", preset_selected=row.selected, selected=False)
-            for row in cell.rows
+            replace(row, preset=f"{n} training pairs", preset_selected=row.selected, selected=False)
+            for row in found.rows
         ]
-        return _Cell(rows=rows)
+        return _Found(rows=rows)
 
     def _cell(
         self,
         key: str,
-        work: Callable[[], _Cell],
+        work: Callable[[], _Found],
         method: str,
         plan: Callable[[], str],
         *,
         is_control: bool = False,
         preset: str | None = None,
-    ) -> list[Row]:
+    ) -> list[ComparisonRow]:
         """A cell's rows: from the folder if it was finished before, else worked out and kept."""
-        done = self.store.cell(key)
-        if done is not None:
-            self.say(f"{method}: finished before (seed {self.context.seed})")
-            rows = [Row(**row) for row in done["rows"]]
-            self._keep(_Cell(rows=rows, metrics=done["metrics"], chosen=self.store.chosen(key)))
-            return rows
+        finished = self.run_folder.cell(key)
+        if finished is not None:
+            logger.info("%s: finished before (seed %d)", method, self.context.seed)
+            found = self._kept(key, finished)
+            self._remember(found)
+            return found.rows
         started = time.perf_counter()
         try:
-            self.say(f"{method}: {plan()}")
-            cell = work()
+            logger.info(f"{method}: {plan()}")
+            found = work()
         except TaskVectorsError as error:
             logger.warning("%s could not be run: %s", method, error)
             seed = self.context.seed
             return [failed_row(method, seed, error, is_control=is_control, preset=preset)]
-        self.store.write_cell(key, cell.rows, cell.metrics, cell.chosen)
-        if cell.chosen is not None and cell.chosen.adapter is not None:
-            cell.chosen.adapter.save(self.context.model, self.store.path / "adapters" / key)
-        self._keep(cell)
-        for row in cell.rows:
+        self._keep(key, found)
+        self._remember(found)
+        for row in found.rows:
             if not row.layers and row.seconds and row.forward_tokens:
                 self.throughput.update(row.forward_tokens, row.seconds)
-        best = next(row for row in cell.rows if row.selected or row.preset_selected)
+        best = next(row for row in found.rows if row.selected or row.preset_selected)
         where = f" at layer {best.layers[0]}" if len(best.layers) == 1 else ""
-        self.say(
+        logger.info(
             f"{', '.join(filter(None, (method, preset)))}: "
             f"{best.accuracy:.2f}{where} on {best.n} test items "
             f"({time.perf_counter() - started:.0f} s)"
         )
-        return cell.rows
+        return found.rows
 
     def _plan(self, config: Any) -> str:
         """What a method is about to do, and for how long."""
@@ -205,32 +207,59 @@ class OneSeed:
         takes = f", {expected}" if expected else ""
         return f"a control, {made} on {len(self.context.task.test)} test prompts{takes}"
 
-    def _keep(self, cell: _Cell) -> None:
+    def _keep(self, key: str, found: _Found) -> None:
+        """Write a finished cell, after what it points to.
+
+        A choice whose edits are a function is not kept: no file holds it.
+        """
+        choice, files, metadata = found.chosen, [], {}
+        if choice is not None and choice.adapter is not None:
+            files.append(f"adapters/{key}")
+            choice.adapter.save(self.context.model, self.run_folder.path / files[0])
+        elif choice is not None and choice.edits is None:
+            metadata["chosen"] = {name: getattr(choice, name) for name in _KEPT}
+            if choice.vector is not None:
+                files.append(f"cells/{key}")
+                choice.vector.save(self.run_folder.path / files[0])
+        rows = [one.as_row() for row in found.rows for one in row.measurements()]
+        cell = Cell(rows=rows, curves=found.metrics, metadata=metadata, files=files)
+        self.run_folder.keep(key, cell)
+
+    def _kept(self, key: str, cell: Cell) -> _Found:
+        """What a finished cell's method gave."""
+        kept, chosen = cell.metadata.get("chosen"), None
+        if kept is not None:
+            has_vector = f"cells/{key}" in cell.files
+            folder = self.run_folder.path / "cells" / key
+            chosen = Candidate(vector=TaskVector.load(folder) if has_vector else None, **kept)
+        return _Found(rows=comparison_rows(cell.rows), metrics=list(cell.curves), chosen=chosen)
+
+    def _remember(self, found: _Found) -> None:
         """Remember what was logged, and what was chosen, for controls and examples."""
-        self.metrics += cell.metrics
-        if cell.chosen is None:
+        self.metrics += found.metrics
+        if found.chosen is None:
             return
-        reached = next(row.validation_accuracy or 0.0 for row in cell.rows if row.selected)
-        method = cell.chosen.method
+        reached = next(row.validation_accuracy or 0.0 for row in found.rows if row.selected)
+        method = found.chosen.method
         if reached > self.reached.get(method, -1.0):
-            self.chosen[method], self.reached[method] = cell.chosen, reached
+            self.chosen[method], self.reached[method] = found.chosen, reached
 
-    def _found(self, config: Any) -> list[Candidate]:
+    def _candidates(self, config: Any) -> list[Candidate]:
         """A method's candidates; what several presets share is found once."""
-        if config not in self.found:
-            self.found[config] = METHODS[config.kind].find(self.context, config)
-        return self.found[config]
+        if config not in self.candidates:
+            self.candidates[config] = METHODS[config.kind].find(self.context, config)
+        return self.candidates[config]
 
-    def _method(self, config: Any, preset: Preset | None = None) -> _Cell:
+    def _method(self, config: Any, preset: PaperConfiguration | None = None) -> _Found:
         """Find candidates, choose one on validation, and test them all in one pass."""
         about: dict[str, Any] = {"is_control": False}
         if preset is None:
-            candidates = self._found(config)
+            candidates = self._candidates(config)
         else:
             about["preset"] = preset.name
             candidates = [
                 replace(one, shots=preset.shots, configuration=preset.described(one))
-                for one in self._found(preset.config_for(config))
+                for one in self._candidates(preset.config_for(config))
             ]
         validation = score_candidates(self.context, "validation", candidates)
         best = choose(validation)
@@ -259,15 +288,15 @@ class OneSeed:
             for one in candidates
             for point in one.curve
         ]
-        return _Cell(rows=rows, metrics=metrics, chosen=candidates[best])
+        return _Found(rows=rows, metrics=metrics, chosen=candidates[best])
 
-    def _control(self, name: str) -> _Cell:
+    def _control(self, name: str) -> _Found:
         config = next((c for c in self.config.methods if isinstance(c, Learned)), Learned())
         candidate = CONTROLS[name](self.context, self._subject(), config)
         candidate = replace(candidate, method=name)
         (scores,) = score_candidates(self.context, "test", [candidate])
         row = row_of(self.context, candidate, scores, None, selected=True, is_control=True)
-        return _Cell(rows=[row])
+        return _Found(rows=[row])
 
     def _subject(self) -> Candidate:
         """What controls are made for: the learned vector, else another one, else no vector."""
@@ -285,7 +314,7 @@ class OneSeed:
         return shown_answers(self.context, found, self.config.n_shown)
 
 
-def _without_meaning(config: Any, preset: Preset) -> _Cell:
+def _without_meaning(config: Any, preset: PaperConfiguration) -> _Found:
     """The refusal of a method that has no site, or no training, of its own."""
     why = (
         "its vector is read off few-shot prompts either way"

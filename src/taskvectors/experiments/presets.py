@@ -18,7 +18,7 @@ LAST_FIVE = (-5, -4, -3, -2, -1)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preset:
+class PaperConfiguration:
     """Where a vector goes, and on which prompts it is made and used."""
 
     name: str
@@ -56,7 +56,7 @@ class Preset:
         return ", ".join(text for text in (self.name, candidate.configuration) if text)
 
 
-def paper_presets(n_layers: int, shots: int) -> tuple[Preset, ...]:
+def paper_presets(n_layers: int, shots: int) -> tuple[PaperConfiguration, ...]:
     """The paper's configurations for a model of some depth.
 
     Args:
@@ -72,8 +72,8 @@ def paper_presets(n_layers: int, shots: int) -> tuple[Preset, ...]:
         preset
         for stride, layers in several.items()
         for preset in (
-            Preset(name=f"layers 0, {stride}, ...", layers=layers),
-            Preset(
+            PaperConfiguration(name=f"layers 0, {stride}, ...", layers=layers),
+            PaperConfiguration(
                 name=f"layers 0, {stride}, ... at positions -5 to -1",
                 layers=layers,
                 positions=LAST_FIVE,
@@ -81,12 +81,12 @@ def paper_presets(n_layers: int, shots: int) -> tuple[Preset, ...]:
         )
     )
     return (
-        Preset(name="last token, middle layer", layers=middle),
-        Preset(name="position 4", layers=middle, positions=(4,)),
-        Preset(name="positions -5 to -1", layers=middle, positions=LAST_FIVE),
+        PaperConfiguration(name="last token, middle layer", layers=middle),
+        PaperConfiguration(name="position 4", layers=middle, positions=(4,)),
+        PaperConfiguration(name="positions -5 to -1", layers=middle, positions=LAST_FIVE),
         *by_stride,
-        Preset(name=f"on {shots} shots", layers=middle, shots=shots),
-        Preset(
+        PaperConfiguration(name=f"on {shots} shots", layers=middle, shots=shots),
+        PaperConfiguration(
             name=f"on {shots} shots, trained on {shots} shots",
             layers=middle,
             trained_shots=shots,

@@ -3,26 +3,22 @@
 The same call on the same folder goes on where it stopped. `all` is every experiment, a folder each.
 """
 
-import datetime
 import difflib
 import logging
-import platform
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
-from taskvectors._version import __version__
 from taskvectors.costs import Cost, total
 from taskvectors.errors import TaskVectorsError
 from taskvectors.experiments.catalog import EXPERIMENTS
 from taskvectors.experiments.config import ModelConfig
 from taskvectors.experiments.estimates import Estimator
-from taskvectors.experiments.experiment import Experiment, PresetName, Scale
-from taskvectors.experiments.group_store import GroupStore
+from taskvectors.experiments.experiment import Experiment, Group, PresetName, Scale
 from taskvectors.experiments.runner import (
     Execute,
     Job,
@@ -32,6 +28,16 @@ from taskvectors.experiments.runner import (
     run_missing,
 )
 from taskvectors.progress import format_duration
+from taskvectors.results import Cell, Record, frame_of, open_run
+from taskvectors.results.figures import AnyFigure
+from taskvectors.results.folder import now
+from taskvectors.results.pooling import over_tasks
+from taskvectors.results.provenance import (
+    inputs_of_file,
+    inputs_of_source,
+    inputs_of_versions,
+    versions,
+)
 from taskvectors.trunk.memory import readable
 
 logger = logging.getLogger(__name__)
@@ -88,16 +94,6 @@ class ReproduceConfig(BaseModel):
         return tuple(model.model_copy(update=changed) for model in asked)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Reproduction:
-    """A finished run of one experiment."""
-
-    experiment: Experiment
-    folder: Path
-    summary: Mapping[str, Any]
-    """What was run, as `config.json` holds it."""
-
-
 def find_experiment(name: str) -> Experiment:
     """An experiment by its name.
 
@@ -115,30 +111,32 @@ def reproduce(
     config: ReproduceConfig,
     folder: Path,
     *,
-    say: Callable[[str], None] = logger.info,
     command: Sequence[str] = (),
-) -> list[Reproduction]:
+) -> list[Record]:
     """Run an experiment, or all of them, or go on with what was cut off.
 
     Args:
         config: What to run.
         folder: The run's folder; with `all`, the folder of one run each.
-        say: Told in a sentence what is being done, and how long the rest will take.
         command: The command line that asked for it, where there is one.
 
+    Returns:
+        The record of each experiment, in its folder.
+
     Raises:
+        DataError: A folder cannot be used, or holds a run that was made from something else.
         TaskVectorsError: There is no such experiment, or nothing of it could be run.
     """
     is_all, chosen = config.experiment == ALL, _chosen(config)
-    by = _By(execute=_executor(config, folder, say), estimator=Estimator(), say=say)
+    by = _By(execute=_executor(config, folder), estimator=Estimator())
     found = []
     for number, experiment in enumerate(chosen, start=1):
         of = f" ({number} of {len(chosen)})" if is_all else ""
-        say(f"{experiment.name}{of}: {experiment.title}")
+        logger.info("%s%s: %s", experiment.name, of, experiment.title)
         where = folder / experiment.name if is_all else folder
         found.append(_run(experiment, config, where, by, command))
-    if all(one.summary["groups_failed"] == one.summary["groups"] for one in found):
-        raise TaskVectorsError(f"{chosen[0].name}: {found[0].summary['warnings'][-1]}")
+    if all(one.metadata["groups_failed"] == one.metadata["groups"] for one in found):
+        raise TaskVectorsError(f"{chosen[0].name}: {found[0].warnings[-1]}")
     return found
 
 
@@ -174,12 +172,12 @@ def _chosen(config: ReproduceConfig) -> list[Experiment]:
     return [find_experiment(config.experiment)]
 
 
-def _executor(config: ReproduceConfig, folder: Path, say: Callable[[str], None]) -> Execute:
+def _executor(config: ReproduceConfig, folder: Path) -> Execute:
     if config.ray is None:
-        return in_process(folder, Models(), say)
+        return in_process(folder, Models())
     from taskvectors.experiments.on_ray import on_ray
 
-    return on_ray(config.ray, gpus=config.gpus, say=say)
+    return on_ray(config.ray, gpus=config.gpus)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -188,7 +186,6 @@ class _By:
 
     execute: Execute
     estimator: Estimator
-    say: Callable[[str], None]
 
 
 def _run(
@@ -197,38 +194,84 @@ def _run(
     folder: Path,
     by: _By,
     command: Sequence[str],
-) -> Reproduction:
-    say = by.say
-    scale = config.scale(experiment)
+) -> Record:
+    name, scale = experiment.name, config.scale(experiment)
     jobs = _jobs(experiment, scale)
-    store = GroupStore(folder)
-    asked = {"experiment": experiment.name, "scale": scale.model_dump(mode="json")}
-    store.open(asked)
-    on = ", ".join(model.source for model in scale.models) or "learners"
-    say(
-        f"{experiment.name}: {len(jobs)} group(s) of {on} on {', '.join(scale.tasks)}, seeds "
-        f"{', '.join(map(str, scale.seeds))}"
+    asked = {"experiment": name, "scale": scale.model_dump(mode="json")}
+    with open_run(folder, kind="experiment", asked=asked) as run_folder:
+        run_folder.check_made_from(_inputs(scale))
+        logger.info(
+            "%s: %d group(s) of %s on %s, seeds %s",
+            name,
+            len(jobs),
+            ", ".join(model.source for model in scale.models) or "learners",
+            ", ".join(scale.tasks),
+            ", ".join(map(str, scale.seeds)),
+        )
+        cells = {job.group.key: run_folder.cell(job.group.key) for job in jobs}
+        missing = [job for job in jobs if cells[job.group.key] is None]
+        if len(missing) < len(jobs):
+            logger.info(
+                "%s: %d of %d groups finished before", name, len(jobs) - len(missing), len(jobs)
+            )
+        about = _describe(experiment, config, scale, command)
+        try:
+            failed = run_missing(_told_cost(missing, by), run_folder, by.execute, cells)
+        except KeyboardInterrupt:
+            run_folder.write(_record(experiment, jobs, cells, about, ()))
+            logger.info(
+                "Stopped. What is finished is kept; the same command with --out %s goes on", folder
+            )
+            raise
+        about |= {"groups": len(jobs), "groups_failed": len(failed), "finished": now()}
+        return run_folder.write(_record(experiment, jobs, cells, about, failed))
+
+
+def _inputs(scale: Scale) -> dict[str, str]:
+    """What the groups are made from, as far as it can change: files of tasks and of weights."""
+    found = inputs_of_versions()
+    for task in scale.tasks:
+        found |= inputs_of_file(task)
+    for model in scale.models:
+        found |= inputs_of_source(model.source)
+    return found
+
+
+def _record(
+    experiment: Experiment,
+    jobs: Sequence[Job],
+    cells: Mapping[str, Cell | None],
+    about: Mapping[str, Any],
+    failed: Sequence[str],
+) -> Record:
+    """What the finished groups gave, with rows for all tasks together."""
+    done = [(job.group, cell) for job in jobs if (cell := cells[job.group.key]) is not None]
+    rows = [row for _, cell in done for row in cell.rows]
+    frame = frame_of([*rows, *over_tasks(frame_of(rows))])
+    figures = experiment.figures(frame) if rows and experiment.figures is not None else []
+    for group, cell in done:
+        figures += [_named_for(figure, group) for figure in cell.figures]
+    warnings = [f"{group.key}: {said}" for group, cell in done for said in cell.warnings]
+    costs = [Cost(**c) for _, cell in done if (c := cell.metadata["estimate"]) is not None]
+    known = len(costs) == len(done)
+    return Record(
+        kind="experiment",
+        metadata={
+            **about,
+            "seconds": sum(cell.metadata["seconds"] for _, cell in done),
+            "estimate": asdict(total(costs)) if known else None,
+        },
+        frame=frame,
+        figures=tuple(figures),
+        published=experiment.published,
+        warnings=(*warnings, *failed),
     )
-    groups = [job.group for job in jobs]
-    missing = [job for job in jobs if not store.has(job.group)]
-    if len(missing) < len(jobs):
-        say(f"{experiment.name}: {len(jobs) - len(missing)} of {len(jobs)} groups finished before")
-    try:
-        failed = run_missing(_told_cost(missing, by), store, by.execute, say)
-    except KeyboardInterrupt:
-        store.gather(experiment, groups)
-        say(f"Stopped. What is finished is kept; the same command with --out {folder} goes on")
-        raise
-    warnings = store.gather(experiment, groups) + failed
-    summary = _describe(experiment, config, scale, command) | {
-        "asked": asked,
-        "groups": len(jobs),
-        "groups_failed": len(failed),
-        "warnings": warnings,
-        **store.cost(groups),
-    }
-    store.run.write_json("config.json", summary)
-    return Reproduction(experiment=experiment, folder=folder, summary=summary)
+
+
+def _named_for(figure: AnyFigure, group: Group) -> AnyFigure:
+    """A group's figure, told from the same one of another group."""
+    title = f"{figure.title}: {group.task}, seed {group.seed}"
+    return replace(figure, name=f"{figure.name}-{group.key}", title=title)
 
 
 def _told_cost(missing: Sequence[Job], by: _By) -> list[Job]:
@@ -242,13 +285,13 @@ def _told_cost(missing: Sequence[Job], by: _By) -> list[Job]:
     try:
         costs = estimated(missing, by.estimator)
     except TaskVectorsError as error:
-        by.say(f"{name}: not estimated: {error}")
+        logger.info("%s: not estimated: %s", name, error)
         return list(missing)
     cost = total(costs, name)
     said = f"about {format_duration(cost.seconds)} and {readable(cost.peak_bytes)} at the peak"
-    by.say(f"{name}: estimated for this machine: {said}")
+    logger.info("%s: estimated for this machine: %s", name, said)
     for left_out in dict.fromkeys(by.estimator.left_out[known:]):
-        by.say(f"{name}: not estimated: {left_out}")
+        logger.info("%s: not estimated: %s", name, left_out)
     return [replace(job, estimate=cost) for job, cost in zip(missing, costs, strict=True)]
 
 
@@ -268,8 +311,6 @@ def _describe(
     experiment: Experiment, config: ReproduceConfig, scale: Scale, command: Sequence[str]
 ) -> dict[str, Any]:
     """What was run, for `config.json` and the report."""
-    import transformers
-
     device = scale.models[0].device if scale.models else None
     models = [model.source for model in scale.models] or ["learners from scratch"]
     return {
@@ -288,13 +329,7 @@ def _describe(
         "seeds": list(scale.seeds),
         "preset": config.preset,
         "command": list(command),
-        "versions": {
-            "taskvectors": __version__,
-            "torch": torch.__version__,
-            "transformers": transformers.__version__,
-            "python": platform.python_version(),
-        },
+        "versions": versions(),
         "device": device or ("cuda" if torch.cuda.is_available() else "cpu"),
         "ray": config.ray is not None,
-        "finished": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }

@@ -8,7 +8,7 @@ import gc
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from taskvectors.costs import Cost, total
@@ -16,13 +16,11 @@ from taskvectors.errors import TaskVectorsError
 from taskvectors.experiments.config import ModelConfig
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import Experiment, Found, Group, Room, Scale
-from taskvectors.experiments.group_store import GroupStore
 from taskvectors.models import LanguageModel
 from taskvectors.progress import Throughput
+from taskvectors.results import Cell, RunFolder
 
 logger = logging.getLogger(__name__)
-
-Say = Callable[[str], None]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,13 +83,12 @@ class Models:
         return self.kept[config]
 
 
-def in_process(folder: Path, models: Models, say: Say) -> Execute:
+def in_process(folder: Path, models: Models) -> Execute:
     """Runs jobs one after the other in this process.
 
     Args:
         folder: Where groups work; `shared` in it is common to several experiments.
         models: What loads models.
-        say: Told in a sentence what is being done.
     """
 
     def execute(jobs: Sequence[Job]) -> Iterator[Done]:
@@ -100,9 +97,8 @@ def in_process(folder: Path, models: Models, say: Say) -> Execute:
                 folder=folder / "work" / job.experiment.name / job.group.key,
                 shared=folder / "shared",
                 load=models.load,
-                say=say,
             )
-            say(f"{job.experiment.name}, in hand: {job.group.key}")
+            logger.info("%s, in hand: %s", job.experiment.name, job.group.key)
             yield outcome_of(job, room)
 
     return execute
@@ -120,14 +116,19 @@ def outcome_of(job: Job, room: Room) -> Done:
     return Done(group=job.group, found=found, seconds=time.perf_counter() - started)
 
 
-def run_missing(missing: Sequence[Job], store: GroupStore, execute: Execute, say: Say) -> list[str]:
-    """Run jobs whose group the store has not, and keep what they give.
+def run_missing(
+    missing: Sequence[Job],
+    run_folder: RunFolder,
+    execute: Execute,
+    cells: dict[str, Cell | None],
+) -> list[str]:
+    """Run jobs whose group is not finished, and keep what they give.
 
     Args:
         missing: Groups of one experiment.
-        store: Where to.
+        run_folder: Where to.
         execute: Runs them.
-        say: Told how many are done and how long the rest will take.
+        cells: By the key of the group; those that are made are put into it.
 
     Returns:
         What went wrong, group by group. Such a group is not kept: the same command tries it again.
@@ -135,13 +136,18 @@ def run_missing(missing: Sequence[Job], store: GroupStore, execute: Execute, say
     started, failed, n = time.perf_counter(), list[str](), len(missing)
     estimates = {job.group: job.estimate for job in missing}
     for number, done in enumerate(execute(missing), start=1):
-        name = missing[0].experiment.name
+        name, key = missing[0].experiment.name, done.group.key
         if done.found is None:
-            logger.warning("%s, %s could not be run: %s", name, done.group.key, done.error)
-            failed.append(f"{done.group.key} could not be run: {done.error}")
+            logger.warning("%s, %s could not be run: %s", name, key, done.error)
+            failed.append(f"{key} could not be run: {done.error}")
         else:
-            store.keep(done.group, done.found, seconds=done.seconds, estimate=estimates[done.group])
+            cost = estimates[done.group]
+            cell = done.found.cell(
+                done.group, seconds=done.seconds, estimate=None if cost is None else asdict(cost)
+            )
+            run_folder.keep(key, cell)
+            cells[key] = cell
         speed = Throughput(done=number, seconds=time.perf_counter() - started)
         left = f", {speed.time_for(n - number)} left" if number < n else ""
-        say(f"{name}: {number} of {n} groups done{left}")
+        logger.info("%s: %d of %d groups done%s", name, number, n, left)
     return failed

@@ -6,10 +6,11 @@ columns, figure, caption, cost. `shared/` has the mathematics that several use. 
 `taskvectors.analyses`.
 """
 
-from taskvectors.explain.shared.analysis import Analysis, Columns, Curve, Line, Result, in_lines
+from taskvectors.explain.shared.analysis import Analysis, Curve, Line, Result, in_lines
 from taskvectors.explain.shared.case import Case
 from taskvectors.registry import ANALYSES as _ANALYSES
 from taskvectors.registry import Registry
+from taskvectors.results import Columns
 
 ANALYSES: Registry[Analysis] = _ANALYSES
 """Analyses by the name the command line uses."""

@@ -15,12 +15,13 @@ from jaxtyping import Float
 from torch import Tensor
 
 from taskvectors.explain.key_heads import KeyHeads, key_heads_of
-from taskvectors.explain.shared.analysis import CI, Analysis, Columns, Curve, Line, in_lines
+from taskvectors.explain.shared.analysis import CI, Analysis, Curve, Line, in_lines
 from taskvectors.explain.shared.case import Case, added_layers
 from taskvectors.explain.shared.two_runs import INJECTED, PLAIN, two_runs
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt, with_first_tokens
 from taskvectors.registry import ANALYSES
+from taskvectors.results import Columns
 from taskvectors.results.figures import BLUE, GREY, PURPLE, VERMILION, Figure, Series
 from taskvectors.vectors import TaskVector
 

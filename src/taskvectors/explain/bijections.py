@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from taskvectors.evaluate import Scores, paired_difference, score, wilson_interval
-from taskvectors.explain.shared.analysis import CI, Analysis, Columns
+from taskvectors.explain.shared.analysis import CI, Analysis
 from taskvectors.explain.shared.case import Case
 from taskvectors.format import percent
 from taskvectors.methods import Learned, Recipe, RunContext
@@ -24,6 +24,7 @@ from taskvectors.methods.learned import learned
 from taskvectors.methods.run_context import LayerName, Split
 from taskvectors.prompts import Prompt
 from taskvectors.registry import ANALYSES
+from taskvectors.results import Columns
 from taskvectors.results.figures import BLUE, GREEN, GREY, VERMILION, Figure, Series
 from taskvectors.tasks import Task
 from taskvectors.tasks.derived import both_directions, one_to_one, reversed_task

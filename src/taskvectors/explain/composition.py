@@ -15,12 +15,13 @@ from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.evaluate import score, wilson_interval
-from taskvectors.explain.shared.analysis import CI, Analysis, Columns, Line, in_lines
+from taskvectors.explain.shared.analysis import CI, Analysis, Line, in_lines
 from taskvectors.explain.shared.case import Case
 from taskvectors.explain.transfer import bench_of
 from taskvectors.methods import RunContext
 from taskvectors.prompts import Prompt
 from taskvectors.registry import ANALYSES
+from taskvectors.results import Columns
 from taskvectors.results.figures import Heatmap
 from taskvectors.tasks.builtin import read_forms
 from taskvectors.tasks.task import Example

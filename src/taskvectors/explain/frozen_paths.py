@@ -18,13 +18,14 @@ from einops import rearrange
 from torch import Tensor
 
 from taskvectors.evaluate import paired_difference, score
-from taskvectors.explain.shared.analysis import CI, Analysis, Columns, Curve, accuracies, in_lines
+from taskvectors.explain.shared.analysis import CI, Analysis, Curve, accuracies, in_lines
 from taskvectors.explain.shared.case import Case, blocks_above
 from taskvectors.explain.shared.shares import share_of
 from taskvectors.models import LanguageModel, patch
 from taskvectors.models.attention import AttentionPattern, record_attention
 from taskvectors.prompts import Prompt
 from taskvectors.registry import ANALYSES
+from taskvectors.results import Columns
 from taskvectors.results.figures import (
     BLUE,
     GREEN,

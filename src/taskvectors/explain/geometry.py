@@ -16,8 +16,9 @@ from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.evaluate import orders
-from taskvectors.explain.shared.analysis import Analysis, Columns
+from taskvectors.explain.shared.analysis import Analysis
 from taskvectors.registry import ANALYSES
+from taskvectors.results import Columns
 from taskvectors.results.figures import Figure, Series, style_at
 from taskvectors.vectors import TaskVector
 

@@ -18,7 +18,7 @@ import torch
 
 from taskvectors.evaluate import score
 from taskvectors.explain.key_heads import KeyHeads, key_heads_of
-from taskvectors.explain.shared.analysis import CI, Analysis, Columns, Curve, accuracies, in_lines
+from taskvectors.explain.shared.analysis import CI, Analysis, Curve, accuracies, in_lines
 from taskvectors.explain.shared.case import Case
 from taskvectors.explain.shared.head_outputs import (
     MODES,
@@ -32,6 +32,7 @@ from taskvectors.explain.shared.head_outputs import (
 from taskvectors.explain.shared.shares import Share, share_of, share_over
 from taskvectors.models import LanguageModel
 from taskvectors.registry import ANALYSES
+from taskvectors.results import Columns
 from taskvectors.results.figures import (
     BLUE,
     GREEN,

@@ -12,9 +12,10 @@ import pandas as pd
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.explain.key_heads import key_heads, key_heads_of
-from taskvectors.explain.shared.analysis import Analysis, Columns
+from taskvectors.explain.shared.analysis import Analysis
 from taskvectors.explain.shared.case import Case
 from taskvectors.registry import ANALYSES
+from taskvectors.results import Columns
 from taskvectors.results.figures import BLUE, GREY, Figure, Series
 
 Heads = Collection[tuple[int, int]]

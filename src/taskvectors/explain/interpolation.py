@@ -11,12 +11,13 @@ import pandas as pd
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.evaluate import measure
-from taskvectors.explain.shared.analysis import CI, Analysis, Columns
+from taskvectors.explain.shared.analysis import CI, Analysis
 from taskvectors.explain.shared.case import Case
 from taskvectors.explain.transfer import bench_of
 from taskvectors.format import percent
 from taskvectors.methods import RunContext
 from taskvectors.registry import ANALYSES
+from taskvectors.results import Columns
 from taskvectors.results.figures import BLUE, VERMILION, Figure, Series, Style
 from taskvectors.vectors import TaskVector
 

@@ -16,7 +16,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from taskvectors.explain.shared.analysis import VECTOR_LAYER, Analysis, Columns
+from taskvectors.explain.shared.analysis import VECTOR_LAYER, Analysis
 from taskvectors.explain.shared.case import Case, heads_above
 from taskvectors.explain.shared.head_removal import removal_effects
 from taskvectors.format import percent
@@ -24,6 +24,7 @@ from taskvectors.models import LanguageModel, capture
 from taskvectors.models.unembedding import token_losses
 from taskvectors.prompts import Prompt
 from taskvectors.registry import ANALYSES
+from taskvectors.results import Columns
 from taskvectors.results.figures import Heatmap
 from taskvectors.trunk import Trunk, prompts_that_fit, resolve_budget, shape_of
 from taskvectors.vectors import TaskVector

@@ -27,7 +27,6 @@ from taskvectors.evaluate import Scores, paired_difference, score
 from taskvectors.explain.shared.analysis import (
     CI,
     Analysis,
-    Columns,
     Curve,
     Line,
     accuracies,
@@ -43,6 +42,7 @@ from taskvectors.models.norms import linear_part, norm_weight
 from taskvectors.models.path_patching import entering_mlp, entering_values
 from taskvectors.prompts import Prompt, with_first_tokens
 from taskvectors.registry import ANALYSES
+from taskvectors.results import Columns
 from taskvectors.results.figures import (
     BLUE,
     GREEN,

@@ -16,7 +16,7 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from taskvectors.explain.shared.analysis import CI, Analysis, Columns, Curve, Line, in_lines
+from taskvectors.explain.shared.analysis import CI, Analysis, Curve, Line, in_lines
 from taskvectors.explain.shared.case import Case, blocks_above
 from taskvectors.explain.shared.two_runs import INJECTED, PLAIN, Block, TwoRuns, two_runs
 from taskvectors.models import LanguageModel
@@ -24,6 +24,7 @@ from taskvectors.models.heads import Circuits, attention_scale, output_bias
 from taskvectors.models.norms import final_linear_part, linear_part
 from taskvectors.prompts import Prompt, with_first_tokens
 from taskvectors.registry import ANALYSES
+from taskvectors.results import Columns
 from taskvectors.results.figures import BLUE, GREEN, GREY, PURPLE, VERMILION, Figure, Series
 from taskvectors.vectors import TaskVector
 

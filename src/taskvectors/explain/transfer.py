@@ -13,11 +13,12 @@ import pandas as pd
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.evaluate import Measures, measure
-from taskvectors.explain.shared.analysis import CI, Analysis, Columns
+from taskvectors.explain.shared.analysis import CI, Analysis
 from taskvectors.explain.shared.case import Case
 from taskvectors.format import percent
 from taskvectors.methods import RunContext
 from taskvectors.registry import ANALYSES
+from taskvectors.results import Columns
 from taskvectors.results.figures import Heatmap
 from taskvectors.vectors import TaskVector
 

@@ -22,7 +22,7 @@ class Columns:
     """They tell rows apart."""
     measures: Mapping[str, Ends]
     """Numbers, with the columns of their interval."""
-    constants: tuple[str, ...] = ()
+    constants: Sequence[str] = ()
     """Numbers that are the same in every row: kept once."""
     names: Mapping[str, str] = field(default_factory=dict)
     """Keys whose column in the record is called otherwise, since a common column has their name."""
@@ -78,6 +78,8 @@ class Columns:
         constants: dict[str, float] = {}
         counts: dict[tuple[Any, ...], int] = {}
         for row in rows_of(rows):
+            if row["measure"] == "error":
+                continue
             if row["measure"] in self.constants:
                 constants[row["measure"]] = row["value"]
                 continue

@@ -197,7 +197,10 @@ def open_run(folder: str | Path, *, kind: Kind, asked: Mapping[str, Any]) -> Ite
     require_package("pyarrow", "demo", "keeping the results of a run")
     path = Path(folder).expanduser()
     config = path / "config.json"
+    wanted = json.loads(_json(asked))  # as a file has it: tuples are lists
     try:
+        if config.is_file():
+            _same_run(config, kind, wanted)  # a folder of something else is left alone
         path.mkdir(parents=True, exist_ok=True)
         if not config.is_file() and any(not _is_ours(one) for one in path.iterdir()):
             raise DataError(f"{path} is not empty and holds no run; name another folder")
@@ -214,7 +217,6 @@ def open_run(folder: str | Path, *, kind: Kind, asked: Mapping[str, Any]) -> Ite
     try:
         run = RunFolder(path)
         _remove_leftovers(path)
-        wanted = json.loads(_json(asked))  # as a file has it: tuples are lists
         if config.is_file():
             run._config = _same_run(config, kind, wanted)
         else:

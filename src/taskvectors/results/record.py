@@ -202,8 +202,8 @@ def frame_of(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     names = list(dict.fromkeys([*COLUMNS, *(name for row in rows for name in row)]))
     columns: dict[str, Any] = {}
     for name in names:
-        values = [row.get(name) for row in rows]
-        kinds = {type(value) for value in values if value is not None and value is not pd.NA}
+        values = [_plain(row.get(name)) for row in rows]
+        kinds = {type(value) for value in values if value is not None}
         if name in ("value", "low", "high"):
             columns[name] = pd.array([math.nan if v is None else v for v in values], "float64")
         elif name in _WHOLE or kinds == {int}:
@@ -215,12 +215,20 @@ def frame_of(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
+def _plain(value: Any) -> Any:
+    """A cell without NumPy's and pandas' types; None where it is absent."""
+    if value is pd.NA:
+        return None
+    value = value.item() if hasattr(value, "item") else value
+    return None if isinstance(value, float) and math.isnan(value) else value
+
+
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """A table's rows as plain values; what is absent is None."""
-    found: list[dict[str, Any]] = (
-        frame.astype(object).where(frame.notna(), None).to_dict("records")  # type: ignore[assignment]
-    )
-    return found
+    return [
+        {str(name): _plain(value) for name, value in row.items()}
+        for row in frame.astype(object).to_dict("records")
+    ]
 
 
 def chosen(frame: pd.DataFrame) -> pd.DataFrame:

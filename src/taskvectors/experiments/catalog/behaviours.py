@@ -1,5 +1,6 @@
 """The generation task: does a vector make a model choose, and write, the option of a behaviour?"""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -16,16 +17,13 @@ from taskvectors.experiments.drawing import by_configuration
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import (
     LTV_PAPER,
-    NOT_READ,
     Experiment,
     Found,
     Group,
-    Published,
     Room,
     Scale,
     one_task_each,
 )
-from taskvectors.experiments.measurements import Measurement
 from taskvectors.methods import (
     METHODS,
     Candidate,
@@ -41,8 +39,11 @@ from taskvectors.methods.controls import random_vector
 from taskvectors.methods.run_context import layer_name
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt
+from taskvectors.results import NOT_READ, Measurement, Published
 from taskvectors.tasks.behaviours import BUILT_IN, LETTERS, behaviour_task
 from taskvectors.trunk import resolve_budget
+
+logger = logging.getLogger(__name__)
 
 PUBLIC = (
     "hub:Anthropic/model-written-evals/advanced-ai-risk/human_generated_evals/myopic-reward.jsonl"
@@ -54,7 +55,7 @@ def _generation(group: Group, scale: Scale, room: Room) -> Found:
     context = _bench(group, scale, room.load(group.model))
     chosen = []
     for config in (*_plain_and_extracted(scale, context.model), _learned(scale, context.model)):
-        room.say(f"{context.task.name}: {config.kind}")
+        logger.info("%s: %s", context.task.name, config.kind)
         chosen.append(best_candidate(context, METHODS[config.kind].find(context, config)))
     random = random_vector(context, chosen[-1], _learned(scale, context.model))
     chosen.append(replace(random, method="random"))

@@ -8,7 +8,6 @@ from taskvectors.experiments.compare import compare
 from taskvectors.experiments.config import CompareConfig
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import Found, Group, Room, Scale
-from taskvectors.experiments.measurements import of_comparison
 from taskvectors.methods import InContext, ZeroShot
 from taskvectors.models import LanguageModel
 
@@ -19,10 +18,7 @@ BASE = (ZeroShot(), InContext())
 def compared(group: Group, scale: Scale, room: Room, methods: Sequence[Any], **about: Any) -> Found:
     """A comparison on a group's model, task and seed."""
     config = asked(group, scale, methods, **about)
-    found = compare(config, room.folder / "compare", say=room.say, load=room.load)
-    notes = [str(note) for note in found.summary["notes"]]
-    failed = [f"{row.method}: {row.error}" for row in found.table if row.error]
-    return Found(measurements=of_comparison(found.table), warnings=[*notes, *failed])
+    return Found(record=compare(config, room.folder / "compare", load=room.load))
 
 
 def comparing(

@@ -13,19 +13,17 @@ from taskvectors.experiments.config import ModelConfig
 from taskvectors.experiments.drawing import by_configuration, by_layer
 from taskvectors.experiments.experiment import (
     LTV_PAPER,
-    NOT_READ,
     Experiment,
-    Published,
     Scale,
     one_task_each,
 )
-from taskvectors.experiments.measurements import OVER_TASKS
 from taskvectors.methods import (
     FunctionVector,
     Learned,
     Vanilla,
 )
 from taskvectors.models import LanguageModel
+from taskvectors.results import NOT_READ, OVER_TASKS, Published
 from taskvectors.results.figures import AnyFigure
 
 _MODEL = "Llama-3.1-8B"

@@ -12,19 +12,17 @@ from taskvectors.experiments.catalog.scales import scales
 from taskvectors.experiments.drawing import curves
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import (
-    NOT_READ,
     TVP_PAPER,
     Experiment,
     Found,
     Group,
-    Published,
     Room,
     Scale,
     tasks_together,
 )
-from taskvectors.experiments.measurements import Measurement
 from taskvectors.learners.language import LanguageConfig, VariantName, train_language
 from taskvectors.methods import RunContext
+from taskvectors.results import NOT_READ, Measurement, Published
 from taskvectors.results.figures import AnyFigure
 from taskvectors.tasks import load_task
 
@@ -63,7 +61,7 @@ def _run(group: Group, scale: Scale, room: Room) -> Found:
     config = _config(group, scale, room.load(group.model).n_layers)
     word = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:12]
     with room.kept(f"language-{word}") as folder:
-        rows = train_language(config, folder, say=room.say)
+        rows = train_language(config, folder)
     found = []
     for row in rows:
         for name, ends in _MEASURES.items():

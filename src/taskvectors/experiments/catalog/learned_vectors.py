@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,8 +13,11 @@ from taskvectors.experiments.experiment import Group, Room, Scale
 from taskvectors.methods import Learned, Recipe, RunContext
 from taskvectors.methods.learned import learned
 from taskvectors.models import LanguageModel
+from taskvectors.results.provenance import inputs_of_model, inputs_of_task
 from taskvectors.tasks import load_task
 from taskvectors.trunk import resolve_budget
+
+logger = logging.getLogger(__name__)
 
 
 def recipe(scale: Scale) -> Recipe:
@@ -71,15 +75,18 @@ def vectors_of(context: RunContext, scale: Scale, room: Room, layers: Sequence[i
     model, task = context.model, context.task
     asked = [
         model.source, model.revision, str(model.dtype), task.source, task.name, task.seed,
-        len(task.train), len(task.validation), context.template, scale.steps, list(layers),
+        inputs_of_task(task), inputs_of_model(model), context.template, scale.steps, list(layers),
     ]  # fmt: skip
     digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
     with room.kept(f"vectors/{task.name}-seed{task.seed}-{digest}") as folder:
         paths = [folder / f"layer-{layer}" for layer in layers]
         if not all(path.is_dir() for path in paths):
-            room.say(
-                f"Learning vectors of {task.name}, seed {task.seed}, at layers "
-                f"{', '.join(map(str, layers))}, in at most {scale.steps} steps"
+            logger.info(
+                "Learning vectors of %s, seed %d, at layers %s, in at most %d steps",
+                task.name,
+                task.seed,
+                ", ".join(map(str, layers)),
+                scale.steps,
             )
             for path, candidate in zip(
                 paths, learned(context, _config(scale, layers)), strict=True

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from taskvectors.experiments.measurements import Measurement
 from taskvectors.learners.variants import Finding, VariantsConfig
+from taskvectors.results import Measurement
 
 MEASURES: dict[str, tuple[str, str] | None] = {
     "icl_error": None,

@@ -87,7 +87,7 @@ def trained(config: VariantsConfig, room: Room) -> tuple[Finding, Path]:
     """Variants and where they lie; those that another experiment trained are not trained again."""
     digest = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:12]
     with room.kept(f"learners/{Path(config.task).stem}-{digest}") as folder:
-        found = read_finding(config, folder) or train_variants(config, folder, say=room.say)
+        found = read_finding(config, folder) or train_variants(config, folder)
     return found, folder
 
 

@@ -22,7 +22,8 @@ from taskvectors.experiments.catalog.learner_groups import (
 )
 from taskvectors.experiments.catalog.learner_runs import scales
 from taskvectors.experiments.drawing import curves, layer_of
-from taskvectors.experiments.experiment import NOT_READ, TVP_PAPER, Experiment, Published
+from taskvectors.experiments.experiment import TVP_PAPER, Experiment
+from taskvectors.results import NOT_READ, Published
 from taskvectors.results.figures import AnyFigure
 
 

@@ -1,12 +1,10 @@
 """Experiments on how a model uses a vector: circuits, heads, attention, the way to the end."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from taskvectors.costs import Cost, Explained, analysis_works
-from taskvectors.experiments.analysed import measurements_of
 from taskvectors.experiments.catalog.learned_vectors import (
     bench_of,
     exact,
@@ -20,17 +18,15 @@ from taskvectors.experiments.catalog.scales import scales
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import (
     LTV_PAPER,
-    NOT_READ,
     Experiment,
     Found,
     Group,
-    Published,
     Room,
     Scale,
     one_task_each,
 )
 from taskvectors.experiments.explain import ExplainConfig, explain
-from taskvectors.experiments.measurements import OVER_TASKS, Measurement
+from taskvectors.results import NOT_READ, OVER_TASKS, Published
 
 _MODEL = "Llama-3.1-8B"
 _ABLATIONS = (
@@ -64,21 +60,7 @@ def explained(
         limit=scale.most,
         memory=scale.memory,
     )
-    found = explain(config, room.folder / "explain", say=room.say, load=room.load)
-    measurements: list[Measurement] = []
-    for name in analyses:
-        rows = [row for row in found.rows if row["analysis"] == name]
-        places: dict[str, Any] = {"method": "learned", "positions": (-1,)}
-        if len(folders) == 1:
-            places["layers"] = layers_at(model, scale.depths)
-        measurements += measurements_of(name, rows, **places)
-    errors = [f"{one['name']}: {one['error']}" for one in found.summary["analyses"] if one["error"]]
-    measurements += [
-        Measurement(measure="error", value=None, method="learned", about={"error": error})
-        for error in errors
-    ]
-    figures = json.loads((found.folder / "figures.json").read_text())
-    return Found(measurements=measurements, figures=list(figures.values()), warnings=errors)
+    return Found(record=explain(config, room.folder / "explain", load=room.load))
 
 
 def explaining(analyses: Sequence[str], *, with_other: bool = False) -> dict[str, Any]:

@@ -18,7 +18,6 @@ from taskvectors.experiments.experiment import (
     Experiment,
     Found,
     Group,
-    Published,
     Room,
     Scale,
     one_task_each,
@@ -35,6 +34,7 @@ from taskvectors.methods import (
 )
 from taskvectors.methods.placed import Placed
 from taskvectors.models import LanguageModel
+from taskvectors.results import Published
 from taskvectors.vectors import TaskVector
 
 _MODEL = "Llama-3.1-8B"

@@ -1,10 +1,10 @@
 """Experiments with vectors of several tasks: geometry, transfer, composition, bijections."""
 
+import logging
 from collections.abc import Callable
 from dataclasses import replace
 
 from taskvectors.costs import Cost, Explained, Plan, analysis_works, both_ways
-from taskvectors.experiments.analysed import measurements_of_result
 from taskvectors.experiments.catalog.learned_vectors import (
     bench_of,
     layers_at,
@@ -18,18 +18,16 @@ from taskvectors.experiments.catalog.scales import scales
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import (
     LTV_PAPER,
-    NOT_READ,
     Experiment,
     Found,
     Group,
-    Published,
     Room,
     Scale,
     one_task_each,
     tasks_together,
 )
-from taskvectors.experiments.measurements import Measurement
 from taskvectors.experiments.presets import LAST_FIVE
+from taskvectors.explain import ANALYSES
 from taskvectors.explain.bijections import Configuration, map_both_ways
 from taskvectors.explain.composition import PARTS, TASK, compose
 from taskvectors.explain.geometry import compare_vectors
@@ -37,8 +35,11 @@ from taskvectors.explain.transfer import Transfer, transfer_matrix, two_by_two
 from taskvectors.methods import RunContext
 from taskvectors.methods.controls import replace_task
 from taskvectors.models import LanguageModel
+from taskvectors.results import NOT_READ, Measurement, Published
 from taskvectors.tasks import Example, Task
 from taskvectors.vectors import TaskVector
+
+logger = logging.getLogger(__name__)
 
 _MODEL = "Llama-3.1-8B"
 
@@ -56,7 +57,7 @@ def _geometry(group: Group, scale: Scale, room: Room) -> Found:
             context = bench_of(model, task, seed, scale)
             vectors += [TaskVector.load(path) for path in vectors_of(context, scale, room, layers)]
     found = compare_vectors(vectors, seed=group.seed)
-    measurements = measurements_of_result("geometry", found, method="learned", positions=(-1,))
+    measurements = ANALYSES["geometry"].measurements(found, method="learned", positions=(-1,))
     measurements += [
         Measurement(
             measure=f"component_{number}",
@@ -124,8 +125,8 @@ def _transfer(group: Group, scale: Scale, room: Room) -> Found:
         for path in vectors_of(context, scale, room, layers)
     ]
     found: Transfer = transfer_matrix(benches, vectors, cells=cells)
-    measurements = measurements_of_result(
-        "transfer", found, method="learned", layers=layers, positions=(-1,)
+    measurements = ANALYSES["transfer"].measurements(
+        found, method="learned", layers=layers, positions=(-1,)
     )
     return Found(measurements=measurements, figures=(found.figure(),))
 
@@ -215,8 +216,8 @@ def _composition(group: Group, scale: Scale, room: Room) -> Found:
 
     left, right = (vector(task) for task in PARTS)
     found = compose(bench_of(model, TASK, group.seed, scale), left, right, whole=vector(TASK))
-    measurements = measurements_of_result(
-        "composition", found, method="learned", layers=layers, positions=(-1,)
+    measurements = ANALYSES["composition"].measurements(
+        found, method="learned", layers=layers, positions=(-1,)
     )
     return Found(measurements=measurements, figures=(found.figure(),))
 
@@ -261,14 +262,14 @@ _EXCEPTIONS = ("antonym", "copy")
 
 def _bijections(group: Group, scale: Scale, room: Room) -> Found:
     model = model_of(group, room)
-    room.say(f"Learning vectors of both directions of {group.task}")
+    logger.info("Learning vectors of both directions of %s", group.task)
     found = map_both_ways(
         _forward(group, scale, model),
         _places(scale, model),
         recipe(scale),
         keeps_unclear=group.task in _EXCEPTIONS,
     )
-    measurements = measurements_of_result("bijections", found, method="learned")
+    measurements = ANALYSES["bijections"].measurements(found, method="learned")
     measurements.append(
         Measurement(measure="pairs_left_out", value=float(found.n_left_out), method="learned")
     )

@@ -1,18 +1,19 @@
 """What an analysis is: one question about a vector, what answers it, and how that is shown."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol, runtime_checkable
 
 import pandas as pd
 
 from taskvectors.explain.shared.case import Case
 from taskvectors.format import percent, percent_range
+from taskvectors.results.columns import Columns, Ends
 from taskvectors.results.figures import GREY, AnyFigure, Figure, Series, Style
+from taskvectors.results.record import Measurement, rows_of
 
 VECTOR_LAYER = "vector_layer"
 """The column that says which vector a row is about; `layer` is that of a head or a block."""
-Ends = tuple[str, str] | None
 CI: Ends = ("ci_low", "ci_high")
 
 
@@ -25,20 +26,6 @@ class Result(Protocol):
 
     def figure(self) -> AnyFigure:
         """Its figure; the caption says sample sizes, and the analysis says the rest."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Columns:
-    """What the columns of an analysis' table are."""
-
-    keys: tuple[str, ...]
-    """They tell rows apart."""
-    measures: Mapping[str, Ends]
-    """Numbers, with the columns of their interval."""
-    constants: Sequence[str] = ()
-    """Numbers that are the same in every row: kept once."""
-    names: Mapping[str, str] = field(default_factory=dict)
-    """Keys whose name is that of a column of every record, by the name they get there."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,6 +148,21 @@ class Analysis:
     over_layers: Callable[[pd.DataFrame], AnyFigure] | None = None
     """Its figure over vectors at several layers, each of which it is then asked of; None where it
     looks at one vector, or at all of them itself."""
+
+    @property
+    def record_columns(self) -> Columns:
+        """Its columns in a record, where rows say which vector they are about."""
+        return replace(self.columns, keys=(*self.columns.keys, VECTOR_LAYER))
+
+    def measurements(self, result: Result, **shared: Any) -> list[Measurement]:
+        """What it found as tidy rows.
+
+        Args:
+            result: What `run` gave.
+            shared: Fields of every measurement, such as `method` and `layers`.
+        """
+        rows = rows_of(result.to_frame())
+        return self.record_columns.measurements(self.name, rows, **shared)
 
     def run(self, case: Case) -> Result:
         """What it finds of a case's vector or, where it goes over layers, of each of them."""

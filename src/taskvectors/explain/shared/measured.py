@@ -6,7 +6,8 @@ from dataclasses import asdict, dataclass
 import pandas as pd
 
 from taskvectors.evaluate import wilson_interval
-from taskvectors.explain.shared.analysis import Columns, Line
+from taskvectors.explain.shared.analysis import Line
+from taskvectors.results import Columns
 from taskvectors.results.figures import GREY, Series, Style
 
 COLUMNS = Columns(keys=("layer", "around", "at", "text"), measures={"value": ("low", "high")})

@@ -1,9 +1,8 @@
 """Rows by hand: which is selected, what differs from ICL, what is pooled.
 
-Run with `pytest tests/experiments/test_rows.py`.
+Run with `pytest tests/results/test_pooling.py`.
 """
 
-import json
 from typing import Any
 
 import pytest
@@ -11,18 +10,14 @@ import torch
 
 from taskvectors.errors import DataError
 from taskvectors.evaluate import paired_difference
-from taskvectors.experiments.rows import (
-    Row,
-    failed_row,
-    to_table,
-    with_differences,
-    with_one_selected,
-)
+from taskvectors.results import ComparisonRow
+from taskvectors.results.pivot import failed_row
+from taskvectors.results.pooling import with_differences, with_one_selected
 
 EMPTY = failed_row("x", 0, DataError("none"), is_control=False)
 
 
-def row(method: str, correct: str = "1100", **changes: Any) -> Row:
+def row(method: str, correct: str = "1100", **changes: Any) -> ComparisonRow:
     n = len(correct)
     given = vars(EMPTY) | {
         "method": method,
@@ -32,14 +27,14 @@ def row(method: str, correct: str = "1100", **changes: Any) -> Row:
         "accuracy": correct.count("1") / n if n else None,
         "validation_accuracy": 0.5,
     }
-    return Row(**given | changes)
+    return ComparisonRow(**given | changes)
 
 
 def marks(*texts: str) -> list[torch.Tensor]:
     return [torch.tensor([mark == "1" for mark in text]) for text in texts]
 
 
-def difference(of: Row) -> tuple[float | None, ...]:
+def difference(of: ComparisonRow) -> tuple[float | None, ...]:
     return of.difference_to_icl, of.difference_low, of.difference_high
 
 
@@ -83,7 +78,7 @@ def test_with_several_icl_rows_the_selected_one_counts() -> None:
     [[], [failed_row("icl", 0, DataError("too long"), is_control=False)]],
     ids=["not asked for", "failed"],
 )
-def test_without_icl_nothing_is_compared_with_it(icl: list[Row]) -> None:
+def test_without_icl_nothing_is_compared_with_it(icl: list[ComparisonRow]) -> None:
     found = with_differences([*icl, row("learned")])
     assert difference(found[-1]) == (None, None, None)
 
@@ -98,7 +93,7 @@ def test_a_failed_row_is_never_compared_nor_pooled() -> None:
 
 
 def test_pooling_averages_what_can_be_and_leaves_open_what_cannot() -> None:
-    def one(method: str, seed: int, correct: str, **changes: Any) -> Row:
+    def one(method: str, seed: int, correct: str, **changes: Any) -> ComparisonRow:
         return row(method, correct, seed=seed, layers=[seed], strength=1.0, **changes)
 
     rows = [one("icl", seed, "1010") for seed in (0, 1)]
@@ -130,14 +125,10 @@ def test_strengths_that_differ_between_seeds_are_not_one_strength() -> None:
     assert with_differences(rows)[-1].strength is None
 
 
-def test_a_row_for_machines_has_no_marks_and_one_for_tables_no_lists() -> None:
+def test_a_row_for_machines_has_no_marks() -> None:
     one = row("learned", layers=["embed", 3], positions=[-1, "query"])
     assert "correct" not in one.as_dict()
     assert one.as_dict()["layers"] == ["embed", 3]
-    table = to_table(one)
-    assert json.loads(table["layers"]) == ["embed", 3]
-    assert json.loads(table["positions"]) == [-1, "query"]
-    assert table["correct"] == "1100"
 
 
 def test_a_failed_row_has_no_numbers_and_says_why() -> None:

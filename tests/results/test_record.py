@@ -1,6 +1,6 @@
 """Rows of results: common columns, words, and rows that stand for all tasks.
 
-Run with `pytest tests/experiments/test_measurements.py`.
+Run with `pytest tests/results/test_record.py`.
 """
 
 import math
@@ -10,14 +10,9 @@ import pandas as pd
 import pytest
 
 from taskvectors.experiments.config import ModelConfig
-from taskvectors.experiments.experiment import Group
-from taskvectors.experiments.measurements import (
-    COLUMNS,
-    OVER_TASKS,
-    Measurement,
-    over_tasks,
-    to_frame,
-)
+from taskvectors.experiments.experiment import Found, Group
+from taskvectors.results import COLUMNS, OVER_TASKS, Measurement, frame_of
+from taskvectors.results.pooling import over_tasks
 
 GROUP = Group(
     experiment="ltv-ov",
@@ -29,7 +24,7 @@ GROUP = Group(
 
 def rows(*found: tuple[str, int, str, dict[str, Any]]) -> pd.DataFrame:
     """Accuracies of tasks and seeds, with which prompts were answered rightly."""
-    return to_frame(
+    return frame_of(
         [
             Measurement(
                 measure="accuracy",
@@ -37,7 +32,7 @@ def rows(*found: tuple[str, int, str, dict[str, Any]]) -> pd.DataFrame:
                 n=len(marks),
                 method="learned",
                 about={"correct": marks} | about,
-            ).as_row(Group(experiment="e", model=GROUP.model, tasks=(task,), seed=seed))
+            ).as_row(experiment="e", model="some/model", task=task, seed=seed)
             for task, seed, marks, about in found
         ]
     )
@@ -52,25 +47,26 @@ def test_a_row_has_the_common_columns_and_its_own() -> None:
         layers=(3, "embed"),
         about={"heads": "key", "strength": 1.0, "absent": None},
     )
-    row = one.as_row(GROUP)
+    (row,) = Found(measurements=[one]).cell(GROUP).rows
     assert set(COLUMNS) < set(row)
     assert row["model"] == "some/model"
     assert row["layers"] == '[3, "embed"]'
     assert row["configuration"] == "heads key"  # a strength has a column, and is not repeated
     assert row["group"] == "model-capital-seed3"
-    frame = to_frame([row])
+    frame = frame_of([row])
     assert list(frame.columns[: len(COLUMNS)]) == list(COLUMNS)
     assert str(frame["seed"].dtype) == "Int64"
 
 
 def test_a_number_that_is_none_is_absent() -> None:
     for value in (math.nan, math.inf, None):
-        assert Measurement(measure="d", value=value).as_row(GROUP)["value"] is None
+        assert Measurement(measure="d", value=value).as_row()["value"] is None
 
 
 def test_a_learner_stands_in_the_models_column() -> None:
     group = Group(experiment="e", model=None, tasks=("offset",), seed=0, part="6 layers")
-    row = Measurement(measure="d", value=0.0, about={"learner": "gpt2 6x64"}).as_row(group)
+    one = Measurement(measure="d", value=0.0, about={"learner": "gpt2 6x64"})
+    (row,) = Found(measurements=[one]).cell(group).rows
     assert row["model"] == "gpt2 6x64"
     assert row["group"] == "learner-offset-6-layers-seed0"
     assert row["configuration"] == ""
@@ -95,7 +91,7 @@ def test_there_is_no_mean_where_a_task_has_no_such_row_or_it_was_not_selected() 
     frame = rows(("a", 0, "11", {"preset": "x"}), ("b", 0, "10", {"preset": "y"}))
     frame["configuration"] = frame["preset"]
     assert over_tasks(frame) == []
-    assert over_tasks(to_frame([])) == []
+    assert over_tasks(frame_of([])) == []
 
 
 def test_tokens_have_no_mean() -> None:
