@@ -254,7 +254,7 @@ def _cell_of(name: str, case: Case) -> Cell:
         "name": name,
         "title": analysis.title,
         "question": analysis.question,
-        "source": analysis.citation,
+        "citation": analysis.citation,
         "columns": asdict(analysis.record_columns),
         "summary": "",
         "error": None,

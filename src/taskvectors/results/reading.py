@@ -14,6 +14,7 @@ import pandas as pd
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, field_validator
 
 from taskvectors.errors import DataError, require_package
+from taskvectors.results.columns import Columns
 from taskvectors.results.figures import AnyFigure, Figure, Heatmap
 from taskvectors.results.record import COLUMNS, AnsweredItem, Kind, Published, Record
 
@@ -57,6 +58,19 @@ class _Finished(Asked):
     """When the run came to its end."""
     warnings: tuple[str, ...] = ()
     published: tuple[Published, ...] = ()
+
+
+class _Analysis(BaseModel):
+    """One analysis among `analyses` of a run of them."""
+
+    name: str
+    title: str
+    question: str
+    citation: str
+    columns: Columns
+    summary: str
+    error: str | None
+    seconds: float
 
 
 class _Figure(BaseModel):
@@ -109,6 +123,8 @@ def read_run(folder: str | Path) -> Record:
     missing = [name for name in _NEEDED.get(asked.kind, ()) if name not in held]
     if missing:
         raise DataError(f"{path} lacks {', '.join(missing)}; run the command again")
+    if asked.kind == "explain":
+        checked(path, list[_Analysis], held["analyses"])
     metadata = {name: v for name, v in held.items() if name not in ("warnings", "published")}
     warnings = config.warnings
     if config.finished is None:
