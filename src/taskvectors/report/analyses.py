@@ -29,7 +29,10 @@ def analyses_page(record: Record) -> Page:
         title=f"{metadata['task']} on {metadata['model']}",
         headline=f"How the model uses {vector_in_words(metadata)}.",
         verdict=f"{n_done.capitalize()}{said}; whether the vector works is judged by `compare`.",
-        cautions=(*cautions(record), *_about_heads(metadata)),
+        cautions=(
+            *cautions(record, {f"{one['name']}: {one['error']}" for one in refused}),
+            *_about_heads(metadata),
+        ),
         sections=(
             *(_section(one, record, tables[one["name"]]) for one in analyses),
             setup(record),
@@ -47,7 +50,7 @@ def vector_in_words(metadata: Mapping[str, Any]) -> str:
 
 def _section(one: Mapping[str, Any], record: Record, rows: Any) -> Section:
     question = Text(text=str(one["question"]), is_aside=True)
-    source = Text(text=f"Source: {one['citation']}.", is_aside=True)
+    source = Text(text=f"Source: {one['source']}.", is_aside=True)
     if one.get("error"):
         refused = Text(text=str(one["error"]), is_caution=True)
         return Section(name=one["name"], title=one["title"], blocks=(question, refused, source))

@@ -68,6 +68,7 @@ def comparison_page(record: Record) -> Page:
     sections = [Section(name=name, title=t, blocks=blocks) for name, t, blocks in parts if blocks]
     sections.append(setup(record))
     notes = _notes(record, rows)
+    said_in_rows = {*notes, *(f"{row.method}: {row.error}" for row in rows if row.error)}
     if notes:
         texts = tuple(Text(text=note) for note in notes)
         sections.append(Section(name="notes", title="Notes", blocks=texts))
@@ -82,7 +83,7 @@ def comparison_page(record: Record) -> Page:
         title=f"{metadata['task']} on {metadata['model']}",
         headline=said.headline,
         verdict=said.verdict,
-        cautions=tuple(dict.fromkeys((*cautions(record), *said.cautions))),
+        cautions=(*cautions(record, said_in_rows), *said.cautions),
         sections=(*sections, *((works,) if works else ())),
     )
 

@@ -68,10 +68,16 @@ def command(metadata: Mapping[str, Any]) -> str:
     return value if isinstance(value, str) else shlex.join(str(word) for word in value)
 
 
-def cautions(record: Record) -> tuple[str, ...]:
-    """What a reader of any page has to keep in mind: about the weights, and the run's warnings."""
+def cautions(record: Record, elsewhere: Collection[str] = ()) -> tuple[str, ...]:
+    """What a reader of any page has to keep in mind: about the weights, and the run's warnings.
+
+    Args:
+        record: The run.
+        elsewhere: Warnings that stand in another part of the page.
+    """
     note = str(record.metadata.get("weights_note") or "")
-    return tuple(dict.fromkeys(filter(None, (note, *record.warnings))))
+    return tuple(text for text in dict.fromkeys((note, *record.warnings))
+                 if text and text not in elsewhere)  # fmt: skip
 
 
 def setup(record: Record, leave_out: Collection[str] = ()) -> Section:
@@ -114,8 +120,7 @@ def cite(record: Record) -> Section | None:
     methods = record.metadata.get("methods") or {}
     rows = [(about.get("title") or name, about["citation"]) for name, about in methods.items()
             if about.get("citation")]  # fmt: skip
-    rows += [(one["title"], one["citation"]) for one in record.metadata.get("analyses") or ()
-             if one.get("citation")]  # fmt: skip
+    rows += [(one["title"], one["source"]) for one in record.metadata.get("analyses") or ()]
     if not rows:
         return None
     table = Table(

@@ -53,8 +53,10 @@ def side_by_side(records: Sequence[Record]) -> Page:
     names = names_of(records)
     warned = {f"{name}: {text}": None for name, one in zip(names, records, strict=True)
               for text in cautions(one)}  # fmt: skip
+    differing = _differences(records, names)
+    same = Text(text="All settings are the same.")
     first = Section(
-        name="runs", title="Where the runs differ", blocks=(_differences(records, names),)
+        name="runs", title="Where the runs differ", blocks=(differing if differing.rows else same,)
     )
     if records[0].kind == "explain":
         parts = _analyses(records, names)
@@ -113,7 +115,6 @@ def _differences(records: Sequence[Record], names: Sequence[str]) -> Table:
         title="Settings that differ",
         columns=tuple(Column(name=name) for name in ("setting", *names)),
         rows=tuple(tuple(Cell(text=text) for text in row) for row in differing),
-        after=() if differing else ("All settings are the same.",),
     )
 
 

@@ -24,7 +24,9 @@ def page_markdown(page: Page, figures: Sequence[Path] = ()) -> str:
     parts += [f"> {markdown_text(text)}" for text in page.cautions]
     drawn = dict(zip(map(id, page.figures()), figures, strict=False))
     for section in page.sections:
-        written = [text for block in section.blocks for text in _written(block, drawn)]
+        written = [
+            text for block in section.blocks for text in _written(block, drawn, section.title)
+        ]
         if written:
             parts += [f"## {markdown_text(section.title)}", *written]
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -37,7 +39,7 @@ def page_latex(page: Page) -> str:
     return "\n".join(parts) + "\n"
 
 
-def _written(block: Block, drawn: Mapping[int, Path]) -> list[str]:
+def _written(block: Block, drawn: Mapping[int, Path], under: str) -> list[str]:
     """A block's paragraphs; none for a figure that was not drawn."""
     if isinstance(block, Text):
         return [markdown_text(block.text)]
@@ -46,7 +48,7 @@ def _written(block: Block, drawn: Mapping[int, Path]) -> list[str]:
     if isinstance(block, Table):
         if block.name in _FOLDED:
             return []
-        title = f"### {markdown_text(block.title)}"
+        title = "" if block.title == under else f"### {markdown_text(block.title)}"
         before, after = (map(markdown_text, texts) for texts in (block.before, block.after))
         return [title, *before, markdown(block), *after]
     if isinstance(block, Beside) or id(block) not in drawn:
