@@ -12,7 +12,8 @@ from typing import Any
 
 import pytest
 
-from taskvectors.report import write_compared, write_report
+from taskvectors.report import page_html, page_of, side_by_side
+from taskvectors.results import Columns, Record
 from taskvectors.results.figures import Figure, Series
 
 pytestmark = pytest.mark.slow
@@ -55,45 +56,49 @@ def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
 
 
 @pytest.fixture(scope="module")
-def report(tmp_path_factory: pytest.TempPathFactory, write_run: Callable[..., Path]) -> Path:
-    """A usual report, with words in it that are wider than a phone."""
-    folder = write_run(
-        tmp_path_factory.mktemp("run"),
-        config={"description": LONG, "notes": [LONG], "command": f"taskvectors compare {LONG}"},
-    )
-    return write_report(folder)
-
-
-@pytest.fixture(scope="module")
 def pages(
     tmp_path_factory: pytest.TempPathFactory,
-    write_run: Callable[..., Path],
-    write_experiment: Callable[..., Path],
-    write_explanation: Callable[..., Path],
-    report: Path,
+    compared: Callable[..., Record],
+    reproduced: Callable[..., Record],
+    explained: Callable[..., Record],
 ) -> dict[str, Path]:
     """A page of every kind, with words in them that are wider than a phone."""
     folder = tmp_path_factory.mktemp("pages")
-    about = {"title": LONG, "warnings": [LONG], "what_the_paper_did": LONG, "preset": LONG}
-    experiment = write_experiment(folder / "experiment", config=about)
+    long = {"description": LONG, "notes": [LONG], "command": f"taskvectors compare {LONG}"}
+    about = {"title": LONG, "what_the_paper_did": LONG, "preset": LONG, "asked": {LONG: LONG}}
+    experiment = reproduced(config=about, warnings=(LONG,))
     heads = [{"layer": i // 4, "head": i % 4, "score": i / 7, "removed": -i / 9, "rank": 12 - i,
               "is_key": i == 11, "n": 5} for i in range(12)]  # fmt: skip
+    columns = Columns(
+        keys=("layer", "head", "rank", "is_key"), measures={"score": None, "removed": None}
+    )
+    names = ("attention sink", "last position", "query", "demonstrations", "template")
     curve = Figure(
         name="key-heads",
         title="Heads",
         x_label="x",
         y_label="y",
-        series=(Series(label="one", x=(0, 1, 2), y=(0.5, 0.2, 0.4)),),
+        series=(Series(label="one", x=(0, 1, 2, 3, 4), y=(0.5, 0.2, 0.4, 0.1, 0.3)),),
+        x_ticks=tuple((float(x), name) for x, name in enumerate(names)),
     )
-    explained = write_explanation(folder / "explained", {"key-heads": (heads, curve)})
-    return {
-        "report": report,
-        "experiment": write_report(experiment),
-        "explained": write_report(explained),
-        "compared": write_compared([report.parent, write_run(folder / "run")]),
-        "experiments": write_compared([experiment, write_experiment(folder / LONG)]),
-        "explanations": write_compared([explained, explained]),
+    analyses = explained({"key-heads": (heads, curve)}, {"key-heads": columns})
+    made = {
+        "report": page_of(compared(config=long)),
+        "experiment": page_of(experiment),
+        "explained": page_of(analyses),
+        "compared": side_by_side([compared(config=long), compared()]),
+        "experiments": side_by_side([experiment, reproduced()]),
+        "explanations": side_by_side([analyses, analyses]),
     }
+    for name, page in made.items():
+        (folder / f"{name}.html").write_text(page_html(page), encoding="utf-8")
+    return {name: folder / f"{name}.html" for name in made}
+
+
+@pytest.fixture(scope="module")
+def report(pages: dict[str, Path]) -> Path:
+    """The usual page of a comparison."""
+    return pages["report"]
 
 
 def show(browser: Any, report: Path, width: int, scheme: str = "light") -> None:
@@ -104,13 +109,14 @@ def show(browser: Any, report: Path, width: int, scheme: str = "light") -> None:
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
     browser.get_log("browser")
     browser.get(report.as_uri())
+    browser.execute_script("for (const part of document.querySelectorAll('details')) part.open = 1")
 
 
 def column(browser: Any, name: str) -> list[str]:
     """The texts of one column of the full table, from top to bottom."""
     return browser.execute_script(
         """
-        const table = document.querySelector("#rows-table");
+        const table = document.querySelector("table[data-table=rows]");
         const names = [...table.tHead.rows[0].cells].map((cell) => cell.textContent);
         const index = names.indexOf(arguments[0]);
         return [...table.tBodies[0].rows].map((row) => row.cells[index].textContent);
@@ -122,7 +128,7 @@ def column(browser: Any, name: str) -> list[str]:
 def click_on(browser: Any, name: str) -> str:
     """Click on a column's name; the order that the table then states."""
     button = browser.find_element(
-        "xpath", f"//table[@id='rows-table']//button[normalize-space(.)='{name}']"
+        "xpath", f"//table[@data-table='rows']//button[normalize-space(.)='{name}']"
     )
     place = "{block: 'center', inline: 'center', behavior: 'instant'}"
     browser.execute_script(f"arguments[0].scrollIntoView({place})", button)
@@ -136,7 +142,6 @@ def test_a_page_opens_silently_as_wide_as_the_screen_with_its_charts_drawn(
     browser: Any, pages: dict[str, Path], page: str, screen: str
 ) -> None:
     show(browser, pages[page], WIDTHS[screen])
-    browser.execute_script("for (const part of document.querySelectorAll('details')) part.open = 1")
     assert browser.get_log("browser") == []
     inner, wide = browser.execute_script(
         "return [window.innerWidth, document.documentElement.scrollWidth]"
@@ -156,6 +161,31 @@ def test_a_page_opens_silently_as_wide_as_the_screen_with_its_charts_drawn(
     assert all(drawn > 0 and 0 < width <= room for drawn, width, room in charts)
 
 
+@pytest.mark.parametrize("screen", WIDTHS)
+@pytest.mark.parametrize("page", KINDS)
+def test_names_below_an_axis_do_not_run_into_each_other(
+    browser: Any, pages: dict[str, Path], page: str, screen: str
+) -> None:
+    show(browser, pages[page], WIDTHS[screen])
+    overlapping = browser.execute_script(
+        """
+        const found = [];
+        for (const chart of document.querySelectorAll("[data-figure]")) {
+          const ticks = [...chart.querySelectorAll(".xtick text")];
+          const turned = /rotate\\((?!0[,)])/;
+          const slanted = ticks.some((tick) => turned.test(tick.getAttribute("transform") ?? ""));
+          const boxes = ticks.map((tick) => tick.getBoundingClientRect());
+          boxes.sort((a, b) => a.left - b.left);
+          boxes.forEach((box, i) => {
+            if (!slanted && i && box.left < boxes[i - 1].right) found.push(ticks[i].textContent);
+          });
+        }
+        return found;
+        """
+    )
+    assert overlapping == []
+
+
 @pytest.mark.parametrize("page", KINDS)
 def test_every_table_of_a_page_sorts(browser: Any, pages: dict[str, Path], page: str) -> None:
     show(browser, pages[page], WIDTHS["desktop"])
@@ -171,7 +201,7 @@ def test_every_table_of_a_page_sorts(browser: Any, pages: dict[str, Path], page:
             numbers.some(Number.isNaN) || numbers.every((n, i) => i === 0 || numbers[i - 1] <= n)
           );
         });
-        return [...document.querySelectorAll("table:not(#examples-table)")].map(sorted);
+        return [...document.querySelectorAll("table")].map(sorted);
         """
     )
     assert found
@@ -180,7 +210,7 @@ def test_every_table_of_a_page_sorts(browser: Any, pages: dict[str, Path], page:
 
 def test_the_table_can_be_read(browser: Any, report: Path) -> None:
     show(browser, report, WIDTHS["desktop"])
-    row = browser.find_element("css selector", "#main-table tr[data-method=learned]")
+    row = browser.find_element("css selector", "table[data-table=methods] tr.strong")
     text = row.text.replace("\N{NO-BREAK SPACE}", " ")
     assert "Learned vector" in text
     assert "75.0 %" in text
@@ -191,7 +221,7 @@ def test_the_table_can_be_read(browser: Any, report: Path) -> None:
 def test_the_main_table_fits_a_desktop_without_scrolling(browser: Any, report: Path) -> None:
     show(browser, report, WIDTHS["desktop"])
     inside, box = browser.execute_script(
-        "const box = document.querySelector('#main-table').parentElement;"
+        "const box = document.querySelector('table[data-table=methods]').parentElement;"
         "return [box.scrollWidth, box.clientWidth]"
     )
     assert inside <= box
@@ -203,7 +233,7 @@ def test_the_charts_are_drawn(browser: Any, report: Path, screen: str) -> None:
     charts = browser.execute_script(
         """
         return [...document.querySelectorAll("[data-figure]")].map((chart) => ({
-          name: chart.dataset.figure,
+          name: Number(chart.dataset.figure),
           lines: chart.querySelectorAll("svg .scatterlayer .trace path.js-line").length,
           points: chart.querySelectorAll("svg .scatterlayer .trace .points path").length,
           bars: chart.querySelectorAll("svg .scatterlayer .errorbar").length,
@@ -213,12 +243,12 @@ def test_the_charts_are_drawn(browser: Any, report: Path, screen: str) -> None:
         """
     )
     drawn = {chart["name"]: chart for chart in charts}
-    assert set(drawn) == {"accuracy-by-layer", "learning-curves", "validation-curves"}
-    layers = drawn["accuracy-by-layer"]
+    assert set(drawn) == {0, 1, 2}
+    layers = drawn[0]
     assert layers["lines"] >= 4  # two methods, two reference lines
     assert layers["points"] == 2 * 18 + 2
     assert layers["bars"] == 2
-    assert drawn["learning-curves"]["lines"] == 5
+    assert drawn[1]["lines"] == 5
     assert all(0 < chart["width"] <= chart["room"] for chart in charts)
 
 
@@ -226,7 +256,7 @@ def test_charts_follow_the_colour_scheme(browser: Any, report: Path) -> None:
     def stroke() -> str:
         return browser.execute_script(
             "return getComputedStyle(document.querySelector("
-            "'[data-figure=learning-curves] .scatterlayer path.js-line')).stroke"
+            "'[data-figure=\"1\"] .scatterlayer path.js-line')).stroke"
         )
 
     show(browser, report, WIDTHS["desktop"], scheme="dark")
@@ -266,7 +296,7 @@ def test_layers_sort_as_numbers(browser: Any, report: Path) -> None:
     assert layers[-1] == 17
     assert click_on(browser, "method") == "ascending"
     states = browser.execute_script(
-        "return [...document.querySelectorAll('#rows-table th[aria-sort]')]"
+        "return [...document.querySelectorAll('table[data-table=rows] th[aria-sort]')]"
         ".map((cell) => cell.getAttribute('aria-sort')).filter((order) => order !== 'none')"
     )
     assert states == ["ascending"]

@@ -9,11 +9,16 @@
   const narrow = window.matchMedia("(max-width: 40rem)");
   // on a phone every second number is enough; names stay
   const isShown = (text) => !narrow.matches || Number.isNaN(Number(text)) || Number(text) % 2 === 0;
-  const ticks = (axis) => {
+  const longest = (text) => Math.max(...text.split(/<br>|\n/).map((line) => line.length));
+  const ticks = (axis, width) => {
     if (!axis.ticktext) return axis;
     const kept = [...axis.ticktext.keys()].filter((index) => isShown(axis.ticktext[index]));
+    // names that do not fit beside each other are slanted: a letter takes 7 px, an axis 60 more
+    const letters = Math.max(...kept.map((index) => longest(axis.ticktext[index]))) + 1;
+    const fits = letters * kept.length * 7 < width - 60;
     return {
       ...axis,
+      tickangle: fits ? axis.tickangle : -40,
       tickvals: kept.map((index) => axis.tickvals[index]),
       ticktext: kept.map((index) => axis.ticktext[index]),
     };
@@ -22,7 +27,7 @@
     for (const element of document.querySelectorAll("[data-figure]")) {
       const drawing = drawings[element.dataset.figure][theme];
       // the page has its own legend, which wraps and never covers data
-      const xaxis = ticks(drawing.layout.xaxis);
+      const xaxis = ticks(drawing.layout.xaxis, element.clientWidth);
       const layout = { ...drawing.layout, xaxis, showlegend: false };
       const options = { responsive: true, displaylogo: false, displayModeBar: false };
       Plotly.react(element, drawing.data, layout, options);
