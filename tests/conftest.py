@@ -162,16 +162,22 @@ def build_model(name: str, seed: int = 0, **changes: Any) -> Any:
 
 
 @pytest.fixture(scope="session")
-def fresh_model(tokenizer: Any) -> Callable[..., Any]:
+def fresh_model(
+    tokenizer: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Any]]:
     """`fresh_model(name, seed=0, **config)`: a small model of its own, which a test may change."""
-    from taskvectors.models import LanguageModel
+    from taskvectors.models import LanguageModel, identity
+
+    engines = tmp_path_factory.mktemp("engines")
 
     def build(name: str, seed: int = 0, **changes: Any) -> LanguageModel:
         return LanguageModel.wrap(
             build_model(name, seed, **changes), tokenizer, source=f"tiny-{name}"
         )
 
-    return build
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(identity, "cache_folder", lambda: engines)
+        yield build
 
 
 @pytest.fixture(scope="session")

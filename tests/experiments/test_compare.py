@@ -36,9 +36,9 @@ from taskvectors.methods import (
 )
 from taskvectors.methods.choosing import choose, score_candidates
 from taskvectors.methods.controls import CONTROLS
+from taskvectors.models import engines
 from taskvectors.results import COLUMNS, ComparisonRow, comparison_rows, read_run
 from taskvectors.tasks import load_task
-from taskvectors.trunk import engine
 from taskvectors.vectors import TaskVector
 
 compare_module = sys.modules[compare.__module__]
@@ -409,7 +409,7 @@ def test_no_prompt_is_run_twice_whatever_methods_share_it(
     asked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen: Counter[tuple[Any, ...]] = Counter()
-    plain = engine.record
+    plain = engines.record
 
     def record(model: Any, tokens: Any, **about: Any) -> Any:
         lengths = zip(tokens.prefix_lengths.tolist(), tokens.suffix_lengths.tolist(), strict=True)
@@ -419,7 +419,7 @@ def test_no_prompt_is_run_twice_whatever_methods_share_it(
             seen[str(ids)] += 1
         return plain(model, tokens, **about)
 
-    monkeypatch.setattr(engine, "record", record)
+    monkeypatch.setattr(engines, "record", record)
     few = Recipe(steps=2, check_every=1)
     methods = (
         *VECTORLESS,

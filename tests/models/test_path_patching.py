@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from taskvectors.models import LanguageModel
-from taskvectors.models.attention import AttentionPattern, record_attention
+from taskvectors.models.attention import record_attention
 from taskvectors.models.heads import value_weights
 from taskvectors.models.norms import final_linear_part, linear_part
 from taskvectors.models.path_patching import entering_mlp, entering_values
@@ -112,9 +112,8 @@ def test_the_attention_that_is_seen_is_what_transformers_returns(
 ) -> None:
     model = tiny_model(tiny_kind)
     prompts = ragged_prompts(model, 3, answers=(1, 1))
-    looks: dict[int, AttentionPattern] = {}
     trunk = Trunk.build(model, prompts)
-    with torch.no_grad(), record_attention(lambda look: looks.__setitem__(look.layer, look)):
+    with torch.no_grad(), record_attention(model) as looks:
         trunk.run([[Edit(layer=-1, value=torch.zeros(model.d_model))]])
     before = model.config._attn_implementation
     try:

@@ -12,9 +12,9 @@ import pytest
 import torch
 
 from taskvectors.errors import MemoryBudgetError
-from taskvectors.models import LanguageModel
+from taskvectors.models import LanguageModel, engines
 from taskvectors.prompts import Prompt
-from taskvectors.trunk import Edit, Trunk, TrunkCache, cache, engine
+from taskvectors.trunk import Edit, Trunk, TrunkCache, cache
 
 ROOMY = 10**9
 
@@ -23,19 +23,20 @@ ROOMY = 10**9
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many prompts each forward pass is of, as they happen."""
     seen: list[int] = []
-    plain = engine.record
+    plain = engines.record
 
     def record(model: LanguageModel, tokens: Any, **about: Any) -> Any:
         seen.append(len(tokens))
         return plain(model, tokens, **about)
 
-    monkeypatch.setattr(engine, "record", record)
+    monkeypatch.setattr(engines, "record", record)
     return seen
 
 
 @pytest.fixture
 def llama(tiny_model: Any) -> LanguageModel:
     model: LanguageModel = tiny_model("llama")
+    assert model.engine == "trunk"  # found before passes are counted
     return model
 
 
@@ -68,6 +69,8 @@ def test_a_shared_trunk_gives_what_one_of_its_own_gives(
 def test_other_work_has_a_trunk_of_its_own(
     llama: LanguageModel, tiny_model: Any, prompts: Sequence[Prompt], passes: list[int]
 ) -> None:
+    assert tiny_model("mistral").engine == "trunk"
+    passes.clear()
     trunks = TrunkCache(ROOMY)
     longer = [replace(prompt, answer_ids=(*prompt.answer_ids, 7)) for prompt in prompts]
     trunks.build(llama, prompts)

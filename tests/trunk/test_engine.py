@@ -132,7 +132,7 @@ def test_the_trunk_is_shared_and_never_written_or_differentiated(
 ) -> None:
     model = tiny_model(tiny_name)
     trunk, branches = made(model, ragged_prompts(model, 4))
-    layers = trunk.recording.layers
+    layers = trunk.prepared.layers
     kept = [[t for t in (r.keys, r.values, r.entered) if t is not None] for r in layers]
     before = [[(t.data_ptr(), t.clone()) for t in tensors] for tensors in kept]
     met: list[SharedContext] = []

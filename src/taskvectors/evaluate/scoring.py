@@ -361,7 +361,7 @@ def _best_single(
     """Index of the most probable of labels of one token each, without another run."""
     at = torch.tensor(cut.first_reads, device=states.device)
     first = states[torch.arange(len(at), device=states.device), :, at]
-    final = model.final_state(first)
+    final = model.read_state(first)
     tokens = torch.tensor([t for (t,) in labels.values()], device=states.device)
     logits = model.unembedding.columns(
         final.flatten(0, 1), tokens.expand(final.shape[0] * final.shape[1], -1)

@@ -163,9 +163,8 @@ def frozen_paths(
 @contextmanager
 def _held(model: LanguageModel, layers: range) -> Iterator[None]:
     """Each branch's own path is held at branch 0 while inside, in replays alone."""
-    looks: dict[int, AttentionPattern] = {}
     with ExitStack() as stack:
-        stack.enter_context(record_attention(lambda look: looks.__setitem__(look.layer, look)))
+        looks = stack.enter_context(record_attention(model))
         for layer in layers:
             hold_heads = partial(_hold_heads, model, looks, layer)
             hold_mlp = partial(_hold_mlp, looks, layer)

@@ -6,9 +6,7 @@ heads above the vector are its key heads.
 """
 
 from collections.abc import Sequence
-from contextlib import ExitStack
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass
 
 import pandas as pd
 import torch
@@ -20,15 +18,17 @@ from taskvectors.explain.shared.analysis import VECTOR_LAYER, Analysis
 from taskvectors.explain.shared.case import Case, heads_above
 from taskvectors.explain.shared.head_removal import removal_effects
 from taskvectors.format import percent
-from taskvectors.models import LanguageModel, capture
+from taskvectors.models import Component, LanguageModel
 from taskvectors.models.unembedding import token_losses
 from taskvectors.prompts import Prompt
 from taskvectors.registry import ANALYSES
 from taskvectors.results import Columns
 from taskvectors.results.figures import Heatmap
-from taskvectors.trunk import Trunk, prompts_that_fit, resolve_budget, shape_of
+from taskvectors.trunk import Edit, Trunk, prompts_that_fit, resolve_budget, shape_of
 from taskvectors.vectors import TaskVector
 
+_ANSWERING = (-1, "answer")
+"""Where the tokens of an answer are predicted."""
 SHARE = 0.1
 """Of the heads above the vector are key heads; at least one is."""
 
@@ -165,23 +165,35 @@ def head_products(
     """
     trunk = Trunk.build(model, prompts, positions=vector.positions)
     batch = trunk.batch()
-    read: dict[int, Tensor] = {}
-    edits = [replace(edit, value=edit.held.clone().requires_grad_()) for edit in vector.edits()]
-    with torch.enable_grad(), ExitStack() as stack:
-        for layer in layers:
-            stack.enter_context(capture(model, layer, "z", partial(read.__setitem__, layer)))
-        states = trunk.answer_states(trunk.run([edits], batch), batch)[:, 0]
-        losses = token_losses(model.unembedding, model.final_state(states), batch.targets)
+    at = trunk.columns(_ANSWERING)
+    # what is added is nothing, and says what a change there would do
+    nothing = [
+        torch.zeros(*at.index.shape, model.n_heads * model.d_head, requires_grad=True)
+        for _ in layers
+    ]
+    edits = [
+        Edit(layer=layer, component="z", positions=_ANSWERING, value=value)
+        for layer, value in zip(layers, nothing, strict=True)
+    ]
+    sites: list[tuple[int, Component]] = [(layer, "z") for layer in layers]
+    with torch.enable_grad():
+        run, read = trunk.run_and_read([[*vector.edits(), *edits]], sites, batch)
+        states = trunk.answer_states(run, batch)[:, 0]
+        losses = token_losses(model.unembedding, model.read_state(states), batch.targets)
         mean = torch.zeros(batch.n_rows, device=losses.device)
         mean = mean.index_add(0, batch.read_rows, -losses * batch.weights)
-        gradients = torch.autograd.grad(mean.exp().sum(), [read[layer] for layer in layers])
-    products = losses.new_zeros(batch.n_rows, len(layers), model.n_heads)
-    for number, (layer, gradient) in enumerate(zip(layers, gradients, strict=True)):
-        product = (read[layer].detach().float() * gradient.float())[0]
-        at_reads = batch.packing.pad(product, dim=0).flatten(0, 1)[batch.reads]
-        by_head = rearrange(at_reads, "read (head d) -> read head d", head=model.n_heads).sum(-1)
-        products[:, number].index_add_(0, batch.read_rows, by_head)
-    return products.cpu()
+        gradients = torch.autograd.grad(mean.exp().sum(), nothing)
+    products = []
+    for site, gradient in zip(sites, gradients, strict=True):
+        z = read[site][:, 0].detach().float()
+        there = z.gather(1, at.index.unsqueeze(-1).expand(-1, -1, z.shape[-1]))
+        product = there.cpu() * gradient.float().cpu()  # of an absent position the gradient is 0
+        products.append(
+            rearrange(product, "prompt pos (head d) -> prompt pos head d", head=model.n_heads)
+            .sum(dim=-1)
+            .sum(dim=1)
+        )
+    return torch.stack(products, dim=1)
 
 
 def key_heads_of(case: Case) -> KeyHeads:

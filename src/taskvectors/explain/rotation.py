@@ -261,7 +261,7 @@ def _logit_differences(
     right = torch.tensor([labels.index(prompt.answer_ids[0]) for prompt in prompts])
     tokens = torch.tensor(labels, device=model.device)
     with torch.no_grad():
-        states = model.final_state(trunk.run(list(branches.values()))[:, :, -1])
+        states = model.read_state(trunk.run(list(branches.values()))[:, :, -1])
         flat = states.flatten(0, 1)
         logits = model.unembedding.columns(flat, tokens.expand(len(flat), -1))
     by_branch = logits.view(*states.shape[:2], -1).cpu()

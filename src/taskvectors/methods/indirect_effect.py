@@ -265,7 +265,7 @@ def _slopes(
             Edit(layer=layer, component="z", value=nothing[:, layer]) for layer in range(z.shape[1])
         ]
         read = trunk.answer_states(trunk.run([edits], batch), batch).flatten(0, 1)
-        losses = token_losses(trunk.model.unembedding, trunk.model.final_state(read), batch.targets)
+        losses = token_losses(trunk.model.unembedding, trunk.model.read_state(read), batch.targets)
         (gradient,) = torch.autograd.grad(losses.sum(), nothing)
     # ∂p = p ∂(log p)
     slope: Tensor = -losses.detach().neg().exp().view(-1, 1, 1, 1) * gradient[rows]

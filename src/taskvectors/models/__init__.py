@@ -4,10 +4,11 @@ The only folder that knows transformers' module paths and that registers hooks.
 """
 
 from taskvectors.models.detect import causal_types
-from taskvectors.models.language_model import Engine, LanguageModel
+from taskvectors.models.language_model import LanguageModel
 from taskvectors.models.loading import EMBEDDED, load_model
 from taskvectors.models.meta_model import known_shapes, load_meta_model
 from taskvectors.models.sites import COMPONENTS, EMBED, Component, capture, patch
+from taskvectors.models.structure import Engine
 
 __all__ = [
     "COMPONENTS",

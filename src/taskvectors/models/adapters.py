@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.models.block_parts import is_linear
-from taskvectors.models.calls import cache_name
+from taskvectors.models.calls import cache_name, run_body
 from taskvectors.models.interface import AttentionCall, attention_configs, watch_interface
 from taskvectors.models.language_model import LanguageModel
-from taskvectors.models.sites import capture, patch_output
+from taskvectors.models.sites import patch_output
 from taskvectors.models.trace import few_tokens
 
 Forward = Callable[
@@ -211,10 +211,8 @@ def _forward(model: LanguageModel, adapted: Any) -> Forward:
                 embedded = model.hf.get_input_embeddings()(tokens)
                 both = torch.cat([prompt.to(embedded.dtype), embedded], dim=1)
                 given = {"inputs_embeds": both, "use_cache": False}
-        final: list[Tensor] = []
-        with capture(model, model.n_layers - 1, "resid_post", final.append):
-            model.body(attention_mask=mask, **given)
-        return final[0][:, -tokens.shape[1] :]  # a prefix has no states, virtual tokens have
+        states = run_body(model, attention_mask=mask, **given)
+        return states[:, -tokens.shape[1] :]  # a prefix has no states, virtual tokens have
 
     return forward
 

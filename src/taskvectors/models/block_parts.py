@@ -55,7 +55,8 @@ class _Block:
                 continue
             if out.shape[-1] != self.output.shape[-1] or out.dtype != self.output.dtype:
                 continue
-            if not any(is_same(out, other.output) for other in found):
+            # a trained part may give zeros like another, so only one inside another is the same
+            if not any(other.contains(call) and is_same(out, other.output) for other in found):
                 found.append(call)
         return sorted(found, key=lambda each: each.ended)
 
@@ -294,6 +295,10 @@ def _find_values(
         if not is_linear(call.module) or out is None or out.numel() % heads.shape[1]:
             continue
         columns = out.reshape(heads.shape[1], -1)
+        last = columns.shape[1] - heads.shape[0] * heads.shape[2]
+        # first the usual place, which must be found also where values of several heads are alike
+        if last >= 0 and bool((columns[:, last:] == heads.transpose(0, 1).flatten(1)).all()):
+            return call, tuple(last + head * heads.shape[2] for head in range(len(heads)))
         offsets = [_find_slice(columns, head) for head in heads]
         if all(offset is not None for offset in offsets):
             return call, tuple(offset for offset in offsets if offset is not None)

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from jaxtyping import Bool, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor, nn
 
 from taskvectors.errors import PromptTooLongError, TaskVectorsError
 from taskvectors.models.language_model import LanguageModel
+from taskvectors.models.sites import capture
 
 ONE_PROMPT_A_ROW = (
     "Expected is one prompt per row, padded on the left or on the right, with a 2-D attention mask "
@@ -152,6 +153,26 @@ def arguments_by_name(
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             named |= named.pop(parameter.name, {})
     return named
+
+
+def run_body(model: LanguageModel, **given: Any) -> Float[Tensor, "row column width"]:
+    """Run a model without its unembedding.
+
+    Args:
+        model: The model.
+        given: What its body is given.
+
+    Returns:
+        `resid_post` of the last block, or, of a model whose logits are not made from that alone,
+        the body's output; see `LanguageModel.read_state`.
+    """
+    if model.structure.final is None:
+        output: Tensor = model.body(**given)[0]
+        return output
+    final: list[Tensor] = []
+    with capture(model, model.n_layers - 1, "resid_post", final.append):
+        model.body(**given)
+    return final[0]
 
 
 def cache_name(model: LanguageModel) -> str:

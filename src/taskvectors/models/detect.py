@@ -4,7 +4,7 @@ Blocks are the modules whose outputs chain: each is given what the one before it
 from the last block to the unembedding are followed the same way. Names play no part.
 """
 
-import itertools
+from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
@@ -35,8 +35,9 @@ def detect(hf: Any) -> Structure:
     body = _find_body(seen, blocks)
     last = blocks[-1].output
     assert last is not None
-    n_streams = last.shape[2] if last.dim() == 4 else 1
-    d_model = last.shape[2:].numel()
+    axis = _stream_axis(last, seen.tokens.shape[1]) if last.dim() == 4 else None
+    n_streams = 1 if axis is None else last.shape[axis]
+    d_model = n_streams * last.shape[-1]
     head = _find_head(hf, seen)
     if last.is_meta:
         return Structure(
@@ -48,9 +49,10 @@ def detect(hf: Any) -> Structure:
             n_logits=seen.logits.shape[-1],
             d_model=d_model,
             n_streams=n_streams,
+            stream_axis=2 if axis is None else axis,
         )
     known = config_numbers(hf)
-    final, state_scale = _find_final(seen, blocks[-1], head, known)
+    final, state_scale = _find_final(seen, blocks[-1], head, known, body)
     logit_scale, softcap = _find_logit_map(head, seen.logits, known)
     parts = tuple(find_block_parts(seen, call, known) for call in blocks)
     return Structure(
@@ -62,6 +64,7 @@ def detect(hf: Any) -> Structure:
         n_logits=seen.logits.shape[-1],
         d_model=d_model,
         n_streams=n_streams,
+        stream_axis=2 if axis is None else axis,
         state_scale=state_scale,
         logit_scale=logit_scale,
         softcap=softcap,
@@ -69,24 +72,38 @@ def detect(hf: Any) -> Structure:
 
 
 def _find_blocks(hf: Any, seen: Trace) -> list[ModuleCall]:
-    """The longest list of modules whose outputs chain; of equal ones the last."""
-    calls: dict[str, list[ModuleCall]] = {}
-    for call in seen.calls:
-        calls.setdefault(call.path, []).append(call)
-    best: list[ModuleCall] = []
-    for path, module in hf.named_modules():
-        if not isinstance(module, (nn.ModuleList, nn.Sequential)) or not len(module):
-            continue
-        made = [calls.get(f"{path}.{name}", []) for name, _ in module.named_children()]
-        if any(len(each) != 1 for each in made):
-            continue
-        chain = [each[0] for each in made]
-        if _chains(chain, seen) and (len(chain), chain[0].began) > (
-            len(best),
-            best[0].began if best and not _is_inside(chain[0], best[0]) else -1,
-        ):
-            best = chain
-    if not best:
+    """The longest chain of modules from lists, each given what the one before it gave."""
+    times = Counter(call.path for call in seen.calls)
+    listed = {
+        f"{path}.{name}"
+        for path, module in hf.named_modules()
+        if isinstance(module, (nn.ModuleList, nn.Sequential))
+        for name, _ in module.named_children()
+    }
+    candidates = [
+        call
+        for call in seen.calls
+        if call.path in listed and times[call.path] == 1 and _is_stream(call, seen)
+    ]
+    chains: dict[int, list[ModuleCall]] = {}  # by the number of their first call
+    for call in reversed(candidates):
+        rest = next(
+            (
+                chains[after.began]
+                for after in candidates
+                if after.began >= call.ended
+                and any(is_same(given, call.output) for given in after.inputs.values())
+            ),
+            [],
+        )
+        chains[call.began] = [call, *rest]
+    # of chains that are equally long, the one around the others, and the last of those
+    best = max(
+        chains.values(),
+        key=lambda chain: (len(chain), chain[0].ended - chain[0].began, chain[0].began),
+        default=None,
+    )
+    if best is None:
         raise UnsupportedModelError(
             f"{type(hf).__name__} has no list of blocks each of which is given what the one before "
             "gave, so there is no residual stream to edit."
@@ -94,22 +111,23 @@ def _find_blocks(hf: Any, seen: Trace) -> list[ModuleCall]:
     return best
 
 
-def _is_inside(call: ModuleCall, outer: ModuleCall) -> bool:
-    return outer.contains(call)
+def _is_stream(call: ModuleCall, seen: Trace) -> bool:
+    """Whether a call maps a state of every token, of one or several streams, to such a state."""
+    out, columns = call.output, seen.tokens.shape[1]
+    if out is None or not out.is_floating_point():
+        return False
+    if not any(given.shape == out.shape for given in call.inputs.values()):
+        return False
+    if out.dim() == 3:
+        return out.shape[:2] == (1, columns)
+    return out.dim() == 4 and _stream_axis(out, columns) is not None
 
 
-def _chains(chain: Sequence[ModuleCall], seen: Trace) -> bool:
-    rows, columns = seen.tokens.shape
-    for call in chain:
-        out = call.output
-        if out is None or out.dim() not in (3, 4) or out.shape[:2] != (rows, columns):
-            return False
-        if not call.inputs or all(given.shape != out.shape for given in call.inputs.values()):
-            return False
-    return all(
-        any(is_same(given, before.output) for given in after.inputs.values())
-        for before, after in itertools.pairwise(chain)
-    )
+def _stream_axis(out: Tensor, columns: int) -> int | None:
+    """The axis of several streams, before or after batch and position."""
+    if out.shape[:2] == (1, columns):
+        return 2
+    return 0 if out.shape[1:3] == (1, columns) else None
 
 
 def _find_body(seen: Trace, blocks: Sequence[ModuleCall]) -> str:
@@ -146,8 +164,8 @@ def _find_head(hf: Any, seen: Trace) -> ModuleCall:
 
 
 def _find_final(
-    seen: Trace, last: ModuleCall, head: ModuleCall, known: Sequence[float]
-) -> tuple[tuple[str, ...], float]:
+    seen: Trace, last: ModuleCall, head: ModuleCall, known: Sequence[float], body: str
+) -> tuple[tuple[str, ...] | None, float]:
     """The modules from the last block's output to the unembedding's input, and a factor there."""
     assert last.output is not None
     state: Tensor = last.output
@@ -163,6 +181,7 @@ def _find_final(
                 call
                 for call in after
                 if call.output is not None
+                and _is_alone(call)
                 and not is_same(call.output, state)
                 and any(is_same(given, state) for given in call.inputs.values())
             ),
@@ -173,10 +192,19 @@ def _find_final(
         paths.append(step.path)
         state = step.output
         after = [call for call in after if call.began > step.began and not step.contains(call)]
+    whole = next(call for call in seen.calls if call.path == body)
+    factor = None if whole.output is None else multiple(whole.output, target, known)
+    if factor is not None:
+        return None, factor
     raise UnsupportedModelError(
-        f"what the unembedding of {head.path!r} reads is not made from the output of the last "
-        f"block, {last.path!r}, by modules that follow one another."
+        f"what the unembedding {head.path!r} reads is neither made from the output of the last "
+        f"block, {last.path!r}, by modules that follow one another, nor the output of {body!r}."
     )
+
+
+def _is_alone(call: ModuleCall) -> bool:
+    """Whether a module is given a state and nothing else, so that it can be called again."""
+    return len(call.inputs) == 1 and not call.names - set(call.inputs)
 
 
 def _find_logit_map(

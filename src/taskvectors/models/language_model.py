@@ -7,7 +7,7 @@ they are, no hook is left behind.
 import hashlib
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
@@ -17,11 +17,17 @@ from taskvectors.errors import UnsupportedModelError
 from taskvectors.models.detect import detect
 from taskvectors.models.interface import attention_configs
 from taskvectors.models.peft_models import unwrapped
-from taskvectors.models.structure import BlockParts, Heads, Part, Structure, missing_part
+from taskvectors.models.structure import (
+    BlockParts,
+    Engine,
+    Heads,
+    Part,
+    Structure,
+    Verified,
+    missing_part,
+)
 from taskvectors.models.unembedding import Unembedding
 
-Engine = Literal["trunk", "cached", "whole"]
-"""What branches of a prompt share: prefix and residual streams, the prefix alone, or nothing."""
 _UNLIMITED = 2**31
 
 
@@ -232,18 +238,39 @@ class LanguageModel:
         )
 
     def final_state(self, resid: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_state"]:
-        """What the unembedding reads: after the final norm, a projection, and factors."""
+        """What the unembedding reads: after the final norm, a projection, and factors.
+
+        Raises:
+            UnsupportedModelError: More lies between than modules that follow one another.
+        """
         streams = self.structure.n_streams
         state = resid if streams == 1 else resid.reshape(1, -1, streams, resid.shape[-1] // streams)
         for module in self.final_modules:
             state = module(state)
-        scale = self.structure.state_scale * self.structure.logit_scale
-        state = state if scale == 1 else state * scale
+        state = self._scaled(state)
         return state if streams == 1 else state.reshape(*resid.shape[:-1], state.shape[-1])
+
+    def read_state(self, states: Float[Tensor, "... width"]) -> Float[Tensor, "... d_state"]:
+        """What the unembedding reads of the states that a run returns; see `run_body`."""
+        return self._scaled(states) if self.structure.final is None else self.final_state(states)
+
+    def _scaled(self, state: Tensor) -> Tensor:
+        scale = self.structure.state_scale * self.structure.logit_scale
+        return state if scale == 1 else state * scale
 
     @cached_property
     def final_modules(self) -> tuple[Any, ...]:
-        """The modules between the last block and the unembedding: a norm, a projection."""
+        """The modules between the last block and the unembedding: a norm, a projection.
+
+        Raises:
+            UnsupportedModelError: More lies between than modules that follow one another.
+        """
+        if self.structure.final is None:
+            raise UnsupportedModelError(
+                f"the logits of {self.source} are not a function of its last block alone, so a "
+                "state or direction has no logits of its own; label alignment, path expansion and "
+                "by-layer analyses need them."
+            )
         return tuple(self.hf.get_submodule(path) for path in self.structure.final)
 
     def logits(self, resid: Float[Tensor, "... d_model"]) -> Float[Tensor, "... d_vocab"]:
@@ -271,8 +298,25 @@ class LanguageModel:
 
     @property
     def engine(self) -> Engine:
-        """What runs branches: the fastest engine that is exact for this model."""
-        return "trunk"
+        """What runs branches: the fastest engine that is exact for this model.
+
+        Found on the model itself at first use, and kept by its fingerprint; of a model without
+        weights it is assumed that attention alone decides.
+
+        Raises:
+            UnsupportedModelError: A later token changes what is before it, or no engine is exact.
+        """
+        return self.verified.engine
+
+    @cached_property
+    def verified(self) -> Verified:
+        """What the check of the identity found on this model; see `identity.py`."""
+        from taskvectors.models.identity import verified  # it runs models, so it imports this
+
+        if self.device.type == "meta":
+            attends = all(parts.heads is not None for parts in self.structure.blocks)
+            return Verified(engine="trunk" if attends else "cached", error=0.0, reasons={})
+        return verified(self)
 
     @property
     def fingerprint(self) -> dict[str, Any]:

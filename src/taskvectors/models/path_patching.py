@@ -32,10 +32,9 @@ def entering_values(
         layers: The blocks.
         added: One vector per branch of the replay.
     """
-    looks: dict[int, AttentionPattern] = {}
     states: dict[int, Tensor] = {}
     with ExitStack() as stack:
-        stack.enter_context(record_attention(lambda look: looks.__setitem__(look.layer, look)))
+        looks = stack.enter_context(record_attention(model))
         for layer in layers:
             keep: Callable[[Tensor], None] = partial(states.__setitem__, layer)
             stack.enter_context(capture(model, layer, "resid_pre", keep))
@@ -85,7 +84,6 @@ def entering_mlp(
     Passes that are no replay are left as they are.
     """
     # attention comes before the MLP, also where both read the same state
-    looks: dict[int, AttentionPattern] = {}
 
     def enter(layer: int, given: Tensor) -> Tensor:
         look = looks.pop(layer, None)
@@ -96,7 +94,7 @@ def entering_mlp(
         return look.packed(rows).view(given.shape)
 
     with ExitStack() as stack:
-        stack.enter_context(record_attention(lambda look: looks.__setitem__(look.layer, look)))
+        looks = stack.enter_context(record_attention(model))
         for layer in layers:
             module = model.part(layer, "mlp_input")
             stack.enter_context(patch_input(module, partial(enter, layer)))

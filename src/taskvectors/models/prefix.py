@@ -9,10 +9,9 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from taskvectors.models.adapters import Forward
-from taskvectors.models.calls import cache_name
+from taskvectors.models.calls import cache_name, run_body
 from taskvectors.models.language_model import LanguageModel
 from taskvectors.models.recording import make_read_only
-from taskvectors.models.sites import capture
 
 
 def after_prefix(model: LanguageModel, prefix: Sequence[int]) -> Forward:
@@ -28,6 +27,9 @@ def after_prefix(model: LanguageModel, prefix: Sequence[int]) -> Forward:
     """
     from transformers import DynamicCache
 
+    if model.engine != "trunk":
+        before = torch.tensor(list(prefix), dtype=torch.long, device=model.device)
+        return partial(_follow_whole, model, before)
     cache: Any = None
     if prefix:
         cache = DynamicCache()  # without a config: every layer keeps every position
@@ -47,13 +49,22 @@ def _follow(
 ) -> Float[Tensor, "prompt pos d_model"]:
     n_rows, n_columns = tokens.shape
     position = torch.arange(n_before, n_before + n_columns, device=tokens.device)
-    final: list[Tensor] = []
-    with capture(model, model.n_layers - 1, "resid_post", final.append):
-        model.body(
-            input_ids=tokens,
-            attention_mask=torch.cat([mask.new_ones(n_rows, n_before), mask], dim=1),
-            position_ids=position.expand(n_rows, -1),
-            use_cache=cache is not None,
-            **{cache_name(model): cache},
-        )
-    return final[0]
+    return run_body(
+        model,
+        input_ids=tokens,
+        attention_mask=torch.cat([mask.new_ones(n_rows, n_before), mask], dim=1),
+        position_ids=position.expand(n_rows, -1),
+        use_cache=cache is not None,
+        **{cache_name(model): cache},
+    )
+
+
+def _follow_whole(
+    model: LanguageModel,
+    prefix: Int[Tensor, " before"],
+    tokens: Int[Tensor, "prompt pos"],
+    _: Int[Tensor, "prompt pos"],
+) -> Float[Tensor, "prompt pos width"]:
+    """The whole of each prompt, where keys and values alone are not all that a prefix leaves."""
+    whole = torch.cat([prefix.expand(len(tokens), -1), tokens], dim=1)
+    return run_body(model, input_ids=whole, use_cache=False)[:, len(prefix) :]

@@ -8,8 +8,8 @@ column.
 """
 
 import inspect
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -18,9 +18,12 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from taskvectors.errors import UnsupportedModelError
 from taskvectors.models.calls import arguments_by_name, cache_name
+from taskvectors.models.interface import AttentionCall, watch_interface
 from taskvectors.models.language_model import LanguageModel
-from taskvectors.models.sites import Component, capture
+from taskvectors.models.runs import RunRequest, RunResult, Site
+from taskvectors.models.sites import capture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +68,7 @@ class LayerRecord:
     entered: Float[Tensor, "prompt suffix d_model"]
     """`resid_pre` of the suffix."""
     keys: Float[Tensor, "prompt kv_head prefix d_head"] | None
-    values: Float[Tensor, "prompt kv_head prefix d_head"] | None
+    values: Float[Tensor, "prompt kv_head prefix d_value"] | None
     mask: Float[Tensor, "prompt suffix key"] | None
     """0 where a suffix token may look, -inf where not; shared by layers with the same mask."""
     arguments: Mapping[str, Any]
@@ -79,17 +82,32 @@ class Recording:
     layers: list[LayerRecord]
     final: Float[Tensor, "prompt suffix d_model"]
     """`resid_post` of the last block."""
-    sites: dict[tuple[int, Component], Float[Tensor, "prompt suffix width"]]
+    sites: dict[Site, Float[Tensor, "prompt suffix width"]]
     """What was read at further sites."""
+    model: LanguageModel
 
     def residual(self, layer: int) -> Float[Tensor, "prompt suffix d_model"]:
         """`resid_post` of a layer; -1 is the layer below block 0."""
         return self.final if layer + 1 == len(self.layers) else self.layers[layer + 1].entered
 
+    def tensors(self) -> Iterator[Tensor]:
+        """Everything that is kept."""
+        yield self.final
+        yield from self.sites.values()
+        for layer in self.layers:
+            kept = [layer.entered, layer.keys, layer.values, layer.mask, *layer.arguments.values()]
+            for value in kept:
+                parts = value if isinstance(value, tuple) else (value,)
+                yield from (part for part in parts if isinstance(part, Tensor))
 
-def record(
-    model: LanguageModel, tokens: CutTokens, *, sites: Sequence[tuple[int, Component]] = ()
-) -> Recording:
+    def run(self, request: RunRequest) -> RunResult:
+        """Run branches; see `replay.run_branches`."""
+        from taskvectors.models.replay import run_branches
+
+        return run_branches(self, request)
+
+
+def record(model: LanguageModel, tokens: CutTokens, *, sites: Sequence[Site] = ()) -> Recording:
     """Run some prompts once and keep what branches share.
 
     Args:
@@ -99,24 +117,31 @@ def record(
     """
     from transformers import DynamicCache
 
+    if model.structure.final is None:
+        raise UnsupportedModelError(
+            f"the logits of {model.source} are not made from its last block alone."
+        )
     visible = tokens.attention_mask
     width = tokens.prefix.shape[1]
     position = (visible.long().cumsum(dim=1) - 1).clamp(min=0)
     entered: list[Tensor] = []
     calls: list[dict[str, Any]] = []
-    read: dict[tuple[int, Component], Tensor] = {}
+    read: dict[Site, Tensor] = {}
+    before, after = _AttentionCalls.of(model), _AttentionCalls.of(model)
     cache: Any = None
     with torch.no_grad(), ExitStack() as stack:
         if width:
             cache = DynamicCache()  # without a config: every layer keeps every position
-            model.body(
-                input_ids=tokens.prefix,
-                attention_mask=visible[:, :width].long(),
-                position_ids=position[:, :width],
-                use_cache=True,
-                **{cache_name(model): cache},
-            )
+            with before.watched():
+                model.body(
+                    input_ids=tokens.prefix,
+                    attention_mask=visible[:, :width].long(),
+                    position_ids=position[:, :width],
+                    use_cache=True,
+                    **{cache_name(model): cache},
+                )
             make_read_only(cache)
+        stack.enter_context(after.watched())
         for block in model.blocks:
             stack.enter_context(_recording_call(block, entered, calls))
         for layer, component in sites:
@@ -134,19 +159,49 @@ def record(
     masks: dict[int, Tensor | None] = {}
     layers = []
     for layer, call in enumerate(calls):
-        given = call.pop("attention_mask", None)
+        call.pop("attention_mask", None)  # the branches' attention has its own
+        given = after.by_layer[layer].mask
+        shared = before.by_layer.get(layer)
         if id(given) not in masks:
             masks[id(given)] = additive_mask(given, tokens, width)
         layers.append(
             LayerRecord(
                 entered=entered[layer],
-                keys=None if cache is None else cache.layers[layer].keys,
-                values=None if cache is None else cache.layers[layer].values,
+                keys=None if shared is None else shared.key,
+                values=None if shared is None else shared.value,
                 mask=masks[id(given)],
                 arguments=without_cache(call),
             )
         )
-    return Recording(layers=layers, final=final[0], sites=read)
+    return Recording(layers=layers, final=final[0], sites=read, model=model)
+
+
+@dataclass(kw_only=True)
+class _AttentionCalls:
+    """What each block passes to the attention interface, once in a pass."""
+
+    model: LanguageModel
+    layers: Mapping[int, int]
+    """Layer by the identity of its attention module."""
+    by_layer: dict[int, AttentionCall]
+
+    @classmethod
+    def of(cls, model: LanguageModel) -> "_AttentionCalls":
+        """Nothing seen yet."""
+        layers = {id(model.part(layer, "attention")): layer for layer in range(model.n_layers)}
+        return cls(model=model, layers=layers, by_layer={})
+
+    def watched(self) -> AbstractContextManager[None]:
+        """See the calls of a pass while inside."""
+        return watch_interface(self.model.attention_configs, self._keep)
+
+    def _keep(self, call: AttentionCall) -> None:
+        layer = self.layers[id(call.module)]
+        if layer in self.by_layer:
+            raise UnsupportedModelError(
+                f"attention of layer {layer} of {self.model.source} is called twice in a pass."
+            )
+        self.by_layer[layer] = call
 
 
 def make_read_only(cache: Any) -> None:
@@ -178,7 +233,7 @@ def _note(
     kwargs: dict[str, Any],
 ) -> None:
     named = arguments_by_name(signature, args, kwargs)
-    entered.append(named.pop("hidden_states"))
+    entered.append(named.pop(next(iter(signature.parameters))))  # the state comes first
     calls.append(named)
 
 
@@ -220,8 +275,8 @@ def additive_mask(
         seen = torch.ones(1, suffix, prefix + suffix, dtype=torch.bool, device=tokens.suffix.device)
         allowed = seen.tril(diagonal=prefix).expand(len(tokens), -1, -1)
     else:
-        allowed = (given if given.dtype == torch.bool else given >= 0)[:, 0]
-        allowed = allowed[:, -suffix:, : prefix + suffix].expand(len(tokens), -1, -1)
+        seen = given if given.dtype == torch.bool else given > torch.finfo(given.dtype).min / 2
+        allowed = seen[:, 0, -suffix:, : prefix + suffix].expand(len(tokens), -1, -1)
     if bool(allowed.all()):
         return None
     # a padded suffix column may see nothing; it looks at itself so that its softmax is finite

@@ -5,20 +5,64 @@ per branch, so whatever is aligned with them is gathered in that order, and atte
 branches' own (`attention.py`).
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from taskvectors.models.attention import SharedContext, sharing
+from taskvectors.models.attention import SharedContext, branching, sharing
 from taskvectors.models.language_model import LanguageModel
 from taskvectors.models.packing import Packing
 from taskvectors.models.recording import Recording
-from taskvectors.models.sites import Component, Rewrite, patch
+from taskvectors.models.runs import RunRequest, RunResult, Site, TokenIndex, in_order
+from taskvectors.models.sites import EMBED, Component, Rewrite, capture, patch
+
+
+def run_branches(recording: Recording, request: RunRequest) -> RunResult:
+    """Run branches through the blocks above their first change, each from where it starts.
+
+    Args:
+        recording: The plain run of the prompts.
+        request: The branches; sorted by where they start.
+    """
+    model, packing, changes = recording.model, request.packing, request.changes
+    selection = Selection(recording=recording, rows=request.rows, packing=packing)
+    index = TokenIndex(rows=request.rows, n_tokens=packing.n_tokens, offsets=packing.offsets)
+    read: dict[Site, Tensor] = {}
+    state, n_active = torch.empty(0), 0
+    first = max(EMBED, min(request.starts, default=model.n_layers - 1))
+    with branching(model.attention_configs), ExitStack() as stack:
+        for layer, component in request.sites:
+            keep: Callable[[Tensor], None] = partial(read.__setitem__, (layer, component))
+            stack.enter_context(capture(model, layer, component, keep))
+        for layer in range(first, model.n_layers):
+            if n_active:
+                inside = [
+                    (component, partial(changes.apply, (layer, component), index=index))
+                    for component in changes.at(layer)
+                    if component != "resid_post"
+                ]
+                state = replay_block(
+                    model, layer, selection, state, n_branches=n_active, rewrites=inside
+                )
+            joining = sum(start == layer for start in request.starts)
+            if joining:
+                start = selection.packed(recording.residual(layer))
+                new = start.repeat(joining, 1).unsqueeze(0)
+                state = torch.cat([state.to(new.device), new], dim=1) if n_active else new
+                n_active += joining
+            if n_active and "resid_post" in changes.at(layer):
+                state = changes.apply((layer, "resid_post"), state, index=index)
+    shape = (len(request.starts), packing.n_tokens, -1)
+    return RunResult(
+        states=in_order(state.view(shape), packing),
+        read={site: in_order(value.view(shape), packing) for site, value in read.items()},
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -46,6 +90,7 @@ class Selection:
         if mask is not None:
             mask = self._once(mask, 0, self._mask)
         return SharedContext(
+            layer=layer,
             keys=None if record.keys is None else self._of_rows(record.keys),
             values=None if record.values is None else self._of_rows(record.values),
             mask=mask,

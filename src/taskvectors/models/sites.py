@@ -92,9 +92,11 @@ def patch(
 def _register(
     model: LanguageModel, layer: int, component: Component, rewrite: Rewrite
 ) -> list[torch.utils.hooks.RemovableHandle]:
-    if component == "resid_pre" or (component == "resid_post" and layer == EMBED):
-        return [_on_input(model.blocks[max(layer, 0)], rewrite)]
-    if component == "resid_post":
+    if component in {"resid_pre", "resid_post"}:
+        if model.structure.n_streams > 1:
+            rewrite = partial(_side_by_side, model.structure.stream_axis, rewrite)
+        if component == "resid_pre" or layer == EMBED:
+            return [_on_input(model.blocks[max(layer, 0)], rewrite)]
         return [_on_output(model.blocks[layer], rewrite)]
     part = model.part(layer, _PARTS[component])
     if component == "z":
@@ -105,6 +107,12 @@ def _register(
         _on_input(model.blocks[layer], partial(_shown_to, entered.push)),
         _on_output(part, partial(_in_rows, component, scale, rewrite, entered)),
     ]
+
+
+def _side_by_side(axis: int, rewrite: Rewrite, state: Tensor) -> Tensor:
+    """A state of several streams, rewritten as one with all of them side by side."""
+    by_token = state.movedim(axis, 2)  # [batch, pos, stream, width]
+    return rewrite(by_token.flatten(2)).view(by_token.shape).movedim(2, axis)
 
 
 class _Entered(threading.local):
@@ -165,8 +173,8 @@ def _on_output(module: nn.Module, rewrite: Rewrite) -> torch.utils.hooks.Removab
 
 def _rewrite_output(rewrite: Rewrite, _: nn.Module, __: Any, output: Any) -> Any:
     # a block gave a tuple before transformers 5, and gives a tensor since
-    if isinstance(output, tuple):
-        return (rewrite(output[0]), *output[1:])
+    if isinstance(output, (tuple, list)):
+        return type(output)((rewrite(output[0]), *output[1:]))
     return rewrite(output)
 
 

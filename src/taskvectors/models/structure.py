@@ -7,6 +7,8 @@ what needs it says so.
 from dataclasses import dataclass
 from typing import Literal
 
+Engine = Literal["trunk", "cached", "whole"]
+"""What branches of a prompt share: prefix and residual streams, the prefix alone, or nothing."""
 Part = Literal[
     "attention",
     "value_projection",
@@ -96,8 +98,9 @@ class Structure:
     block_paths: tuple[str, ...]
     """Paths of the blocks, inside the transformers model."""
     blocks: tuple[BlockParts, ...]
-    final: tuple[str, ...]
-    """Paths of the modules between the last block and the unembedding: a norm, a projection."""
+    final: tuple[str, ...] | None
+    """Paths of the modules between the last block and the unembedding: a norm, a projection. None
+    where that is more than modules one after another; the body's output is read there."""
     unembedding: str
     """Path of the last linear map."""
     n_logits: int
@@ -106,8 +109,20 @@ class Structure:
     """Width of the residual stream; of several streams, all of them side by side."""
     n_streams: int = 1
     """Streams that lie on an axis of their own between the blocks."""
+    stream_axis: int = 2
     state_scale: float = 1.0
     """What the final state is multiplied with before the unembedding reads it."""
     logit_scale: float = 1.0
     softcap: float | None = None
     """Bound c on the logits x, which are c tanh(x / c)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verified:
+    """What the check of the identity found on a model."""
+
+    engine: Engine
+    error: float
+    """Largest difference of logits between a branch and its full pass, in that engine."""
+    reasons: dict[str, str]
+    """Why each faster engine was passed over."""

@@ -64,7 +64,7 @@ def answer_losses(
     """
     read = answer_states(states, batch)
     n_branches = read.shape[1]
-    final = model.final_state(read).flatten(0, 1)
+    final = model.read_state(read).flatten(0, 1)
     targets, unembedding = batch.targets, model.unembedding
     if shortlist is not None:
         targets, unembedding = shortlist.index(targets), shortlist.unembedding
@@ -91,7 +91,7 @@ def answer_scores(
     with torch.no_grad():
         read = answer_states(states, batch)
         n_branches = read.shape[1]
-        final = model.final_state(read).flatten(0, 1)
+        final = model.read_state(read).flatten(0, 1)
         targets = batch.targets.repeat_interleave(n_branches)
         has_bias = None
         if first_bias is not None:

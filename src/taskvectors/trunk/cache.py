@@ -93,7 +93,7 @@ class TrunkCache:
         starts = tuple(suffix_start(prompt, positions) for prompt in prompts)
         key = (id(model), tuple(prompts), starts)  # a kept trunk keeps its model too
         kept = self._trunks.pop(key, None)
-        if kept is not None and kept.trunk.recording.sites.keys() >= set(sites):
+        if kept is not None and kept.trunk.prepared.sites.keys() >= set(sites):
             self._saved += kept.seconds
             self.bytes_reused += kept.trunk.bytes_held
         else:

@@ -1,9 +1,7 @@
 """What heads write in some prompts, and the edits that put something else in its place."""
 
 from collections.abc import Collection, Sequence
-from contextlib import ExitStack
 from dataclasses import dataclass
-from functools import partial
 from typing import Literal
 
 import torch
@@ -11,7 +9,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
-from taskvectors.models import LanguageModel, capture
+from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Branch, Edit, Position, Trunk
 from taskvectors.vectors import TaskVector
@@ -70,17 +68,12 @@ def _read_outputs(
 ) -> tuple[Trunk, dict[int, Float[Tensor, "prompt suffix head d_head"]]]:
     """Z of some layers at the suffix of some prompts."""
     trunk = Trunk.build(model, prompts, positions=positions)
-    # where the condition edits nothing, the branch is replayed all the same
-    nothing = Edit(layer=layers[0] - 1, value=torch.zeros(model.d_model))
-    read: dict[int, Tensor] = {}
-    with torch.no_grad(), ExitStack() as stack:
-        for layer in layers:
-            stack.enter_context(capture(model, layer, "z", partial(read.__setitem__, layer)))
-        trunk.run([[*condition.branch, nothing]], batch := trunk.batch())
+    with torch.no_grad():
+        _, read = trunk.run_and_read([condition.branch], [(layer, "z") for layer in layers])
     by_head = "row token (head d) -> row token head d"
     return trunk, {
-        layer: rearrange(batch.packing.pad(z[0].float(), dim=0), by_head, head=model.n_heads)
-        for layer, z in read.items()
+        layer: rearrange(z[:, 0].float(), by_head, head=model.n_heads)
+        for (layer, _), z in read.items()
     }
 
 

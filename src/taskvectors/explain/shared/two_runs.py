@@ -16,6 +16,7 @@ from torch import Tensor
 
 from taskvectors.models import Component, LanguageModel, capture
 from taskvectors.models.attention import AttentionPattern, record_attention
+from taskvectors.models.recording import Recording
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Edit, Trunk
 from taskvectors.vectors import TaskVector
@@ -65,9 +66,8 @@ def two_runs(
     # the plain run has an edit that adds nothing, so that it is replayed with the other
     nothing = Edit(layer=layers[0] - 1, value=torch.zeros(model.d_model))
     read: dict[tuple[int, Component], Tensor] = {}
-    looks: dict[int, AttentionPattern] = {}
     with torch.no_grad(), ExitStack() as stack:
-        stack.enter_context(record_attention(lambda look: looks.__setitem__(look.layer, look)))
+        looks = stack.enter_context(record_attention(model))
         for layer in layers:
             for component in _READ:
                 keep: Callable[[Tensor], None] = partial(read.__setitem__, (layer, component))
@@ -93,6 +93,7 @@ def two_runs(
 
 def _plain_values(model: LanguageModel, trunk: Trunk, look: AttentionPattern) -> Tensor:
     own = look.own_values[:, PLAIN]
-    prefix = trunk.recording.layers[look.layer].values
+    assert isinstance(trunk.prepared, Recording)  # attention is seen in replays alone
+    prefix = trunk.prepared.layers[look.layer].values
     values = own if prefix is None else torch.cat([prefix, own], dim=2)
     return values.float().repeat_interleave(model.n_heads // model.n_key_value_heads, dim=1)

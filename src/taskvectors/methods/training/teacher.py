@@ -66,7 +66,7 @@ class Teacher:
             batch = trunk.batch()
             with torch.no_grad():
                 read = trunk.answer_states(trunk.run([()], batch), batch)[:, 0]
-                final = model.final_state(read)
+                final = model.read_state(read)
                 found = score_tokens(model.unembedding, final, batch.targets)
             at = (batch.read_rows + start, batch.read_slots)
             states[at], normalizers[at] = final, found.normalizer

@@ -183,7 +183,7 @@ class Trainer(ABC, Generic[T]):
         rows = torch.randperm(n, generator=self._renewal)[:_RENEWAL_PROMPTS].tolist()
         for start in range(0, len(rows), self.recipe.batch_size):
             batch = self.passes.batch(rows[start : start + self.recipe.batch_size])
-            state = model.final_state(answer_states(self.run(batch, active), batch))
+            state = model.read_state(answer_states(self.run(batch, active), batch))
             yield Reads(
                 state=state,
                 targets=batch.targets,

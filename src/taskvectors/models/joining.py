@@ -18,6 +18,7 @@ def join_recordings(parts: Sequence[Recording]) -> Recording:
         layers=layers,
         final=torch.cat([part.final for part in parts]),
         sites={key: torch.cat([part.sites[key] for part in parts]) for key in parts[0].sites},
+        model=parts[0].model,
     )
 
 
