@@ -9,7 +9,7 @@ as training has; the renewals of the list in a run of 200 steps are part of its 
 is written as well as it can be: one padded batch, sdpa, no gradient below the edited layer, and
 logits only where an answer token is predicted, from a contiguous matrix of those states. Rounds are
 interleaved; the figure is the median. The SmolLM2-135M shape has random weights: the time of a step
-does not depend on them, but no list is short enough for it, so it has the full vocabulary.
+does not depend on them; its flat distributions have no short list, so it has the full vocabulary.
 """
 
 import argparse

@@ -135,6 +135,11 @@ class SoftTargets:
     share: float
     """Of the divergence in the loss, from 0 to 1; the rest is cross-entropy."""
 
+    def over(self, unembedding: Unembedding) -> "SoftTargets":
+        """The same states' distributions over the tokens of an unembedding."""
+        targets = torch.zeros(len(self.state), dtype=torch.long, device=self.state.device)
+        return replace(self, normalizer=score_tokens(unembedding, self.state, targets).normalizer)
+
 
 def token_losses(
     unembedding: Unembedding,

@@ -74,10 +74,11 @@ class Teacher:
         return cls(states=states, normalizers=normalizers, share=share, n_tokens=tokens)
 
     def normalize(self, unembedding: Unembedding) -> None:
-        """Normalize its distributions over the tokens of another unembedding, such as a list."""
-        states = self.states.flatten(0, 1)
-        targets = torch.zeros(len(states), dtype=torch.long, device=states.device)
-        over = score_tokens(unembedding, states, targets).normalizer
+        """Take its distributions over the tokens of an unembedding, such as a shortlist's."""
+        every = SoftTargets(
+            state=self.states.flatten(0, 1), normalizer=self.normalizers.flatten(), share=self.share
+        )
+        over = every.over(unembedding).normalizer
         self.normalizers.copy_(over.view_as(self.normalizers))  # in place: a graph reads it
 
     def targets(self, batch: Batch) -> SoftTargets:

@@ -47,7 +47,7 @@ class TrainState:
     """Whether training stopped because validation no longer improved."""
     curve: list[dict[str, float]] = field(default_factory=list)
     unlisted: float = 0.0
-    """What tokens that are not on the shortlist last added to the loss."""
+    """What tokens that are not on the shortlist added to the loss at its last renewal."""
 
 
 T = TypeVar("T", bound=TrainState)
@@ -146,6 +146,8 @@ class Trainer(ABC, Generic[T]):
         losses_of = GraphedLosses(self.losses, parameters, device)
         active, note = list(self.states), ""
         self.renew(active[:1] if self.starts_plain else active)
+        for state in active if self.starts_plain else ():
+            state.unlisted = active[0].unlisted
         interval = renewal = _FIRST_RENEWAL
         with torch.enable_grad(), track("learning", recipe.steps) as progress:
             for step in range(1, recipe.steps + 1):
@@ -171,11 +173,11 @@ class Trainer(ABC, Generic[T]):
 
     def renew(self, active: Sequence[T]) -> bool:
         """Renew the shortlist; whether the one before it was close enough to the vocabulary."""
-        is_close, gap = self.vocabulary.renew(self._reads(active))
-        if gap is not None:
-            for state, unlisted in zip(active, gap.tolist(), strict=True):
-                state.unlisted = unlisted
-        return is_close
+        renewal = self.vocabulary.renew(self._reads(active))
+        unlisted = torch.zeros(len(active)) if renewal.after is None else renewal.after
+        for state, more in zip(active, unlisted.tolist(), strict=True):
+            state.unlisted = more
+        return renewal.was_close
 
     def _reads(self, active: Sequence[T]) -> Iterator[Reads]:
         """What training reads now, on all training prompts or on some of many."""
@@ -236,10 +238,12 @@ class TrunkTrainer(Trainer[T]):
 
     def renew(self, active: Sequence[T]) -> bool:
         """Renew the shortlist, also for the teacher."""
-        is_close = super().renew(active)
-        if self.trunks.teacher is not None and self.vocabulary.shortlist is not None:
-            self.trunks.teacher.normalize(self.vocabulary.shortlist.unembedding)
-        return is_close
+        was_short = self.vocabulary.shortlist is not None
+        was_close = super().renew(active)
+        short, teacher = self.vocabulary.shortlist, self.trunks.teacher
+        if teacher is not None and (was_short or short is not None):
+            teacher.normalize(self.vocabulary.full if short is None else short.unembedding)
+        return was_close
 
     def scores(self, active: Sequence[T]) -> list[AnswerScores]:
         """Scores of each state's branch."""

@@ -9,6 +9,7 @@ measured at each renewal, over the full vocabulary, and carried as a constant un
 import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float, Int
@@ -19,6 +20,7 @@ from taskvectors.models.unembedding import (
     Shortlist,
     SoftTargets,
     Unembedding,
+    token_losses,
 )
 
 logger = logging.getLogger(__name__)
@@ -26,7 +28,7 @@ logger = logging.getLogger(__name__)
 FIRST_BOUND, BOUND_FACTOR = 2.0**-14, 2.0**-3
 """A token is listed if some read gives it a higher probability; how the bound is tightened."""
 LARGEST_GAP = 0.05
-"""Nats that a full loss may be above that of the list before the list is tightened."""
+"""Nats that a full loss may be above that over the list; beyond, the list is tightened."""
 LARGEST_SHARE = 0.5
 """Of the vocabulary, beyond which all of it is taken."""
 _LOGITS_HELD = 2**25
@@ -43,6 +45,20 @@ class Reads:
     weights: Float[Tensor, " read"]
     """Of each read in the loss."""
     soft: SoftTargets | None = None
+
+
+class Renewal(NamedTuple):
+    """How far the full loss of each branch is above that over the list; None without a list."""
+
+    before: Float[Tensor, " branch"] | None
+    """Over the list as it was, which training went over until now."""
+    after: Float[Tensor, " branch"] | None
+    """Over the new list."""
+
+    @property
+    def was_close(self) -> bool:
+        """Whether the list as it was has served until now."""
+        return self.before is None or _is_close(self.before)
 
 
 class TrainingVocabulary:
@@ -65,55 +81,46 @@ class TrainingVocabulary:
         if self.is_short:
             self._highest[list(set(answers))] = 1.0
 
-    def renew(self, reads: Iterable[Reads]) -> tuple[bool, Float[Tensor, " branch"] | None]:
+    def renew(self, reads: Iterable[Reads]) -> Renewal:
         """List the tokens that now have a probability somewhere, besides those listed before.
+
+        The list is tightened until no branch's full loss is more than `LARGEST_GAP` above that over
+        the list, or all tokens are taken.
 
         Args:
             reads: What training reads now; of all branches that are still in training.
-
-        Returns:
-            Whether the list until now was close enough, and how far each branch's loss over the
-            full vocabulary was above that over the list; None where there was no list.
         """
         if not self.is_short:
-            return True, None
+            return Renewal(None, None)
         with torch.no_grad():
-            gap = torch.stack([self._look(part) for part in reads]).sum(dim=0)
-        if self.shortlist is None:
-            self._list()
-            return True, None
-        largest = float(gap.abs().max())
-        is_close = largest <= LARGEST_GAP
-        if not is_close:
-            self.bound *= BOUND_FACTOR
-        logger.debug("unlisted tokens added at most %.4f to a loss", largest)
-        self._list()
-        return is_close, gap
+            looked = [(part, self._full_losses(part)) for part in reads]
+            before = None if self.shortlist is None else self._gap(looked, self.shortlist)
+            if before is not None and not _is_close(before):
+                self.bound *= BOUND_FACTOR
+            while (shortlist := self._list()) is not None:
+                after = self._gap(looked, shortlist)
+                if _is_close(after):
+                    return Renewal(before, after)
+                self.bound *= BOUND_FACTOR
+        return Renewal(before, None)
 
-    def _look(self, reads: Reads) -> Float[Tensor, " branch"]:
-        """Note probabilities of some reads; the part of the gap that they make."""
+    def _full_losses(self, reads: Reads) -> Float[Tensor, "read branch"]:
+        """Losses over the full vocabulary; the highest probability of each token is noted."""
         n_reads, n_branches, _ = reads.state.shape
-        gap = reads.state.new_zeros(n_branches, dtype=torch.float32)
         step = max(1, _LOGITS_HELD // (self._highest.shape[0] * n_branches))
+        losses = []
         for start in range(0, n_reads, step):
             part = slice(start, start + step)
             log_q = self._log_probabilities(reads.state[part].flatten(0, 1))
             log_q = log_q.view(-1, n_branches, log_q.shape[1])
-            log_p, share = None, 0.0
+            at = reads.targets[part].view(-1, 1, 1).expand(-1, n_branches, 1)
+            loss = -log_q.gather(2, at).squeeze(2)
             if reads.soft is not None:
-                share = reads.soft.share
-                log_p = self._log_probabilities(reads.soft.state[part])
-            if self.shortlist is not None:
-                targets, tokens = reads.targets[part], self.shortlist.tokens
-                listed = whole_losses(
-                    log_q[..., tokens].log_softmax(dim=-1),
-                    self.shortlist.index(targets),
-                    None if log_p is None else log_p[:, tokens].log_softmax(dim=-1),
-                    share,
-                )
-                over = whole_losses(log_q, targets, log_p, share) - listed
-                gap += (over * reads.weights[part].unsqueeze(1)).sum(dim=0)
-        return gap
+                log_p = self._log_probabilities(reads.soft.state[part]).unsqueeze(1)
+                divergence = (log_p.exp() * (log_p - log_q)).sum(dim=-1)
+                loss = (1 - reads.soft.share) * loss + reads.soft.share * divergence
+            losses.append(loss)
+        return torch.cat(losses)
 
     def _log_probabilities(
         self, state: Float[Tensor, "row d_state"]
@@ -123,7 +130,7 @@ class TrainingVocabulary:
         torch.maximum(self._highest, log_p.amax(dim=0).exp(), out=self._highest)
         return log_p
 
-    def _list(self) -> None:
+    def _list(self) -> Shortlist | None:
         """List whole slices of the vocabulary's most probable tokens, so that sizes stay."""
         n_above = int((self._highest > self.bound).sum())
         size = -(-n_above // VOCABULARY_SLICE) * VOCABULARY_SLICE
@@ -135,31 +142,28 @@ class TrainingVocabulary:
                 self._highest.shape[0],
                 self.bound,
             )
-            return
+            return None
         tokens = self._highest.topk(size).indices.sort().values
         if self.shortlist is None:
             self.shortlist = Shortlist.of(self.full, tokens)
         else:
             self.shortlist = self.shortlist.replace(self.full, tokens)
+        return self.shortlist
+
+    @staticmethod
+    def _gap(
+        looked: Iterable[tuple[Reads, Tensor]], shortlist: Shortlist
+    ) -> Float[Tensor, " branch"]:
+        """How far each branch's loss over the full vocabulary is above that over a list."""
+        parts = []
+        for reads, full in looked:
+            targets = shortlist.index(reads.targets).repeat_interleave(full.shape[1])
+            soft = None if reads.soft is None else reads.soft.over(shortlist.unembedding)
+            state = reads.state.flatten(0, 1)
+            listed = token_losses(shortlist.unembedding, state, targets, soft).view_as(full)
+            parts.append(((full - listed) * reads.weights.unsqueeze(1)).sum(dim=0))
+        return torch.stack(parts).sum(dim=0)
 
 
-def whole_losses(
-    log_q: Float[Tensor, "read branch token"],
-    targets: Int[Tensor, " read"],
-    log_p: Float[Tensor, "read token"] | None,
-    share: float,
-) -> Float[Tensor, "read branch"]:
-    """The loss of each read, from the log-probabilities of all tokens.
-
-    Args:
-        log_q: Of the branches.
-        targets: The tokens that should follow.
-        log_p: Of the teacher, if there is one.
-        share: Of the divergence from the teacher in the loss.
-    """
-    at = targets.view(-1, 1, 1).expand(-1, log_q.shape[1], 1)
-    label = -log_q.gather(2, at).squeeze(2)
-    if log_p is None:
-        return label
-    p = log_p.exp().unsqueeze(1)
-    return (1 - share) * label + share * (p * (log_p.unsqueeze(1) - log_q)).sum(dim=-1)
+def _is_close(gap: Float[Tensor, " branch"]) -> bool:
+    return float(gap.abs().max()) <= LARGEST_GAP
