@@ -46,7 +46,7 @@ ONLY_WHERE_GIVEN = {"--trials", "--max-new-tokens"}
 """Of these, options that are changed but never added."""
 SKIPPED_REASONS = {"README.md": 1, "docs/start.md": 1, "docs/how-to/own-data.md": 1,
                    "docs/how-to/own-model.md": 1, "docs/how-to/reproduce.md": 2,
-                   "docs/results/paper-a.md": 1}  # fmt: skip
+                   "docs/results/paper-a.md": 1, "docs/results/paper-b.md": 1}  # fmt: skip
 """How many blocks of a page cannot run here: downloads, clusters, installations."""
 
 
