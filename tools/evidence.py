@@ -7,17 +7,17 @@ r"""The numbers behind docs/results: tidy rows of finished runs, as one CSV file
     python tools/evidence.py emb-*-explained sm-*-explained --write docs/results/data/mechanism.csv
 
 A row is one measurement, with the columns of every `results.parquet`; what else tells rows apart is
-said in words in `configuration`.
+said in words in `configuration`. Of a method's candidates there is the one chosen on validation.
 """
 
 import argparse
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import pandas as pd
 
-from taskvectors.results import COLUMNS
+from taskvectors.results import COLUMNS, chosen, read_run
 
 FIGURES = {
     "ltv-main-table": "by-configuration-embedded",
@@ -36,10 +36,9 @@ FIGURES = {
 DIGITS = 6
 
 
-def write_rows(runs: Sequence[Path], path: Path) -> None:
-    """Write the rows of all runs to one CSV file; a folder without a record is an error."""
-    tables = [pd.read_parquet(run / "results.parquet") for run in runs]
-    rows = pd.concat([table.reindex(columns=list(COLUMNS)) for table in tables])
+def write_rows(frames: Iterable[pd.DataFrame], path: Path) -> None:
+    """Write the chosen rows of runs to one CSV file."""
+    rows = pd.concat([chosen(frame).reindex(columns=list(COLUMNS)) for frame in frames])
     path.parent.mkdir(parents=True, exist_ok=True)
     rows.to_csv(path, index=False, float_format=f"%.{DIGITS}g", lineterminator="\n")
 
@@ -61,7 +60,7 @@ def main() -> None:
     parser.add_argument("--write", type=Path, required=True, help="the CSV file")
     parser.add_argument("--figures", type=Path, help="folder that figures are copied to")
     given = parser.parse_args()
-    write_rows(given.runs, given.write)
+    write_rows((read_run(run).frame for run in given.runs), given.write)
     if given.figures is not None:
         copy_figures(given.runs, given.figures)
 

@@ -1,6 +1,6 @@
 """Are sites that are trained together as good as the best single one among them?
 
-    python tools/joint_sites.py [--tasks ...] [--seeds 4 5 6] [--write docs/results/joint-sites.md]
+    python tools/joint_sites.py [--tasks ...] [--seeds 4 5 6] [--write docs/results/data/joint-sites.csv]
 
 On the embedded model: layers embed, 3, 7, 11, 15 at the last token; positions -5 to -1 at layer 8;
 and all of these layers at all of these positions. Each is trained from scratch with the steps of a
@@ -10,14 +10,14 @@ once, in float32. A run that was cut off goes on where it stopped.
 
 import argparse
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import cache
 from itertools import product
 from pathlib import Path
-from statistics import mean
 from typing import Any, Literal
 
 import torch
+from evidence import write_rows
 
 from taskvectors.evaluate import paired_difference
 from taskvectors.experiments.config import ModelConfig
@@ -25,7 +25,7 @@ from taskvectors.methods import METHODS, Candidate, Learned, Recipe, RunContext
 from taskvectors.methods.choosing import choose, score_candidates
 from taskvectors.methods.run_context import layer_name
 from taskvectors.models import LanguageModel
-from taskvectors.results import Cell, open_run
+from taskvectors.results import OVER_TASKS, Cell, Measurement, frame_of, open_run
 from taskvectors.tasks import load_task
 
 TASKS = ("capital", "capitalize", "antonym", "present-past", "english-french", "sentiment")
@@ -42,7 +42,6 @@ JOINT: dict[str, dict[str, Any]] = {
 }
 RECIPE = Recipe(steps=60)
 SIZES = {"n_validation": 60, "n_test": 120}
-MARGIN = -0.02
 
 
 def find(context: RunContext, **where: Any) -> list[Candidate]:
@@ -75,6 +74,7 @@ def run(model: LanguageModel, exact: LanguageModel, task: str, seed: int) -> dic
     return {
         name: {
             "sites": [[layer_name(site.layer), site.position] for site in one.sites],
+            "accuracy": float(on_test[number].is_correct.double().mean()),
             "validation_accuracy": float(on_validation[number].is_correct.double().mean()),
             "correct": "".join("01"[bool(right)] for right in on_test[number].is_correct[0]),
         }
@@ -82,67 +82,39 @@ def run(model: LanguageModel, exact: LanguageModel, task: str, seed: int) -> dic
     }
 
 
-def compared(cells: Sequence[Mapping[str, Any]], name: str) -> tuple[str, str]:
-    """What some cells say of joint sites, and their columns of the table."""
-    best, joint = f"best single of {name}", f"joint {name}"
-    rights = {
-        who: [torch.tensor([mark == "1" for mark in cell[who]["correct"]]) for cell in cells]
-        for who in (best, joint)
-    }
-    gap = paired_difference(rights[joint], rights[best])
-    verdict = "at least" if gap.low > MARGIN else "worse" if gap.high < 0 else "open"
-    test = {
-        who: mean(float(one.double().mean()) for one in of_cells)
-        for who, of_cells in rights.items()
-    }
-    validation = {who: mean(cell[who]["validation_accuracy"] for cell in cells) for who in rights}
-    return verdict, (
-        f"{test[best]:.3f} | {test[joint]:.3f} | {gap.mean:+.3f} [{gap.low:+.3f}, {gap.high:+.3f}] "
-        f"| {verdict} | {validation[best]:.3f} | {validation[joint]:.3f}"
-    )
-
-
-def page(found: Mapping[tuple[str, int], Mapping[str, Any]], command: str) -> str:
-    """The results as Markdown."""
-    tasks = list(dict.fromkeys(task for task, _ in found))
-    seeds = list(dict.fromkeys(seed for _, seed in found))
-    lines = [
-        "# Sites trained together, against the best single one",
-        "",
-        f"Command: `{command}`. Embedded model, seeds {', '.join(map(str, seeds))}; {RECIPE.steps} "
-        f"steps of batch {RECIPE.batch_size}; layers {', '.join(map(str, LAYERS))}; positions -5 "
-        f"to -1 at layer {MIDDLE}. The best single site is chosen on validation, for each seed; of "
-        "`both`, among the ten single sites that were trained. Accuracy on the test split in "
-        "float32; paired differences with 95 % intervals, a bootstrap over seeds and items. "
-        f"`at least`: the lower end is above {MARGIN}; `worse`: the upper end is below 0; between "
-        "them it stays open. The last row draws tasks, too.",
+def rows_of(cells: Mapping[tuple[str, int], Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Tidy rows: accuracies by task and seed, paired differences by task and over all tasks."""
+    rows = [
+        Measurement(
+            measure=measure,
+            value=float(cell[who][measure]),
+            method="learned",
+            configuration=who,
+            layers=[layer for layer, _ in cell[who]["sites"]],
+            positions=[position for _, position in cell[who]["sites"]],
+        ).as_row(experiment="joint-sites", model="embedded", task=task, seed=seed)
+        for (task, seed), cell in cells.items()
+        for who in cell
+        for measure in ("accuracy", "validation_accuracy")
     ]
-    for name in JOINT:
-        verdicts = []
-        table = []
-        for task in tasks:
-            cells = [found[task, seed] for seed in seeds]
-            verdict, numbers = compared(cells, name)
-            verdicts.append(verdict)
-            sites = " ".join(
-                f"{layer}@{position}"
-                for cell in cells
-                for layer, position in cell[f"best single of {name}"]["sites"]
+    by_task = {task: [cells[key] for key in cells if key[0] == task] for task, _ in cells}
+    for task, of_task in {**by_task, OVER_TASKS: list(cells.values())}.items():
+        for name in JOINT:
+            best, joint = (
+                [torch.tensor([mark == "1" for mark in cell[who]["correct"]]) for cell in of_task]
+                for who in (f"best single of {name}", f"joint {name}")
             )
-            table.append(f"| {task} | {numbers} | {sites} |")
-        _, numbers = compared([found[task, seed] for task in tasks for seed in seeds], name)
-        lines += [
-            "",
-            f"## {name.capitalize()}: worse on {verdicts.count('worse')} of {len(tasks)}, at least "
-            f"as good on {verdicts.count('at least')}",
-            "",
-            "| task | best single | joint | difference | joint is | validation: single | joint | "
-            "best site by seed (layer@position) |",
-            "|---|--:|--:|---|---|--:|--:|---|",
-            *table,
-            f"| all {len(tasks)} | {numbers} | |",
-        ]
-    return "\n".join([*lines, ""])
+            gap = paired_difference(joint, best)
+            row = Measurement(
+                measure="difference_to_best_single",
+                value=gap.mean,
+                low=gap.low,
+                high=gap.high,
+                method="learned",
+                configuration=f"joint {name}",
+            )
+            rows.append(row.as_row(experiment="joint-sites", model="embedded", task=task))
+    return rows
 
 
 @cache
@@ -151,12 +123,12 @@ def _loaded(dtype: Literal["auto", "float32"]) -> LanguageModel:
 
 
 def main() -> None:
-    """Run what is missing, and write the page."""
+    """Run what is missing, and write the rows."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--runs", type=Path, default=Path("runs/joint-sites"))
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--seeds", nargs="+", type=int, default=list(SEEDS))
-    parser.add_argument("--write", type=Path)
+    parser.add_argument("--write", type=Path, default=Path("docs/results/data/joint-sites.csv"))
     asked = parser.parse_args()
     found: dict[tuple[str, int], Mapping[str, Any]] = {}
     settings = {"recipe": RECIPE.model_dump(), **SIZES}
@@ -169,12 +141,7 @@ def main() -> None:
                 cell = Cell(metadata=gave)
                 run_folder.keep(f"{task}-{seed}", cell)
             found[task, seed] = cell.metadata
-    command = "python tools/joint_sites.py --write docs/results/joint-sites.md"
-    text = page(found, command)
-    if asked.write is None:
-        sys.stdout.write(text)
-    else:
-        asked.write.write_text(text, encoding="utf-8")
+    write_rows([frame_of(rows_of(found))], asked.write)
 
 
 if __name__ == "__main__":
