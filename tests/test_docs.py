@@ -315,6 +315,7 @@ def test_pictures_are_few_and_each_is_shown() -> None:
 
 def test_data_of_the_results_are_tidy_rows() -> None:
     import pandas as pd
+
     from taskvectors.results import COLUMNS
 
     files = sorted((DOCS / "results" / "data").glob("*.csv"))

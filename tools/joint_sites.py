@@ -1,6 +1,6 @@
 """Are sites that are trained together as good as the best single one among them?
 
-    python tools/joint_sites.py [--tasks ...] [--seeds 4 5 6] [--write docs/results/data/joint-sites.csv]
+    python tools/joint_sites.py [--tasks ...] [--seeds 4 5 6] [--runs RUNS] [--write FILE.csv]
 
 On the embedded model: layers embed, 3, 7, 11, 15 at the last token; positions -5 to -1 at layer 8;
 and all of these layers at all of these positions. Each is trained from scratch with the steps of a
