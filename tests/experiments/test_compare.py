@@ -5,6 +5,7 @@ Run with `pytest tests/experiments/test_compare.py`.
 
 import json
 import re
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -28,6 +29,7 @@ from taskvectors.methods import (
     InContext,
     Learned,
     LearnedHeads,
+    Lora,
     LoReFT,
     Recipe,
     RunContext,
@@ -37,7 +39,7 @@ from taskvectors.methods import (
 from taskvectors.methods.choosing import choose, score_candidates
 from taskvectors.methods.controls import CONTROLS
 from taskvectors.models import engines
-from taskvectors.results import COLUMNS, ComparisonRow, comparison_rows, read_run
+from taskvectors.results import COLUMNS, ComparisonRow, RunFolder, comparison_rows, read_run
 from taskvectors.tasks import load_task
 from taskvectors.vectors import TaskVector
 
@@ -645,3 +647,125 @@ def test_the_defaults_are_those_that_were_decided() -> None:
     assert (config.n_train, config.n_validation, config.n_test) == (300, 100, 200)
     assert [method.kind for method in config.methods] == ["zero-shot", "icl", "vanilla", "learned"]
     assert config.seeds == (0,)
+
+
+# --- nothing stale, nothing lost
+
+
+def _own_inputs(tmp_path: Path, model_folder: Path) -> dict[str, Any]:
+    """A comparison of a task file and a model folder that the test may change."""
+    pairs = [{"input": f"a{number}", "output": "warm" if number % 3 else "cold"}
+             for number in range(40)]  # fmt: skip
+    (tmp_path / "pairs.json").write_text(json.dumps(pairs))
+    shutil.copytree(model_folder, tmp_path / "model")
+    return {
+        "task": str(tmp_path / "pairs.json"),
+        "model": ModelConfig(source=str(tmp_path / "model"), dtype="float32"),
+        "methods": VECTORLESS,
+        "controls": (),
+        "n_shown": 0,
+    }
+
+
+def _other_answers(folder: Path) -> None:
+    pairs = json.loads((folder / "pairs.json").read_text())
+    changed = [pair | {"output": pair["output"].replace("cold", "hot")} for pair in pairs]
+    (folder / "pairs.json").write_text(json.dumps(changed))
+
+
+def _fewer_rows(folder: Path) -> None:
+    pairs = json.loads((folder / "pairs.json").read_text())
+    (folder / "pairs.json").write_text(json.dumps(pairs[:28]))
+
+
+def _other_weights(folder: Path) -> None:
+    """One number of one matrix, which no sample of the weights need hold."""
+    from safetensors.torch import load_file, save_file
+
+    path = folder / "model" / "model.safetensors"
+    weights = load_file(path)
+    name = next(name for name in weights if "down_proj" in name)
+    weights[name][3, 5] += 0.25
+    save_file(weights, path, metadata={"format": "pt"})
+
+
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [
+        (_other_answers, r"the pairs of .*pairs\.json, seed 0 \(was \w{12}, is \w{12}\)"),
+        (_fewer_rows, r"the pairs of .*pairs\.json, seed 0"),
+        (_other_weights, r"the weights of .*model \(was \w{12}, is \w{12}\)"),
+    ],
+)
+@pytest.mark.parametrize("is_finished", [True, False])
+def test_a_run_is_not_mixed_with_other_inputs(
+    asked: Any,
+    model_folder: Path,
+    tmp_path: Path,
+    change: Callable[[Path], None],
+    named: str,
+    is_finished: bool,
+) -> None:
+    config = asked(**_own_inputs(tmp_path, model_folder))
+    compare(config, tmp_path / "run")
+    if not is_finished:
+        (tmp_path / "run" / "cells" / "seed0-1-icl.json").unlink()
+    before = read_run(tmp_path / "run").frame
+    change(tmp_path)
+    with pytest.raises(DataError, match=named):
+        compare(config, tmp_path / "run")
+    pd.testing.assert_frame_equal(read_run(tmp_path / "run").frame, before)
+
+
+@pytest.mark.parametrize("damage", ["cut", "adapter", "vector"])
+def test_a_damaged_cell_is_made_again_and_ends_as_it_was(
+    asked: Any,
+    tmp_path: Path,
+    without_time: Callable[[Any], Any],
+    calls: list[str],
+    damage: str,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """As after a kill between a cell and what it points to, or a disk that lost a part."""
+    methods = {
+        "cut": (ZeroShot(), InContext()),
+        "adapter": (ZeroShot(), Lora(sizes=("matched",), learning_rates=(0.01,), steps=2)),
+        "vector": (ZeroShot(), Vanilla(layers=(1,), n_prompts=4)),
+    }[damage]
+    config = asked(methods=methods, controls=(), n_shown=0)
+    first = compare(config, tmp_path / "run")
+    kind = methods[1].kind
+    cell = tmp_path / "run" / "cells" / f"seed0-1-{kind}.json"
+    if damage == "cut":
+        cell.write_text(cell.read_text()[:200])
+    elif damage == "adapter":
+        shutil.rmtree(tmp_path / "run" / "adapters" / f"seed0-1-{kind}")
+    else:
+        (tmp_path / "run" / "cells" / f"seed0-1-{kind}" / "vector.safetensors").write_bytes(b"")
+    calls.clear()
+    again = compare(config, tmp_path / "run")
+    assert calls == [kind]
+    assert "made again" in caplog.text
+    assert without_time(again) == without_time(first)
+    if damage == "adapter":
+        assert (tmp_path / "run" / "adapters" / f"seed0-1-{kind}").is_dir()
+
+
+def test_an_adapter_is_on_disk_before_the_cell_that_points_to_it(
+    asked: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill between the two leaves no cell, so that the method is run again."""
+
+    def killed(*given: Any) -> Any:
+        raise KeyboardInterrupt
+
+    methods = (Lora(sizes=("matched",), learning_rates=(0.01,), steps=2),)
+    config = asked(methods=methods, controls=(), n_shown=0)
+    with monkeypatch.context() as patch:
+        patch.setattr(RunFolder, "keep", killed)
+        with pytest.raises(KeyboardInterrupt):
+            compare(config, tmp_path / "run")
+    assert (tmp_path / "run" / "adapters" / "seed0-0-lora").is_dir()
+    assert not (tmp_path / "run" / "cells").exists()
+    compare(config, tmp_path / "run")
+    assert (tmp_path / "run" / "cells" / "seed0-0-lora.json").is_file()

@@ -166,15 +166,14 @@ class _Comparison:
     def _write_best_vector(self) -> None:
         """Keep the vector with the highest validation accuracy; a learned one of equals."""
         found = [
-            (one.reached[method], method == "learned", choice)
+            (one.reached[method], method == "learned", choice.vector, choice.strength)
             for one in self.seeds
             for method, choice in one.chosen.items()
             if choice.vector is not None
         ]
         if found:
-            _, _, choice = max(found, key=lambda item: item[:2])
-            vector = choice.vector if choice.strength == 1 else choice.vector * choice.strength
-            vector.save(self.folder.path / BEST_VECTOR)
+            _, _, vector, strength = max(found, key=lambda item: item[:2])
+            (vector if strength == 1 else vector * strength).save(self.folder.path / BEST_VECTOR)
 
 
 def describe(

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
-from taskvectors.errors import TaskVectorsError
+from taskvectors.errors import DataError, TaskVectorsError
 from taskvectors.experiments.answers import shown_answers
 from taskvectors.experiments.config import CompareConfig
 from taskvectors.experiments.presets import PaperConfiguration, doublings, paper_presets
@@ -135,12 +135,11 @@ class OneSeed:
         preset: str | None = None,
     ) -> list[ComparisonRow]:
         """A cell's rows: from the folder if it was finished before, else worked out and kept."""
-        finished = self.run_folder.cell(key)
-        if finished is not None:
+        kept = self._kept(key)
+        if kept is not None:
             logger.info("%s: finished before (seed %d)", method, self.context.seed)
-            found = self._kept(key, finished)
-            self._remember(found)
-            return found.rows
+            self._remember(kept)
+            return kept.rows
         started = time.perf_counter()
         try:
             logger.info(f"{method}: {plan()}")
@@ -225,14 +224,24 @@ class OneSeed:
         cell = Cell(rows=rows, curves=found.metrics, metadata=metadata, files=files)
         self.run_folder.keep(key, cell)
 
-    def _kept(self, key: str, cell: Cell) -> _Found:
-        """What a finished cell's method gave."""
+    def _kept(self, key: str) -> _Found | None:
+        """What a finished cell's method gave; None where it has to be run."""
+        cell = self.run_folder.cell(key)
+        if cell is None:
+            return None
         kept, chosen = cell.metadata.get("chosen"), None
-        if kept is not None:
-            has_vector = f"cells/{key}" in cell.files
-            folder = self.run_folder.path / "cells" / key
-            chosen = Candidate(vector=TaskVector.load(folder) if has_vector else None, **kept)
-        return _Found(rows=comparison_rows(cell.rows), metrics=list(cell.curves), chosen=chosen)
+        try:
+            if kept is not None:
+                has_vector = f"cells/{key}" in cell.files
+                folder = self.run_folder.path / "cells" / key
+                chosen = Candidate(vector=TaskVector.load(folder) if has_vector else None, **kept)
+            rows = comparison_rows(cell.rows)
+        except (DataError, KeyError, TypeError, ValueError) as error:
+            logger.warning(
+                "the cell %s is damaged (%s); that part of the run is made again", key, error
+            )
+            return None
+        return _Found(rows=rows, metrics=list(cell.curves), chosen=chosen)
 
     def _remember(self, found: _Found) -> None:
         """Remember what was logged, and what was chosen, for controls and examples."""

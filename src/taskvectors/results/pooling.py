@@ -82,7 +82,7 @@ def _pooled(
         values = [getattr(row, name) for row in chosen]
         return None if None in values else sum(values) / len(values)
 
-    averaged = {
+    averaged: dict[str, Any] = {
         name: mean(name)
         for name in (
             "accuracy", "first_token_accuracy", "label_accuracy", "in_label_set", "answer_logprob",

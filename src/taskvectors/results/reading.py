@@ -5,7 +5,7 @@ never shows less than the run holds, and nothing that is read is believed before
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -181,7 +181,8 @@ def checked(path: Path, schema: type[T], value: Any) -> T:
         DataError: It does not fit; the message names the place.
     """
     try:
-        return _adapter(schema).validate_python(value)
+        found: T = _adapter(schema).validate_python(value)
+        return found
     except (ValidationError, ValueError, TypeError, RecursionError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else None
         where = ".".join(map(str, first["loc"])) if first else ""
@@ -190,7 +191,7 @@ def checked(path: Path, schema: type[T], value: Any) -> T:
 
 
 @cache
-def _adapter(schema: type[T]) -> Any:
+def _adapter(schema: Hashable) -> Any:
     return TypeAdapter(schema)
 
 
