@@ -25,26 +25,18 @@ from typing import Any
 import torch
 from learn_step import random_prompts, real_prompts, smollm2
 
-from taskvectors.costs import (
-    PLANS,
-    Device,
-    Work,
-    cost_of,
-    costs_of,
-    plan_of,
-    total,
-    work_of,
-)
+from taskvectors.costs import Device, cost_of, costs_of, total
 from taskvectors.costs.devices import clock_for, measure_device
-from taskvectors.methods import METHODS, Recipe, RunContext
-from taskvectors.methods.adapters import AdapterConfig
-from taskvectors.methods.choosing import choose, score_candidates
-from taskvectors.methods.placed import Placed
+from taskvectors.methods import METHODS, Recipe, RunContext, plan_of
+from taskvectors.methods.shared.adapters import AdapterConfig
+from taskvectors.methods.shared.choosing import choose, score_candidates
+from taskvectors.methods.shared.trained_sites import SiteTraining
 from taskvectors.models import LanguageModel, load_model
 from taskvectors.prompts import Prompt
 from taskvectors.tasks import load_task
 from taskvectors.trunk import Edit, Trunk
 from taskvectors.trunk.memory import Kept, trunk_bytes
+from taskvectors.trunk.work import Work, work_of
 
 N_PROMPTS = {0: 32, 8: 16}
 """Prompts by demonstrations."""
@@ -199,7 +191,7 @@ def measure(name: str, device: Device, rounds: int) -> list[dict[str, object]]:
 def config_of(name: str, n_layers: int) -> Any:
     """A method's config: few steps, at the middle layer where something is trained at one."""
     kind: Any = METHODS[name].config
-    if issubclass(kind, Placed):
+    if issubclass(kind, SiteTraining):
         return kind(layers=(n_layers // 2,), settings=Recipe(**_STEPS))
     if issubclass(kind, AdapterConfig):
         return kind(sizes=("matched",), learning_rates=(0.01,), **_STEPS)
@@ -242,7 +234,7 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--models", nargs="*", default=list(MODELS), choices=list(MODELS))
-    methods = [name for name in PLANS if name not in _WITHOUT]
+    methods = [name for name in METHODS if name not in _WITHOUT]
     parser.add_argument("--methods", nargs="*", default=methods, choices=methods)
     asked = parser.parse_args()
     rows = []

@@ -16,8 +16,8 @@ from learn_step import random_prompts, smollm2
 from torch import Tensor
 
 from taskvectors.methods import RunContext
-from taskvectors.methods.head_means import head_means
-from taskvectors.methods.indirect_effect import (
+from taskvectors.methods.shared.head_means import head_means
+from taskvectors.methods.shared.indirect_effect import (
     exact_effects,
     first_token_trunk,
     label_shuffled_prompts,

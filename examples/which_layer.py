@@ -9,10 +9,10 @@
 import argparse
 
 import taskvectors as tv
-from taskvectors.methods import Learned, Recipe, RunContext, Vanilla
-from taskvectors.methods.choosing import choose, score_candidates
-from taskvectors.methods.learned import learned
-from taskvectors.methods.vanilla import vanilla
+from taskvectors.methods import Recipe, RunContext
+from taskvectors.methods.learned import Learned, learned
+from taskvectors.methods.shared.choosing import choose, score_candidates
+from taskvectors.methods.vanilla import Vanilla, vanilla
 
 parser = argparse.ArgumentParser(description="At which layer does a vector work?")
 parser.add_argument("--model", default="embedded")

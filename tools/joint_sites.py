@@ -21,9 +21,10 @@ from evidence import write_rows
 
 from taskvectors.evaluate import paired_difference
 from taskvectors.experiments.config import ModelConfig
-from taskvectors.methods import METHODS, Candidate, Learned, Recipe, RunContext
-from taskvectors.methods.choosing import choose, score_candidates
-from taskvectors.methods.run_context import layer_name
+from taskvectors.methods import METHODS, Candidate, Recipe, RunContext
+from taskvectors.methods.learned import Learned
+from taskvectors.methods.shared.choosing import choose, score_candidates
+from taskvectors.methods.shared.run_context import layer_name
 from taskvectors.models import LanguageModel
 from taskvectors.results import OVER_TASKS, Cell, Measurement, frame_of, open_run
 from taskvectors.tasks import load_task

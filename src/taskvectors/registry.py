@@ -10,6 +10,7 @@ from functools import cached_property
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from importlib.util import find_spec
+from pathlib import Path
 from pkgutil import iter_modules
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -48,8 +49,10 @@ class Registry(Mapping[str, Entry]):
     @cached_property
     def _modules(self) -> dict[str, str]:
         """The package's own modules by the name of the entry in each."""
-        spec = find_spec(self.package)
-        places = (spec.submodule_search_locations if spec else None) or ()
+        root, *inner = self.package.split(".")
+        spec = find_spec(root)  # of the root alone: that of a package inside imports what holds it
+        roots = (spec.submodule_search_locations if spec else None) or ()
+        places = [str(Path(place, *inner)) for place in roots]
         return {
             module.name.replace("_", "-"): f"{self.package}.{module.name}"
             for module in iter_modules(places)
@@ -112,3 +115,9 @@ class Registry(Mapping[str, Entry]):
 
 ANALYSES: Registry[Any] = Registry("analysis", "taskvectors.explain", "taskvectors.analyses")
 """Analyses of vectors; here, so that their names are known without torch."""
+METHODS: Registry[Any] = Registry("method", "taskvectors.methods", "taskvectors.methods")
+"""Methods that find vectors."""
+CONTROLS: Registry[Any] = Registry(
+    "control", "taskvectors.methods.controls", "taskvectors.controls"
+)
+"""Baselines that must score lower than a vector."""

@@ -14,16 +14,18 @@ from taskvectors.cli.arguments import (
     SiteChoice,
     TaskChoice,
     TrainingChoice,
+    method_config,
     without_meaning,
 )
-from taskvectors.cli.compare import Compare, ControlName, MethodName
-from taskvectors.cli.extract import Extract, ExtractionName
+from taskvectors.cli.compare import Compare
+from taskvectors.cli.extract import Extract
 from taskvectors.cli.learn import Learn
 from taskvectors.cli.parsing import VERBS, parse
 from taskvectors.errors import TaskVectorsError
 from taskvectors.experiments import CompareConfig, ModelConfig
-from taskvectors.methods import METHODS, Learned, Recipe, named_recipe
+from taskvectors.methods import METHODS, Recipe
 from taskvectors.methods.controls import CONTROLS
+from taskvectors.methods.learned import Learned, named_recipe
 
 
 def words_of(hint: Any) -> set[str]:
@@ -73,12 +75,24 @@ def test_the_flags_of_training_are_those_of_a_recipe() -> None:
     assert {name: v for name, v in defaults(TrainingChoice).items() if v} == {"recipe": "ours"}
 
 
-def test_methods_and_controls_are_those_of_the_registries() -> None:
-    assert set(get_args(MethodName)) == set(METHODS)
-    assert set(get_args(ControlName)) == set(CONTROLS)
-    # `learn` is the verb for what is trained by its flags
-    extracted = {name for name, method in METHODS.items() if method.gives_vector} - {"learned"}
-    assert set(get_args(ExtractionName)) == extracted
+def test_methods_and_controls_are_those_of_the_registries(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    verb = parsed("compare", "--task", "t", "--methods", *METHODS, "--controls", *CONTROLS)
+    assert (verb.methods, verb.controls) == (tuple(METHODS), tuple(CONTROLS))
+    for flag in ("--methods", "--controls"):
+        with pytest.raises(TaskVectorsError, match="strange"):
+            parsed("compare", "--task", "t", flag, "strange")
+    for name in METHODS:
+        assert parsed("extract", "--task", "t", "--method", name).method == name
+    parsed("compare", "--help")
+    shown = capsys.readouterr().out
+    assert all(name in shown for name in (*METHODS, *CONTROLS))
+
+
+def test_extract_refuses_a_method_without_a_vector_and_names_those_with_one() -> None:
+    with pytest.raises(TaskVectorsError, match=r"icl gives no vector; these do: .*vanilla"):
+        parsed("extract", "--task", "t", "--method", "icl")._config()
 
 
 @pytest.mark.parametrize("name", ["shots", "seeds", "n_train", "n_validation", "n_test", "chat"])
@@ -141,7 +155,7 @@ def test_flags_of_training_go_to_adapters_and_low_rank_edits_too() -> None:
 def test_each_method_gets_the_flags_that_mean_something_for_it() -> None:
     words = ("--layers", "1", "2", "--each-layer", "--positions", "4", "--library", "shelf")
     verb = parsed("compare", "--task", "t", *words)
-    found = {name: verb._config(name).model_dump() for name in get_args(MethodName)}
+    found = {name: verb._config(name).model_dump() for name in METHODS}
     plain = parsed("compare", "--task", "t")
     for name in ("icv", "multi-injection", "linear", "adaptive"):
         assert found[name]["layers"] == (1, 2), name
@@ -231,7 +245,7 @@ def test_the_first_line_about_a_verb_is_a_sentence(verb: type[Any]) -> None:
 
 def test_training_without_flags_is_the_recipe() -> None:
     choice = TrainingChoice(recipe="paper", n_examples=8, train_shots=2)
-    config = choice.learned(SiteChoice(layers=("4",), positions=("4", "last")))
+    config = method_config("learned", SiteChoice(layers=("4",), positions=("4", "last")), choice)
     assert config == Learned(
         recipe="paper", n_examples=8, shots=2, layers=(4,), positions=(4, "last")
     )
@@ -240,9 +254,9 @@ def test_training_without_flags_is_the_recipe() -> None:
 def test_flags_change_a_named_recipe_and_nothing_else_of_it() -> None:
     choice = TrainingChoice(recipe="released-code", steps=7, patience="never", scale=0.0)
     changed = {"steps": 7, "patience": None, "scale": 0.0}
-    assert choice.learned(SiteChoice()).training == named_recipe("released-code").model_copy(
-        update=changed
-    )
+    assert method_config("learned", SiteChoice(), choice).training == named_recipe(
+        "released-code"
+    ).model_copy(update=changed)
 
 
 @pytest.mark.parametrize(
@@ -257,12 +271,12 @@ def test_a_value_out_of_range_is_an_error_that_names_the_flag(
     flags: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(TaskVectorsError, match=message):
-        TrainingChoice(**flags).learned(SiteChoice())
+        method_config("learned", SiteChoice(), TrainingChoice(**flags))
 
 
 def test_what_a_config_says_itself_is_said_with_the_flag() -> None:
     with pytest.raises(TaskVectorsError, match=r"^--positions: -1, last names a place twice$"):
-        TrainingChoice().learned(SiteChoice(positions=("-1", "last")))
+        method_config("learned", SiteChoice(positions=("-1", "last")), TrainingChoice())
 
 
 @pytest.mark.parametrize("verb", [Learn, Extract])

@@ -34,8 +34,11 @@ from taskvectors.costs import (
 )
 from taskvectors.errors import MemoryBudgetError, TaskVectorsError
 from taskvectors.learners.presets import PRESETS
-from taskvectors.methods import InContext, Learned, Recipe, RunContext, Vanilla, ZeroShot
-from taskvectors.methods.learned import learned
+from taskvectors.methods import Recipe, RunContext
+from taskvectors.methods.icl import InContext
+from taskvectors.methods.learned import Learned, learned
+from taskvectors.methods.vanilla import Vanilla
+from taskvectors.methods.zero_shot import ZeroShot
 from taskvectors.models import LanguageModel, known_shapes, load_meta_model, load_model
 from taskvectors.tasks import Example, Task, load_task
 from taskvectors.trunk import Edit, Trunk

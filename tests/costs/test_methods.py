@@ -14,18 +14,17 @@ from costs.made_up import DEVICE
 
 from taskvectors.costs import (
     ANALYSIS_WORKS,
-    PLANS,
     Explained,
     analysis_works,
-    control_works,
     costs_of,
-    plan_of,
     total,
 )
 from taskvectors.errors import TaskVectorsError
 from taskvectors.explain import ANALYSES
-from taskvectors.methods import METHODS, Adaptive, Learned, Recipe, RunContext
+from taskvectors.methods import METHODS, Recipe, RunContext, plan_of
+from taskvectors.methods.adaptive import Adaptive
 from taskvectors.methods.controls import CONTROLS
+from taskvectors.methods.learned import Learned
 from taskvectors.models import LanguageModel
 from taskvectors.tasks import Example, Task
 from taskvectors.vectors import TaskVector, sites_at
@@ -79,10 +78,6 @@ def config_of(context: RunContext, name: str, folder: Path) -> Any:
     return METHODS[name].config(**about)
 
 
-def test_every_method_has_a_plan() -> None:
-    assert set(PLANS) == set(METHODS)
-
-
 @pytest.mark.parametrize("name", METHODS)
 def test_finding_takes_about_the_tokens_that_are_counted(
     context: RunContext, tmp_path: Path, name: str
@@ -107,7 +102,7 @@ def test_finding_takes_about_the_tokens_that_are_counted(
 def test_scoring_takes_about_the_tokens_that_are_counted(
     context: RunContext, tmp_path: Path, name: str
 ) -> None:
-    from taskvectors.methods.choosing import score_candidates
+    from taskvectors.methods.shared.choosing import score_candidates
 
     config = config_of(context, name, tmp_path)
     plan = plan_of(context, config)
@@ -128,7 +123,7 @@ def test_another_embedder_and_an_unknown_method_are_errors(context: RunContext) 
     class Strange:
         kind = "strange"
 
-    with pytest.raises(TaskVectorsError, match="no estimate of strange; there is one of zero-shot"):
+    with pytest.raises(TaskVectorsError, match="no method 'strange'; there are adaptive"):
         plan_of(context, Strange())
 
 
@@ -155,9 +150,9 @@ def test_an_unknown_analysis_says_which_there_are(context: RunContext) -> None:
 def test_every_control_has_its_work(context: RunContext) -> None:
     seconds = {}
     for name in CONTROLS:
-        works = control_works(context, name, Learned(**RECIPE))
+        works = CONTROLS[name].works(context, Learned(**RECIPE))
         seconds[name] = total(costs_of(context.model, works, DEVICE, budget=ROOM)).seconds
     assert seconds.pop("majority") == 0
     assert min(seconds.values()) == seconds["random"] > 0
     with pytest.raises(TaskVectorsError, match=r"no control 'strange'; there are .*random"):
-        control_works(context, "strange", Learned())
+        CONTROLS.find("strange")

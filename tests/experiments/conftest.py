@@ -39,7 +39,11 @@ def task_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def asked(model_folder: Path, task_file: Path) -> Callable[..., Any]:
     """`asked(**changes)`: the config of a small comparison."""
     from taskvectors.experiments import CompareConfig, ModelConfig
-    from taskvectors.methods import InContext, Learned, Recipe, Vanilla, ZeroShot
+    from taskvectors.methods import Recipe
+    from taskvectors.methods.icl import InContext
+    from taskvectors.methods.learned import Learned
+    from taskvectors.methods.vanilla import Vanilla
+    from taskvectors.methods.zero_shot import ZeroShot
 
     recipe = Recipe(steps=16, batch_size=8, learning_rate=0.4, check_every=8)
 
@@ -107,7 +111,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
     for name, method in METHODS.items():
         counting = replace(method, find=counted(name, method.find))
-        monkeypatch.setitem(METHODS, name, counting)
+        monkeypatch.setitem(METHODS._entries, name, counting)
     for name, control in CONTROLS.items():
         monkeypatch.setitem(CONTROLS, name, counted(name, control))
     return names

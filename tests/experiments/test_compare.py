@@ -38,6 +38,14 @@ from taskvectors.methods import (
 )
 from taskvectors.methods.choosing import choose, score_candidates
 from taskvectors.methods.controls import CONTROLS
+from taskvectors.methods.hendel import Hendel
+from taskvectors.methods.icl import InContext
+from taskvectors.methods.learned import Learned
+from taskvectors.methods.learned_heads import LearnedHeads
+from taskvectors.methods.loreft import LoReFT
+from taskvectors.methods.shared.choosing import choose, score_candidates
+from taskvectors.methods.vanilla import Vanilla
+from taskvectors.methods.zero_shot import ZeroShot
 from taskvectors.models import engines
 from taskvectors.results import COLUMNS, ComparisonRow, RunFolder, comparison_rows, read_run
 from taskvectors.tasks import load_task
@@ -362,7 +370,7 @@ def cut_off(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
         raise KeyboardInterrupt
 
     if name in METHODS:
-        monkeypatch.setitem(METHODS, name, replace(METHODS[name], find=interrupt))
+        monkeypatch.setitem(METHODS._entries, name, replace(METHODS[name], find=interrupt))
     else:
         monkeypatch.setitem(CONTROLS, name, interrupt)
 
@@ -459,7 +467,7 @@ def test_a_run_cut_off_between_seeds_goes_on_with_the_next(
 
     method = METHODS["icl"]
     with pytest.MonkeyPatch.context() as patch:
-        patch.setitem(METHODS, "icl", replace(method, find=second_time))
+        patch.setitem(METHODS._entries, "icl", replace(method, find=second_time))
         with pytest.raises(KeyboardInterrupt):
             compare(config, tmp_path / "run")
     # the first seed is already on the table
@@ -548,7 +556,7 @@ def test_an_error_that_is_not_the_users_is_not_hidden(
     def broken(*given: Any) -> Any:
         raise ZeroDivisionError
 
-    monkeypatch.setitem(METHODS, "icl", replace(METHODS["icl"], find=broken))
+    monkeypatch.setitem(METHODS._entries, "icl", replace(METHODS["icl"], find=broken))
     with pytest.raises(ZeroDivisionError):
         compare(asked(methods=VECTORLESS), tmp_path / "run")
 

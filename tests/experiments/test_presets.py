@@ -12,16 +12,13 @@ from experiments.wide import rows_in
 
 from taskvectors.experiments import compare
 from taskvectors.experiments.presets import doublings, paper_presets
-from taskvectors.methods import (
-    InContext,
-    Learned,
-    Lora,
-    PromptTuning,
-    Recipe,
-    RunContext,
-    Vanilla,
-    ZeroShot,
-)
+from taskvectors.methods import Recipe, RunContext
+from taskvectors.methods.icl import InContext
+from taskvectors.methods.learned import Learned
+from taskvectors.methods.lora import Lora
+from taskvectors.methods.prompt_tuning import PromptTuning
+from taskvectors.methods.vanilla import Vanilla
+from taskvectors.methods.zero_shot import ZeroShot
 from taskvectors.tasks import load_task
 from taskvectors.vectors import TaskVector
 

@@ -11,9 +11,14 @@ import pytest
 import torch
 
 from taskvectors.errors import MemoryBudgetError, TaskVectorsError
-from taskvectors.methods import IA3, BitFit, Lora, PrefixTuning, PromptTuning, Recipe
-from taskvectors.methods.adapters import adapters, train_adapter
-from taskvectors.methods.choosing import score_candidates
+from taskvectors.methods import Recipe
+from taskvectors.methods.bitfit import BitFit
+from taskvectors.methods.ia3 import IA3
+from taskvectors.methods.lora import Lora
+from taskvectors.methods.prefix_tuning import PrefixTuning
+from taskvectors.methods.prompt_tuning import PromptTuning
+from taskvectors.methods.shared.adapters import adapters, train_adapter
+from taskvectors.methods.shared.choosing import score_candidates
 
 QUICK: dict[str, Any] = {"steps": 1, "batch_size": 99, "check_every": 1, "learning_rates": (0.01,)}
 KINDS = {

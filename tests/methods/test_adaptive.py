@@ -11,9 +11,8 @@ import pytest
 import torch
 from full_pass import full_logits
 
-from taskvectors.methods import Adaptive
-from taskvectors.methods.adaptive import adaptive, layer_edits
-from taskvectors.methods.choosing import score_candidates
+from taskvectors.methods.adaptive import Adaptive, adaptive, layer_edits
+from taskvectors.methods.shared.choosing import score_candidates
 from taskvectors.trunk import Edit
 
 

@@ -10,10 +10,10 @@ import torch
 
 import taskvectors as tv
 from taskvectors.errors import TaskVectorsError
-from taskvectors.methods import METHODS, Learned, Recipe, RunContext, Vanilla
-from taskvectors.methods.choosing import choose, score_candidates
-from taskvectors.methods.learned import learned
-from taskvectors.methods.vanilla import vanilla
+from taskvectors.methods import METHODS, Recipe, RunContext
+from taskvectors.methods.learned import Learned, learned
+from taskvectors.methods.shared.choosing import choose, score_candidates
+from taskvectors.methods.vanilla import Vanilla, vanilla
 from taskvectors.vectors import sites_at
 
 QUICK = Recipe(steps=3, learning_rate=0.3, check_every=1)
@@ -112,7 +112,9 @@ def test_extract_takes_any_method_that_gives_vectors(
 def test_extract_refuses_what_gives_no_vector_and_lists_what_does(
     tiny_model: Any, task_of: Any, name: str
 ) -> None:
-    with pytest.raises(TaskVectorsError, match=f"no method '{name}' .* there are: vanilla, hendel"):
+    with pytest.raises(
+        TaskVectorsError, match=f"no method '{name}' .* there are: function-vector, .*vanilla"
+    ):
         tv.extract(tiny_model("llama"), task_of("cold"), name)
 
 

@@ -11,7 +11,12 @@ import torch
 
 from taskvectors.evaluate import Scores
 from taskvectors.methods import Candidate
-from taskvectors.methods.choosing import best_candidate, choose, constant_scores, score_candidates
+from taskvectors.methods.shared.choosing import (
+    best_candidate,
+    choose,
+    constant_scores,
+    score_candidates,
+)
 from taskvectors.vectors import Site, TaskVector
 
 

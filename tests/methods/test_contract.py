@@ -14,36 +14,14 @@ import yaml
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from taskvectors.errors import PositionError, TaskVectorsError, UnsupportedModelError
-from taskvectors.methods import METHODS, MethodConfig, Recipe, named_recipe
-from taskvectors.methods.choosing import choose, score_candidates
+from taskvectors.methods import METHODS, MethodConfig, Recipe
 from taskvectors.methods.controls import CONTROLS
+from taskvectors.methods.learned import named_recipe
+from taskvectors.methods.shared.choosing import choose, score_candidates
 from taskvectors.models.sites import width_of
 from taskvectors.vectors import TaskVector, sites_at
 
 ROOT = Path(__file__).parents[2]
-# enough to see that it works
-QUICK: dict[str, dict[str, Any]] = {
-    "zero-shot": {},
-    "icl": {"shots": 3},
-    "vanilla": {"n_prompts": 4, "strengths": (1.0, -2.0)},
-    "hendel": {"n_prompts": 4},
-    "function-vector": {"n_prompts": 4, "n_effect_prompts": 2, "n_heads": (3,)},
-    "function-vector-attribution": {"n_prompts": 4, "n_effect_prompts": 2, "n_heads": (3,)},
-    "learned-heads": {"steps": 2, "batch_size": 4, "check_every": 1, "n_prompts": 4},
-    "multi-head": {"steps": 2, "batch_size": 4, "n_samples": 2, "n_prompts": 4},
-    "learned": {"settings": Recipe(steps=2, batch_size=4, check_every=1)},
-    "loreft": {"rank": 2, "settings": Recipe(steps=2, batch_size=4, check_every=1)},
-    "lobireft": {"rank": 2, "settings": Recipe(steps=2, batch_size=4, check_every=1)},
-    "icv": {"n_pairs": 4, "strengths": (0.5,)},
-    "state-vector": {"n_prompts": 2, "depths": (1, 4)},
-    "multi-injection": {"shots": 2},
-    "linear": {"penalties": (5.0,), "n_queries": 4},
-    "library": {"thresholds": (0.0,), "n_queries": 2},
-    "adaptive": {"steps": 2, "batch_size": 4, "check_every": 1},
-}
-ADAPTERS = ("prompt-tuning", "prefix-tuning", "lora", "ia3", "bitfit")
-for adapter in ADAPTERS:
-    QUICK[adapter] = {"steps": 1, "batch_size": 4, "check_every": 1, "learning_rates": (0.01,)}
 WITHOUT_MEANING = {"bitfit": lambda model: not has_biases(model)}
 """What a method cannot do on a model, and says."""
 WITH_VECTOR = [name for name, method in METHODS.items() if method.gives_vector]
@@ -80,7 +58,7 @@ def has_biases(model: Any) -> bool:
 
 
 def config_of(name: str, **about: Any) -> BaseModel:
-    return METHODS[name].config(**QUICK[name] | about)
+    return METHODS[name].config(**METHODS[name].quick | about)
 
 
 # --- on every family
@@ -136,7 +114,9 @@ def test_all_methods_and_controls_run_on_a_gpu(
         )
     ]
     chosen = next(one for one in candidates if one.vector is not None)
-    candidates += [control(context, chosen, config_of("learned")) for control in CONTROLS.values()]
+    candidates += [
+        control.make(context, chosen, config_of("learned")) for control in CONTROLS.values()
+    ]
     for one in score_candidates(context, "test", candidates):
         assert one.is_correct.device.type == "cpu"
         assert one.log_probability.isfinite().all() or one.forward_tokens == 0
@@ -201,12 +181,35 @@ def test_a_position_that_a_prompt_does_not_have_is_an_error(
 # --- on paper
 
 
-def test_the_registry_and_the_union_of_configs_are_one_list() -> None:
+@pytest.mark.parametrize("name", METHODS)
+def test_a_config_is_found_by_its_kind(name: str) -> None:
+    config = TypeAdapter(MethodConfig).validate_python({"kind": name})
+    assert type(config) is METHODS[name].config
+    assert TypeAdapter(MethodConfig).dump_python(config) == config.model_dump()
+
+
+def test_a_config_of_no_method_and_one_with_a_wrong_field_are_refused() -> None:
     union = TypeAdapter(MethodConfig)
-    for name, method in METHODS.items():
-        assert type(union.validate_python({"kind": name})) is method.config
-    schema = union.json_schema()
-    assert set(schema["discriminator"]["mapping"]) == set(METHODS)
+    with pytest.raises(ValidationError, match="there is no method 'strange'; there are adaptive"):
+        union.validate_python({"kind": "strange"})
+    with pytest.raises(ValidationError, match="extra"):
+        union.validate_python({"kind": "vanilla", "colour": "blue"})
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_file_is_named_after_its_method(name: str) -> None:
+    assert METHODS[name].name == name
+    assert METHODS[name].config.__module__ == f"taskvectors.methods.{name.replace('-', '_')}"
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_row_is_complete(name: str) -> None:
+    method = METHODS[name]
+    assert method.title
+    assert method.summary
+    assert method.fails.endswith(".")
+    assert method.papers or name == "zero-shot"
+    assert all(paper.address.startswith("https://") for paper in method.papers)
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -224,8 +227,8 @@ def test_a_method_has_a_page_with_its_source_and_all_of_its_options(name: str) -
     page = (ROOT / "docs" / "methods" / f"{name}.md").read_text()
     method = METHODS[name]
     assert method.summary
-    for paper in re.findall(r"\d{4}\.\d{5}", method.source):
-        assert f"https://arxiv.org/abs/{paper}" in page
+    for paper in method.papers:
+        assert paper.address in page
     options = set(method.config.model_fields) - {"kind"}
     assert set(re.findall(r"^\| `(\w+)` \|", page, re.M)) >= options
     for heading in ("Source", "When it fails", "Options"):
@@ -241,7 +244,7 @@ def test_a_function_that_makes_vectors_cites_its_source_and_says_what_differs(na
 
 
 def test_the_page_of_learned_explains_every_setting_and_every_recipe() -> None:
-    from taskvectors.methods import Learned
+    from taskvectors.methods.learned import Learned
 
     page = (ROOT / "docs" / "methods" / "learned.md").read_text()
     explained = re.findall(r"^\| `(\w+)` \|", page, re.M)
@@ -306,10 +309,9 @@ def test_links_between_pages_lead_somewhere() -> None:
             assert (page.parent / link).exists(), f"{page.name}: {link}"
 
 
-def test_the_controls_of_a_comparison_are_those_there_are() -> None:
-    from typing import get_args
-
-    from taskvectors.experiments.config import Control
-
-    assert set(get_args(Control)) == set(CONTROLS)
-    assert all((control.__doc__ or "").strip() for control in CONTROLS.values())
+@pytest.mark.parametrize("name", CONTROLS)
+def test_a_controls_row_is_complete(name: str) -> None:
+    control = CONTROLS[name]
+    assert control.name == name
+    assert control.title
+    assert control.summary

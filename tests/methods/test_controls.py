@@ -9,10 +9,12 @@ import pytest
 import torch
 
 from taskvectors.errors import MemoryBudgetError, TaskVectorsError
-from taskvectors.methods import Candidate, Learned, Recipe
-from taskvectors.methods.choosing import score_candidates
-from taskvectors.methods.controls import CONTROLS, OTHER_TASKS, fit_logit_bias
-from taskvectors.methods.learned import learned
+from taskvectors.methods import Candidate, Recipe
+from taskvectors.methods.controls import CONTROLS
+from taskvectors.methods.controls.logit_bias import fit_logit_bias
+from taskvectors.methods.controls.other_task import OTHER_TASKS
+from taskvectors.methods.learned import Learned, learned
+from taskvectors.methods.shared.choosing import score_candidates
 from taskvectors.vectors import Site, TaskVector, VectorOrigin
 
 QUICK = Learned(settings=Recipe(steps=2, check_every=1))
@@ -38,7 +40,7 @@ def test_a_control_is_a_candidate_that_can_be_scored(
     model = tiny_model("llama")
     context = bench_of(model, mixed)
     chosen = chosen_at(model)
-    control = CONTROLS[name](context, chosen, QUICK)
+    control = CONTROLS[name].make(context, chosen, QUICK)
     assert control.method == name
     assert control.cost.examples > 0 or name == "random"
     assert (control.vector is not None) == (name in MAKES_A_VECTOR)
@@ -54,14 +56,14 @@ def test_a_control_is_a_candidate_that_can_be_scored(
 def test_a_control_for_a_vector_needs_one(tiny_model: Any, bench_of: Any, name: str) -> None:
     plain = Candidate(method="icl", shots=2)
     with pytest.raises(TaskVectorsError, match="icl has none; add vanilla or learned"):
-        CONTROLS[name](bench_of(tiny_model("llama")), plain, QUICK)
+        CONTROLS[name].make(bench_of(tiny_model("llama")), plain, QUICK)
 
 
 def test_majority_is_the_most_frequent_answer_of_training(tiny_model: Any, bench_of: Any) -> None:
     """The most frequent one of the test split is another."""
     model = tiny_model("llama")
     context = bench_of(model, lambda i: "cold" if (i < 12 and i % 3) or i == 20 else "small")
-    control = CONTROLS["majority"](context, chosen_at(model), QUICK)
+    control = CONTROLS["majority"].make(context, chosen_at(model), QUICK)
     assert control.constant_answer == "cold"
     assert control.cost.examples == 12
     (scores,) = score_candidates(context, "test", [control])
@@ -76,7 +78,7 @@ def test_the_random_vector_has_the_norms_the_sites_and_the_strength(
     model = tiny_model("llama")
     chosen = chosen_at(model, strength=2.0, shots=3)
     one, same, other = (
-        CONTROLS["random"](bench_of(model, seed=seed), chosen, QUICK) for seed in (0, 0, 1)
+        CONTROLS["random"].make(bench_of(model, seed=seed), chosen, QUICK) for seed in (0, 0, 1)
     )
     assert (one.strength, one.shots) == (2.0, 3)
     torch.testing.assert_close(one.vector.values.norm(dim=1), chosen.vector.values.norm(dim=1))
@@ -92,7 +94,7 @@ def test_the_random_vector_is_not_the_start_of_the_learned_one(
     context = bench_of(tiny_model("llama"))
     recipe = Recipe(steps=1, initialisation="normal", scale=9.0, learning_rate=1e-6)
     (start,) = learned(context, Learned(layers=(1,), settings=recipe))
-    control = CONTROLS["random"](context, start, QUICK)
+    control = CONTROLS["random"].make(context, start, QUICK)
     assert abs(control.vector.cosine(start.vector)) < 0.6
 
 
@@ -105,7 +107,7 @@ def test_another_tasks_vector_is_learned_on_another_task_of_the_same_size(
     context = bench_of(model)
     for task, expected in (("small", OTHER_TASKS[0]), (OTHER_TASKS[0], OTHER_TASKS[1])):
         context.task = replace(context.task, name=task)
-        control = CONTROLS["other-task"](context, chosen_at(model), QUICK)
+        control = CONTROLS["other-task"].make(context, chosen_at(model), QUICK)
         assert control.vector.origin.task == expected
         assert control.vector.origin.template == "arrow"  # that of the task it stands beside
         assert control.configuration == f"learned on {expected}"
@@ -120,7 +122,7 @@ def test_shuffled_labels_are_what_learning_on_the_shuffled_task_gives(
 
     model = tiny_model("llama")
     context = bench_of(model, mixed, seed=1)
-    control = CONTROLS["shuffled-labels"](context, chosen_at(model), QUICK)
+    control = CONTROLS["shuffled-labels"].make(context, chosen_at(model), QUICK)
     by_hand = bench_of(model, mixed, seed=1)
     by_hand.task = by_hand.task.shuffled(1)
     asked = {"layers": (1,), "positions": (-1, -2)}
@@ -136,7 +138,7 @@ def test_learning_from_shots_uses_as_many_pairs_as_a_prompt_shows(
 ) -> None:
     model = tiny_model("llama")
     context = bench_of(model, mixed, shots=3)
-    control = CONTROLS["learned-from-shots"](context, chosen_at(model), QUICK)
+    control = CONTROLS["learned-from-shots"].make(context, chosen_at(model), QUICK)
     assert control.cost.examples == 3
     asked = {"layers": (1,), "positions": (-1, -2), "n_examples": 3}
     (expected,) = learned(context, QUICK.model_copy(update=asked))
@@ -146,10 +148,12 @@ def test_learning_from_shots_uses_as_many_pairs_as_a_prompt_shows(
 def test_most_shots_are_all_that_training_or_the_context_holds(
     tiny_model: Any, fresh_model: Any, bench_of: Any
 ) -> None:
-    whole = CONTROLS["icl-most-shots"](bench_of(tiny_model("llama")), Candidate(method="x"), QUICK)
+    whole = CONTROLS["icl-most-shots"].make(
+        bench_of(tiny_model("llama")), Candidate(method="x"), QUICK
+    )
     assert (whole.shots, whole.cost.examples) == (12, 12)
     short = bench_of(fresh_model("llama", max_position_embeddings=64))
-    control = CONTROLS["icl-most-shots"](short, Candidate(method="x"), QUICK)
+    control = CONTROLS["icl-most-shots"].make(short, Candidate(method="x"), QUICK)
     assert 0 < control.shots < 12
 
     def longest(shots: int) -> int:
@@ -207,19 +211,19 @@ def test_the_bias_keeps_within_the_memory_that_is_granted(tiny_model: Any, bench
         for memory in (None, least + 300_000, least - 1)
     )
     biases = [
-        CONTROLS["logit-bias"](context, chosen_at(model), QUICK).logit_bias
+        CONTROLS["logit-bias"].make(context, chosen_at(model), QUICK).logit_bias
         for context in (roomy, tight)
     ]
     torch.testing.assert_close(*biases, atol=1e-4, rtol=1e-4)
     with pytest.raises(MemoryBudgetError, match=r"logits of 18 prompts.*--memory"):
-        CONTROLS["logit-bias"](short, chosen_at(model), QUICK)
+        CONTROLS["logit-bias"].make(short, chosen_at(model), QUICK)
 
 
 def test_the_bias_does_not_depend_on_the_query(tiny_model: Any, bench_of: Any) -> None:
     """Two answers that the query decides: a constant can get one of them."""
     model = tiny_model("llama")
     context = bench_of(model, lambda i: ("cold", "small")[i % 2])
-    control = CONTROLS["logit-bias"](context, chosen_at(model), QUICK)
+    control = CONTROLS["logit-bias"].make(context, chosen_at(model), QUICK)
     assert control.logit_bias is not None
     assert control.logit_bias.shape == (model.d_vocab,)
     (scores,) = score_candidates(context, "test", [control])
@@ -239,7 +243,7 @@ def test_one_answer_for_all_is_learned_by_a_bias_alone(tiny_model: Any, bench_of
     """What a vector at a late layer does there is no more than this."""
     model = tiny_model("llama")
     context = bench_of(model, "cold")
-    control = CONTROLS["logit-bias"](context, chosen_at(model), QUICK)
+    control = CONTROLS["logit-bias"].make(context, chosen_at(model), QUICK)
     (scores,) = score_candidates(context, "test", [control])
     assert scores.is_correct.all()
     assert control.cost.parameters == model.d_vocab

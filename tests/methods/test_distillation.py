@@ -11,8 +11,8 @@ from full_pass import full_logits
 from pydantic import ValidationError
 from torch import Tensor
 
-from taskvectors.methods import Learned, Recipe
-from taskvectors.methods.learned import learned
+from taskvectors.methods import Recipe
+from taskvectors.methods.learned import Learned, learned
 from taskvectors.methods.training.vectors import cosine_penalty, norm_penalty
 from taskvectors.models.unembedding import SoftTargets, Unembedding, score_tokens, token_losses
 from taskvectors.trunk import Edit, Trunk

@@ -9,11 +9,18 @@ import pytest
 import torch
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.methods import FunctionVector, FunctionVectorAttribution
-from taskvectors.methods.function_vector import UNIVERSAL_TASKS, function_vector, top_heads
-from taskvectors.methods.function_vector_attribution import function_vector_attribution
-from taskvectors.methods.head_means import head_means
-from taskvectors.methods.indirect_effect import indirect_effects, rank_correlation
+from taskvectors.methods.function_vector import (
+    UNIVERSAL_TASKS,
+    FunctionVector,
+    function_vector,
+    top_heads,
+)
+from taskvectors.methods.function_vector_attribution import (
+    FunctionVectorAttribution,
+    function_vector_attribution,
+)
+from taskvectors.methods.shared.head_means import head_means
+from taskvectors.methods.shared.indirect_effect import indirect_effects, rank_correlation
 from taskvectors.models.heads import head_results
 from taskvectors.tasks import load_task
 from taskvectors.tasks.builtin import builtin_tasks

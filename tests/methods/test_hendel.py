@@ -8,9 +8,8 @@ from typing import Any
 import torch
 from full_pass import full_logits
 
-from taskvectors.methods import Hendel
-from taskvectors.methods.choosing import score_candidates
-from taskvectors.methods.hendel import hendel
+from taskvectors.methods.hendel import Hendel, hendel
+from taskvectors.methods.shared.choosing import score_candidates
 from taskvectors.trunk import Edit
 
 

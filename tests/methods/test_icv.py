@@ -11,9 +11,8 @@ import pytest
 import torch
 
 from taskvectors.errors import UnsupportedModelError
-from taskvectors.methods import InContextVector
-from taskvectors.methods.choosing import score_candidates
-from taskvectors.methods.icv import icv, main_direction
+from taskvectors.methods.icv import InContextVector, icv, main_direction
+from taskvectors.methods.shared.choosing import score_candidates
 from taskvectors.models import patch
 from taskvectors.prompts import build_prompts
 from taskvectors.tasks import Example

@@ -11,8 +11,8 @@ import torch
 from full_pass import full_logits
 from torch import Tensor
 
-from taskvectors.methods.head_means import head_means
-from taskvectors.methods.indirect_effect import (
+from taskvectors.methods.shared.head_means import head_means
+from taskvectors.methods.shared.indirect_effect import (
     attributed_effects,
     exact_effects,
     first_token_trunk,

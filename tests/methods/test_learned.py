@@ -14,8 +14,8 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from taskvectors.errors import MemoryBudgetError, TaskVectorsError
-from taskvectors.methods import Learned, Recipe, named_recipe
-from taskvectors.methods.learned import learned
+from taskvectors.methods import Recipe
+from taskvectors.methods.learned import Learned, learned, named_recipe
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Edit, Trunk, resolve_budget
 from taskvectors.vectors import Site

@@ -9,10 +9,9 @@ import pytest
 import torch
 from full_pass import full_logits
 
-from taskvectors.methods import LearnedHeads
-from taskvectors.methods.choosing import score_candidates
-from taskvectors.methods.head_means import head_means
-from taskvectors.methods.learned_heads import learned_heads
+from taskvectors.methods.learned_heads import LearnedHeads, learned_heads
+from taskvectors.methods.shared.choosing import score_candidates
+from taskvectors.methods.shared.head_means import head_means
 from taskvectors.models.heads import output_weights
 from taskvectors.trunk import Edit
 

@@ -11,10 +11,10 @@ import pytest
 import torch
 
 from taskvectors.errors import DataError, TaskVectorsError, VectorMismatchError
-from taskvectors.methods import Library, RunContext, Vanilla
-from taskvectors.methods.choosing import score_candidates
-from taskvectors.methods.library import Retriever, fit_retriever, library
-from taskvectors.methods.vanilla import vanilla
+from taskvectors.methods import RunContext
+from taskvectors.methods.library import Library, Retriever, fit_retriever, library
+from taskvectors.methods.shared.choosing import score_candidates
+from taskvectors.methods.vanilla import Vanilla, vanilla
 from taskvectors.tasks import load_task
 from taskvectors.vectors import TaskVector, sites_at
 

@@ -11,9 +11,8 @@ import torch
 
 from taskvectors.errors import UnsupportedModelError
 from taskvectors.evaluate import next_token_divergence
-from taskvectors.methods import Linear
-from taskvectors.methods.choosing import score_candidates
-from taskvectors.methods.linear import linear, ridge_maps
+from taskvectors.methods.linear import Linear, linear, ridge_maps
+from taskvectors.methods.shared.choosing import score_candidates
 from taskvectors.models import patch
 
 

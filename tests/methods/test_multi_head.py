@@ -9,10 +9,9 @@ from typing import Any
 import torch
 from full_pass import full_logits
 
-from taskvectors.methods import MultiHead
-from taskvectors.methods.choosing import score_candidates
-from taskvectors.methods.head_means import head_means
-from taskvectors.methods.multi_head import multi_head, reinforce, replaced_heads
+from taskvectors.methods.multi_head import MultiHead, multi_head, reinforce, replaced_heads
+from taskvectors.methods.shared.choosing import score_candidates
+from taskvectors.methods.shared.head_means import head_means
 from taskvectors.trunk import Edit
 
 QUICK: dict[str, Any] = {"steps": 3, "batch_size": 4, "n_samples": 3, "check_every": 1}

@@ -9,9 +9,9 @@ import pytest
 import torch
 
 from taskvectors.errors import DataError, PositionError
-from taskvectors.methods import MultiInjection, RunContext
-from taskvectors.methods.choosing import score_candidates
-from taskvectors.methods.multi_injection import multi_injection
+from taskvectors.methods import RunContext
+from taskvectors.methods.multi_injection import MultiInjection, multi_injection
+from taskvectors.methods.shared.choosing import score_candidates
 from taskvectors.models import patch
 
 

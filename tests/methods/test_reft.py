@@ -11,9 +11,11 @@ import torch
 from pydantic import ValidationError
 from torch import Tensor
 
-from taskvectors.methods import LobiReFT, LoReFT, Recipe
-from taskvectors.methods.choosing import score_candidates
-from taskvectors.methods.reft import Subspace, lobireft, loreft, orthonormal
+from taskvectors.methods import Recipe
+from taskvectors.methods.lobireft import LobiReFT, lobireft
+from taskvectors.methods.loreft import LoReFT, loreft
+from taskvectors.methods.shared.choosing import score_candidates
+from taskvectors.methods.shared.low_rank import Subspace, orthonormal
 from taskvectors.models import patch
 
 RECIPE = Recipe(steps=4, batch_size=5, learning_rate=0.3, check_every=4)

@@ -10,7 +10,7 @@ import torch
 
 from taskvectors.errors import DataError, MemoryBudgetError, UnsupportedModelError
 from taskvectors.methods import METHODS
-from taskvectors.methods.run_context import layer_groups, layer_name
+from taskvectors.methods.shared.run_context import layer_groups, layer_name
 from taskvectors.trunk import Trunk, shape_of
 from taskvectors.trunk.memory import trunk_bytes, work_bytes
 
@@ -81,8 +81,8 @@ def test_methods_that_read_the_same_things_share_them(
 def test_what_is_asked_for_twice_is_made_once(tiny_model: Any, bench_of: Any) -> None:
     context = bench_of(tiny_model("llama"))
     made = []
-    assert [context.once("one", lambda: made.append(1)) for _ in range(3)] == [None] * 3
-    context.once("other", lambda: made.append(2))
+    assert [context.cached("one", lambda: made.append(1)) for _ in range(3)] == [None] * 3
+    context.cached("other", lambda: made.append(2))
     assert made == [1, 2]
 
 

@@ -9,9 +9,8 @@ import pytest
 import torch
 
 from taskvectors.errors import UnsupportedModelError
-from taskvectors.methods import StateVector
-from taskvectors.methods.choosing import score_candidates
-from taskvectors.methods.state_vector import refine, state_vector
+from taskvectors.methods.shared.choosing import score_candidates
+from taskvectors.methods.state_vector import StateVector, refine, state_vector
 from taskvectors.models import capture, patch
 
 

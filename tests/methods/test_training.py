@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from taskvectors.methods import Candidate, Learned, Recipe
-from taskvectors.methods.learned import learned
+from taskvectors.methods import Candidate, Recipe
+from taskvectors.methods.learned import Learned, learned
 from taskvectors.trunk import Batch, Trunk
 
 

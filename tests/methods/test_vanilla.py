@@ -8,8 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from taskvectors.methods import Vanilla
-from taskvectors.methods.vanilla import mean_difference, vanilla
+from taskvectors.methods.vanilla import Vanilla, mean_difference, vanilla
 from taskvectors.vectors import sites_at
 
 

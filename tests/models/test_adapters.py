@@ -13,7 +13,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from taskvectors.methods import IA3, BitFit, Lora, PrefixTuning, PromptTuning
+from taskvectors.methods.bitfit import BitFit
+from taskvectors.methods.ia3 import IA3
+from taskvectors.methods.lora import Lora
+from taskvectors.methods.prefix_tuning import PrefixTuning
+from taskvectors.methods.prompt_tuning import PromptTuning
 from taskvectors.models.adapters import Adapter, BiasAdapter
 
 KINDS = {

@@ -15,8 +15,9 @@ from taskvectors.cli.progress import hush_transformers
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
+    from pydantic import BaseModel
+
     from taskvectors.experiments import ModelConfig
-    from taskvectors.methods import Learned
     from taskvectors.models import LanguageModel
     from taskvectors.tasks import Task
 
@@ -206,33 +207,27 @@ class TrainingChoice:
     learn_strength: Annotated[bool | None, default("the recipe's")] = None
     """Learn a factor of the whole vector beside its values."""
 
-    def learned(self, sites: SiteChoice) -> "Learned":
-        """The config of `learned` at some sites."""
-        from taskvectors.methods import Learned, Recipe, named_recipe
+    def config(self, kind: "type[BaseModel]") -> dict[str, Any]:
+        """The same as fields of a method's config.
 
-        about: dict[str, Any] = {"recipe": self.recipe}
-        if given := self._given():
-            about = {"settings": checked(Recipe, **named_recipe(self.recipe).model_dump() | given)}
-        return checked(Learned, **sites.config(), **self._data(), **about)
-
-    def edited(self, kind: Callable[..., Config], sites: SiteChoice) -> Config:
-        """The config of another method that is trained at some sites."""
+        Args:
+            kind: The config: with a recipe's settings as one field, or with fields of its own.
+        """
         from taskvectors.methods import Recipe
+        from taskvectors.methods.learned import named_recipe
 
         given = self._given()
-        about = {"settings": checked(Recipe, **given)} if given else {}
-        return checked(kind, **sites.config(), **self._data(), **about)
-
-    def adapter(self, kind: type[Config]) -> Config:
-        """The config of an adapter, which has a grid of rates and no site."""
-        known = {"steps", "batch_size", "check_every", "patience"}
-        about = {name: value for name, value in self._given().items() if name in known}
+        about: dict[str, Any] = given | {"n_examples": self.n_examples}
+        if "settings" in kind.model_fields:
+            about["shots"] = self.train_shots
         if self.learning_rate is not None:
             about["learning_rates"] = (self.learning_rate,)
-        return checked(kind, n_examples=self.n_examples, **about)
-
-    def _data(self) -> dict[str, Any]:
-        return {"shots": self.train_shots, "n_examples": self.n_examples}
+        if "recipe" in kind.model_fields and not given:
+            about["recipe"] = self.recipe
+        elif given:
+            start = named_recipe(self.recipe if "recipe" in kind.model_fields else "ours")
+            about["settings"] = checked(Recipe, **start.model_dump() | given)
+        return about
 
     def _given(self) -> dict[str, Any]:
         """The settings of a recipe for which there was a flag."""
@@ -257,24 +252,15 @@ def without_meaning(name: str, sites: SiteChoice, strengths: tuple[float, ...]) 
     return [flag for flag, value in given.items() if value and flag not in fields_of_method]
 
 
-def method_config(name: str, sites: SiteChoice, strengths: tuple[float, ...]) -> Any:
-    """The config of a method without training flags, from the flags that mean something to it."""
-    from taskvectors.methods import METHODS
-
-    kind = METHODS[name].config
-    given = sites.config() | ({"strengths": strengths} if strengths else {})
-    return checked(kind, **{key: given[key] for key in kind.model_fields if key in given})
-
-
-def compared_method(
+def method_config(
     name: str,
     sites: SiteChoice,
-    training: TrainingChoice,
+    training: TrainingChoice | None = None,
     *,
     strengths: tuple[float, ...] = (),
     library: str = "",
 ) -> Any:
-    """The config of any method, from the flags that mean something to it.
+    """The config of any method, from the flags that its config has a field for.
 
     Args:
         name: The method.
@@ -283,20 +269,14 @@ def compared_method(
         strengths: Factors that extracted vectors are tried with; the method's own by default.
         library: Folder that the method library retrieves from.
     """
-    from taskvectors.methods import METHODS, Library
-    from taskvectors.methods.adapters import AdapterConfig
-    from taskvectors.methods.placed import Placed
+    from taskvectors.methods import METHODS
 
-    kind: Any = METHODS[name].config
-    if name == "learned":
-        return training.learned(sites)
-    if issubclass(kind, Placed):
-        return training.edited(kind, sites)
-    if issubclass(kind, AdapterConfig):
-        return training.adapter(kind)
-    if name == "library":
-        return checked(Library, folder=library)
-    return method_config(name, sites, strengths)
+    kind = METHODS.find(name).config
+    given = sites.config()
+    given |= {"strengths": strengths} if strengths else {}
+    given |= {"folder": library} if library else {}
+    given |= {} if training is None else training.config(kind)
+    return checked(kind, **{key: given[key] for key in kind.model_fields if key in given})
 
 
 def checked(kind: Callable[..., Config], **values: Any) -> Config:

@@ -13,56 +13,18 @@ from taskvectors.cli.arguments import (
     TaskChoice,
     TrainingChoice,
     checked,
-    compared_method,
     default,
+    method_config,
     without_meaning,
 )
 from taskvectors.cli.comparison import shown_comparison
 from taskvectors.cli.folders import folder_for
+from taskvectors.cli.names import ControlName, MethodName
 from taskvectors.cli.results import Result
 from taskvectors.cli.typed import command_line
 from taskvectors.errors import TaskVectorsError
 
 logger = logging.getLogger(__name__)
-
-MethodName = Literal[
-    "zero-shot",
-    "icl",
-    "vanilla",
-    "hendel",
-    "function-vector",
-    "function-vector-attribution",
-    "learned-heads",
-    "multi-head",
-    "icv",
-    "state-vector",
-    "multi-injection",
-    "linear",
-    "library",
-    "adaptive",
-    "learned",
-    "loreft",
-    "lobireft",
-    "prompt-tuning",
-    "prefix-tuning",
-    "lora",
-    "ia3",
-    "bitfit",
-]
-WITHOUT_VECTOR = frozenset(
-    {"zero-shot", "icl", "multi-head", "linear", "library", "adaptive", "loreft"}
-    | {"prompt-tuning", "prefix-tuning", "lora", "ia3", "bitfit"}
-)
-"""Methods for which no control can be made; a test compares it with the registry."""
-ControlName = Literal[
-    "majority",
-    "random",
-    "other-task",
-    "shuffled-labels",
-    "logit-bias",
-    "icl-most-shots",
-    "learned-from-shots",
-]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,13 +35,15 @@ class Compare:
     kept in a folder; the same command on the same folder goes on where it stopped.
     """
 
-    methods: tuple[MethodName, ...] = ("zero-shot", "icl", "vanilla", "learned")
+    methods: tuple[MethodName, ...] = tuple(
+        map(MethodName, ("zero-shot", "icl", "vanilla", "learned"))
+    )
     """What is compared."""
     controls: Annotated[
         tuple[ControlName, ...] | None,
         default("majority random, the latter where a vector is compared"),
     ] = None
-    """What must do worse if the result means what it seems to."""
+    """Baselines that must score lower than a vector."""
     configurations: Literal["own", "paper"] = "own"
     """Where vectors go: as --layers and --positions say, or the six ways of the paper's table."""
     by_examples: bool = False
@@ -136,14 +100,18 @@ class Compare:
         found = compare(config, folder, command=command_line())
         return shown_comparison(found, with_report=not self.no_report)
 
-    def _controls(self) -> tuple[ControlName, ...]:
-        has_vector = not WITHOUT_VECTOR.issuperset(self.methods)
+    def _controls(self) -> tuple[str, ...]:
+        from taskvectors.methods import METHODS
+
+        has_vector = any(METHODS[name].gives_vector for name in self.methods)
         return ("majority", "random") if has_vector else ("majority",)
 
-    def _config(self, name: MethodName) -> Any:
-        if name not in ("zero-shot", "icl"):
+    def _config(self, name: str) -> Any:
+        from taskvectors.methods import METHODS
+
+        if not METHODS[name].is_baseline:
             for flag in without_meaning(name, self.sites, self.strengths):
                 logger.warning("--%s says nothing to %s, which has no choice of it", flag, name)
-        return compared_method(
+        return method_config(
             name, self.sites, self.training, strengths=self.strengths, library=self.library
         )

@@ -36,7 +36,11 @@ class Demo:
         """Compare, and write the report."""
         model = ModelChoice(model=self.model).config()
         from taskvectors.experiments import CompareConfig, compare
-        from taskvectors.methods import InContext, Learned, Recipe, Vanilla, ZeroShot
+        from taskvectors.methods import Recipe
+        from taskvectors.methods.icl import InContext
+        from taskvectors.methods.learned import Learned
+        from taskvectors.methods.vanilla import Vanilla
+        from taskvectors.methods.zero_shot import ZeroShot
 
         learned = Learned(settings=checked(Recipe, steps=self.steps))
         config = checked(

@@ -12,8 +12,8 @@ from taskvectors.cli.arguments import (
     TaskChoice,
     TrainingChoice,
     checked,
-    compared_method,
     default,
+    method_config,
 )
 from taskvectors.cli.results import Result, Table, duration
 from taskvectors.errors import TaskVectorsError
@@ -113,7 +113,7 @@ class Estimate:
         question = Question(
             context=context,
             methods=tuple(map(self._method, self.methods)),
-            learned=self.training.learned(self.sites),
+            learned=method_config("learned", self.sites, self.training),
             analyses=self.analyses,
         )
         budget = room_beside(weight_bytes(model), device)
@@ -181,11 +181,7 @@ class Estimate:
         return with_ceilings(device, flops=self.flops, bandwidth=self.bandwidth, memory=memory)
 
     def _method(self, name: str) -> Any:
-        from taskvectors.methods import METHODS
-
-        if name not in METHODS:
-            raise TaskVectorsError(f"--methods: no method {name!r}; see taskvectors methods")
-        return compared_method(name, self.sites, self.training, library=self.library)
+        return method_config(name, self.sites, self.training, library=self.library)
 
     def _shown(
         self,

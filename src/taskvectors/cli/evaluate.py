@@ -143,7 +143,7 @@ class Evaluate:
 
 
 def _row(vector: "TaskVector", strength: float, shots: int) -> dict[str, Any]:
-    from taskvectors.methods.run_context import layer_name
+    from taskvectors.methods.shared.run_context import layer_name
 
     if strength == 0:
         method = "icl" if shots else "zero-shot"

@@ -28,7 +28,7 @@ class Export:
 
     def run(self) -> Result:
         """Write it."""
-        from taskvectors.methods.run_context import layer_name
+        from taskvectors.methods.shared.run_context import layer_name
         from taskvectors.vectors import TaskVector, write_gguf
 
         vector = TaskVector.load(self.vector)

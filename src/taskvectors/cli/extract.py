@@ -1,7 +1,7 @@
 """`taskvectors extract`: one vector read off the model's states, saved."""
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from tyro.conf import arg
 
@@ -14,21 +14,12 @@ from taskvectors.cli.arguments import (
     method_config,
     without_meaning,
 )
+from taskvectors.cli.names import MethodName
 from taskvectors.cli.results import Result
 from taskvectors.cli.vectors import make_vector
 from taskvectors.errors import TaskVectorsError
 
-ExtractionName = Literal[
-    "vanilla",
-    "hendel",
-    "function-vector",
-    "function-vector-attribution",
-    "learned-heads",
-    "icv",
-    "state-vector",
-    "multi-injection",
-    "lobireft",
-]
+_VANILLA = MethodName("vanilla")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +29,7 @@ class Extract:
     Layer and strength are the best on the validation split; a strength is multiplied in.
     """
 
-    method: ExtractionName = "vanilla"
+    method: MethodName = _VANILLA
     """How it is made; see `taskvectors methods`."""
     shots: int = 8
     """Demonstrations in the prompts that it is read from."""
@@ -68,8 +59,13 @@ class Extract:
         )
 
     def _config(self) -> Any:
+        from taskvectors.methods import METHODS
+
+        if not METHODS[self.method].gives_vector:
+            known = ", ".join(name for name, method in METHODS.items() if method.gives_vector)
+            raise TaskVectorsError(f"--method: {self.method} gives no vector; these do: {known}")
         for flag in without_meaning(self.method, self.sites, self.strengths):
             raise TaskVectorsError(
                 f"--{flag}: {self.method} leaves no choice of {flag}; leave the flag out"
             )
-        return method_config(self.method, self.sites, self.strengths)
+        return method_config(self.method, self.sites, strengths=self.strengths)

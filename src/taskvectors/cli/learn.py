@@ -10,6 +10,7 @@ from taskvectors.cli.arguments import (
     TaskChoice,
     TrainingChoice,
     default,
+    method_config,
 )
 from taskvectors.cli.results import Result
 from taskvectors.cli.vectors import make_vector
@@ -36,7 +37,7 @@ class Learn:
     def run(self) -> Result:
         """Train it and save it."""
         return make_vector(
-            lambda: self.training.learned(self.sites),
+            lambda: method_config("learned", self.sites, self.training),
             model=self.model,
             task=self.task,
             shots=self.training.train_shots,

@@ -22,12 +22,7 @@ class Methods:
             for name, method in METHODS.items()
         ]
         rows += [
-            {
-                "name": name,
-                "summary": (control.__doc__ or "").split("\n")[0].rstrip("."),
-                "source": "control",
-                "is_control": True,
-            }
+            {"name": name, "summary": control.summary, "source": "control", "is_control": True}
             for name, control in CONTROLS.items()
         ]
         table = Table(

@@ -8,7 +8,7 @@ from tyro.constructors import (
     PrimitiveTypeInfo,
 )
 
-from taskvectors.registry import ANALYSES, Registry
+from taskvectors.registry import ANALYSES, CONTROLS, METHODS, Registry
 
 
 class Name(str):
@@ -21,6 +21,18 @@ class AnalysisName(Name):
     """The name of an analysis."""
 
     registry = ANALYSES
+
+
+class MethodName(Name):
+    """The name of a method."""
+
+    registry = METHODS
+
+
+class ControlName(Name):
+    """The name of a control."""
+
+    registry = CONTROLS
 
 
 CHOICES = ConstructorRegistry()

@@ -37,7 +37,7 @@ def make_vector(
     """
     loading = model.config()
     from taskvectors.methods import METHODS, RunContext
-    from taskvectors.methods.choosing import best_candidate
+    from taskvectors.methods.shared.choosing import best_candidate
 
     config = make()
     name = config.kind
@@ -69,7 +69,7 @@ def _saved(
     vector: "TaskVector", folder: Path, *, seconds: float, n_train: int, task: str
 ) -> Result:
     from taskvectors.format import after_layers, at_positions
-    from taskvectors.methods.run_context import layer_name
+    from taskvectors.methods.shared.run_context import layer_name
 
     layers = [layer_name(layer) for layer in vector.layers]
     origin = vector.origin

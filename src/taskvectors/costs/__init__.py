@@ -5,10 +5,8 @@ from the shape of a model, whose weights are not needed, and the ceilings of a d
 """
 
 from taskvectors.costs.analyses import ANALYSIS_WORKS, Explained, analysis_works, both_ways
-from taskvectors.costs.controls import control_works
 from taskvectors.costs.devices import GPUS, LOCAL, Device, find_device, with_ceilings
 from taskvectors.costs.learners import continued_cost, measured_cost, train_cost
-from taskvectors.costs.methods import PLANS, Plan, plan_of, retrieving
 from taskvectors.costs.roofline import (
     Cost,
     cost_of,
@@ -19,37 +17,27 @@ from taskvectors.costs.roofline import (
     weight_bytes,
 )
 from taskvectors.costs.verbs import WORKS, Question
-from taskvectors.trunk.work import Work, generated, run_of, work_of
 
 __all__ = [
     "ANALYSIS_WORKS",
     "GPUS",
     "LOCAL",
-    "PLANS",
     "WORKS",
     "Cost",
     "Device",
     "Explained",
-    "Plan",
     "Question",
-    "Work",
     "analysis_works",
     "both_ways",
     "continued_cost",
-    "control_works",
     "cost_of",
     "costs_of",
     "devices_needed",
     "find_device",
-    "generated",
     "measured_cost",
-    "plan_of",
-    "retrieving",
     "room_beside",
-    "run_of",
     "total",
     "train_cost",
     "weight_bytes",
     "with_ceilings",
-    "work_of",
 ]

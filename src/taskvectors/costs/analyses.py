@@ -7,7 +7,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from taskvectors.costs.methods import plan_of
 from taskvectors.errors import TaskVectorsError
 from taskvectors.explain.bijections import Configuration, around
 from taskvectors.explain.composition import FORMS
@@ -21,8 +20,9 @@ from taskvectors.explain.propagation import STRENGTHS as SCALES
 from taskvectors.explain.shared.fitted_map import FitSettings
 from taskvectors.explain.shared.head_outputs import MODES
 from taskvectors.explain.shared.responses import TOKENS_PER_PASS
-from taskvectors.methods import Learned, Recipe
-from taskvectors.methods.run_context import RunContext, Split
+from taskvectors.methods import Recipe, plan_of
+from taskvectors.methods.learned import Learned
+from taskvectors.methods.shared.run_context import RunContext, Split
 from taskvectors.prompts import Prompt, with_first_tokens
 from taskvectors.trunk.work import Work, as_much, work_of
 

@@ -9,11 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from taskvectors.costs.analyses import ANALYSIS_WORKS, Explained, analysis_works
-from taskvectors.costs.controls import control_works
-from taskvectors.costs.methods import Plan, plan_of
 from taskvectors.explain import ANALYSES
-from taskvectors.methods import METHODS, Learned
-from taskvectors.methods.run_context import RunContext
+from taskvectors.methods import METHODS, Plan, plan_of
+from taskvectors.methods.controls import CONTROLS
+from taskvectors.methods.learned import Learned
+from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.models import EMBED
 from taskvectors.trunk.work import Work
 
@@ -59,7 +59,7 @@ def compare_works(question: Question) -> list[Work]:
         plan = plan_of(context, config)
         works += [*plan.found, *plan.chosen(context), *plan.tested(context)]
     has_vector = any(METHODS[config.kind].gives_vector for config in question.methods)
-    return works + (control_works(context, "random", question.learned) if has_vector else [])
+    return [*works, *CONTROLS["random"].works(context, question.learned)] if has_vector else works
 
 
 def explain_works(question: Question) -> list[Work]:
@@ -90,6 +90,4 @@ WORKS: dict[str, Callable[[Question], list[Work]]] = {
 
 def _made(context: RunContext, config: Any) -> list[Work]:
     """What making one vector runs: its candidates, and a choice where there are several."""
-    plan = plan_of(context, config)
-    n_candidates = len(plan.joins) * len(plan.strengths)
-    return [*plan.found, *(plan.chosen(context) if n_candidates > 1 else ())]
+    return plan_of(context, config).made(context)

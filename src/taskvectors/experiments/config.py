@@ -1,17 +1,27 @@
 """What a comparison is asked for."""
 
 from collections.abc import Callable
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from taskvectors.methods import InContext, Learned, MethodConfig, Vanilla, ZeroShot
+from taskvectors.methods import MethodConfig
+from taskvectors.methods.icl import InContext
+from taskvectors.methods.learned import Learned
+from taskvectors.methods.vanilla import Vanilla
+from taskvectors.methods.zero_shot import ZeroShot
 from taskvectors.models import LanguageModel, load_model
+from taskvectors.registry import CONTROLS
 
-Control = Literal[
-    "majority", "random", "other-task", "shuffled-labels", "logit-bias", "icl-most-shots",
-    "learned-from-shots",
-]  # fmt: skip
+
+def _known(name: str) -> str:
+    if name not in CONTROLS:
+        raise ValueError(f"there is no control {name!r}; there are {', '.join(CONTROLS)}")
+    return name
+
+
+ControlName = Annotated[str, AfterValidator(_known)]
+"""The name of a registered control."""
 
 
 class ModelConfig(BaseModel):
@@ -70,8 +80,8 @@ class CompareConfig(BaseModel):
     """Where vectors go: as each method's config says, or in the paper's configurations."""
     by_examples: bool = False
     """Also run each method on 4, 8, 16, ... of the training pairs."""
-    controls: tuple[Control, ...] = ("majority", "random")
-    """What must do worse if the result means what it seems to."""
+    controls: tuple[ControlName, ...] = ("majority", "random")
+    """Baselines that must score lower than a vector."""
     test_dtype: Literal["same", "float32"] = "same"
     """Type to score the test split in; figures that are published are in float32."""
     memory: str | None = None

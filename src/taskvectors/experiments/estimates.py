@@ -10,26 +10,18 @@ from typing import Any, Literal
 
 import torch
 
-from taskvectors.costs import (
-    Cost,
-    Device,
-    Plan,
-    Work,
-    control_works,
-    costs_of,
-    find_device,
-    plan_of,
-    room_beside,
-    weight_bytes,
-)
+from taskvectors.costs import Cost, Device, costs_of, find_device, room_beside, weight_bytes
 from taskvectors.costs.devices import LOCAL
 from taskvectors.errors import TaskVectorsError
 from taskvectors.experiments.config import CompareConfig, ModelConfig
 from taskvectors.experiments.presets import paper_presets
-from taskvectors.methods import Learned, RunContext
+from taskvectors.methods import Plan, RunContext, plan_of
+from taskvectors.methods.controls import CONTROLS
+from taskvectors.methods.learned import Learned
 from taskvectors.models import LanguageModel, load_meta_model
 from taskvectors.tasks import load_task
 from taskvectors.trunk.memory import bytes_stated
+from taskvectors.trunk.work import Work
 
 
 def this_machine(dtype: torch.dtype) -> Device:
@@ -128,7 +120,7 @@ class Estimator:
                 last += plan.tested(context)
         learned = next((one for one in config.methods if isinstance(one, Learned)), Learned())
         for name in config.controls:
-            last += control_works(context, name, learned)
+            last += CONTROLS[name].works(context, learned)
         costs = self.works(model, found, config.memory)
         return [*costs, *_beside(self.works(tested, last, config.memory), model, tested)]
 

@@ -17,10 +17,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from taskvectors.errors import DataError, TaskVectorsError
 from taskvectors.experiments.config import Loader, ModelConfig
 from taskvectors.explain import ANALYSES, Case
-from taskvectors.methods import Learned, RunContext
-from taskvectors.methods.candidate import Candidate
-from taskvectors.methods.controls import other_task
-from taskvectors.methods.run_context import layer_name
+from taskvectors.methods import RunContext
+from taskvectors.methods.controls.other_task import other_task
+from taskvectors.methods.learned import Learned
+from taskvectors.methods.shared.candidate import Candidate
+from taskvectors.methods.shared.run_context import layer_name
 from taskvectors.models import LanguageModel
 from taskvectors.progress import format_duration
 from taskvectors.results import Cell, Measurement, Record, RunFolder, frame_of, open_run

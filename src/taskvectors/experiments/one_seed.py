@@ -12,12 +12,13 @@ from taskvectors.experiments.answers import shown_answers
 from taskvectors.experiments.config import CompareConfig
 from taskvectors.experiments.presets import PaperConfiguration, doublings, paper_presets
 from taskvectors.experiments.scored import row_of
-from taskvectors.methods import METHODS, Candidate, Learned, RunContext
-from taskvectors.methods.adapters import AdapterConfig
-from taskvectors.methods.choosing import choose, score_candidates
-from taskvectors.methods.controls import CONTROLS, replace_task
-from taskvectors.methods.placed import Placed
-from taskvectors.methods.run_context import layer_name
+from taskvectors.methods import METHODS, Candidate, RunContext
+from taskvectors.methods.controls import CONTROLS
+from taskvectors.methods.learned import Learned
+from taskvectors.methods.shared.adapters import AdapterConfig
+from taskvectors.methods.shared.choosing import choose, score_candidates
+from taskvectors.methods.shared.run_context import layer_name
+from taskvectors.methods.shared.trained_sites import SiteTraining
 from taskvectors.progress import Throughput
 from taskvectors.prompts import n_tokens
 from taskvectors.results import Cell, ComparisonRow, RunFolder, comparison_rows
@@ -26,11 +27,6 @@ from taskvectors.results.pooling import with_one_selected
 from taskvectors.vectors import TaskVector
 
 logger = logging.getLogger(__name__)
-
-_BASELINES = ("zero-shot", "icl")
-"""Methods that only run prompts."""
-_TRAINED = ("other-task", "shuffled-labels", "learned-from-shots")
-"""Controls that train a vector."""
 
 
 _KEPT = ("method", "shots", "strength", "configuration", "note")
@@ -89,7 +85,7 @@ class OneSeed:
         else:
             plan = partial(self._plan, config)
             rows = self._cell(key, partial(self._method, config), config.kind, plan)
-        if config.kind in ("zero-shot", "icl"):
+        if METHODS[config.kind].is_baseline:
             return rows
         for number, preset in enumerate(self.presets):
             if preset.has_meaning_for(config):
@@ -115,7 +111,7 @@ class OneSeed:
         if n not in self.smaller:
             task = replace(self.context.task, train=self.context.task.train[:n])
             # a query of the training split is not among its own demonstrations
-            context = replace_task(self.context, task, shots=min(self.context.shots, n - 1))
+            context = self.context.with_task(task, shots=min(self.context.shots, n - 1))
             self.smaller[n] = replace(self, context=context)
         found = self.smaller[n]._method(config)
         rows = [
@@ -173,7 +169,7 @@ class OneSeed:
                 f"prompts, then {len(validation)} validation and {len(test)} test prompts; the "
                 "time is told when a few steps have shown it"
             )
-        if isinstance(config, Placed):
+        if isinstance(config, SiteTraining):
             return (
                 f"trained in at most {config.training.steps} steps of "
                 f"{config.training.batch_size} prompts, then {len(validation)} validation and "
@@ -184,7 +180,7 @@ class OneSeed:
             context.prompts("test", shots)
         )
         what = f"{len(validation)} validation and {len(test)} test prompts with {shots} shots"
-        if config.kind not in _BASELINES:
+        if not METHODS[config.kind].is_baseline:
             # with demonstrations and without; a demonstration is as long as a query
             tokens += (context.shots + 2) * n_tokens(context.prompts("train"))
             what = (
@@ -202,7 +198,7 @@ class OneSeed:
     def _plan_of_control(self, name: str) -> str:
         """What a control is about to do, and for how long."""
         expected = self.throughput.time_for(n_tokens(self.context.prompts("test")))
-        made = "trained as the vector was, then scored" if name in _TRAINED else "scored"
+        made = "trained as the vector was, then scored" if CONTROLS[name].is_trained else "scored"
         takes = f", {expected}" if expected else ""
         return f"a control, {made} on {len(self.context.task.test)} test prompts{takes}"
 
@@ -301,7 +297,7 @@ class OneSeed:
 
     def _control(self, name: str) -> _Found:
         config = next((c for c in self.config.methods if isinstance(c, Learned)), Learned())
-        candidate = CONTROLS[name](self.context, self._subject(), config)
+        candidate = CONTROLS[name].make(self.context, self._subject(), config)
         candidate = replace(candidate, method=name)
         (scores,) = score_candidates(self.context, "test", [candidate])
         row = row_of(self.context, candidate, scores, None, selected=True, is_control=True)

@@ -18,10 +18,10 @@ from taskvectors.evaluate import Scores, paired_difference, score, wilson_interv
 from taskvectors.explain.shared.analysis import CI, Analysis
 from taskvectors.explain.shared.case import Case
 from taskvectors.format import percent
-from taskvectors.methods import Learned, Recipe, RunContext
-from taskvectors.methods.choosing import best_candidate
-from taskvectors.methods.learned import learned
-from taskvectors.methods.run_context import LayerName, Split
+from taskvectors.methods import Recipe, RunContext
+from taskvectors.methods.learned import Learned, learned
+from taskvectors.methods.shared.choosing import best_candidate
+from taskvectors.methods.shared.run_context import LayerName, Split
 from taskvectors.prompts import Prompt
 from taskvectors.registry import ANALYSES
 from taskvectors.results import Columns

@@ -35,7 +35,7 @@ from taskvectors.explain.shared.analysis import (
 from taskvectors.explain.shared.case import Case, blocks_above, one_layer
 from taskvectors.explain.shared.shares import Share, gained, share_of, share_over
 from taskvectors.explain.shared.two_runs import INJECTED, two_runs
-from taskvectors.methods.choosing import choose
+from taskvectors.methods.shared.choosing import choose
 from taskvectors.models import LanguageModel, patch
 from taskvectors.models.heads import Circuits, attention_scale, output_bias
 from taskvectors.models.norms import linear_part, norm_weight

@@ -16,8 +16,16 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.methods.candidate import Candidate
-from taskvectors.methods.run_context import Layers, RunContext, layer_groups, layer_name
+from taskvectors.methods.shared.candidate import Candidate
+from taskvectors.methods.shared.method import METHODS, Method, Paper
+from taskvectors.methods.shared.plan import Plan, read_work, training_work
+from taskvectors.methods.shared.run_context import (
+    Layers,
+    RunContext,
+    Split,
+    layer_groups,
+    layer_name,
+)
 from taskvectors.methods.training import (
     PeakMemory,
     Recipe,
@@ -227,3 +235,41 @@ class _MapTrainer(TrunkTrainer[TrainState]):
                 f"the gradient of the map is {norm} on the first step: nothing can be learned at "
                 f"layers {', '.join(str(layer_name(block)) for block in self.blocks)}"
             )
+
+
+def _plan(context: RunContext, config: Adaptive) -> Plan:
+    if config.embedder is not None:
+        raise TaskVectorsError(
+            f"there is no estimate of adaptive with the embedder {config.embedder}; leave it out, "
+            "so that the model itself embeds the queries"
+        )
+    layers = (0,) if config.layers is None else config.layers
+    (blocks,) = layer_groups(context.model, layers, each_layer=False)
+    prompts = (context.prompts("train")[: config.n_examples], context.prompts("validation"))
+    splits: tuple[Split, ...] = ("train", "validation", "test")
+    reads = tuple(read_work(context, split, 0) for split in splits)
+    steps = training_work(context, config, prompts, (-1,), (min(blocks),))
+    return Plan(found=(*reads, *steps), joins=(min(blocks),))
+
+
+METHODS.register(
+    Method(
+        config=Adaptive,
+        find=adaptive,
+        plan=_plan,
+        title="Adaptive vectors",
+        summary="a vector per query and layer by a trained linear map from the query's embedding",
+        papers=(
+            Paper(
+                "Kang, Lee, Park, Park, Kim, Kim, Lee, Song",
+                2025,
+                "Adaptive Task Vectors for Large Language Models",
+                "https://arxiv.org/abs/2506.03426",
+            ),
+        ),
+        fails="It has d² numbers a layer and can learn the training pairs by heart; it cannot be "
+        "saved as a vector, added to another, or injected into generation.",
+        gives_vector=False,
+        quick={"steps": 2, "batch_size": 4, "check_every": 1},
+    )
+)

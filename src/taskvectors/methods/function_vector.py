@@ -13,12 +13,23 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.methods.candidate import Candidate, Cost
-from taskvectors.methods.controls import replace_task
-from taskvectors.methods.head_means import HeadMeans, head_means
-from taskvectors.methods.indirect_effect import HowFound, indirect_effects
-from taskvectors.methods.run_context import Layers, Positions, RunContext, layer_groups
+from taskvectors.methods.shared.candidate import Candidate, Cost
+from taskvectors.methods.shared.head_means import HeadMeans, head_means
+from taskvectors.methods.shared.indirect_effect import HowFound, indirect_effects, shuffled_labels
+from taskvectors.methods.shared.method import METHODS, Method, Paper
+from taskvectors.methods.shared.plan import Plan, joins_at, read_work
+from taskvectors.methods.shared.run_context import Layers, Positions, RunContext, layer_groups
+from taskvectors.prompts import Prompt, with_first_tokens
+from taskvectors.trunk.work import Work, as_much, work_of
 from taskvectors.vectors import Site, TaskVector, sites_at
+
+TODD = Paper(
+    "Todd, Li, Sen Sharma, Mueller, Wallace, Bau",
+    2024,
+    "Function Vectors in Large Language Models",
+    "https://arxiv.org/abs/2310.15213",
+)
+
 
 UNIVERSAL_TASKS = (
     *("antonym", "capital", "country-currency", "english-french", "present-past"),
@@ -105,9 +116,9 @@ def _other_benches(context: RunContext) -> list[RunContext]:
             )
             for name in names
         ]
-        return [replace_task(context, task) for task in tasks]
+        return [context.with_task(task) for task in tasks]
 
-    return context.once("benches for universal heads", make)
+    return context.cached("benches for universal heads", make)
 
 
 def top_heads(effects: Float[Tensor, "layer head"], n_heads: int) -> tuple[Head, ...]:
@@ -188,3 +199,51 @@ def summed_heads(
 def sum_of_results(means: HeadMeans, heads: tuple[Head, ...]) -> Float[Tensor, " d_model"]:
     """What some heads add to the residual stream on average, together."""
     return torch.stack([means.results[head] for head in heads]).sum(dim=0).cpu()
+
+
+def shuffled_prompts(context: RunContext, config: HeadChoice) -> tuple[Prompt, ...]:
+    """The label-shuffled prompts that effects are measured on, their answers cut to one token."""
+    queries = [prompt.query for prompt in context.prompts("train")[: config.n_effect_prompts]]
+    return with_first_tokens(shuffled_labels(context, queries))
+
+
+def plan_of_heads(context: RunContext, config: HeadChoice, *further: Work) -> Plan:
+    """What finding heads by their exact effects runs, and further work on the same prompts.
+
+    Other tasks of universal heads are counted as large as the task itself.
+    """
+    n_layers, n_heads = context.model.n_layers, context.model.n_heads
+    heads = [-1, *(block - 1 for block in range(n_layers) for _ in range(n_heads))]
+    prompts = shuffled_prompts(context, config)
+    effects = work_of("indirect effects", prompts, (-1,), heads, n_layers, keeps="results")
+    own = (read_work(context, "train", context.shots, config.n_prompts), effects, *further)
+    others: tuple[Work, ...] = ()
+    if config.heads == "universal":
+        others = tuple(
+            as_much(work, f"{work.name}, {task}")
+            for task in UNIVERSAL_TASKS
+            if task != context.task.name
+            for work in own
+        )
+        own = own[:1]
+    return Plan(
+        found=own + others,
+        joins=joins_at(context, config) * len(config.n_heads),
+        positions=config.positions,
+        strengths=config.strengths,
+    )
+
+
+METHODS.register(
+    Method(
+        config=FunctionVector,
+        find=function_vector,
+        plan=plan_of_heads,
+        title="Function vector",
+        summary="summed mean results of the heads with the largest indirect effects, added",
+        papers=(TODD,),
+        fails="Where no single head brings the answer back, the ranking of heads is noise; and in "
+        "some families the sum is small beside the residual stream.",
+        quick={"n_prompts": 4, "n_effect_prompts": 2, "n_heads": (3,)},
+    )
+)

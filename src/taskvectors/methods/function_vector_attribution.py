@@ -6,10 +6,20 @@ head at once. How well that ranks the heads is said with every result, against t
 
 from typing import Literal
 
-from taskvectors.methods.candidate import Candidate
-from taskvectors.methods.function_vector import HeadChoice, average_effects, summed_heads
-from taskvectors.methods.indirect_effect import rank_correlation
-from taskvectors.methods.run_context import RunContext
+from taskvectors.methods.function_vector import (
+    TODD,
+    HeadChoice,
+    average_effects,
+    plan_of_heads,
+    shuffled_prompts,
+    summed_heads,
+)
+from taskvectors.methods.shared.candidate import Candidate
+from taskvectors.methods.shared.indirect_effect import rank_correlation
+from taskvectors.methods.shared.method import METHODS, Method, Paper
+from taskvectors.methods.shared.plan import Plan
+from taskvectors.methods.shared.run_context import RunContext
+from taskvectors.trunk.work import work_of
 
 
 class FunctionVectorAttribution(HeadChoice):
@@ -40,3 +50,39 @@ def function_vector_attribution(
     return summed_heads(
         context, config, effects, cost, note=note, rank_correlation_with_exact=agreement
     )
+
+
+def _plan(context: RunContext, config: FunctionVectorAttribution) -> Plan:
+    attribution = work_of(
+        "attribution",
+        shuffled_prompts(context, config),
+        (-1,),
+        [-1],
+        context.model.n_layers,
+        is_training=True,
+        keeps="results",
+    )
+    return plan_of_heads(context, config, attribution)
+
+
+METHODS.register(
+    Method(
+        config=FunctionVectorAttribution,
+        find=function_vector_attribution,
+        plan=_plan,
+        title="Function vector, by attribution",
+        summary="the same, the heads found by one forward and one backward pass",
+        papers=(
+            Paper(
+                "Syed, Rager, Conmy",
+                2023,
+                "Attribution Patching Outperforms Automated Circuit Discovery",
+                "https://arxiv.org/abs/2310.10348",
+            ),
+            TODD,
+        ),
+        fails="Where the answer's probability is near 0 or 1, its slope says little about a whole "
+        "step.",
+        quick={"n_prompts": 4, "n_effect_prompts": 2, "n_heads": (3,)},
+    )
+)

@@ -4,9 +4,18 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from taskvectors.methods.candidate import Candidate, Cost
-from taskvectors.methods.run_context import Layers, Positions, RunContext, layer_groups
+from taskvectors.methods.shared.candidate import Candidate, Cost
+from taskvectors.methods.shared.method import METHODS, Method, Paper
+from taskvectors.methods.shared.plan import Plan, joins_at, read_work
+from taskvectors.methods.shared.run_context import Layers, Positions, RunContext, layer_groups
 from taskvectors.vectors import TaskVector, sites_at
+
+HENDEL = Paper(
+    "Hendel, Geva, Globerson",
+    2023,
+    "In-Context Learning Creates Task Vectors",
+    "https://arxiv.org/abs/2310.15916",
+)
 
 
 class Hendel(BaseModel):
@@ -50,3 +59,26 @@ def hendel(context: RunContext, config: Hendel) -> list[Candidate]:
         vector = TaskVector(values=values, sites=sites, operation="replace", origin=origin)
         found.append(Candidate(method=config.kind, vector=vector, cost=cost))
     return found
+
+
+def _plan(context: RunContext, config: Hendel) -> Plan:
+    return Plan(
+        found=(read_work(context, "train", context.shots, config.n_prompts),),
+        joins=joins_at(context, config),
+        positions=config.positions,
+    )
+
+
+METHODS.register(
+    Method(
+        config=Hendel,
+        find=hendel,
+        plan=_plan,
+        title="State vector of Hendel et al.",
+        summary="the mean last-token state behind demonstrations, replacing the query's",
+        papers=(HENDEL,),
+        fails="At late layers it discards what the last token had gathered about the query; at "
+        "early ones the state holds little but the token itself.",
+        quick={"n_prompts": 4},
+    )
+)

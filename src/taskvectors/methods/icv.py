@@ -14,11 +14,14 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from taskvectors.methods.candidate import Candidate, Cost
-from taskvectors.methods.run_context import Layers, RunContext
+from taskvectors.methods.shared.candidate import Candidate, Cost
+from taskvectors.methods.shared.method import METHODS, Method, Paper
+from taskvectors.methods.shared.plan import Plan, read_work
+from taskvectors.methods.shared.run_context import Layers, RunContext
 from taskvectors.models import EMBED
 from taskvectors.models.sites import check_site
 from taskvectors.tasks import Example
+from taskvectors.trunk.work import as_much
 from taskvectors.vectors import TaskVector, sites_at
 
 
@@ -96,3 +99,39 @@ def main_direction(
     has_spread = sizes[0] > torch.finfo(flat.dtype).eps * flat.norm()
     direction = mean + first if bool(has_spread) else mean
     return direction.view(change.shape[0], change.shape[2])
+
+
+def _plan(context: RunContext, config: InContextVector) -> Plan:
+    """The outputs, read in the place of inputs, are counted as long as these."""
+    blocks = config.layers or (0,)
+    first = -1 if "embed" in blocks else min(blocks)
+    read = read_work(context, "train", 0, config.n_pairs)
+    return Plan(
+        found=(read, as_much(read, "reading outputs as inputs")),
+        joins=(first - 1,),
+        positions=("all",),
+        strengths=config.strengths,
+    )
+
+
+METHODS.register(
+    Method(
+        config=InContextVector,
+        find=icv,
+        plan=_plan,
+        title="In-context vector",
+        summary="main direction from inputs to outputs, turns every MLP's output at every token",
+        papers=(
+            Paper(
+                "Liu, Ye, Xing, Zou",
+                2024,
+                "In-context Vectors: Making In Context Learning More Effective and Controllable "
+                "Through Latent Space Steering",
+                "https://arxiv.org/abs/2311.06668",
+            ),
+        ),
+        fails="It is made for rewriting: where the output is no text of the input's kind, the "
+        "direction need not lead to an answer; large strengths destroy fluent text first.",
+        quick={"n_pairs": 4, "strengths": (0.5,)},
+    )
+)

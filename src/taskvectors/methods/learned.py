@@ -12,12 +12,21 @@ from typing import Literal
 
 from pydantic import model_validator
 
-from taskvectors.methods.candidate import Candidate
-from taskvectors.methods.placed import Placed, trained_sites
-from taskvectors.methods.run_context import RunContext
+from taskvectors.methods.shared.candidate import Candidate
+from taskvectors.methods.shared.method import METHODS, Method, Paper
+from taskvectors.methods.shared.run_context import RunContext
+from taskvectors.methods.shared.trained_sites import SiteTraining, plan_of_training, trained_sites
 from taskvectors.methods.training.recipe import Recipe
 from taskvectors.methods.training.vectors import train_vectors
 from taskvectors.vectors import TaskVector
+
+LTV = Paper(
+    "Yang, Cho, Ding, Inoue",
+    2026,
+    "Task Vectors, Learned Not Extracted: Performance Gains and Mechanistic Insights",
+    "https://arxiv.org/abs/2509.24169",
+)
+
 
 _RECIPES: dict[str, Recipe] = {
     "ours": Recipe(),
@@ -49,7 +58,7 @@ _RECIPES: dict[str, Recipe] = {
 }
 
 
-class Learned(Placed):
+class Learned(SiteTraining):
     """A vector trained by gradient descent at any layers and positions."""
 
     kind: Literal["learned"] = "learned"
@@ -110,3 +119,18 @@ def learned(context: RunContext, config: Learned) -> list[Candidate]:
         )
         for group, result in zip(sites, trained, strict=True)
     ]
+
+
+METHODS.register(
+    Method(
+        config=Learned,
+        find=learned,
+        plan=plan_of_training,
+        title="Learned vector",
+        summary="the injected vector trained by gradient descent, the model frozen (LTV)",
+        papers=(LTV,),
+        fails="Near the last layer it can be little more than a bias on the answer (compare with "
+        "the control logit-bias), and positions that no answer token sees have nothing to learn.",
+        quick={"settings": Recipe(steps=2, batch_size=4, check_every=1)},
+    )
+)

@@ -15,10 +15,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.methods.candidate import Candidate
-from taskvectors.methods.head_means import head_means
-from taskvectors.methods.indirect_effect import shuffled_labels
-from taskvectors.methods.run_context import Positions, RunContext
+from taskvectors.methods.shared.candidate import Candidate
+from taskvectors.methods.shared.head_means import head_means
+from taskvectors.methods.shared.indirect_effect import shuffled_labels
+from taskvectors.methods.shared.method import METHODS, Method, Paper
+from taskvectors.methods.shared.plan import Plan, read_work, training_work
+from taskvectors.methods.shared.run_context import Positions, RunContext
 from taskvectors.methods.training import (
     PeakMemory,
     Recipe,
@@ -176,3 +178,35 @@ class _HeadsTrainer(TrunkTrainer[TrainState]):
                 f"the gradient of the heads' weights is {norm} on the first step: nothing can be "
                 "learned at these positions; choose others"
             )
+
+
+def _plan(context: RunContext, config: LearnedHeads) -> Plan:
+    train = context.prompts("train")[: config.n_examples]
+    if config.trained_on == "shuffled-labels":
+        train = shuffled_labels(context, [prompt.query for prompt in train])
+    prompts = (train, context.prompts("validation"))
+    read = read_work(context, "train", context.shots, config.n_prompts)
+    steps = training_work(context, config, prompts, config.positions, (0,))
+    return Plan(found=(read, *steps), joins=(0,), positions=config.positions)
+
+
+METHODS.register(
+    Method(
+        config=LearnedHeads,
+        find=learned_heads,
+        plan=_plan,
+        title="Learned weights of heads",
+        summary="mean results of all heads with one learned weight each, added at every layer",
+        papers=(
+            Paper(
+                "Saglam, Hu, Yang, Kalogerias, Karbasi",
+                2025,
+                "Learning Task Representations from In-Context Learning",
+                "https://arxiv.org/abs/2502.05390",
+            ),
+        ),
+        fails="It can only weigh what heads give on average: what the demonstrations' heads do "
+        "not write, no weight brings in.",
+        quick={"steps": 2, "batch_size": 4, "check_every": 1, "n_prompts": 4},
+    )
+)

@@ -19,12 +19,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from taskvectors.errors import DataError, TaskVectorsError
-from taskvectors.methods.candidate import Candidate, Cost
-from taskvectors.methods.run_context import RunContext, layer_name
+from taskvectors.methods.shared.candidate import Candidate, Cost
+from taskvectors.methods.shared.method import METHODS, Method, Paper
+from taskvectors.methods.shared.plan import Plan, read_work
+from taskvectors.methods.shared.run_context import RunContext, Split, layer_name
 from taskvectors.models import EMBED
 from taskvectors.prompts import Prompt
 from taskvectors.tasks import Example, Task, load_task
 from taskvectors.trunk import Branch
+from taskvectors.trunk.work import as_much
 from taskvectors.vectors import TaskVector
 
 logger = logging.getLogger(__name__)
@@ -289,3 +292,49 @@ def _cross_entropy(
     targets = torch.nn.functional.one_hot(labels, logits.shape[2]).to(logits).expand_as(logits)
     losses = torch.nn.functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
     return losses.sum(dim=2).mean(dim=1)
+
+
+def _plan(context: RunContext, config: Library) -> Plan:
+    vectors = [TaskVector.load(folder) for folder in library_folders(config.folder)]
+    return plan_of_retrieving(context, config, [min(vector.layers) for vector in vectors])
+
+
+def plan_of_retrieving(context: RunContext, config: Library, layers: Sequence[int]) -> Plan:
+    """What a library of vectors runs; its other tasks are counted as large as the task itself.
+
+    Args:
+        context: The run context.
+        config: The method's config, of which the folder is not looked into.
+        layers: The lowest layer of each vector.
+    """
+    splits: tuple[Split, ...] = ("train", "validation")
+    reads = (
+        as_much(read_work(context, split, 0, config.n_queries), f"reading {split}, task {number}")
+        for number in range(len(layers))
+        for split in splits
+    )
+    asked = (read_work(context, "validation", 0), read_work(context, "test", 0))
+    return Plan(found=(*reads, *asked), joins=(min(layers),) * len(config.thresholds))
+
+
+METHODS.register(
+    Method(
+        config=Library,
+        find=library,
+        plan=_plan,
+        title="Library of vectors",
+        summary="a folder of saved vectors, one retrieved per query, or none below a threshold",
+        papers=(
+            Paper(
+                "Wang, Yan, Zhang, Lin",
+                2025,
+                "ELICIT: LLM Augmentation via External In-Context Capability",
+                "https://arxiv.org/abs/2410.09343",
+            ),
+        ),
+        fails="Tasks that share their inputs cannot be told apart, and a query of no task in it "
+        "may still get a vector at a low threshold.",
+        gives_vector=False,
+        quick={"thresholds": (0.0,), "n_queries": 2},
+    )
+)

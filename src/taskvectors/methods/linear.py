@@ -7,7 +7,7 @@ since LTV names the learned vectors of another paper.
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -16,10 +16,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from taskvectors.evaluate import next_token_divergence
-from taskvectors.methods.candidate import Candidate, Cost
-from taskvectors.methods.run_context import Layers, RunContext, layer_groups
+from taskvectors.methods.shared.candidate import Candidate, Cost
+from taskvectors.methods.shared.method import METHODS, Method, Paper
+from taskvectors.methods.shared.plan import Plan, read_work
+from taskvectors.methods.shared.run_context import Layers, RunContext, layer_groups
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Branch, Edit, Trunk, prompts_that_fit, resolve_budget, shape_of
+from taskvectors.trunk.work import work_of
 from taskvectors.vectors import Site
 
 
@@ -154,3 +157,41 @@ def _divergences(
         next_token_divergence(model, shown, edited[:, index], tokens)
         for index in range(len(candidates))
     ]
+
+
+def _plan(context: RunContext, config: Linear) -> Plan:
+    n_layers = context.model.n_layers
+    groups = layer_groups(context.model, config.layers or (n_layers - 1,), each_layer=True)
+    joins = tuple(layer for (layer,) in groups for _ in config.penalties)
+    reads = (
+        *(read_work(context, "train", shots, config.n_queries) for shots in (0, context.shots)),
+        *(read_work(context, "validation", shots) for shots in (0, context.shots)),
+        read_work(context, "test", 0),
+    )
+    asked = context.prompts("validation")
+    divergence = replace(work_of("divergence", asked, (-1,), joins, n_layers), rows=0.0)
+    return Plan(found=(*reads, divergence), joins=joins)
+
+
+METHODS.register(
+    Method(
+        config=Linear,
+        find=linear,
+        plan=_plan,
+        title="Linear map",
+        summary="ridge map from the zero-shot state to what demonstrations change, added",
+        papers=(
+            Paper(
+                "Kwon, Choi, Sohn",
+                2026,
+                "Distributional Alignment as a Criterion for Designing Task Vectors in In-Context "
+                "Learning",
+                "https://arxiv.org/abs/2605.20730",
+            ),
+        ),
+        fails="At the last block it reaches only the first token of an answer, and with fewer "
+        "queries than dimensions it says nothing outside their span.",
+        gives_vector=False,
+        quick={"penalties": (5.0,), "n_queries": 4},
+    )
+)

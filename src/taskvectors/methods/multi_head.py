@@ -7,7 +7,7 @@ draws of a step are branches of one trunk.
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -16,9 +16,11 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
-from taskvectors.methods.candidate import Candidate, Cost
-from taskvectors.methods.head_means import HeadMeans, head_means
-from taskvectors.methods.run_context import RunContext
+from taskvectors.methods.shared.candidate import Candidate, Cost
+from taskvectors.methods.shared.head_means import HeadMeans, head_means
+from taskvectors.methods.shared.method import METHODS, Method, Paper
+from taskvectors.methods.shared.plan import Plan, read_work, training_work
+from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.methods.training import Merit, PeakMemory, TrainingTrunks
 from taskvectors.methods.training.trunks import Batches
 from taskvectors.prompts import Prompt
@@ -202,3 +204,38 @@ def _search(trunks: TrainingTrunks, means: HeadMeans, config: MultiHead, seed: i
         converged=waited >= config.patience,
         curve=curve,
     )
+
+
+def _plan(context: RunContext, config: MultiHead) -> Plan:
+    """Sets of heads begin in the first block, as nearly all that are drawn do."""
+    prompts = (context.prompts("train")[: config.n_examples], context.prompts("validation"))
+    read = read_work(context, "train", context.shots, config.n_prompts)
+    steps, checks = training_work(
+        context, config, prompts, (-1,), (-1,) * config.n_samples, is_training=False
+    )
+    share = 2 / config.n_samples  # the probable heads, and the best set that was drawn
+    tried = replace(checks, blocks=round(share * checks.blocks), rows=share * checks.rows)
+    return Plan(found=(read, steps, tried), joins=(-1,))
+
+
+METHODS.register(
+    Method(
+        config=MultiHead,
+        find=multi_head,
+        plan=_plan,
+        title="Replaced heads",
+        summary="mean outputs of heads that a policy gradient chooses, replacing the heads' own",
+        papers=(
+            Paper(
+                "Huang, Mitra, Arbelle, Karlinsky, Darrell, Herzig",
+                2024,
+                "Multimodal Task Vectors Enable Many-Shot Multimodal In-Context Learning",
+                "https://arxiv.org/abs/2406.15334",
+            ),
+        ),
+        fails="A step compares a few sets of heads on a few prompts, so with many heads of small "
+        "effect the search is noisy; a replaced head loses what it carried about the query.",
+        gives_vector=False,
+        quick={"steps": 2, "batch_size": 4, "n_samples": 2, "n_prompts": 4},
+    )
+)

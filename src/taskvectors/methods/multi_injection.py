@@ -11,8 +11,10 @@ import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from taskvectors.errors import DataError
-from taskvectors.methods.candidate import Candidate, Cost
-from taskvectors.methods.run_context import Layers, RunContext, layer_groups
+from taskvectors.methods.shared.candidate import Candidate, Cost
+from taskvectors.methods.shared.method import METHODS, Method, Paper
+from taskvectors.methods.shared.plan import Plan, joins_at, read_work
+from taskvectors.methods.shared.run_context import Layers, RunContext, layer_groups
 from taskvectors.prompts import separators
 from taskvectors.vectors import TaskVector, sites_at
 
@@ -74,3 +76,35 @@ def multi_injection(context: RunContext, config: MultiInjection) -> list[Candida
         )
         for layers in layer_groups(context.model, config.layers, each_layer=config.each_layer)
     ]
+
+
+def _plan(context: RunContext, config: MultiInjection) -> Plan:
+    return Plan(
+        found=(read_work(context, "train", context.shots, config.shots + 1),),
+        joins=joins_at(context, config),
+        positions=separators(config.shots),
+        shots=config.shots,
+    )
+
+
+METHODS.register(
+    Method(
+        config=MultiInjection,
+        find=multi_injection,
+        plan=_plan,
+        title="Vectors at every separator",
+        summary="N + 1 vectors in place of every answer separator of an N-shot prompt",
+        papers=(
+            Paper(
+                "Dong, Jiang, Zhu, Ning",
+                2026,
+                "Understanding Task Vectors in In-Context Learning: Emergence, Functionality, and "
+                "Limitations",
+                "https://arxiv.org/abs/2506.09048",
+            ),
+        ),
+        fails="Its prompts hold demonstrations, so it stands beside few-shot prompts with as many "
+        "of them; at late layers it puts in the answer to another query.",
+        quick={"shots": 2},
+    )
+)

@@ -14,10 +14,13 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from taskvectors.errors import UnsupportedModelError
-from taskvectors.methods.candidate import Candidate, Cost
-from taskvectors.methods.run_context import RunContext
+from taskvectors.methods.shared.candidate import Candidate, Cost
+from taskvectors.methods.shared.method import METHODS, Method, Paper
+from taskvectors.methods.shared.plan import Plan
+from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.prompts import separators
 from taskvectors.trunk import Trunk, prompts_that_fit, resolve_budget, shape_of
+from taskvectors.trunk.work import run_of
 from taskvectors.vectors import TaskVector, sites_at
 
 Variant = Literal["average", "inner", "momentum"]
@@ -141,3 +144,32 @@ def default_depths(n_layers: int) -> tuple[int, ...]:
     """Up to eight numbers of first blocks, the last being all of them."""
     parts = min(_N_DEPTHS, n_layers)
     return tuple(-(-n_layers * part // parts) for part in range(1, parts + 1))
+
+
+def _plan(context: RunContext, config: StateVector) -> Plan:
+    depths = config.depths or default_depths(context.model.n_layers)
+    prompts = context.prompts("train", context.shots)[: config.n_prompts]
+    joins = (-1,) * (len(config.variants) * len(depths))
+    return Plan(found=(run_of("reading separators", prompts),), joins=joins)
+
+
+METHODS.register(
+    Method(
+        config=StateVector,
+        find=state_vector,
+        plan=_plan,
+        title="State vector",
+        summary="outputs of the first layers' heads at separators, averaged or with momentum",
+        papers=(
+            Paper(
+                "Li, Liu, Hu, Sun, Hu, Zhang",
+                2024,
+                "In-Context Learning State Vector with Inner and Momentum Optimization",
+                "https://arxiv.org/abs/2404.11225",
+            ),
+        ),
+        fails="With many blocks replaced the last token no longer knows the query; the first few "
+        "blocks do not hold the task yet.",
+        quick={"n_prompts": 2, "depths": (1, 4)},
+    )
+)

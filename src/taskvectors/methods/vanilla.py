@@ -11,8 +11,12 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from taskvectors.methods.candidate import Candidate, Cost
-from taskvectors.methods.run_context import Layers, Positions, RunContext, layer_groups
+from taskvectors.methods.hendel import HENDEL
+from taskvectors.methods.learned import LTV
+from taskvectors.methods.shared.candidate import Candidate, Cost
+from taskvectors.methods.shared.method import METHODS, Method
+from taskvectors.methods.shared.plan import Plan, joins_at, read_work
+from taskvectors.methods.shared.run_context import Layers, Positions, RunContext, layer_groups
 from taskvectors.vectors import Site, TaskVector
 
 
@@ -76,3 +80,29 @@ def mean_difference(
 ) -> Float[Tensor, "layer d_model"]:
     """Average change of the residual stream that demonstrations cause, from `embed` up."""
     return (shown - plain).mean(dim=1)
+
+
+def _plan(context: RunContext, config: Vanilla) -> Plan:
+    return Plan(
+        found=tuple(
+            read_work(context, "train", shots, config.n_prompts) for shots in (context.shots, 0)
+        ),
+        joins=joins_at(context, config),
+        positions=config.positions,
+        strengths=config.strengths,
+    )
+
+
+METHODS.register(
+    Method(
+        config=Vanilla,
+        find=vanilla,
+        plan=_plan,
+        title="Vanilla vector",
+        summary="mean difference of last-token states with and without demonstrations, added",
+        papers=(LTV, HENDEL),
+        fails="At several layers it overshoots, away from the last token it is out of place, and "
+        "it can hold no more than demonstrations do.",
+        quick={"n_prompts": 4, "strengths": (1.0, -2.0)},
+    )
+)

@@ -4,8 +4,10 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from taskvectors.methods.candidate import Candidate
-from taskvectors.methods.run_context import RunContext
+from taskvectors.methods.shared.candidate import Candidate
+from taskvectors.methods.shared.method import METHODS, Method
+from taskvectors.methods.shared.plan import Plan
+from taskvectors.methods.shared.run_context import RunContext
 
 
 class ZeroShot(BaseModel):
@@ -19,3 +21,24 @@ def zero_shot(context: RunContext, config: ZeroShot) -> list[Candidate]:
     """The plain run of zero-shot prompts."""
     del context
     return [Candidate(method=config.kind, configuration="0 shots")]
+
+
+def _plan(context: RunContext, config: ZeroShot) -> Plan:
+    del config
+    return Plan(joins=(context.model.n_layers - 1,))
+
+
+METHODS.register(
+    Method(
+        config=ZeroShot,
+        find=zero_shot,
+        plan=_plan,
+        title="Zero-shot",
+        summary="the query alone, no vector",
+        papers=(),
+        fails="Where the template already says what is wanted, the row is no floor but a result "
+        "of the template.",
+        gives_vector=False,
+        is_baseline=True,
+    )
+)

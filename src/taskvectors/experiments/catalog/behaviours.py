@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from taskvectors.costs import Cost, generated, plan_of
+from taskvectors.costs import Cost
 from taskvectors.evaluate import score, wilson_interval
 from taskvectors.experiments.answers import EXTRA_TOKENS, generate_answers
 from taskvectors.experiments.catalog.learned_vectors import layers_at, recipe
@@ -24,24 +24,21 @@ from taskvectors.experiments.experiment import (
     Scale,
     one_task_each,
 )
-from taskvectors.methods import (
-    METHODS,
-    Candidate,
-    FunctionVector,
-    InContext,
-    Learned,
-    RunContext,
-    Vanilla,
-    ZeroShot,
-)
-from taskvectors.methods.choosing import best_candidate
-from taskvectors.methods.controls import random_vector
-from taskvectors.methods.run_context import layer_name
+from taskvectors.methods import METHODS, Candidate, RunContext, plan_of
+from taskvectors.methods.controls.random import random_vector
+from taskvectors.methods.function_vector import FunctionVector
+from taskvectors.methods.icl import InContext
+from taskvectors.methods.learned import Learned
+from taskvectors.methods.shared.choosing import best_candidate
+from taskvectors.methods.shared.run_context import layer_name
+from taskvectors.methods.vanilla import Vanilla
+from taskvectors.methods.zero_shot import ZeroShot
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt
 from taskvectors.results import NOT_READ, Measurement, Published
 from taskvectors.tasks.behaviours import BUILT_IN, LETTERS, behaviour_task
 from taskvectors.trunk import resolve_budget
+from taskvectors.trunk.work import generated
 
 logger = logging.getLogger(__name__)
 

@@ -8,7 +8,8 @@ from taskvectors.experiments.compare import compare
 from taskvectors.experiments.config import CompareConfig
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import Found, Group, Room, Scale
-from taskvectors.methods import InContext, ZeroShot
+from taskvectors.methods.icl import InContext
+from taskvectors.methods.zero_shot import ZeroShot
 from taskvectors.models import LanguageModel
 
 BASE = (ZeroShot(), InContext())

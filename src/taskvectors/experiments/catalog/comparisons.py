@@ -17,11 +17,9 @@ from taskvectors.experiments.experiment import (
     Scale,
     one_task_each,
 )
-from taskvectors.methods import (
-    FunctionVector,
-    Learned,
-    Vanilla,
-)
+from taskvectors.methods.function_vector import FunctionVector
+from taskvectors.methods.learned import Learned
+from taskvectors.methods.vanilla import Vanilla
 from taskvectors.models import LanguageModel
 from taskvectors.results import NOT_READ, OVER_TASKS, Published
 from taskvectors.results.figures import AnyFigure

@@ -6,7 +6,7 @@ from typing import Any, get_args
 import pandas as pd
 import torch
 
-from taskvectors.costs import Cost, continued_cost, run_of, work_of
+from taskvectors.costs import Cost, continued_cost
 from taskvectors.errors import TaskVectorsError
 from taskvectors.experiments.catalog.scales import scales
 from taskvectors.experiments.drawing import curves
@@ -25,6 +25,7 @@ from taskvectors.methods import RunContext
 from taskvectors.results import NOT_READ, Measurement, Published
 from taskvectors.results.figures import AnyFigure
 from taskvectors.tasks import load_task
+from taskvectors.trunk.work import run_of, work_of
 
 _TRAINED = LanguageConfig.model_fields["trained"].default
 _HELD_OUT = LanguageConfig.model_fields["held_out"].default

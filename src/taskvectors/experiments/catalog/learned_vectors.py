@@ -6,12 +6,12 @@ import logging
 from collections.abc import Sequence
 from pathlib import Path
 
-from taskvectors.costs import Cost, plan_of
+from taskvectors.costs import Cost
 from taskvectors.experiments.config import ModelConfig
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import Group, Room, Scale
-from taskvectors.methods import Learned, Recipe, RunContext
-from taskvectors.methods.learned import learned
+from taskvectors.methods import Recipe, RunContext, plan_of
+from taskvectors.methods.learned import Learned, learned
 from taskvectors.models import LanguageModel
 from taskvectors.results.provenance import inputs_of_model, inputs_of_task
 from taskvectors.tasks import load_task

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from taskvectors.costs import Cost, retrieving
+from taskvectors.costs import Cost
 from taskvectors.experiments.catalog.comparing import BASE, asked, compared, comparing, middle_of
 from taskvectors.experiments.catalog.learned_vectors import (
     bench_of,
@@ -22,17 +22,15 @@ from taskvectors.experiments.experiment import (
     Scale,
     one_task_each,
 )
-from taskvectors.methods import (
-    IA3,
-    METHODS,
-    BitFit,
-    Learned,
-    Library,
-    Lora,
-    PrefixTuning,
-    PromptTuning,
-)
-from taskvectors.methods.placed import Placed
+from taskvectors.methods import METHODS
+from taskvectors.methods.bitfit import BitFit
+from taskvectors.methods.ia3 import IA3
+from taskvectors.methods.learned import Learned
+from taskvectors.methods.library import Library, plan_of_retrieving
+from taskvectors.methods.lora import Lora
+from taskvectors.methods.prefix_tuning import PrefixTuning
+from taskvectors.methods.prompt_tuning import PromptTuning
+from taskvectors.methods.shared.trained_sites import SiteTraining
 from taskvectors.models import LanguageModel
 from taskvectors.results import Published
 from taskvectors.vectors import TaskVector
@@ -139,7 +137,7 @@ def _methods_all_cost(group: Group, scale: Scale, estimator: Estimator) -> list[
     methods = [_sized(name, scale, middle, "") for name in METHODS if name != "library"]
     config = asked(group, scale, methods)
     context = estimator.context(config, group.seed)
-    retrieved = retrieving(context, Library(), [*middle] * len(tasks))
+    retrieved = plan_of_retrieving(context, Library(), [*middle] * len(tasks))
     return [
         *costs,
         *estimator.comparison(config),
@@ -162,7 +160,7 @@ def _sized(name: str, scale: Scale, layers: tuple[int, ...], shelf: str) -> Any:
         return Library(folder=shelf)
     given: dict[str, Any] = {}
     fields = kind.model_fields
-    if issubclass(kind, Placed):
+    if issubclass(kind, SiteTraining):
         given |= {"settings": recipe(scale), "layers": layers}
     if "steps" in fields:
         given["steps"] = min(scale.steps, fields["steps"].default)

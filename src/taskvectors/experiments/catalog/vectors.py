@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
-from taskvectors.costs import Cost, Explained, Plan, analysis_works, both_ways
 from taskvectors.experiments.catalog.learned_vectors import (
     bench_of,
     layers_at,
@@ -32,8 +31,7 @@ from taskvectors.explain.bijections import Configuration, map_both_ways
 from taskvectors.explain.composition import PARTS, TASK, compose
 from taskvectors.explain.geometry import compare_vectors
 from taskvectors.explain.transfer import Transfer, transfer_matrix, two_by_two
-from taskvectors.methods import RunContext
-from taskvectors.methods.controls import replace_task
+from taskvectors.methods import Plan, RunContext
 from taskvectors.models import LanguageModel
 from taskvectors.results import NOT_READ, Measurement, Published
 from taskvectors.tasks import Example, Task
@@ -168,7 +166,7 @@ def _with_outputs(context: RunContext, name: str, output: Callable[[Example], st
         task, name=name, train=each(task.train), validation=each(task.validation),
         test=each(task.test),
     )  # fmt: skip
-    return replace_task(context, made)
+    return context.with_task(made)
 
 
 TRANSFER = Experiment(

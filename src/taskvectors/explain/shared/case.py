@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.methods import RunContext
-from taskvectors.methods.run_context import Split
+from taskvectors.methods.shared.run_context import Split
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt
 from taskvectors.trunk.edits import start_layer

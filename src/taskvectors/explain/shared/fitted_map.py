@@ -15,7 +15,7 @@ from torch import Tensor
 
 from taskvectors.explain.shared.linear_map import RidgeFits, slope_r_squared
 from taskvectors.explain.shared.responses import Responses
-from taskvectors.methods.run_context import Split
+from taskvectors.methods.shared.run_context import Split
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt
 

@@ -17,7 +17,7 @@ from taskvectors.explain.shared.fitted_map import (
     queries_of,
 )
 from taskvectors.explain.shared.responses import Responses
-from taskvectors.methods.run_context import Split
+from taskvectors.methods.shared.run_context import Split
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt
 from taskvectors.vectors import TaskVector

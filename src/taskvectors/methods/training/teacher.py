@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.methods.run_context import RunContext
+from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.models.unembedding import SoftTargets, Unembedding, score_tokens
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Batch, Trunk, prompts_that_fit, resolve_budget, shape_of

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from taskvectors.methods.run_context import RunContext
+from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.methods.training.teacher import Teacher
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import (

@@ -7,21 +7,21 @@ stopped improving leave the pass.
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from taskvectors.methods.candidate import Cost
-from taskvectors.methods.run_context import RunContext, Split
+from taskvectors.methods.shared.candidate import Cost
+from taskvectors.methods.shared.run_context import RunContext, Split
 from taskvectors.methods.training.peak_memory import PeakMemory
 from taskvectors.methods.training.recipe import Recipe
 from taskvectors.methods.training.teacher import Teacher
 from taskvectors.methods.training.trainer import TrainState, TrunkTrainer, check_gradient
 from taskvectors.methods.training.trunks import TrainingTrunks, residual_rms
-from taskvectors.prompts import Prompt
+from taskvectors.prompts import Prompt, with_first_tokens
 from taskvectors.trunk import Batch, Branch, Edit
 from taskvectors.vectors import Site
 
@@ -145,7 +145,7 @@ def site_trunks(
         if split == "train":
             chosen = chosen[:n_examples]
             if recipe.answer == "first-token":
-                chosen = tuple(replace(one, answer_ids=one.answer_ids[:1]) for one in chosen)
+                chosen = with_first_tokens(chosen)
         return chosen
 
     train, teacher = prompts("train", shots), None

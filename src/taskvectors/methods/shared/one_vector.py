@@ -6,9 +6,9 @@ from typing import Any, Literal
 from pydantic import BaseModel
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.methods.choosing import best_candidate
 from taskvectors.methods.learned import Learned, learned
-from taskvectors.methods.run_context import LayerName, RunContext
+from taskvectors.methods.shared.choosing import best_candidate
+from taskvectors.methods.shared.run_context import LayerName, RunContext
 from taskvectors.methods.training.recipe import Recipe
 from taskvectors.models import LanguageModel
 from taskvectors.tasks import Task

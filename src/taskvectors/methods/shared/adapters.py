@@ -1,7 +1,6 @@
 """Adapters: what a vector is compared with in size, cost and accuracy.
 
-`prompt-tuning`, `prefix-tuning`, `lora` and `ia3` are peft's, `bitfit` trains biases that the model
-has. All are trained on the same pairs, with one budget of steps and one grid of learning rates, of
+All are trained on the same pairs, with one budget of steps and one grid of learning rates, of
 which the best on validation is kept. Each comes in two sizes: `matched` is the nearest to a vector
 in numbers, `default` is the method's own. Runs are whole forward passes: an adapter acts from the
 first layer or position on.
@@ -19,22 +18,15 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from taskvectors.errors import MemoryBudgetError, TaskVectorsError
-from taskvectors.methods.candidate import Candidate, Cost
-from taskvectors.methods.run_context import RunContext
+from taskvectors.methods.shared.candidate import Candidate, Cost
+from taskvectors.methods.shared.plan import Plan, n_checks
+from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.methods.training import PeakMemory, Recipe, Trainer, TrainState
 from taskvectors.methods.training.trunks import in_pieces
 from taskvectors.models import LanguageModel
 from taskvectors.models.adapters import (
     Adapted,
     Adapter,
-    BiasAdapter,
-    PeftAdapter,
-    attention_maps,
-    biased_modules,
-    is_transposed,
-    load_peft,
-    output_maps,
-    scaled_maps,
 )
 from taskvectors.models.sites import check_site
 from taskvectors.prompts import Prompt
@@ -48,11 +40,12 @@ from taskvectors.trunk import (
 )
 from taskvectors.trunk.full_forward import FIRST
 from taskvectors.trunk.memory import readable, work_bytes
+from taskvectors.trunk.work import Work, whole_passes
 
 Size = Literal["matched", "default"]
 
-_LORA_RANK, _VIRTUAL_TOKENS = 8, 20
-"""Default sizes: peft's rank, and the tokens from which on Lester et al. saw little gain."""
+_VIRTUAL_TOKENS = 20
+"""From as many on Lester et al. saw little gain."""
 
 
 class AdapterConfig(BaseModel, ABC):
@@ -81,7 +74,7 @@ class AdapterConfig(BaseModel, ABC):
         """The untrained adapter of a size."""
 
     @abstractmethod
-    def told(self, size: Size, layer: int) -> str:
+    def describe(self, size: Size, layer: int) -> str:
         """A size in words."""
 
     def n_tokens(self, size: Size) -> int:
@@ -113,116 +106,6 @@ class AdapterConfig(BaseModel, ABC):
         )
 
 
-class PromptTuning(AdapterConfig):
-    """Trained embeddings before the prompt."""
-
-    kind: Literal["prompt-tuning"] = "prompt-tuning"
-
-    def build(self, model: LanguageModel, size: Size, seed: int) -> Adapter:
-        """One token (d numbers), or 20."""
-        config = load_peft().PromptTuningConfig(
-            task_type="CAUSAL_LM",
-            num_virtual_tokens=_n_virtual(size),
-            token_dim=model.hf.get_input_embeddings().weight.shape[1],
-        )
-        return PeftAdapter(config=config, seed=seed)
-
-    def n_tokens(self, size: Size) -> int:
-        """Its own, which go through every block."""
-        return _n_virtual(size)
-
-    def told(self, size: Size, layer: int) -> str:
-        """Tokens."""
-        del layer
-        return _told_tokens(size)
-
-
-class PrefixTuning(AdapterConfig):
-    """Trained keys and values in every block, before those of the prompt."""
-
-    kind: Literal["prefix-tuning"] = "prefix-tuning"
-
-    def build(self, model: LanguageModel, size: Size, seed: int) -> Adapter:
-        """One token, which is its least: a key and a value in every block; or 20."""
-        del model  # peft reads the shape of keys and values off the model's config
-        config = load_peft().PrefixTuningConfig(
-            task_type="CAUSAL_LM", num_virtual_tokens=_n_virtual(size)
-        )
-        return PeftAdapter(config=config, seed=seed)
-
-    def told(self, size: Size, layer: int) -> str:
-        """Tokens."""
-        del layer
-        return _told_tokens(size)
-
-
-class Lora(AdapterConfig):
-    """A low-rank change of linear maps."""
-
-    kind: Literal["lora"] = "lora"
-
-    def build(self, model: LanguageModel, size: Size, seed: int) -> Adapter:
-        """Rank 1 on W_O of one block (2d numbers where it is square), or rank 8 on attention."""
-        targets = output_maps if size == "matched" else attention_maps
-        rank = 1 if size == "matched" else _LORA_RANK
-        config = load_peft().LoraConfig(
-            task_type="CAUSAL_LM",
-            r=rank,
-            lora_alpha=rank,
-            target_modules=targets(model, self.layers(model, size)),
-            fan_in_fan_out=is_transposed(model),
-        )
-        return PeftAdapter(config=config, seed=seed)
-
-    def told(self, size: Size, layer: int) -> str:
-        """Rank and place."""
-        if size == "matched":
-            return f"rank 1 on W_O of block {layer}"
-        return f"rank {_LORA_RANK} on all maps of attention"
-
-
-class IA3(AdapterConfig):
-    """Factors on keys, values and the MLP's inner activations."""
-
-    kind: Literal["ia3"] = "ia3"
-
-    def build(self, model: LanguageModel, size: Size, seed: int) -> Adapter:
-        """In one block, or in all."""
-        attention, last = scaled_maps(model, self.layers(model, size))
-        config = load_peft().IA3Config(
-            task_type="CAUSAL_LM",
-            target_modules=[*attention, *last],
-            feedforward_modules=last,
-            fan_in_fan_out=is_transposed(model),
-        )
-        return PeftAdapter(config=config, seed=seed)
-
-    def told(self, size: Size, layer: int) -> str:
-        """Place."""
-        return f"factors in block {layer}" if size == "matched" else "factors in all blocks"
-
-
-class BitFit(AdapterConfig):
-    """The biases that a model has."""
-
-    kind: Literal["bitfit"] = "bitfit"
-
-    def build(self, model: LanguageModel, size: Size, seed: int) -> Adapter:
-        """All biases of one block, or of all blocks."""
-        del seed
-        modules = biased_modules(model, self.layers(model, size))
-        if not modules:
-            raise TaskVectorsError(
-                f"bitfit has no meaning for {model.source}: its blocks have no biases. A trained "
-                "bias of the residual stream is `learned` at the position `all`."
-            )
-        return BiasAdapter(modules=tuple(modules))
-
-    def told(self, size: Size, layer: int) -> str:
-        """Place."""
-        return f"biases of block {layer}" if size == "matched" else "biases of all blocks"
-
-
 def adapters(context: RunContext, config: AdapterConfig) -> list[Candidate]:
     """One candidate per size: the best of the learning rates on validation.
 
@@ -232,19 +115,13 @@ def adapters(context: RunContext, config: AdapterConfig) -> list[Candidate]:
         TaskVectorsError: peft is not installed; the model has nothing of the kind; no learning rate
             gives finite losses.
         MemoryBudgetError: A training step does not fit the budget.
-
-    Source: Lester et al. (2021), https://arxiv.org/abs/2104.08691; Li and Liang (2021),
-        https://arxiv.org/abs/2101.00190; Hu et al. (2021), https://arxiv.org/abs/2106.09685; Liu et
-        al. (2022), https://arxiv.org/abs/2205.05638; Ben Zaken et al. (2021),
-        https://arxiv.org/abs/2106.10199. We differ: sizes near that of one vector, one grid of
-        rates and one budget of steps for all, the model's own head throughout.
     """
     return [_best_rate(context, config, size) for size in config.sizes]
 
 
 def _best_rate(context: RunContext, config: AdapterConfig, size: Size) -> Candidate:
     adapter = config.build(context.model, size, context.seed)
-    where = config.told(size, config.block(context.model))
+    where = config.describe(size, config.block(context.model))
     tried = [
         train_adapter(context, adapter, config.recipe(rate), config.n_examples)
         for rate in config.learning_rates
@@ -267,6 +144,27 @@ def _best_rate(context: RunContext, config: AdapterConfig, size: Size) -> Candid
     )
     rate = config.learning_rates[best]
     return replace(chosen, method=_kind(config), configuration=f"{where}, rate {rate:g}", cost=cost)
+
+
+def plan_of_adapter(context: RunContext, config: AdapterConfig) -> Plan:
+    """What all sizes and rates run; steps go backward through all blocks."""
+    found: list[Work] = []
+    train, validation = context.prompts("train")[: config.n_examples], context.prompts("validation")
+    n_layers, n_rates = context.model.n_layers, len(config.learning_rates)
+    for size in config.sizes:
+        config.build(context.model, size, context.seed)  # says where it has no meaning
+        n_before = config.n_tokens(size)
+        found += [
+            whole_passes(
+                f"steps, {size}", train, n_layers, n_passes=n_rates * config.steps,
+                batch=config.batch_size, is_training=True, n_before=n_before,
+            ),
+            whole_passes(
+                f"checks, {size}", validation, n_layers, n_passes=n_rates * n_checks(config),
+                n_before=n_before,
+            ),
+        ]  # fmt: skip
+    return Plan(found=tuple(found), joins=(-1,) * len(config.sizes), is_whole=True)
 
 
 def train_adapter(
@@ -373,9 +271,11 @@ def _kind(config: AdapterConfig) -> str:
     return str(config.kind)  # type: ignore[attr-defined]
 
 
-def _n_virtual(size: Size) -> int:
+def n_virtual(size: Size) -> int:
+    """Tokens of an adapter that is made of tokens."""
     return 1 if size == "matched" else _VIRTUAL_TOKENS
 
 
-def _told_tokens(size: Size) -> str:
+def describe_tokens(size: Size) -> str:
+    """The same in words."""
     return "1 token" if size == "matched" else f"{_VIRTUAL_TOKENS} tokens"

@@ -1,4 +1,4 @@
-"""`loreft` and `lobireft`: low-rank edits of the state at a site, for reference.
+"""Low-rank edits of the state at a site: what `loreft` and `lobireft` share.
 
 LoReFT replaces what the state holds in an r-dimensional subspace by a linear function of the state,
 
@@ -12,16 +12,17 @@ vector.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from jaxtyping import Float
 from pydantic import Field, model_validator
 from torch import Tensor
 
-from taskvectors.methods.candidate import Candidate, Cost
-from taskvectors.methods.placed import Placed, trained_sites
-from taskvectors.methods.run_context import RunContext
+from taskvectors.methods.shared.candidate import Cost
+from taskvectors.methods.shared.method import Paper
+from taskvectors.methods.shared.run_context import RunContext
+from taskvectors.methods.shared.trained_sites import SiteTraining, trained_sites
 from taskvectors.methods.training import (
     PeakMemory,
     Recipe,
@@ -34,10 +35,10 @@ from taskvectors.methods.training import (
 from taskvectors.methods.training.vectors import site_trunks
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Branch, Edit
-from taskvectors.vectors import Site, TaskVector
+from taskvectors.vectors import Site
 
 
-class _Reft(Placed):
+class LowRankConfig(SiteTraining):
     """What both take."""
 
     rank: int = Field(default=4, ge=1)
@@ -46,7 +47,7 @@ class _Reft(Placed):
     """How it is trained, in place of the settings of `learned`."""
 
     @model_validator(mode="after")
-    def _only_what_has_a_meaning(self) -> "_Reft":
+    def _only_what_has_a_meaning(self) -> "LowRankConfig":
         plain, given = Recipe(), self.training
         for name in ("rate", "initialisation", "scale", "penalty", "learn_strength"):
             if getattr(given, name) != getattr(plain, name):
@@ -59,77 +60,12 @@ class _Reft(Placed):
         return self.settings or Recipe()
 
 
-class LoReFT(_Reft):
-    """A low-rank edit that depends on the state."""
-
-    kind: Literal["loreft"] = "loreft"
-
-
-class LobiReFT(_Reft):
-    """A constant edit in a low-rank subspace."""
-
-    kind: Literal["lobireft"] = "lobireft"
-
-
-def loreft(context: RunContext, config: LoReFT) -> list[Candidate]:
-    """One candidate per layer, or one for all given layers together.
-
-    Raises:
-        TaskVectorsError: The gradient of an edit is zero or not finite on the first step.
-        MemoryBudgetError: A training step does not fit the budget.
-
-    Source: Wu et al. (2024), https://arxiv.org/abs/2404.03592, eq. for LoReFT. We differ: it starts
-        at W = R, b = 0, where it changes nothing; R is the orthonormal factor of a free matrix,
-        whose decay cannot shrink it; learning rates are relative to the residual stream.
-    """
-    return [
-        Candidate(
-            method=config.kind,
-            edits=one.kept.on,
-            edited=one.sites,
-            shots=config.shots,
-            configuration=f"rank {config.rank}",
-            cost=cost,
-            converged=one.is_done,
-            curve=one.curve,
-        )
-        for one, cost in _trained(context, config)
-    ]
-
-
-def lobireft(context: RunContext, config: LobiReFT) -> list[Candidate]:
-    """One candidate per layer, or one for all given layers together; each is a task vector.
-
-    Raises:
-        TaskVectorsError: The gradient of an edit is zero or not finite on the first step.
-        MemoryBudgetError: A training step does not fit the budget.
-
-    Source: Wu et al. (2024), https://arxiv.org/abs/2404.03592, the variant Φ(h) = h + Rᵀ b.
-        We differ: b starts at 0; R is the orthonormal factor of a free matrix; learning rates are
-        relative to the residual stream.
-    """
-    return [
-        Candidate(
-            method=config.kind,
-            vector=TaskVector(
-                values=torch.stack([edit.held for edit in one.kept.edits]).cpu(),
-                sites=one.sites,
-                operation="add",
-                origin=context.origin(
-                    config.kind,
-                    shots=config.shots,
-                    settings=config.training.model_dump() | {"rank": config.rank},
-                    scores={"validation_accuracy": one.best[0]},
-                ),
-            ),
-            shots=config.shots,
-            configuration=f"rank {config.rank}",
-            cost=cost,
-            converged=one.is_done,
-            curve=one.curve,
-        )
-        for one, cost in _trained(context, config)
-    ]
+REFT = Paper(
+    "Wu, Arora, Wang, Geiger, Jurafsky, Manning, Potts",
+    2024,
+    "ReFT: Representation Finetuning for Language Models",
+    "https://arxiv.org/abs/2404.03592",
+)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -236,10 +172,11 @@ class _EditTrainer(TrunkTrainer[_Edit]):
             check_gradient(one.sites, torch.stack([g for g in gradients if g is not None]))
 
 
-def _trained(context: RunContext, config: _Reft) -> list[tuple[_Edit, Cost]]:
+def train_edits(
+    context: RunContext, config: LowRankConfig, *, is_constant: bool
+) -> list[tuple[_Edit, Cost]]:
     """Each trained edit, and what it took."""
     sites = trained_sites(context, config)
-    is_constant = isinstance(config, LobiReFT)
     started = context.trunks.clock()
     with PeakMemory(context.model.device, context.trunks) as peak:
         trunks = site_trunks(context, sites, config.training, config.shots, config.n_examples)

@@ -6,8 +6,8 @@ from dataclasses import replace
 import torch
 
 from taskvectors.evaluate import Scores
-from taskvectors.methods.candidate import Candidate
-from taskvectors.methods.run_context import RunContext, Split
+from taskvectors.methods.shared.candidate import Candidate
+from taskvectors.methods.shared.run_context import RunContext, Split
 
 
 def score_candidates(

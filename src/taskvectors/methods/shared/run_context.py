@@ -202,8 +202,8 @@ class RunContext:
         is_tested = split == "test" and self.test_model is not None
         return self.test_model if is_tested else self.model  # type: ignore[return-value]
 
-    def once(self, key: Hashable, make: Callable[[], _Made]) -> _Made:
-        """What `make` gives, worked out for the first that asks and kept for the others."""
+    def cached(self, key: Hashable, make: Callable[[], _Made]) -> _Made:
+        """Return the cached value for `key`; call `make` the first time."""
         if key not in self._memo:
             self._memo[key] = make()
         made: _Made = self._memo[key]
@@ -266,6 +266,24 @@ class RunContext:
         for prompt, own, heads in zip(prompts, *by_prompt, strict=True):
             token = _Token(states=own.clone(), z=heads.clone(), seconds=seconds)
             self._read[prompt.token_ids, position] = token
+
+    def with_task(self, task: Task, *, shots: int | None = None) -> "RunContext":
+        """The same context for another task, in the same template.
+
+        Args:
+            task: The task.
+            shots: Demonstrations in a few-shot prompt; as many as here by default.
+        """
+        return RunContext(
+            model=self.model,
+            task=task,
+            template=self.template,
+            shots=self.shots if shots is None else shots,
+            seed=self.seed,
+            memory=self.memory,
+            chat=self.chat,
+            test_model=self.test_model,
+        )
 
     def origin(self, method: str, **about: Any) -> VectorOrigin:
         """Where a vector made here comes from."""

@@ -1,20 +1,21 @@
-"""Where something is trained: the part that the configs of all training methods share."""
+"""Training at sites: what the configs of methods share that train something at a site."""
 
 import logging
 from abc import ABC, abstractmethod
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from taskvectors.methods.run_context import Layers, Positions, RunContext, layer_groups
+from taskvectors.methods.shared.plan import Plan, read_work, training_work
+from taskvectors.methods.shared.run_context import Layers, Positions, RunContext, layer_groups
 from taskvectors.methods.training.recipe import Recipe
-from taskvectors.prompts import resolve_positions
+from taskvectors.prompts import resolve_positions, with_first_tokens
 from taskvectors.vectors import Site, sites_at
 
 logger = logging.getLogger(__name__)
 
 
-class Placed(BaseModel, ABC):
-    """Where something is trained, and on what: the part that configs of training share."""
+class SiteTraining(BaseModel, ABC):
+    """Where something is trained, and on what."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     layers: Layers = None
@@ -34,7 +35,7 @@ class Placed(BaseModel, ABC):
         """The settings that apply."""
 
 
-def trained_sites(context: RunContext, config: Placed) -> list[tuple[Site, ...]]:
+def trained_sites(context: RunContext, config: SiteTraining) -> list[tuple[Site, ...]]:
     """The sites of everything that a config asks to train.
 
     By default that is one layer each, without the last one where nothing would carry what is
@@ -54,10 +55,24 @@ def trained_sites(context: RunContext, config: Placed) -> list[tuple[Site, ...]]
     return [sites_at(group, config.positions) for group in groups]
 
 
-def _reach_the_answer(context: RunContext, config: Placed) -> bool:
+def _reach_the_answer(context: RunContext, config: SiteTraining) -> bool:
     """Whether each position is the last token, where even the last layer acts on the answer."""
     prompts = context.prompts("train", config.shots)
     return all(
         any(len(prompt.token_ids) - 1 in resolve_positions(prompt, (place,)) for prompt in prompts)
         for place in config.positions
     )
+
+
+def plan_of_training(context: RunContext, config: SiteTraining) -> Plan:
+    """The teacher's run, the steps and the checks, for any method that trains at sites."""
+    recipe, shots = config.training, config.shots
+    joins = tuple(min(site.layer for site in sites) for sites in trained_sites(context, config))
+    train = context.prompts("train", shots)[: config.n_examples]
+    if recipe.answer == "first-token":
+        train = with_first_tokens(train)
+    prompts = (train, context.prompts("validation", shots))
+    steps = training_work(context, recipe, prompts, config.positions, joins)
+    few_shot = read_work(context, "train", context.shots, config.n_examples)
+    teacher = (few_shot,) if recipe.distillation else ()
+    return Plan(found=(*teacher, *steps), joins=joins, positions=config.positions, shots=shots)

@@ -18,8 +18,8 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from taskvectors.methods.head_means import HeadMeans, head_means
-from taskvectors.methods.run_context import RunContext
+from taskvectors.methods.shared.head_means import HeadMeans, head_means
+from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.models import Component, LanguageModel
 from taskvectors.models.unembedding import token_losses
 from taskvectors.prompts import Prompt, build_prompts
@@ -68,7 +68,7 @@ def indirect_effects(
         n_means: Most prompts that the heads' means are over.
     """
     key = ("indirect effects", how, n_prompts, n_means)
-    return context.once(
+    return context.cached(
         key, lambda: _effects(context, how, n_prompts, head_means(context, n_means))
     )
 
@@ -76,7 +76,7 @@ def indirect_effects(
 def _effects(
     context: RunContext, how: HowFound, n_prompts: int, means: HeadMeans
 ) -> IndirectEffects:
-    shuffled = context.once(
+    shuffled = context.cached(
         ("label-shuffled", n_prompts, means.n_prompts),
         lambda: _Shuffled.of(context, n_prompts, means.n_prompts),
     )

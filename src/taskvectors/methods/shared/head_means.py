@@ -12,7 +12,7 @@ from einops import rearrange
 from jaxtyping import Float
 from torch import Tensor
 
-from taskvectors.methods.run_context import RunContext
+from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.models.heads import head_results
 
 
@@ -34,7 +34,7 @@ def head_means(context: RunContext, most: int) -> HeadMeans:
         context: Model and task.
         most: Most prompts to average over.
     """
-    return context.once(("head means", most), lambda: _means(context, most))
+    return context.cached(("head means", most), lambda: _means(context, most))
 
 
 def _means(context: RunContext, most: int) -> HeadMeans:

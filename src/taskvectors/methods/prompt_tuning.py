@@ -1,0 +1,74 @@
+"""`prompt-tuning`: trained embeddings before the prompt by peft, the model frozen."""
+
+from typing import Literal
+
+from taskvectors.methods.shared.adapters import (
+    AdapterConfig,
+    Size,
+    adapters,
+    describe_tokens,
+    n_virtual,
+    plan_of_adapter,
+)
+from taskvectors.methods.shared.candidate import Candidate
+from taskvectors.methods.shared.method import METHODS, Method, Paper
+from taskvectors.methods.shared.run_context import RunContext
+from taskvectors.models import LanguageModel
+from taskvectors.models.adapters import Adapter, PeftAdapter, load_peft
+
+
+class PromptTuning(AdapterConfig):
+    """Trained embeddings before the prompt."""
+
+    kind: Literal["prompt-tuning"] = "prompt-tuning"
+
+    def build(self, model: LanguageModel, size: Size, seed: int) -> Adapter:
+        """One token (d numbers), or 20."""
+        config = load_peft().PromptTuningConfig(
+            task_type="CAUSAL_LM",
+            num_virtual_tokens=n_virtual(size),
+            token_dim=model.hf.get_input_embeddings().weight.shape[1],
+        )
+        return PeftAdapter(config=config, seed=seed)
+
+    def n_tokens(self, size: Size) -> int:
+        """Its own, which go through every block."""
+        return n_virtual(size)
+
+    def describe(self, size: Size, layer: int) -> str:
+        """Tokens."""
+        del layer
+        return describe_tokens(size)
+
+
+def prompt_tuning(context: RunContext, config: PromptTuning) -> list[Candidate]:
+    """One candidate per size, at the best of the learning rates.
+
+    Source: Lester et al. (2021), https://arxiv.org/abs/2104.08691. We differ: sizes near that
+        of one vector, one grid of rates and one budget of steps for all adapters; a random start,
+        and few steps.
+    """
+    return adapters(context, config)
+
+
+METHODS.register(
+    Method(
+        config=PromptTuning,
+        find=prompt_tuning,
+        plan=plan_of_adapter,
+        title="Prompt tuning",
+        summary="trained embeddings before the prompt (peft)",
+        papers=(
+            Paper(
+                "Lester, Al-Rfou, Constant",
+                2021,
+                "The Power of Scale for Parameter-Efficient Prompt Tuning",
+                "https://arxiv.org/abs/2104.08691",
+            ),
+        ),
+        fails="Random embeddings first disturb the model; with few steps a small model may not "
+        "even get back to its zero-shot accuracy.",
+        gives_vector=False,
+        quick={"steps": 1, "batch_size": 4, "check_every": 1, "learning_rates": (0.01,)},
+    )
+)

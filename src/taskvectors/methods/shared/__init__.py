@@ -1,0 +1,1 @@
+"""What several methods share: the run context, candidates and their choice, plans, bases."""
