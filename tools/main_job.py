@@ -14,7 +14,11 @@ from pathlib import Path
 from evidence import write_rows
 
 from taskvectors.experiments import CompareConfig, compare
-from taskvectors.methods import InContext, Learned, Recipe, Vanilla, ZeroShot
+from taskvectors.methods import Recipe
+from taskvectors.methods.icl import InContext
+from taskvectors.methods.learned import Learned
+from taskvectors.methods.vanilla import Vanilla
+from taskvectors.methods.zero_shot import ZeroShot
 from taskvectors.results import Record
 
 TASKS = ("capital", "capitalize", "antonym", "present-past", "english-french", "sentiment")

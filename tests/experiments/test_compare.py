@@ -23,25 +23,13 @@ from taskvectors.errors import DataError, TaskVectorsError
 from taskvectors.evaluate import Scores, evaluate, measure, paired_difference, pooled_interval
 from taskvectors.experiments import CompareConfig, ModelConfig, compare, comparison_json, one_seed
 from taskvectors.experiments.config import Control
-from taskvectors.methods import (
-    METHODS,
-    Hendel,
-    InContext,
-    Learned,
-    LearnedHeads,
-    Lora,
-    LoReFT,
-    Recipe,
-    RunContext,
-    Vanilla,
-    ZeroShot,
-)
-from taskvectors.methods.choosing import choose, score_candidates
+from taskvectors.methods import METHODS, Recipe, RunContext
 from taskvectors.methods.controls import CONTROLS
 from taskvectors.methods.hendel import Hendel
 from taskvectors.methods.icl import InContext
 from taskvectors.methods.learned import Learned
 from taskvectors.methods.learned_heads import LearnedHeads
+from taskvectors.methods.lora import Lora
 from taskvectors.methods.loreft import LoReFT
 from taskvectors.methods.shared.choosing import choose, score_candidates
 from taskvectors.methods.vanilla import Vanilla

@@ -10,21 +10,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from taskvectors.methods import (
-    Adaptive,
-    Learned,
-    LearnedHeads,
-    LobiReFT,
-    Lora,
-    LoReFT,
-    Recipe,
-    RunContext,
-)
-from taskvectors.methods.adapters import adapters
-from taskvectors.methods.adaptive import adaptive
-from taskvectors.methods.learned import learned
-from taskvectors.methods.learned_heads import learned_heads
-from taskvectors.methods.reft import lobireft, loreft
+from taskvectors.methods import Recipe, RunContext
+from taskvectors.methods.adaptive import Adaptive, adaptive
+from taskvectors.methods.learned import Learned, learned
+from taskvectors.methods.learned_heads import LearnedHeads, learned_heads
+from taskvectors.methods.lobireft import LobiReFT
+from taskvectors.methods.lora import Lora
+from taskvectors.methods.loreft import LoReFT
+from taskvectors.methods.shared.adapters import adapters
+from taskvectors.methods.shared.low_rank import lobireft, loreft
 from taskvectors.methods.training import vocabulary as module
 from taskvectors.methods.training.trainer import Trainer, TrainState
 from taskvectors.methods.training.vocabulary import Reads, Renewal, TrainingVocabulary

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
+from taskvectors.costs import Cost, Explained, analysis_works, both_ways
 from taskvectors.experiments.catalog.learned_vectors import (
     bench_of,
     layers_at,
