@@ -3,7 +3,6 @@
 The only folder that knows transformers' module paths and that registers hooks.
 """
 
-from taskvectors.models.detect import causal_types
 from taskvectors.models.language_model import LanguageModel
 from taskvectors.models.loading import EMBEDDED, load_model
 from taskvectors.models.meta_model import known_shapes, load_meta_model
@@ -18,7 +17,6 @@ __all__ = [
     "Engine",
     "LanguageModel",
     "capture",
-    "causal_types",
     "known_shapes",
     "load_meta_model",
     "load_model",

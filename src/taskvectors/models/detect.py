@@ -237,10 +237,3 @@ def config_numbers(hf: Any) -> tuple[float, ...]:
     values = hf.config.get_text_config().to_dict().values()
     numbers = (v for v in values if isinstance(v, (int, float)) and not isinstance(v, bool))
     return tuple(sorted({float(number) for number in numbers if number > 0} | {15.0, 30.0}))
-
-
-def causal_types() -> tuple[str, ...]:
-    """All causal model types of the installed transformers."""
-    from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
-
-    return tuple(MODEL_FOR_CAUSAL_LM_MAPPING_NAMES)

@@ -26,6 +26,7 @@ from taskvectors.models.structure import (
     Verified,
     missing_part,
 )
+from taskvectors.models.text_models import text_model
 from taskvectors.models.unembedding import Unembedding
 
 _UNLIMITED = 2**31
@@ -64,7 +65,7 @@ class LanguageModel:
         Raises:
             UnsupportedModelError: It has no residual stream that could be followed to its logits.
         """
-        hf = unwrapped(hf)
+        hf = text_model(unwrapped(hf))
         hf.requires_grad_(False)
         hf.eval()
         return cls(

@@ -221,6 +221,7 @@ def _config(files: _Files, options: _Options) -> Any:
         check_files(folder)
     try:
         config = AutoConfig.from_pretrained(files.path, **_where(files, options))
+        config.get_text_config()
     except Exception as error:  # as above
         raise _unreadable(files, error) from error
     if config.is_encoder_decoder:
@@ -283,9 +284,10 @@ def auto_class(config: Any) -> Any:
     named = (getattr(config, "architectures", None) or [""])[0]
     causal = modeling_auto.MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.get(kind)
     multimodal = modeling_auto.MODEL_FOR_MULTIMODAL_LM_MAPPING_NAMES.get(kind)
-    if multimodal is not None and (causal is None or named == multimodal != causal):
-        return AutoModelForMultimodalLM
-    return AutoModelForCausalLM
+    if multimodal is None or named == causal:
+        return AutoModelForCausalLM
+    is_whole = causal is None or config.get_text_config() is not config
+    return AutoModelForMultimodalLM if is_whole else AutoModelForCausalLM
 
 
 def _random(source: str, options: _Options) -> LanguageModel:
