@@ -69,7 +69,7 @@ def write(model: LanguageModel, edit: Edit, prompt: Prompt, number: int, state: 
     for i, place in enumerate(places_in(prompt, edit.positions)):
         row = value[i] if value.dim() == 2 else value
         there = state[0, place, own].clone()
-        written = {"add": partial(torch.add, there), "turn": partial(turn, there)}
+        written = {"add": partial(torch.add, there), "rotate": partial(turn, there)}
         state[0, place, own] = written.get(edit.operation, Tensor.clone)(row)
     return state
 

@@ -73,7 +73,9 @@ def test_an_analysis_that_has_no_meaning_is_refused_and_the_others_run(
 ) -> None:
     asked = ["explain", "--vector", vector, *on_both, "--limit", 8, "--shots", 2]
     asked += ["--other-vector", "none", "--analyses", "ov-reconstruction", "key-heads"]
-    found = tv(*asked, "--out", tmp_path / "run", "--json").json
+    said = tv(*asked, "--out", tmp_path / "run", "--json", "--debug")
+    assert said.code == 0, said.err
+    found = said.json
     refused, done = found["findings"]
     assert "it follows one vector up from one layer" in refused["error"]
     assert done["finding"]

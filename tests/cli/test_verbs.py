@@ -219,22 +219,74 @@ def test_evaluate_on_demonstrations_names_the_plain_run_so(
     assert [(row["method"], row["shots"]) for row in rows] == [("icl", 2), ("learned", 2)]
 
 
-def test_another_split_than_the_vectors_own_is_warned_of(
+def test_a_vector_alone_is_measured_on_the_pairs_that_were_held_out(
     tv: Tv, on_both: list[object], vector: Path
 ) -> None:
-    words = ["evaluate", *on_both, "--vector", vector]
-    assert tv(*words, "--seed", 1).err == ""
-    said = tv(*words, "--seed", 2, "--json")
-    assert said.json["seed"] == 2
-    assert said.err == (
-        "warning: the vector was made with seed 1, not 2: it may have seen the test pairs\n"
+    alone = tv("evaluate", "--vector", vector, "--dtype", "float32", "--json")
+    assert alone.code == 0, alone.err
+    named = tv("evaluate", *on_both, "--seed", 1, "--vector", vector, "--json")
+    assert alone.json == named.json
+    assert alone.json["rows"][0]["n"] == 16
+
+
+def test_pairs_that_the_vector_was_trained_on_are_refused_unless_allowed(
+    tv: Tv, vector: Path
+) -> None:
+    for words in (["--split", "train"], ["--seed", 2], ["--n-test", 12, "--seed", 3]):
+        asked = ["evaluate", "--vector", vector, "--dtype", "float32", *words]
+        refused = tv(*asked)
+        assert refused.code == 2
+        assert "the learned vector of backwards was trained on" in refused.err
+        assert "--allow-overlap" in refused.err
+        assert tv(*asked, "--allow-overlap").code == 0
+
+
+def test_a_task_that_has_changed_since_is_refused(
+    tv: Tv, on_model: list[object], task_file: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own pairs.json"
+    pairs = json.loads(task_file.read_text())
+    own.write_text(json.dumps(pairs))
+    sizes = ["--n-train", 24, "--n-validation", 8, "--n-test", 16]
+    made = ["learn", *on_model, "--task", own, *sizes, "--steps", 1, "--layers", 1]
+    assert tv(*made, "--out", tmp_path / "v").code == 0
+    asked = ["evaluate", "--vector", tmp_path / "v", "--dtype", "float32"]
+    assert tv(*asked).code == 0
+    for pair in pairs:
+        pair["output"] += "x"
+    own.write_text(json.dumps(pairs))
+    said = tv(*asked)
+    assert said.code == 2
+    assert "have changed since the learned vector of own pairs was made" in said.err
+    assert "training and validation and test pairs" in said.err
+    own.unlink()
+    assert tv(*asked).code == 2
+
+
+def test_the_hint_that_learn_prints_runs_as_it_is(
+    on_both: list[object], tv: Tv, tmp_path: Path
+) -> None:
+    folder = tmp_path / "my 'best' vectors" / "one"
+    said = tv("learn", *on_both, "--steps", 1, "--layers", 1, "--out", folder)
+    (line,) = [line for line in said.out.splitlines() if "taskvectors evaluate" in line]
+    command = line.partition(": ")[2]
+    assert "--dtype float32" in command
+    done = subprocess.run(
+        command,
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        cwd=tmp_path,
     )
-    assert on_both[-2:] == ["--n-test", 16]
-    said = tv("evaluate", *on_both[:-2], "--n-test", 12, "--vector", vector)
-    assert said.err == (
-        "warning: the vector was made with splits of 24, 8, 16 pairs, not 24, 8, 12: it may have "
-        "seen the test pairs\n"
-    )
+    assert done.returncode == 0, done.stderr
+    assert "learned" in done.stdout
+
+
+def test_generate_uses_the_vectors_own_model(tv: Tv, on_model: list[object], vector: Path) -> None:
+    words = ["generate", "--vector", vector, "--input", "bak", "--dtype", "float32", "--json"]
+    assert tv(*words).json == tv(*words, *on_model).json
 
 
 def test_generate_writes_without_the_vector_and_with_it(

@@ -310,7 +310,7 @@ def explained(
     about, tidy = [], []
     for name, (rows, _) in analyses.items():
         about.append(
-            {"name": name, "title": name.title(), "question": "What?", "source": "someone",
+            {"name": name, "title": name.title(), "question": "What?", "citation": "someone",
              "error": None if rows else "has no meaning for a <vector>",
              "columns": asdict(columns[name])}
         )  # fmt: skip

@@ -56,22 +56,22 @@ CASES: dict[str, list[list[Spec]]] = {
         [{"layer": 2, "operation": "replace", "positions": (-2,)}, {"layer": 0}],
     ],
     "turning": [
-        [{"layer": 1, "component": "mlp_out", "operation": "turn"}],
-        [{"layer": 2, "operation": "turn", "positions": (-2, -1), "each": "position"}],
+        [{"layer": 1, "component": "mlp_out", "operation": "rotate"}],
+        [{"layer": 2, "operation": "rotate", "positions": (-2, -1), "each": "position"}],
         [
-            {"layer": 0, "component": "mlp_out", "operation": "turn", "positions": ("query",)},
-            {"layer": 3, "component": "mlp_out", "operation": "turn"},
+            {"layer": 0, "component": "mlp_out", "operation": "rotate", "positions": ("query",)},
+            {"layer": 3, "component": "mlp_out", "operation": "rotate"},
         ],
     ],
     # of some answers there is no token that is read
     "what comes after the prompt": [
         [{"layer": 1, "positions": ("answer",)}],
         [{"layer": 0, "positions": ("all", "generated"), "each": "position"}, {"layer": 2}],
-        [{"layer": 1, "positions": ("generated",), "component": "mlp_out", "operation": "turn"}],
+        [{"layer": 1, "positions": ("generated",), "component": "mlp_out", "operation": "rotate"}],
     ],
     "turned twice at one place": [
-        [{"layer": 1, "operation": "turn"}, {"layer": 1, "operation": "turn"}, {"layer": 1}],
-        [{"layer": 1, "operation": "turn", "each": "prompt"}],
+        [{"layer": 1, "operation": "rotate"}, {"layer": 1, "operation": "rotate"}, {"layer": 1}],
+        [{"layer": 1, "operation": "rotate", "each": "prompt"}],
     ],
     "two edits at one place add up": [
         [{"layer": 1}, {"layer": 1}, {"layer": 1, "positions": (-2,)}]
@@ -321,14 +321,14 @@ GRADIENT_CASES: dict[str, list[list[Spec]]] = {
     "a name that means several positions": [
         [{"layer": 1, "positions": ("query",)}],
         [{"layer": 1, "positions": ("query",), "operation": "replace"}],
-        [{"layer": 1, "positions": ("query",), "operation": "turn"}],
+        [{"layer": 1, "positions": ("query",), "operation": "rotate"}],
     ],
     "turning": [
-        [{"layer": 1, "component": "mlp_out", "operation": "turn"}],
+        [{"layer": 1, "component": "mlp_out", "operation": "rotate"}],
         # the second turns what the first has made
         [
-            {"layer": 1, "positions": ("query", -1), "operation": "turn"},
-            {"layer": 1, "positions": ("query",), "operation": "turn"},
+            {"layer": 1, "positions": ("query", -1), "operation": "rotate"},
+            {"layer": 1, "positions": ("query",), "operation": "rotate"},
         ],
     ],
 }
@@ -393,7 +393,7 @@ def random_spec(draw: st.DrawFn) -> Spec:
         "component": draw(st.sampled_from(["resid_post", "resid_pre", "attn_out", "mlp_out", "z"])),
         # lengths are 7 and up: these are all different places
         "positions": tuple(dict.fromkeys(positions)),
-        "operation": draw(st.sampled_from(["add", "replace", "turn"])),
+        "operation": draw(st.sampled_from(["add", "replace", "rotate"])),
         "each": draw(st.sampled_from([None, "position", "prompt"])),
     }
     if spec["component"] == "z" and draw(st.booleans()):

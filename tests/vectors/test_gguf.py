@@ -144,7 +144,7 @@ CANNOT: dict[str, tuple[TaskVector, str]] = {
     "the input of block 1": (vector_at(sites_at([1], EVERYWHERE, "resid_pre")), "blocks 1 and up"),
     "mlp": (vector_at(sites_at([2], EVERYWHERE, "mlp_out")), "blocks 1 and up"),
     "replaces": (vector_at(sites_at([2], EVERYWHERE), operation="replace"), "only adds"),
-    "turns": (vector_at(sites_at([2], EVERYWHERE), operation="turn"), "only adds"),
+    "turns": (vector_at(sites_at([2], EVERYWHERE), operation="rotate"), "only adds"),
     "two values": (
         vector_at(sites_at([2], EVERYWHERE), torch.arange(12.0).view(2, 6)),
         "several different values at layer 2",

@@ -29,8 +29,8 @@ CASES: dict[str, tuple[tuple[Site, ...], str]] = {
     "heads": (sites_at([1, 2], [-1, 4], "z"), "replace"),
     "mlp": (sites_at([1, 3], [-1], "mlp_out"), "add"),
     "attention": (sites_at([1, 3], [-3], "attn_out"), "replace"),
-    "turned": (sites_at([0, 2], ["all"], "mlp_out"), "turn"),
-    "turned spans": (sites_at([1], ["query", "cue"]), "turn"),
+    "turned": (sites_at([0, 2], ["all"], "mlp_out"), "rotate"),
+    "turned spans": (sites_at([1], ["query", "cue"]), "rotate"),
 }
 MIDDLE = {
     "middle": (sites_at([1], [-1, -2], "resid_mid"), "add"),

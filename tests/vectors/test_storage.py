@@ -42,6 +42,20 @@ def vector(tiny_model: Made) -> TaskVector:
     )
 
 
+def test_a_rotation_that_was_saved_as_a_turn_is_read(vector: TaskVector, tmp_path: Path) -> None:
+    replace(vector, operation="rotate").save(tmp_path / "v")
+    config = tmp_path / "v" / "config.json"
+    config.write_text(config.read_text().replace('"rotate"', '"turn"'))
+    assert TaskVector.load(tmp_path / "v").operation == "rotate"
+
+
+def test_the_vector_of_a_run_is_found_in_its_folder(vector: TaskVector, tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text("{}")
+    vector.save(tmp_path / "run" / "best-vector")
+    assert torch.equal(TaskVector.load(tmp_path / "run").values, vector.values)
+
+
 def files_of(folder: Path) -> dict[str, bytes]:
     return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
 
@@ -189,7 +203,7 @@ def test_changed_bytes_are_noticed(vector: TaskVector, tmp_path: Path) -> None:
         ({"format": 2}, r"is of format 2, and this taskvectors reads format 1"),
         ({"format": None}, "is of format None"),
         ({"strength": 2.0}, r"strength: Extra inputs are not permitted"),
-        ({"operation": "multiply"}, "operation: Input should be 'add', 'replace' or 'turn'"),
+        ({"operation": "multiply"}, "operation: Input should be 'add', 'replace' or 'rotate'"),
         ({"sites": [{"layer": 1, "position": 1.5}]}, r"sites\.0\.position"),
         ({"sites": [{"layer": 1, "position": -1, "head": 3}]}, r"sites\.0\.head"),
         ({"sites": [{"layer": -2, "position": -1}]}, "there is no site"),

@@ -5,8 +5,9 @@ numbers here, since help must not wait for torch; what they may be is repeated f
 configs, and a test compares the two.
 """
 
+import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from tyro.conf import arg
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from taskvectors.experiments import ModelConfig
     from taskvectors.models import LanguageModel
     from taskvectors.tasks import Task
+    from taskvectors.vectors import TaskVector
 
 Layer = int | Literal["embed"]
 Config = TypeVar("Config")
@@ -130,6 +132,58 @@ class TaskChoice:
             n_validation=self.n_validation,
             n_test=self.n_test,
         )
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorModelChoice(ModelChoice):
+    """Which model, where a vector says it."""
+
+    model: Annotated[str, default("the vector's own")] = ""
+    """`embedded`, a hub id, a local folder, or a .gguf file."""
+
+    def config_for(self, vector: "TaskVector") -> "ModelConfig":
+        """The model that was named, else the one that the vector was made for.
+
+        Raises:
+            TaskVectorsError: There is neither.
+        """
+        source = self.model or vector.origin.location or vector.origin.model
+        if not source:
+            raise TaskVectorsError(
+                f"{vector.origin.label} does not say which model it was made for; name it with "
+                "--model"
+            )
+        revision = self.revision
+        if not self.model and re.fullmatch("[0-9a-f]{40}", vector.origin.revision):
+            revision = revision or vector.origin.revision  # of a model of the hub
+        return replace(self, model=source, revision=revision).config()
+
+
+@dataclass(frozen=True, kw_only=True)
+class VectorTaskChoice:
+    """What is shown to the model, where a vector says it."""
+
+    task: Annotated[str, default("the vector's own")] = ""
+    """A built-in task, a file of input/output pairs, or hub:OWNER/NAME."""
+    template: Annotated[str | None, default("the vector's own")] = None
+    """Name of a prompt template, or a text with {input} and {output}."""
+    chat: bool = False
+    """Write prompts with the tokenizer's chat template, as for a vector that was made so."""
+    n_train: Annotated[int | None, default("the vector's own")] = None
+    """Pairs of the training split."""
+    n_validation: Annotated[int | None, default("the vector's own")] = None
+    """Pairs of the validation split."""
+    n_test: Annotated[int | None, default("the vector's own")] = None
+    """Pairs of the test split."""
+    seed: Annotated[int | None, default("the vector's own")] = None
+    """Seed of split and demonstrations."""
+    allow_overlap: bool = False
+    """Measure also on pairs that the vector was trained on."""
+
+    def changes(self) -> dict[str, int]:
+        """What was asked for, as fields of a `TaskRequest`."""
+        names = ("n_train", "n_validation", "n_test", "seed")
+        return {name: getattr(self, name) for name in names if getattr(self, name) is not None}
 
 
 @dataclass(frozen=True, kw_only=True)

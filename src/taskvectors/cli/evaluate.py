@@ -1,31 +1,19 @@
 """`taskvectors evaluate`: what a saved vector does on a task."""
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
 
-from taskvectors.cli.arguments import ModelChoice, Output, TaskChoice, default
+from taskvectors.cli.arguments import Output, VectorModelChoice, VectorTaskChoice, default
 from taskvectors.cli.results import Result, Table
 from taskvectors.cli.train import evaluate_learner
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
     from taskvectors.methods import RunContext
-    from taskvectors.tasks import Task
     from taskvectors.vectors import TaskVector
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, kw_only=True)
-class VectorTask(TaskChoice):
-    """What a vector is measured on."""
-
-    task: Annotated[str, default("none")] = ""
-    """A built-in task (`taskvectors tasks`), a file of input/output pairs, or hub:OWNER/NAME."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +21,7 @@ class Evaluate:
     """Measure a saved vector on a task, or a learner, beside the same prompts without it."""
 
     vector: Annotated[str, default("none")] = ""
-    """Folder of the vector; then --task has to be given."""
+    """Folder of the vector, or of a run that has one."""
     learner: Annotated[str, default("none")] = ""
     """Folder of a learner, or one that comes with the package, to measure on its own task."""
     trials: int = 1280
@@ -42,58 +30,57 @@ class Evaluate:
     """The pairs to measure on."""
     strengths: Annotated[tuple[float, ...], arg(aliases=["--strength"])] = (1.0,)
     """Factors of the vector; negative ones push away from the task."""
-    shots: int = 0
+    shots: Annotated[int | None, default("those of the prompts it was made for")] = None
     """Demonstrations in the prompts."""
     side_effects: bool = False
     """Measure what each strength does to unrelated text, too."""
-    seed: Annotated[int | None, default("the vector's")] = None
-    """Seed of split and demonstrations."""
-    task: VectorTask
-    model: ModelChoice
+    task: VectorTaskChoice
+    model: VectorModelChoice
     output: Output
 
     def run(self) -> Result:
         """Measure it."""
         if self.learner:
-            return evaluate_learner(self.learner, trials=self.trials, seed=self.seed or 0)
-        if not (self.vector and self.task.task):
-            raise TaskVectorsError("give --vector and --task, or --learner")
-        loading = self.model.config()
+            return evaluate_learner(self.learner, trials=self.trials, seed=self.task.seed or 0)
+        if not self.vector:
+            raise TaskVectorsError("give --vector, or --learner")
         from taskvectors.evaluate import dose_response
         from taskvectors.methods import RunContext
-        from taskvectors.vectors import TaskVector
+        from taskvectors.vectors import TaskVector, check_unseen, task_of
 
         vector = TaskVector.load(self.vector)
-        own_seed = vector.origin.seed or 0
-        seed = own_seed if self.seed is None else self.seed
-        task = self.task.load(seed)
-        model = loading.load()
+        origin = vector.origin
+        task = task_of(origin, self.task.task, **self.task.changes())
+        if not self.task.allow_overlap:
+            check_unseen(origin, getattr(task, self.split))
+        seed = (origin.seed or 0) if self.task.seed is None else self.task.seed
+        shots = (origin.used_shots or 0) if self.shots is None else self.shots
+        model = self.model.config_for(vector).load()
         context = RunContext(
             model=model,
             task=task,
-            template=self.task.template or vector.origin.template,
-            shots=self.shots,
+            template=self.task.template or origin.template,
+            shots=shots,
             seed=seed,
             memory=self.model.budget(model),
-            chat=self.task.chat,
+            chat=self.task.chat or bool(origin.chat),
         )
         found = dose_response(
             model,
-            context.prompts(self.split, self.shots),
+            context.prompts(self.split, shots),
             vector,
             self.strengths,
             labels=context.labels,
             memory=context.memory,
         )
-        self._check_splits(vector, task, seed)
         effects = self._side_effects(context, vector) if self.side_effects else {}
         rows = [
-            _row(vector, strength, self.shots) | asdict(measures) | effects.get(strength, {})
+            _row(vector, strength, shots) | asdict(measures) | effects.get(strength, {})
             for strength, measures in found
         ]
         data = {
             "vector": self.vector,
-            "method": vector.origin.method,
+            "method": origin.method,
             "model": model.source,
             "family": model.model_type,
             "task": task.name,
@@ -103,30 +90,6 @@ class Evaluate:
             "rows": rows,
         }
         return Result(data=data, shown=[_table(rows)])
-
-    def _check_splits(self, vector: "TaskVector", task: "Task", seed: int) -> None:
-        """Warn where the pairs may not be new to the vector, or are shown in another form."""
-        origin = vector.origin
-        if task.name != origin.task:
-            return
-        sizes = {name: len(getattr(task, name)) for name in origin.split_sizes}
-        differences = []
-        if seed != (origin.seed or 0):
-            differences.append(f"seed {origin.seed or 0}, not {seed}")
-        if sizes != origin.split_sizes:
-            sizes_of = [", ".join(map(str, of.values())) for of in (origin.split_sizes, sizes)]
-            differences.append(f"splits of {sizes_of[0]} pairs, not {sizes_of[1]}")
-        if differences:
-            logger.warning(
-                "the vector was made with %s: it may have seen the %s pairs",
-                " and ".join(differences),
-                self.split,
-            )
-        if origin.chat is not None and origin.chat != self.task.chat:
-            logger.warning(
-                "the vector was made %s --chat, and is measured %s",
-                *(("with", "without it") if origin.chat else ("without", "with it")),
-            )
 
     def _side_effects(
         self, context: "RunContext", vector: "TaskVector"

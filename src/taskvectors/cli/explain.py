@@ -5,7 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from taskvectors.cli.arguments import ModelChoice, Output, TaskChoice, checked, default
+from taskvectors.cli.arguments import (
+    Output,
+    VectorModelChoice,
+    VectorTaskChoice,
+    checked,
+    default,
+)
 from taskvectors.cli.folders import folder_for
 from taskvectors.cli.names import AnalysisName
 from taskvectors.cli.reports import written_report
@@ -15,14 +21,6 @@ from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
     from taskvectors.results import Record
-
-
-@dataclass(frozen=True, kw_only=True)
-class OwnTaskChoice(TaskChoice):
-    """Which task, where a vector says it."""
-
-    task: Annotated[str, default("the vector's own")] = ""
-    """A built-in task, a file of input/output pairs, or hub:OWNER/NAME."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,16 +44,14 @@ class Explain:
     """Most prompts of a split that an analysis uses."""
     shots: int = 8
     """Demonstrations in few-shot prompts."""
-    seed: Annotated[int | None, default("the vector's")] = None
-    """Seed of split and demonstrations."""
     figures: Annotated[tuple[Literal["png", "svg", "pdf"], ...], default("none")] = ()
     """Write every figure as a file, too, in these forms."""
     out: Annotated[str, default("a new folder among the user's data")] = ""
     """Folder of the run."""
     no_report: bool = False
     """Write no HTML report."""
-    task: OwnTaskChoice
-    model: ModelChoice
+    task: VectorTaskChoice
+    model: VectorModelChoice
     output: Output
 
     def run(self) -> Result:
@@ -65,7 +61,9 @@ class Explain:
             raise TaskVectorsError(
                 "--vector: give the folder of a vector; taskvectors learn makes one"
             )
-        model = self.model.config()
+        from taskvectors.vectors import TaskVector
+
+        model = self.model.config_for(TaskVector.load(paths[0]))
         if model.dtype == "auto":
             model = model.model_copy(update={"dtype": "float32"})
         from taskvectors.experiments import ExplainConfig, explain
@@ -79,15 +77,13 @@ class Explain:
             task=self.task.task,
             template=self.task.template,
             shots=self.shots,
-            seed=self.seed,
-            n_train=self.task.n_train,
-            n_validation=self.task.n_validation,
-            n_test=self.task.n_test,
+            changes=self.task.changes(),
+            allow_overlap=self.task.allow_overlap,
             limit=self.limit,
             memory=self.model.memory,
             chat=self.task.chat,
         )
-        folder = folder_for(self.out, "runs", "explain", Path(paths[0]).name, self.model.model)
+        folder = folder_for(self.out, "runs", "explain", Path(paths[0]).name, model.source)
         return self._shown(explain(config, folder, command=command_line()))
 
     def _shown(self, record: "Record") -> Result:

@@ -4,7 +4,7 @@ from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
-from taskvectors.cli.arguments import ModelChoice, Output, default
+from taskvectors.cli.arguments import Output, VectorModelChoice, default
 from taskvectors.cli.results import Result
 from taskvectors.errors import TaskVectorsError
 
@@ -23,7 +23,7 @@ class Generate:
     """
 
     vector: str
-    """Folder of the vector."""
+    """Folder of the vector, or of a run that has one."""
     prompt: Annotated[str | None, default("none")] = None
     r"""The whole prompt; \n stands for a new line."""
     input: Annotated[str | None, default("none")] = None
@@ -31,7 +31,7 @@ class Generate:
     template: Annotated[str | None, default("the vector's")] = None
     """Template for --input."""
     chat: bool = False
-    """Put --input into the tokenizer's chat template."""
+    """Put --input into the tokenizer's chat template, as for a vector that was made so."""
     strength: float = 1.0
     """Factor of the vector."""
     max_new_tokens: int = 20
@@ -42,7 +42,7 @@ class Generate:
     """How evenly --sample draws; towards 0 only the most probable token is left."""
     seed: int = 0
     """Seed of what --sample draws."""
-    model: ModelChoice
+    model: VectorModelChoice
     output: Output
 
     def run(self) -> Result:
@@ -51,12 +51,11 @@ class Generate:
             raise TaskVectorsError("give a prompt either as --prompt or as --input, and not both")
         if self.max_new_tokens < 1 or self.temperature <= 0:
             raise TaskVectorsError("--max-new-tokens and --temperature have to be positive")
-        loading = self.model.config()
         from taskvectors.models.calls import check_context
         from taskvectors.vectors import TaskVector
 
         vector = TaskVector.load(self.vector)
-        model = loading.load()
+        model = self.model.config_for(vector).load()
         text, ids, prompt = self._prompt(model, vector)
         check_context(model, len(ids), self.max_new_tokens)
         plain = self._written(model, ids)
@@ -89,7 +88,7 @@ class Generate:
             self.template or vector.origin.template or "qa",
             [Example(input=self.input, output="?")],  # a prompt ends before its answer
             max_tokens=model.context_length,
-            chat=self.chat,
+            chat=self.chat or bool(vector.origin.chat),
         )
         return prompt.text, prompt.token_ids, prompt
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from taskvectors.cli.arguments import ModelChoice, TaskChoice
 from taskvectors.cli.folders import check_room_for_vector, folder_for
+from taskvectors.cli.hints import hint
 from taskvectors.cli.results import Result
 
 if TYPE_CHECKING:
@@ -62,11 +63,11 @@ def make_vector(
     vector = best.vector if best.strength == 1 else best.vector * best.strength
     vector.save(folder)
     seconds = time.perf_counter() - started
-    return _saved(vector, folder, seconds=seconds, n_train=len(pairs.train), task=task.task)
+    return _saved(vector, folder, seconds=seconds, n_train=len(pairs.train), model=model)
 
 
 def _saved(
-    vector: "TaskVector", folder: Path, *, seconds: float, n_train: int, task: str
+    vector: "TaskVector", folder: Path, *, seconds: float, n_train: int, model: ModelChoice
 ) -> Result:
     from taskvectors.format import after_layers, at_positions
     from taskvectors.methods.shared.run_context import layer_name
@@ -96,6 +97,6 @@ def _saved(
         shown=[
             f"The {origin.method} vector of {origin.task}, added {place}{reached}",
             f"It is in {folder}",
-            f"To measure it: taskvectors evaluate --vector {folder} --task {task}",
+            f"To measure it: {hint('evaluate', model, vector=folder)}",
         ],
     )

@@ -9,50 +9,64 @@ from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt, build_prompts
 from taskvectors.tasks import Example
 from taskvectors.trunk import Branch
-from taskvectors.vectors import TaskVector
+from taskvectors.vectors import TaskVector, VectorOrigin, check_unseen, task_of
 
 
 def evaluate(  # noqa: PLR0913  (what a measurement depends on)
     model: LanguageModel,
-    examples: Sequence[Example],
+    examples: Sequence[Example] | None = None,
     vector: TaskVector | None = None,
     *,
     template: str | None = None,
-    shots: int = 0,
-    demonstrations: Sequence[Example] = (),
+    chat: bool | None = None,
+    shots: int | None = None,
+    demonstrations: Sequence[Example] | None = None,
     strength: float = 1.0,
-    seed: int = 0,
+    seed: int | None = None,
+    allow_overlap: bool = False,
     memory: int | None = None,
 ) -> Measures:
     """Accuracy of a model on some pairs, with a vector or without, with its interval.
 
+    What is not given is as the vector was made: task, split, template, chat, demonstrations, seed.
+
     Args:
         model: The model.
-        examples: The pairs.
+        examples: The pairs; by default those of the vector's task that were held out for test.
         vector: The vector; a plain run without one.
-        template: Prompt template; the vector's own by default, else `qa`.
-        shots: Demonstrations per prompt.
-        demonstrations: What they are drawn from.
+        template: Prompt template; `qa` without a vector.
+        chat: Whether prompts go through the tokenizer's chat template.
+        shots: Demonstrations per prompt; those of the prompts that the vector was made to act on.
+        demonstrations: What they are drawn from; the training pairs of the vector's task.
         strength: Factor of the vector.
         seed: Seed of the draw.
+        allow_overlap: Measure also on pairs that the vector was trained on.
         memory: Budget in bytes.
 
     Raises:
-        DataError: There are no pairs.
+        DataError: There are no pairs, the vector was trained on some of them, or its task is not
+            known or has changed.
         VectorMismatchError: The vector was made for another model.
     """
+    origin = VectorOrigin() if vector is None else vector.origin
+    shots = (origin.used_shots or 0) if shots is None else shots
+    if vector is not None and (examples is None or (shots and demonstrations is None)):
+        own = task_of(origin)
+        examples = own.test if examples is None else examples
+        demonstrations = own.train if demonstrations is None else demonstrations
     if not examples:
         raise DataError("there are no pairs to evaluate on; give at least one")
-    if template is None:
-        template = (vector.origin.template if vector is not None else "") or "qa"
+    if not allow_overlap:
+        check_unseen(origin, examples)
     prompts = build_prompts(
         model.tokenizer,
-        template,
+        template or origin.template or "qa",
         examples,
-        demonstrations=demonstrations,
+        demonstrations=demonstrations or (),
         shots=shots,
-        seed=seed,
+        seed=(origin.seed or 0) if seed is None else seed,
         max_tokens=model.context_length,
+        chat=bool(origin.chat) if chat is None else chat,
     )
     strengths = [] if vector is None else [strength]
     return dose_response(model, prompts, vector, strengths, memory=memory)[-1][1]

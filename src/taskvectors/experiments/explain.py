@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -32,9 +32,9 @@ from taskvectors.results.provenance import (
     inputs_of_versions,
     versions,
 )
-from taskvectors.tasks import Task, load_task
+from taskvectors.tasks import Task
 from taskvectors.trunk import resolve_budget
-from taskvectors.vectors import TaskVector
+from taskvectors.vectors import TaskVector, VectorOrigin, check_unseen, task_of
 
 logger = logging.getLogger(__name__)
 
@@ -57,14 +57,10 @@ class ExplainConfig(BaseModel):
     """Prompt template; the vector's own by default."""
     shots: int = Field(default=8, ge=1)
     """Demonstrations in few-shot prompts."""
-    seed: int | None = None
-    """Of the split; the vector's own by default."""
-    n_train: int = Field(default=300, ge=1)
-    """Training pairs."""
-    n_validation: int = Field(default=100, ge=1)
-    """Validation pairs."""
-    n_test: int = Field(default=200, ge=1)
-    """Test pairs."""
+    changes: dict[Literal["seed", "n_train", "n_validation", "n_test"], int] = {}
+    """Seed and sizes of the split; the vector's own by default."""
+    allow_overlap: bool = False
+    """Use test pairs also that the vector was trained on."""
     limit: int = Field(default=100, ge=2)
     """Most prompts of a split that an analysis uses."""
     memory: str | None = None
@@ -182,39 +178,30 @@ def make_case(config: ExplainConfig, model: LanguageModel, vectors: Sequence[Tas
     vector = vectors[0]
     for one in vectors:
         one.check_model(model)
-    name = config.task or vector.origin.task
-    if not name:
-        raise DataError(
-            f"{config.vectors[0]} does not say which task it is for; name the task with --task"
-        )
-    seed = config.seed if config.seed is not None else vector.origin.seed or 0
-    task = load_task(
-        name,
-        seed=seed,
-        n_train=config.n_train,
-        n_validation=config.n_validation,
-        n_test=config.n_test,
-    )
+    task = task_of(vector.origin, config.task, **config.changes)
+    if not config.allow_overlap:
+        check_unseen(vector.origin, task.test)
+    template = config.template or vector.origin.template
     return Case(
-        context=bench_for(config, model, task, seed, config.template or vector.origin.template),
+        context=_context_of(config, model, task, vector.origin, template),
         vector=vector,
         vectors=tuple(vectors),
         limit=config.limit,
     )
 
 
-def bench_for(
-    config: ExplainConfig, model: LanguageModel, task: Task, seed: int, template: str
+def _context_of(
+    config: ExplainConfig, model: LanguageModel, task: Task, origin: VectorOrigin, template: str
 ) -> RunContext:
-    """The run context of a task."""
+    """The run context of a vector's task."""
     return RunContext(
         model=model,
         task=task,
         template=template,
         shots=config.shots,
-        seed=seed,
+        seed=config.changes.get("seed", origin.seed or 0),
         memory=None if config.memory is None else resolve_budget(config.memory, model.device),
-        chat=config.chat,
+        chat=config.chat or bool(origin.chat),
     )
 
 
@@ -235,15 +222,9 @@ def _with_other(case: Case, config: ExplainConfig, name: str) -> Case:
             f"--other-vector is for {vector.origin.task or 'no task that it names'}; give a vector "
             f"of another task than {case.context.task.name}"
         )
-    seed = vector.origin.seed or 0
-    task = load_task(
-        vector.origin.task,
-        seed=seed,
-        n_train=config.n_train,
-        n_validation=config.n_validation,
-        n_test=config.n_test,
+    context = _context_of(
+        config, case.model, task_of(vector.origin), vector.origin, vector.origin.template
     )
-    context = bench_for(config, case.model, task, seed, vector.origin.template)
     return replace(case, other=Case(context=context, vector=vector, limit=case.limit))
 
 

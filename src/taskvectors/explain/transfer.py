@@ -20,7 +20,7 @@ from taskvectors.methods import RunContext
 from taskvectors.registry import ANALYSES
 from taskvectors.results import Columns
 from taskvectors.results.figures import Heatmap
-from taskvectors.vectors import TaskVector
+from taskvectors.vectors import TaskVector, task_of
 
 NONE = "zero-shot"
 
@@ -97,9 +97,10 @@ def bench_of(case: Case, task: str) -> RunContext:
         return case.other.context
     from taskvectors.tasks import load_task
 
+    known = [one.origin for one in case.vectors if one.origin.task == task and one.origin.request]
     return RunContext(
         model=case.model,
-        task=load_task(task, seed=case.context.task.seed),
+        task=task_of(known[0]) if known else load_task(task, seed=case.context.task.seed),
         shots=case.context.shots,
         seed=case.context.seed,
         memory=case.context.memory,

@@ -31,9 +31,9 @@ class InContextVector(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     kind: Literal["icv"] = "icv"
     layers: Layers = None
-    """Blocks whose MLP's output is turned, together; all of them by default."""
+    """Blocks whose MLP's output is rotated, together; all of them by default."""
     strengths: tuple[float, ...] = Field(default=(0.1, 0.8, 0.05, 0.2, 0.4), min_length=1)
-    """λ to try, in units of the length of what is turned; the best on validation is kept."""
+    """λ to try, in units of the length of what is rotated; the best on validation is kept."""
     n_pairs: int = Field(default=100, ge=1)
     """Most training pairs to read."""
 
@@ -48,7 +48,7 @@ def icv(context: RunContext, config: InContextVector) -> list[Candidate]:
         direction is the first principal component of the differences plus their mean. We differ:
         input and output are read at their last token in the place of a prompt's input, not as
         texts of their own behind a prefix; the component's sign is the mean's; the tokens of the
-        prompt are turned, those of the answer only where `answer` or `generated` is added to the
+        prompt are rotated, those of the answer only where `answer` or `generated` is added to the
         vector; the strength is chosen on validation.
     """
     started = time.perf_counter()
@@ -64,7 +64,7 @@ def icv(context: RunContext, config: InContextVector) -> list[Candidate]:
     vector = TaskVector(
         values=torch.nn.functional.normalize(direction, dim=1)[blocks],
         sites=sites_at(blocks, ["all"], "mlp_out"),
-        operation="turn",
+        operation="rotate",
         origin=context.origin(config.kind, shots=0, settings={"n_pairs": len(inputs)}),
     )
     cost = Cost(

@@ -47,6 +47,9 @@ class LanguageModel:
     structure: Structure
     source: str
     """What it was loaded from: hub id, folder name or file name."""
+    location: str = ""
+    """What `load_model` takes to load it again, a path as an absolute one; empty where it was
+    loaded elsewhere."""
     revision: str = ""
     """Commit of the hub repository, or hash of the file, where known."""
     weights_note: str = ""

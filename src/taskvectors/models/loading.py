@@ -6,7 +6,7 @@ What is not a whole model is refused before anything runs; see `completeness`.
 import importlib.util
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -116,7 +116,9 @@ def load_model(  # noqa: PLR0913  (the choices transformers offers)
     )
     if source in RANDOM_MODELS:
         return _random(source, options)
-    return _of_files(find_files(source, revision), tokenizer, options)
+    path = Path(source).expanduser()
+    location = source if source == EMBEDDED or not path.exists() else str(path.absolute())
+    return replace(_of_files(find_files(source, revision), tokenizer, options), location=location)
 
 
 def _of_loaded(hf: Any, tokenizer: Any) -> LanguageModel:
@@ -293,7 +295,7 @@ def auto_class(config: Any) -> Any:
 def _random(source: str, options: _Options) -> LanguageModel:
     hf, tokenizer, note = build_random(source)
     hf.to(options.device, options.dtype)
-    return LanguageModel.wrap(hf, tokenizer, source=source, weights_note=note)
+    return LanguageModel.wrap(hf, tokenizer, source=source, location=source, weights_note=note)
 
 
 def find_files(source: str, revision: str | None) -> _Files:

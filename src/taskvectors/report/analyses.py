@@ -50,7 +50,7 @@ def vector_in_words(metadata: Mapping[str, Any]) -> str:
 
 def _section(one: Mapping[str, Any], record: Record, rows: Any) -> Section:
     question = Text(text=str(one["question"]), is_aside=True)
-    source = Text(text=f"Source: {one['source']}.", is_aside=True)
+    source = Text(text=f"Source: {one['citation']}.", is_aside=True)
     if one.get("error"):
         refused = Text(text=str(one["error"]), is_caution=True)
         return Section(name=one["name"], title=one["title"], blocks=(question, refused, source))

@@ -120,7 +120,7 @@ def cite(record: Record) -> Section | None:
     methods = record.metadata.get("methods") or {}
     rows = [(about.get("title") or name, about["citation"]) for name, about in methods.items()
             if about.get("citation")]  # fmt: skip
-    rows += [(one["title"], one["source"]) for one in record.metadata.get("analyses") or ()]
+    rows += [(one["title"], one["citation"]) for one in record.metadata.get("analyses") or ()]
     if not rows:
         return None
     table = Table(

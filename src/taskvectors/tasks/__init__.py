@@ -8,6 +8,7 @@ pair becomes tokens is the business of `taskvectors.prompts`.
 from taskvectors.tasks.builtin import TaskSummary, builtin_tasks, describe_builtin
 from taskvectors.tasks.hub import HUB_PRESETS, HubPreset
 from taskvectors.tasks.load import load_task
+from taskvectors.tasks.request import TaskRequest, hash_of_pairs, hashes_of_pairs
 from taskvectors.tasks.task import Example, Task
 
 __all__ = [
@@ -15,8 +16,11 @@ __all__ = [
     "Example",
     "HubPreset",
     "Task",
+    "TaskRequest",
     "TaskSummary",
     "builtin_tasks",
     "describe_builtin",
+    "hash_of_pairs",
+    "hashes_of_pairs",
     "load_task",
 ]

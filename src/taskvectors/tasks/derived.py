@@ -26,6 +26,7 @@ def both_directions(task: Task) -> Task:
         train=(*task.train, *back.train),
         validation=(*task.validation, *back.validation),
         test=(*task.test, *back.test),
+        request=None,
     )
 
 
@@ -49,6 +50,7 @@ def one_to_one(task: Task) -> Task:
         train=tuple(filter(is_clear, task.train)),
         validation=tuple(filter(is_clear, task.validation)),
         test=tuple(filter(is_clear, task.test)),
+        request=None,
     )
     left = len(kept.train) + len(kept.validation) + len(kept.test)
     if not (kept.train and kept.validation and kept.test):
@@ -90,4 +92,5 @@ def _each(task: Task, change: Callable[[Example], Example]) -> Task:
         train=tuple(map(change, task.train)),
         validation=tuple(map(change, task.validation)),
         test=tuple(map(change, task.test)),
+        request=None,
     )

@@ -9,6 +9,7 @@ from taskvectors.tasks.builtin import builtin_tasks, read_builtin
 from taskvectors.tasks.columns import Columns, examples, kind_of
 from taskvectors.tasks.files import numbered, read_file
 from taskvectors.tasks.hub import PREFIX, read_hub
+from taskvectors.tasks.request import TaskRequest
 from taskvectors.tasks.splits import make_splits
 from taskvectors.tasks.task import Example, Task, TaskData
 
@@ -80,6 +81,19 @@ def load_task(  # noqa: PLR0913  (where pairs are, how they are read, how they a
         validation=splits.validation,
         test=splits.test,
         notes=(*data.notes, *splits.notes),
+        request=None
+        if not isinstance(source, str | Path)
+        else TaskRequest(
+            source=str(Path(source).expanduser().absolute()) if _is_path(source) else str(source),
+            seed=seed,
+            n_train=n_train,
+            n_validation=n_validation,
+            n_test=n_test,
+            input_column=input_column,
+            output_column=output_column,
+            labels=dict(columns.labels),
+            strip=strip,
+        ),
     )
 
 
@@ -94,15 +108,26 @@ def _read(source: "Source", columns: Columns) -> TaskData:
         return _read_memory(source, columns)
     if source.startswith(PREFIX):
         return read_hub(source, columns)
-    path = Path(source).expanduser()
-    if path.suffix or len(path.parts) > 1 or (source not in builtin_tasks() and path.is_dir()):
-        return read_file(path, columns)
+    if _is_path(source):
+        return read_file(Path(source).expanduser(), columns)
     if not columns.is_default:
         raise DataError(
             f"{source} is a built-in task, whose columns are known; leave out what names or "
             "changes columns, or give a file by its path"
         )
     return read_builtin(source)
+
+
+def _is_path(source: str | Path) -> bool:
+    """Whether a source is a file or folder, and not a built-in name or a data set of the hub."""
+    if isinstance(source, Path):
+        return True
+    if source.startswith(PREFIX):
+        return False
+    path = Path(source).expanduser()
+    return bool(
+        path.suffix or len(path.parts) > 1 or (source not in builtin_tasks() and path.is_dir())
+    )
 
 
 def _read_memory(source: Any, columns: Columns) -> TaskData:

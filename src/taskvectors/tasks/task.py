@@ -7,6 +7,8 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from taskvectors.tasks.request import TaskRequest
+
 
 @dataclass(frozen=True, kw_only=True)
 class Example:
@@ -38,6 +40,7 @@ class Task:
         validation: Pairs that layers, strengths and steps are chosen on.
         test: Pairs that results are reported on.
         notes: What was dropped, left out or short, in sentences for people.
+        request: What it was loaded from; None where pairs came from memory or were changed.
     """
 
     name: str
@@ -50,6 +53,7 @@ class Task:
     validation: tuple[Example, ...]
     test: tuple[Example, ...]
     notes: tuple[str, ...] = ()
+    request: TaskRequest | None = None
 
     @property
     def labels(self) -> tuple[str, ...]:
@@ -74,6 +78,7 @@ class Task:
             train=_permuted(self.train, f"{seed} train"),
             validation=_permuted(self.validation, f"{seed} validation"),
             notes=(*self.notes, f"training and validation outputs were shuffled (seed {seed})"),
+            request=None,
         )
 
 

@@ -12,7 +12,7 @@ from taskvectors.errors import PositionError
 from taskvectors.models.language_model import LanguageModel
 from taskvectors.models.runs import Site, TokenIndex
 from taskvectors.models.sites import Component
-from taskvectors.trunk.edits import Edit, Operation, Position, turned
+from taskvectors.trunk.edits import Edit, Operation, Position, rotated
 from taskvectors.trunk.split import Columns
 
 
@@ -36,10 +36,10 @@ class EditedBranches:
         chosen = [(slot, edit) for slot, edit in self.edits if edit.site == site]
         # in the order given; edits of one kind that follow each other are one kernel, but a branch
         # that writes to a site again does so in the next: of two values there the later one stays;
-        # and a turn depends on what is there, which the edit before may have changed
+        # and a rotation depends on what is there, which the edit before may have changed
         for (operation, is_one_head, _), group in groupby(chosen, key=_Rounds()):
             edits = list(group)
-            for part in [[one] for one in edits] if operation == "turn" else [edits]:
+            for part in [[one] for one in edits] if operation == "rotate" else [edits]:
                 state = self._scatter(part, state, index, is_one_head=is_one_head)
         return state
 
@@ -73,8 +73,8 @@ class EditedBranches:
         operation = group[0][1].operation
         if operation == "add":
             return flat.index_add(0, at, values).view(state.shape)
-        if operation == "turn":  # one edit alone
-            values = turned(flat.index_select(0, at), values)
+        if operation == "rotate":  # one edit alone
+            values = rotated(flat.index_select(0, at), values)
             if columns.present is not None:  # a token has one gradient, however often it is written
                 present = columns.present.flatten().unsqueeze(1).to(values.device)
                 values = torch.where(present, values, values.detach())
@@ -99,7 +99,7 @@ class EditedBranches:
                     f"a prompt has no token at {', '.join(map(str, edit.positions))} to replace: "
                     "its answer is one token, and nothing is read after it"
                 )
-            # turned by nothing, a state stays as it is
+            # rotated by nothing, a state stays as it is
             absent = torch.where(has_any, value[:, :1].detach(), absent)
         return torch.where(keep, value, absent)
 

@@ -17,8 +17,8 @@ from taskvectors.errors import UnsupportedModelError
 from taskvectors.models.language_model import LanguageModel
 from taskvectors.models.sites import EMBED, Component, check_site, width_of
 
-Operation = Literal["add", "replace", "turn"]
-"""`turn` changes the direction of what is there and keeps its length; see `turned`."""
+Operation = Literal["add", "replace", "rotate"]
+"""`rotate` changes the direction of what is there and keeps its length; see `rotated`."""
 Position = int | str
 """A token position of the prompt (negative from its end), or a name that a prompt resolves."""
 
@@ -64,10 +64,10 @@ class Edit:
         return layer if component == "resid_post" else layer - 1
 
 
-def turned(
+def rotated(
     state: Float[Tensor, "... width"], value: Float[Tensor, "... width"]
 ) -> Float[Tensor, "... width"]:
-    """A state turned towards a direction, as long as it was.
+    """A state rotated towards a direction, as long as it was.
 
     With n(x) = x / |x|, it is n(n(x) + s v) |x|, where s = 1 + max(0, cos(x, -v)): more is added
     to a state that points away. The value's length is the strength. Computed in float32.

@@ -1,5 +1,6 @@
 """What we hold: the task vector as a value, its arithmetic, save and load, and `inject`."""
 
+from taskvectors.vectors.company import check_unseen, task_of
 from taskvectors.vectors.function_vectors import read_function_vector
 from taskvectors.vectors.gguf import read_gguf, write_gguf
 from taskvectors.vectors.injection import inject
@@ -11,9 +12,11 @@ __all__ = [
     "Site",
     "TaskVector",
     "VectorOrigin",
+    "check_unseen",
     "inject",
     "read_function_vector",
     "read_gguf",
     "sites_at",
+    "task_of",
     "write_gguf",
 ]

@@ -24,7 +24,7 @@ from taskvectors.models import LanguageModel, patch
 from taskvectors.models.calls import Call, watching_calls
 from taskvectors.models.sites import check_site
 from taskvectors.prompts import Prompt, resolve_positions
-from taskvectors.trunk.edits import turned
+from taskvectors.trunk.edits import rotated
 from taskvectors.vectors.places import (
     WITHOUT_PROMPTS,
     Layout,
@@ -149,8 +149,8 @@ class _Injection:
         self.reached |= {(number, entry) for entry in placed.reached}
         values = self.cast[key].index_select(0, placed.entries)
         at = (placed.rows, placed.columns)
-        if group.operation == "turn":
-            values = turned(state[at], values)
+        if group.operation == "rotate":
+            values = rotated(state[at], values)
         return state.index_put(at, values, accumulate=group.operation == "add")
 
     def check_reached(self) -> None:

@@ -16,6 +16,7 @@ from pydantic import ConfigDict
 
 from taskvectors._version import __version__
 from taskvectors.models import LanguageModel
+from taskvectors.tasks import Task, TaskRequest, hash_of_pairs, hashes_of_pairs
 
 RELATIVE_TOLERANCE = 1e-2
 """How far sampled weights may differ: the same ones agree in float32 and in bfloat16's 8 bits."""
@@ -41,6 +42,8 @@ class VectorOrigin:
     """Name of the method."""
     model: str = ""
     """What the model was loaded from."""
+    location: str = ""
+    """What `load_model` takes to load it again; empty where it was loaded elsewhere."""
     revision: str = ""
     """Commit or hash of its weights."""
     weights_note: str = ""
@@ -59,14 +62,22 @@ class VectorOrigin:
     """Type of the residual stream in which the vector was made."""
     template: str = ""
     task: str = ""
+    request: TaskRequest | None = None
+    """What the task was loaded from; None where its pairs came from memory."""
+    split_hashes: dict[str, str] = field(default_factory=dict)
+    """A hash of the pairs of each split, in their order."""
+    trained_pairs: tuple[str, ...] = ()
+    """A short hash of each training pair, so that overlap can be told from them alone."""
     seed: int | None = None
     """Of split, demonstrations and initialisation."""
     split_sizes: dict[str, int] = field(default_factory=dict)
-    """Pairs in each split: with the seed, they say which pairs were seen."""
+    """Pairs in each split."""
     chat: bool | None = None
     """Whether prompts went through the tokenizer's chat template."""
     shots: int | None = None
-    """Demonstrations in the prompts."""
+    """Demonstrations in the prompts that it was made from."""
+    used_shots: int | None = None
+    """Demonstrations in the prompts that it acts on."""
     settings: dict[str, Any] = field(default_factory=dict)
     """The method's further choices."""
     versions: dict[str, str] = field(default_factory=_versions)
@@ -96,11 +107,24 @@ class VectorOrigin:
         return replace(
             self,
             model=model.source,
+            location=model.location,
             revision=model.revision,
             weights_note=model.weights_note,
             family=model.model_type,
             n_layers=model.n_layers,
             fingerprint=model.fingerprint,
+        )
+
+    def made_on(self, task: Task) -> "VectorOrigin":
+        """The same origin with the task, its splits and their hashes."""
+        splits = {"train": task.train, "validation": task.validation, "test": task.test}
+        return replace(
+            self,
+            task=task.name,
+            request=task.request,
+            split_sizes={name: len(pairs) for name, pairs in splits.items()},
+            split_hashes={name: hash_of_pairs(pairs) for name, pairs in splits.items()},
+            trained_pairs=hashes_of_pairs(task.train),
         )
 
     @property
@@ -131,9 +155,13 @@ class VectorOrigin:
             task=joined("task"),
             template=joined("template"),
             seed=shared("seed", None),
+            request=shared("request", None),
+            split_hashes=shared("split_hashes", {}),
+            trained_pairs=tuple(dict.fromkeys((*self.trained_pairs, *other.trained_pairs))),
             split_sizes=shared("split_sizes", {}),
             chat=shared("chat", None),
             shots=shared("shots", None),
+            used_shots=shared("used_shots", None),
             settings=shared("settings", {}),
             versions=_versions(),
             scores={},

@@ -92,7 +92,7 @@ def place_groups(
         layout: Of the call.
 
     Raises:
-        PositionError: A prompt is too short, or one token would be replaced or turned twice.
+        PositionError: A prompt is too short, or one token would be replaced or rotated twice.
     """
     if owners is None:
         rows_of: Mapping[int, Tensor] = {0: torch.arange(layout.n_rows)}

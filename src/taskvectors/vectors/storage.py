@@ -12,10 +12,10 @@ import uuid
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
@@ -30,6 +30,13 @@ from taskvectors.vectors.task_vector import TaskVector
 FORMAT = 1
 """Raised when a file of this version cannot be read by the last one."""
 _VALUES, _CONFIG = "vector.safetensors", "config.json"
+BEST = "best-vector"
+"""The vector of a run folder."""
+
+
+def _today(operation: Any) -> Any:
+    """`turn` is what earlier versions call `rotate`."""
+    return "rotate" if operation == "turn" else operation
 
 
 class _Fingerprint(BaseModel):
@@ -46,7 +53,7 @@ class _Config(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal[1]
-    operation: Operation
+    operation: Annotated[Operation, BeforeValidator(_today)]
     sites: tuple[Site, ...]
     sha256: str
     """Of `vector.safetensors`."""
@@ -82,7 +89,7 @@ def load_vector(folder: str | PathLike[str]) -> TaskVector:
     """Read a vector from a folder, or a control vector from a `.gguf` file.
 
     Args:
-        folder: What `save_vector` wrote, or the file.
+        folder: What `save_vector` wrote, a run folder that has it as `best-vector`, or the file.
 
     Raises:
         DataError: A file is missing, damaged, of another format, or says what is not known.
@@ -92,6 +99,8 @@ def load_vector(folder: str | PathLike[str]) -> TaskVector:
         from taskvectors.vectors.gguf import read_gguf
 
         return read_gguf(folder)
+    if not (folder / _VALUES).exists() and (folder / BEST).is_dir():
+        folder = folder / BEST
     config = _read_config(folder)
     values = _read_values(folder, config)
     try:

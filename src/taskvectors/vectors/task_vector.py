@@ -1,7 +1,7 @@
 """The task vector: a value over a few sites of a model, with its arithmetic.
 
 One vector per site, and one operation for all of them: added to what the model computes there, put
-in its place, or what it is turned towards. It knows where it comes from and refuses a model it was
+in its place, or what it is rotated towards. It knows where it comes from and refuses a model it was
 not made for.
 """
 
@@ -229,7 +229,7 @@ class TaskVector:
 
     @classmethod
     def load(cls, folder: str | PathLike[str]) -> "TaskVector":
-        """Read a vector from a folder, or a control vector from a `.gguf` file.
+        """Read a vector from its folder, from a run's folder, or from a `.gguf` file.
 
         Raises:
             DataError: There is none, or it is damaged.

@@ -51,12 +51,7 @@ def explained(
         analyses=tuple(analyses),
         other_vector=_other(group, scale, room) if with_other else None,
         model=exact(group.model),
-        task=group.task,
         shots=scale.shots,
-        seed=group.seed,
-        n_train=scale.n_train,
-        n_validation=scale.n_validation,
-        n_test=scale.n_test,
         limit=scale.most,
         memory=scale.memory,
     )

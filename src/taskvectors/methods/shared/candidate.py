@@ -4,7 +4,7 @@ Which candidate of a method is shown as its result is chosen on the validation s
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from jaxtyping import Float
 from torch import Tensor
@@ -66,6 +66,11 @@ class Candidate:
     """Whether training had stopped improving on validation; None where nothing is trained."""
     curve: Sequence[Mapping[str, float]] = ()
     """What was logged during training."""
+
+    def __post_init__(self) -> None:
+        if self.vector is not None:  # it keeps the prompts that it acts on
+            origin = replace(self.vector.origin, used_shots=self.shots)
+            object.__setattr__(self, "vector", replace(self.vector, origin=origin))
 
     @property
     def sites(self) -> tuple[Site, ...]:

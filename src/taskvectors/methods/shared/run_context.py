@@ -8,7 +8,7 @@ import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -291,12 +291,10 @@ class RunContext:
             self.model,
             method=method,
             template=self.template,
-            task=self.task.name,
             seed=self.seed,
-            split_sizes={split: len(getattr(self.task, split)) for split in get_args(Split)},
             chat=self.chat,
             **about,
-        )
+        ).made_on(self.task)
 
 
 def layer_groups(

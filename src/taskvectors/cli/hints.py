@@ -1,0 +1,43 @@
+"""Command lines that the program prints to copy: complete, and quoted for a shell."""
+
+import shlex
+from dataclasses import MISSING, fields, is_dataclass
+from typing import Any
+
+from taskvectors.cli.arguments import ModelChoice
+
+_OF_THE_VECTOR = ("model", "revision")
+"""Flags that a vector's own origin stands for."""
+
+
+def hint(verb: str, *groups: Any, **flags: object) -> str:
+    """A command with what differs from the defaults.
+
+    Args:
+        verb: Its verb.
+        groups: Groups of flags whose values were given, such as a `ModelChoice`.
+        flags: Further flags; what is empty is left out.
+
+    Example:
+        >>> hint("evaluate", vector="my vectors/capital")
+        "taskvectors evaluate --vector 'my vectors/capital'"
+    """
+    given = dict(flags)
+    for group in groups:
+        assert is_dataclass(group)
+        names = [one.name for one in fields(group)]
+        if isinstance(group, ModelChoice):
+            names = [name for name in names if name not in _OF_THE_VECTOR]
+        given |= {name: getattr(group, name) for name in names if _is_given(group, name)}
+    words = ["taskvectors", verb]
+    for name, value in given.items():
+        if value not in (None, "", (), False):
+            words.append(f"--{name.replace('_', '-')}")
+            some = value if isinstance(value, list | tuple) else [] if value is True else [value]
+            words += map(str, some)
+    return shlex.join(words)
+
+
+def _is_given(group: Any, name: str) -> bool:
+    default = next(one.default for one in fields(group) if one.name == name)
+    return default is MISSING or getattr(group, name) != default
