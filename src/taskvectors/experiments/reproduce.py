@@ -251,6 +251,7 @@ def _record(
     figures = experiment.figures(frame) if rows and experiment.figures is not None else []
     for group, cell in done:
         figures += [_named_for(figure, group) for figure in cell.figures]
+    notes = dict.fromkeys(note for _, cell in done for note in cell.metadata["weights_notes"])
     warnings = [f"{group.key}: {said}" for group, cell in done for said in cell.warnings]
     costs = [Cost(**c) for _, cell in done if (c := cell.metadata["estimate"]) is not None]
     known = len(costs) == len(done)
@@ -264,7 +265,7 @@ def _record(
         frame=frame,
         figures=tuple(figures),
         published=experiment.published,
-        warnings=(*warnings, *failed),
+        warnings=(*notes, *warnings, *failed),
     )
 
 

@@ -8,7 +8,7 @@ import gc
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from taskvectors.costs import Cost, total
@@ -58,6 +58,8 @@ class Done:
     found: Found | None
     error: str = ""
     seconds: float = 0.0
+    weights_notes: tuple[str, ...] = ()
+    """What is to be known of the weights of the models it used."""
 
 
 Execute = Callable[[Sequence[Job]], Iterator[Done]]
@@ -109,11 +111,20 @@ def outcome_of(job: Job, room: Room) -> Done:
     room.folder.mkdir(parents=True, exist_ok=True)
     room.shared.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
+    notes: dict[str, None] = {}
+
+    def load(config: ModelConfig) -> LanguageModel:
+        model = room.load(config)
+        if model.weights_note:
+            notes[f"{model.source}: {model.weights_note}"] = None
+        return model
+
     try:
-        found = job.run(room)
+        found = job.run(replace(room, load=load))
     except TaskVectorsError as error:
         return Done(group=job.group, found=None, error=str(error))
-    return Done(group=job.group, found=found, seconds=time.perf_counter() - started)
+    seconds = time.perf_counter() - started
+    return Done(group=job.group, found=found, seconds=seconds, weights_notes=tuple(notes))
 
 
 def run_missing(
@@ -143,7 +154,10 @@ def run_missing(
         else:
             cost = estimates[done.group]
             cell = done.found.cell(
-                done.group, seconds=done.seconds, estimate=None if cost is None else asdict(cost)
+                done.group,
+                seconds=done.seconds,
+                estimate=None if cost is None else asdict(cost),
+                weights_notes=list(done.weights_notes),
             )
             run_folder.keep(key, cell)
             cells[key] = cell

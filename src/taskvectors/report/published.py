@@ -1,6 +1,5 @@
 """Published values beside ours: under the same keys, with source and model; nothing is derived."""
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 import pandas as pd
 
 from taskvectors.format import ABSENT, in_words, number
-from taskvectors.report.table import Cell, Column, Table, value_cell
+from taskvectors.report.table import Cell, Column, Table, plain, value_cell
 from taskvectors.results.record import NOT_READ, OVER_TASKS, Published
 
 
@@ -17,7 +16,7 @@ class Beside:
     """A published value under the keys that our rows have."""
 
     published: Published
-    keys: Mapping[str, Any]
+    keys: Mapping[str, str]
     model: str
 
 
@@ -66,7 +65,13 @@ def sources(published: Sequence[Beside], placed: set[int]) -> tuple[str, ...]:
     if not published:
         return ()
     read = [one for one in published if id(one) in placed]
-    said = [f"Published values of {one.model}: {one.published.source}." for one in read]
+    said = []
+    for one in read:
+        note = f" ({in_words(one.published.measure)}: {one.published.note})"
+        said.append(
+            f"Published values of {one.model}: {one.published.source}"
+            f"{note if one.published.note else ''}."
+        )
     said += [
         f"Published values of {in_words(one.published.measure)}: not read ({one.published.source})."
         for one in published
@@ -75,17 +80,15 @@ def sources(published: Sequence[Beside], placed: set[int]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(said))
 
 
-def _has_keys(record: Mapping[str, Any], keys: Mapping[str, Any]) -> bool:
-    return all(
-        name in record
-        and value_cell(name, record[name]).text == value_cell(name, _text(value)).text
-        for name, value in keys.items()
-    )
+def _has_keys(record: Mapping[str, Any], keys: Mapping[str, str]) -> bool:
+    return all(_has(record, name, value) for name, value in keys.items())
 
 
-def _text(value: Any) -> Any:
-    """A list as the results hold it."""
-    return json.dumps(value) if isinstance(value, list) else value
+def _has(record: Mapping[str, Any], name: str, value: str) -> bool:
+    if name == "layers":
+        n_layers = len(plain(name, record.get(name)) or ())
+        return n_layers == 1 if value == "one" else n_layers > 1
+    return value_cell(name, record.get(name)).text == value
 
 
 def alone(left: Sequence[Beside]) -> list[Table]:
@@ -94,7 +97,7 @@ def alone(left: Sequence[Beside]) -> list[Table]:
         return []
     rows = []
     for one in left:
-        where = ", ".join(f"{in_words(name)} {_text(value)}" for name, value in one.keys.items())
+        where = ", ".join(f"{in_words(name)} {value}" for name, value in one.keys.items())
         value = one.published
         texts = (where or ABSENT, in_words(value.measure), _value(value), one.model, value.source)
         rows.append(tuple(Cell(text=text) for text in texts))

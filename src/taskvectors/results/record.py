@@ -104,13 +104,22 @@ class Published:
     method: str = ""
     configuration: str = ""
     task: str = ""
+    layers: Literal["", "one", "several"] = ""
+    """How many layers the rows' vectors have."""
+    about: Mapping[str, str] = field(default_factory=dict)
+    """Further columns of the rows, such as `analysis` and its keys, and what they hold."""
     note: str = ""
 
     @property
     def keys(self) -> dict[str, str]:
         """Columns of the rows that it stands beside, and what they hold."""
-        held = {"method": self.method, "configuration": self.configuration, "task": self.task}
-        return {name: value for name, value in held.items() if value}
+        held = {
+            "method": self.method,
+            "configuration": self.configuration,
+            "task": self.task,
+            "layers": self.layers,
+        }
+        return {name: value for name, value in (held | dict(self.about)).items() if value}
 
 
 @dataclass(frozen=True, kw_only=True)

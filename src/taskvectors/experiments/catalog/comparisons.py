@@ -137,7 +137,7 @@ STRIDE = Experiment(
     published=(
         Published(
             measure="accuracy", value=0.8244, source=_TABLE, model=_MODEL, method="learned",
-            configuration="several layers", task=OVER_TASKS, note=_STRIDE_NOTE,
+            layers="several", task=OVER_TASKS, note=_STRIDE_NOTE,
         ),
     ),
 )  # fmt: skip

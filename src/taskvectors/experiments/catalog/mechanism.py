@@ -1,6 +1,6 @@
 """Experiments on how a model uses a vector: circuits, heads, attention, the way to the end."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,9 @@ _ABLATIONS = (
     "table of ablations in the published summary of the paper, which says SST-2; 0.83 is its mean "
     "over data sets"
 )
-_ABLATED = "analysis head-ablation, condition vector, ablated at last, mode zero, heads {}"
+_ABLATED = {
+    "analysis": "head-ablation", "condition": "vector", "ablated_at": "last", "mode": "zero"
+}  # fmt: skip
 _SWEEP = (0.15, 0.3, 0.5, 0.7, 0.85, 0.95)
 """Depths of a sweep: a vector at each, since a map costs its own fit."""
 
@@ -91,13 +93,14 @@ def _other(group: Group, scale: Scale, room: Room) -> str:
     return str(folder)
 
 
-def _published(measure: str, value: float | str, configuration: str) -> Published:
+def _published(measure: str, value: float | str, about: Mapping[str, str]) -> Published:
     return Published(
         measure=measure, value=value, source=_ABLATIONS, model=_MODEL, method="learned",
-        configuration=configuration, task=OVER_TASKS,
+        about=about, task=OVER_TASKS,
     )  # fmt: skip
 
 
+_RECONSTRUCTED = {"analysis": "ov-reconstruction"}
 OV = Experiment(
     name="ltv-ov",
     title="OV reconstruction",
@@ -112,9 +115,9 @@ OV = Experiment(
     shown=("accuracy", "recovered"),
     groups=one_task_each,
     published=(
-        _published("accuracy", 0.83, "analysis ov-reconstruction, variant vector"),
-        _published("accuracy", 0.52, "analysis ov-reconstruction, variant paper"),
-        _published("accuracy", 0.0, "analysis ov-reconstruction, variant none"),
+        _published("accuracy", 0.83, _RECONSTRUCTED | {"variant": "vector"}),
+        _published("accuracy", 0.52, _RECONSTRUCTED | {"variant": "paper"}),
+        _published("accuracy", 0.0, _RECONSTRUCTED | {"variant": "none"}),
     ),
 )
 KEY_HEADS = Experiment(
@@ -130,9 +133,9 @@ KEY_HEADS = Experiment(
     **explaining(("key-heads", "head-ablation", "head-overlap"), with_other=True),
     groups=one_task_each,
     published=(
-        _published("accuracy", 0.83, _ABLATED.format("none")),
-        _published("accuracy", 0.51, _ABLATED.format("key")),
-        _published("accuracy", 0.78, _ABLATED.format("random")),
+        _published("accuracy", 0.83, _ABLATED | {"heads": "none"}),
+        _published("accuracy", 0.51, _ABLATED | {"heads": "key"}),
+        _published("accuracy", 0.78, _ABLATED | {"heads": "random"}),
     ),
 )
 ATTENTION = Experiment(

@@ -197,7 +197,7 @@ TRANSFER = Experiment(
             model=_MODEL,
             method="learned",
             task="rte",
-            configuration="vector snli",
+            about={"analysis": "transfer", "vector": "snli"},
         ),
     ),
 )
