@@ -1,6 +1,5 @@
 """Variants side by side, end to end on learners too small to learn anything."""
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +9,25 @@ from taskvectors.errors import DataError, TaskVectorsError
 from taskvectors.learners import LearnerShape, TrainingConfig, family_names, load_family
 from taskvectors.learners.devices import Devices
 from taskvectors.learners.presets import PRESETS
+from taskvectors.learners.records import (
+    MEASURES,
+    Finding,
+    of_shifts,
+    of_variants,
+    rows_and_shifts,
+)
 from taskvectors.learners.training import SHARED
 from taskvectors.learners.variants import (
     EQUAL_FLOPS,
     VANILLA,
     VariantsConfig,
+    finding_of,
     flops_ratio,
+    read_finding,
     train_variants,
     trends_of,
 )
+from taskvectors.results import frame_of, read_run
 
 CONFIG = VariantsConfig(
     task="offset",
@@ -49,7 +58,7 @@ FIELDS = {
 
 
 def run(folder: Path, config: VariantsConfig = CONFIG, **options: Any) -> Any:
-    return train_variants(config, folder, devices=Devices("cpu"), **options)
+    return finding_of(train_variants(config, folder, devices=Devices("cpu"), **options))
 
 
 @pytest.mark.slow(small_models=True)
@@ -65,8 +74,13 @@ def test_all_variants_are_trained_measured_and_kept(tmp_path: Path) -> None:
     assert {row["shift"] for row in found.trends} == shifts
     assert (tmp_path / "seed-0" / VANILLA / SHARED).is_file()
     assert said.count("going on from step 2") == 4
-    kept = json.loads((tmp_path / "results.json").read_text())
-    assert len(kept["rows"]) == len(found.rows)
+    kept = read_finding(CONFIG, tmp_path)
+    assert kept == found
+    assert read_finding(CONFIG.model_copy(update={"n_trials": 9}), tmp_path) is None
+    record = read_run(tmp_path)
+    assert record.kind == "train"
+    assert {"icl_error", "recovery", "trend_correlation"} <= set(record.frame["measure"])
+    assert set(record.curves["variant"]) == set(names)
     again: list[str] = []
     repeated = run(tmp_path, say=again.append)
     assert repeated.rows == found.rows
@@ -132,3 +146,29 @@ def test_a_preset_is_of_a_family_that_there_is_and_trains_both_variants(
     last = config.training.shape.n_layers - 2
     assert all(layer is None or layer <= last for layer in config.tvp_layers)
     assert len(config.tvp_layers) > 1
+
+
+def test_wide_rows_of_learners_are_the_same_after_being_tidy() -> None:
+    """With and without a site for the vector, with curves over positions, with shifts."""
+    shape = CONFIG.training.shape
+    about = {"variant": "tvp-1", "seed": 3, "tvp_layer": 1, "steps": 40}
+    shared = about | {"shift": "none", "n_demonstrations": 3, "n": 8, "icl_error": 0.5}
+    shared |= {"zero_shot_error": 1.0, "base_error": 0.75, "optimal_error": 0.25}
+    shared |= {"near_optimal": True}
+    per_layer = {name: 0.5 for name in MEASURES if name not in shared}
+    per_layer |= {"recovery_low": 0.25, "recovery_high": 0.75}
+    curves = {f"{name}_error_by_position": [0.5, 0.25] for name in ("tvp", "icl", "zero_shot")}
+    absent = {"recovery": None, "recovery_low": None, "recovery_high": None}
+    rows = [
+        shared | per_layer | curves | {"layer": 0},
+        shared | per_layer | curves | absent | {"layer": 1},
+        shared | {"variant": "vanilla", "tvp_layer": None, "layer": None},
+    ]
+    shifts = [
+        {name: value for name, value in shared.items() if name != "near_optimal"}
+        | {"shift": "held-out", "icl_standard_error": 0.125, "tvp_error": [0.5, 0.75]}
+        | {"recovery": [None, 0.25]}
+    ]
+    finding = Finding(rows=rows, shifts=shifts, trends=())
+    tidy = [*of_variants(shape, finding), *of_shifts(shape, finding)]
+    assert rows_and_shifts(frame_of(one.as_row() for one in tidy)) == (rows, shifts)

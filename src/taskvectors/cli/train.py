@@ -12,6 +12,7 @@ from taskvectors.cli.arguments import Output, checked, default
 from taskvectors.cli.folders import folder_for
 from taskvectors.cli.learner_rows import layer_table, shift_table, trend_table
 from taskvectors.cli.results import Result
+from taskvectors.cli.typed import command_line
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
@@ -101,16 +102,18 @@ class Train:
     def run(self) -> Result:
         """Train them and measure them."""
         from taskvectors.learners.devices import Devices
-        from taskvectors.learners.variants import train_variants
+        from taskvectors.learners.variants import finding_of, train_variants
 
         config = self.config()
         folder = folder_for(self.out, "runs", "train", self.task)
-        found = train_variants(
+        record = train_variants(
             config,
             folder,
+            command=command_line(),
             devices=Devices(self.device, compile=self.compile),
             tracker=self.tracker,
         )
+        found = finding_of(record)
         data = {
             "folder": str(folder),
             "task": config.task,

@@ -5,13 +5,14 @@ as many further steps as the TVP-loss costs floating-point operations. Each vari
 its own, so that what was finished, or begun, before is not trained or measured again.
 """
 
-import json
 import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from taskvectors._version import __version__
@@ -19,18 +20,19 @@ from taskvectors.errors import TaskVectorsError
 from taskvectors.learners.config import TrainingConfig
 from taskvectors.learners.devices import Devices
 from taskvectors.learners.family import Extent, TaskFamily, generator_for
-from taskvectors.learners.files import write_whole
-from taskvectors.learners.model import Learner
+from taskvectors.learners.records import Finding, of_shifts, of_variants, rows_and_shifts
 from taskvectors.learners.robustness import trend_on_layer
 from taskvectors.learners.rows import Row, curve_point, measured_rows, shifted_rows
 from taskvectors.learners.tasks import load_family
 from taskvectors.learners.tracking import TrackerName, open_tracker
-from taskvectors.learners.training import SHARED, train
+from taskvectors.learners.training import SHARED, Trained, train
+from taskvectors.results import Cell, Record, RunFolder, frame_of, open_run, read_run
+from taskvectors.results.folder import now
+from taskvectors.results.provenance import inputs_of_file, inputs_of_versions, versions
 
 logger = logging.getLogger(__name__)
 
 VANILLA, EQUAL_FLOPS = "vanilla", "vanilla-equal-flops"
-_RESULTS = "results.json"
 
 
 class VariantsConfig(BaseModel):
@@ -67,18 +69,6 @@ class VariantsConfig(BaseModel):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Finding:
-    """Rows of all variants, and the trends on l* where the battery was run."""
-
-    rows: Sequence[Row]
-    """By variant, seed and layer."""
-    shifts: Sequence[Row]
-    """By variant, seed and shift."""
-    trends: Sequence[Row]
-    """By shift."""
-
-
-@dataclass(frozen=True, kw_only=True)
 class Variant:
     """One learner that is trained."""
 
@@ -100,49 +90,89 @@ def train_variants(
     config: VariantsConfig,
     folder: Path,
     *,
+    command: Sequence[str] = (),
     devices: Devices | None = None,
     tracker: TrackerName | None = None,
     say: Callable[[str], None] = logger.info,
-) -> Finding:
+) -> Record:
     """Train and measure all variants, or go on with those that are left.
 
     Args:
         config: What to train.
         folder: Where to; a folder per seed and variant.
+        command: The command line that asked for it, where there is one.
         devices: What it runs on.
         tracker: An experiment tracker to tell the metrics, too.
         say: Told in a sentence what is being done.
 
+    Returns:
+        The record, in its folder; `finding_of` gives its wide rows.
+
     Raises:
+        DataError: The folder cannot be used, or holds a run that was made from something else.
         TaskVectorsError: A setting is not one that the family takes, or the format has no vector.
     """
+    started = time.perf_counter()
     family = load_family(config.task, config.settings)
-    rows: list[Row] = []
-    shifts: list[Row] = []
-    for seed in config.seeds:
-        first: Path | None = None
-        for variant in variants_of(config, family, seed):
-            out = folder / f"seed-{seed}" / variant.name
-            say(f"{variant.name}, seed {seed}: {variant.config.steps} steps")
-            learner = _trained(config, family, variant, out, first, devices, tracker, say)
-            if (out / SHARED).is_file():
-                first = first or out
-            kept = _measured(config, learner, seed, out, say)
-            rows += [variant.about | row for row in kept["rows"]]
-            shifts += [variant.about | row for row in kept["shifts"]]
-    finding = Finding(rows=rows, shifts=shifts, trends=trends_of(shifts))
-    held = {"asked": config.model_dump(mode="json"), **finding.__dict__}
-    write_whole(folder / _RESULTS, json.dumps(held, indent=1) + "\n")
-    return finding
+    # more variants, seeds and trials may be asked for later
+    asked = config.model_dump(mode="json", include={"task", "settings", "training"})
+    with open_run(folder, kind="train", asked=asked) as run_folder:
+        run_folder.check_made_from(inputs_of_versions() | inputs_of_file(config.task))
+        cells: list[Cell] = []
+        for seed in config.seeds:
+            first: Path | None = None
+            for variant in variants_of(config, family, seed):
+                out = folder / f"seed-{seed}" / variant.name
+                say(f"{variant.name}, seed {seed}: {variant.config.steps} steps")
+                done = _trained(config, family, variant, out, first, devices, tracker, say)
+                if (out / SHARED).is_file():
+                    first = first or out
+                cells.append(_measured(config, variant, done, run_folder, say))
+        about = _describe(config, command) | {"seconds": time.perf_counter() - started}
+        return run_folder.write(_record(config, cells, about))
+
+
+def finding_of(record: Record) -> Finding:
+    """The wide rows of a record of learners."""
+    rows, shifts = rows_and_shifts(record.frame)
+    return Finding(rows=rows, shifts=shifts, trends=trends_of(shifts))
 
 
 def read_finding(config: VariantsConfig, folder: Path) -> Finding | None:
     """What `train_variants` found in a folder before, if it came to an end for this config."""
-    path = folder / _RESULTS
-    held = json.loads(path.read_text()) if path.is_file() else {}
-    if held.get("asked") != config.model_dump(mode="json"):
+    if not (folder / "results.parquet").is_file():
         return None
-    return Finding(rows=held["rows"], shifts=held["shifts"], trends=held["trends"])
+    record = read_run(folder)
+    if not record.is_finished or record.metadata["config"] != config.model_dump(mode="json"):
+        return None
+    return finding_of(record)
+
+
+def _record(config: VariantsConfig, cells: Sequence[Cell], about: Mapping[str, Any]) -> Record:
+    shape = config.training.shape
+    frame = frame_of(row for cell in cells for row in cell.rows)
+    finding = Finding(rows=(), shifts=(), trends=trends_of(rows_and_shifts(frame)[1]))
+    shared = {"experiment": "train", "model": about["model"], "task": about["task"]}
+    trends = [one.as_row(**shared) for one in of_shifts(shape, finding)]
+    return Record(
+        kind="train",
+        metadata=about,
+        frame=frame_of([*(row for cell in cells for row in cell.rows), *trends]),
+        curves=pd.DataFrame([line for cell in cells for line in cell.curves]),
+    )
+
+
+def _describe(config: VariantsConfig, command: Sequence[str]) -> dict[str, Any]:
+    shape = config.training.shape
+    return {
+        "model": f"{shape.body} {shape.n_layers}x{shape.d_model}",
+        "task": config.task,
+        "command": list(command),
+        "config": config.model_dump(mode="json"),
+        "seeds": list(config.seeds),
+        "versions": versions(),
+        "finished": now(),
+    }
 
 
 def flops_ratio(family: TaskFamily, config: TrainingConfig) -> float:
@@ -211,10 +241,10 @@ def _trained(  # noqa: PLR0913, PLR0917  (what `train` takes)
     devices: Devices | None,
     tracker: TrackerName | None,
     say: Callable[[str], None],
-) -> Learner:
+) -> Trained:
     opened = None if tracker is None else open_tracker(tracker, out)
     try:
-        done = train(
+        return train(
             family,
             variant.config,
             out,
@@ -228,29 +258,41 @@ def _trained(  # noqa: PLR0913, PLR0917  (what `train` takes)
     finally:
         if opened is not None:
             opened.close()
-    return done.learner
 
 
 def _measured(
-    config: VariantsConfig, learner: Learner, seed: int, out: Path, say: Callable[[str], None]
-) -> Mapping[str, Any]:
-    """A variant's rows, kept in its folder, so that they are measured once."""
-    path = out / _RESULTS
-    asked = {
-        "n_trials": config.n_trials,
-        "with_shifts": config.with_shifts,
-        "version": __version__,
-    }
-    if path.is_file():
-        kept: Mapping[str, Any] = json.loads(path.read_text())
-        if asked.items() <= kept.items():
-            say("measured before")
-            return kept
-    held = asked | {
-        "rows": measured_rows(learner, n_trials=config.n_trials, seed=seed),
-        "shifts": shifted_rows(learner, n_trials=config.n_trials, seed=seed)
-        if config.with_shifts
-        else [],
-    }
-    write_whole(path, json.dumps(held, indent=1) + "\n")
-    return held
+    config: VariantsConfig,
+    variant: Variant,
+    done: Trained,
+    run_folder: RunFolder,
+    say: Callable[[str], None],
+) -> Cell:
+    """A variant's rows, kept as a cell, so that they are measured once."""
+    seed, n_trials = variant.config.seed, config.n_trials
+    key = f"seed-{seed}-{variant.name}"
+    asked = {"n_trials": n_trials, "with_shifts": config.with_shifts, "version": __version__}
+    kept = run_folder.cell(key)
+    if kept is not None and asked.items() <= kept.metadata.items():
+        say("measured before")
+        return kept
+    rows = measured_rows(done.learner, n_trials=n_trials, seed=seed)
+    shifts = []
+    if config.with_shifts:
+        shifts = shifted_rows(done.learner, n_trials=n_trials, seed=seed)
+    finding = Finding(
+        rows=[variant.about | row for row in rows],
+        shifts=[variant.about | row for row in shifts],
+        trends=(),
+    )
+    shape = config.training.shape
+    model = f"{shape.body} {shape.n_layers}x{shape.d_model}"
+    shared = {"experiment": "train", "model": model, "task": config.task}
+    tidy = [*of_variants(shape, finding), *of_shifts(shape, finding)]
+    about = {"variant": variant.name, "seed": seed}
+    cell = Cell(
+        rows=[one.as_row(**shared) for one in tidy],
+        curves=[about | dict(line) for line in done.curve],
+        metadata=asked,
+    )
+    run_folder.keep(key, cell)
+    return cell

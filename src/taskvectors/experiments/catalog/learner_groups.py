@@ -9,12 +9,6 @@ from typing import Any
 import torch
 
 from taskvectors.costs import Cost, measured_cost
-from taskvectors.experiments.catalog.learner_rows import (
-    MEASURES,
-    measurement_of,
-    of_shifts,
-    of_variants,
-)
 from taskvectors.experiments.catalog.learner_runs import (
     config_of,
     swept,
@@ -26,6 +20,12 @@ from taskvectors.experiments.experiment import Found, Group, Room, Scale
 from taskvectors.learners import Learner
 from taskvectors.learners.family import TaskFamily
 from taskvectors.learners.measures import measure
+from taskvectors.learners.records import (
+    MEASURES,
+    measurement_of,
+    of_shifts,
+    of_variants,
+)
 from taskvectors.learners.tasks import load_family
 from taskvectors.learners.variants import VariantsConfig
 
@@ -39,14 +39,14 @@ def by_variant(
     """The sweep's variants, by layer."""
     config = swept(group, scale)
     finding, _ = trained(config, room)
-    return Found(measurements=of_variants(config, finding, names))
+    return Found(measurements=of_variants(config.training.shape, finding, names))
 
 
 def out_of_distribution(group: Group, scale: Scale, room: Room) -> Found:
     """In-context errors of the sweep's variants under every shift, and their trend on l*."""
     config = swept(group, scale)
     finding, _ = trained(config, room)
-    return Found(measurements=of_shifts(config, finding))
+    return Found(measurements=of_shifts(config.training.shape, finding))
 
 
 def of_training(group: Group, scale: Scale, room: Room) -> Found:
@@ -60,11 +60,11 @@ def of_training(group: Group, scale: Scale, room: Room) -> Found:
             point = json.loads(line)
             at = {"step": point["step"]}
             found += [
-                measurement_of(config, about, name, point[name], **at)
+                measurement_of(config.training.shape, about, name, point[name], **at)
                 for name in ("icl_error", "zero_shot_error")
             ]
             found += [
-                measurement_of(config, about, name, value, layer=layer, **at)
+                measurement_of(config.training.shape, about, name, value, layer=layer, **at)
                 for name in ("tvp_error", "recovery")
                 for layer, value in enumerate(point.get(name, ()))
                 if value is not None
@@ -92,7 +92,9 @@ def of_context(group: Group, scale: Scale, room: Room) -> Found:
         for n in _numbers(learner):
             one = measure(learner, n_trials=scale.n_trials, seed=group.seed, n_demonstrations=n)
             found.append(
-                measurement_of(config, about, "icl_error", one.mean(one.icl), n_demonstrations=n)
+                measurement_of(
+                    config.training.shape, about, "icl_error", one.mean(one.icl), n_demonstrations=n
+                )
             )
             if one.prompted is None:
                 continue
@@ -100,12 +102,22 @@ def of_context(group: Group, scale: Scale, room: Room) -> Found:
             for layer, value in enumerate(recovery):
                 errors = one.prompted.reset[layer]
                 places = {"layer": layer, "n_demonstrations": n}
-                found.append(measurement_of(config, about, "tvp_error", one.mean(errors), **places))
+                found.append(
+                    measurement_of(
+                        config.training.shape, about, "tvp_error", one.mean(errors), **places
+                    )
+                )
                 if value is not None:
                     low, high = one.recovery_interval(errors)
                     found.append(
                         measurement_of(
-                            config, about, "recovery", value, low=low, high=high, **places
+                            config.training.shape,
+                            about,
+                            "recovery",
+                            value,
+                            low=low,
+                            high=high,
+                            **places,
                         )
                     )
     return Found(measurements=found)
@@ -138,7 +150,7 @@ def run_at_places(group: Group, scale: Scale, room: Room, *, places: Places) -> 
     """Vanilla and one l* with the change that the group's part names, by layer."""
     config = at_places(group, scale, places=places)
     finding, _ = trained(config, room)
-    return Found(measurements=of_variants(config, finding, changed=group.part))
+    return Found(measurements=of_variants(config.training.shape, finding, changed=group.part))
 
 
 def at_places(group: Group, scale: Scale, *, places: Places) -> VariantsConfig:
@@ -178,7 +190,12 @@ def of_preset(group: Group, scale: Scale, room: Room) -> Found:
     """A formal language as its preset has it, with the out-of-distribution battery."""
     config = preset(group, scale)
     finding, _ = trained(config, room)
-    return Found(measurements=[*of_variants(config, finding), *of_shifts(config, finding)])
+    return Found(
+        measurements=[
+            *of_variants(config.training.shape, finding),
+            *of_shifts(config.training.shape, finding),
+        ]
+    )
 
 
 preset = partial(config_of, with_shifts=True)

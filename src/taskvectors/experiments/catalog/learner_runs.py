@@ -11,7 +11,8 @@ from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import Group, PresetName, Room, Scale
 from taskvectors.learners import LearnerShape, TrainingConfig
 from taskvectors.learners.presets import PRESETS
-from taskvectors.learners.variants import Finding, VariantsConfig, read_finding, train_variants
+from taskvectors.learners.records import Finding
+from taskvectors.learners.variants import VariantsConfig, finding_of, read_finding, train_variants
 
 _BASE = VariantsConfig(task="offset", training=TrainingConfig())
 _SWEPT = (None, 0, 1, 2)
@@ -87,7 +88,7 @@ def trained(config: VariantsConfig, room: Room) -> tuple[Finding, Path]:
     """Variants and where they lie; those that another experiment trained are not trained again."""
     digest = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:12]
     with room.kept(f"learners/{Path(config.task).stem}-{digest}") as folder:
-        found = read_finding(config, folder) or train_variants(config, folder)
+        found = read_finding(config, folder) or finding_of(train_variants(config, folder))
     return found, folder
 
 
