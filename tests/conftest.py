@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, settings
+from newer_types import config_of
 
 os.environ["HF_HUB_OFFLINE"] = "1"  # read when huggingface_hub is imported
 os.environ["TOKENIZERS_PARALLELISM"] = "false"
@@ -147,12 +148,13 @@ def build_model(name: str, seed: int = 0, **changes: Any) -> Any:
     import torch
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
-    config = CONFIG_MAPPING[name.partition("-")[0]](**(VARIANTS[name] | changes))
+    said = VARIANTS[name] if name in VARIANTS else config_of(name)
+    config = CONFIG_MAPPING[name.partition("-")[0]](**(said | changes))
     # soft-capped attention exists in eager only
-    attention = "eager" if name == "gemma2" else "sdpa"
-    hf = AutoModelForCausalLM.from_config(
-        config, attn_implementation=attention, dtype=torch.float32
-    )
+    attention = {"attn_implementation": "eager" if name == "gemma2" else "sdpa"}
+    if name not in VARIANTS:  # some have no attention, or none through sdpa
+        attention = {}
+    hf = AutoModelForCausalLM.from_config(config, dtype=torch.float32, **attention)
     generator = torch.Generator().manual_seed(seed)
     for parameter_name, parameter in hf.named_parameters():
         is_norm = parameter.dim() == 1 and parameter_name.endswith("weight")

@@ -63,8 +63,10 @@ def places_in(prompt: Prompt, positions: Sequence[int | str]) -> list[int]:
 def write(model: LanguageModel, edit: Edit, prompt: Prompt, number: int, state: Tensor) -> Tensor:
     """One edit on `[1, pos, width]`, a position at a time."""
     state = state.clone()
-    width = model.d_head
-    own = slice(None) if edit.head is None else slice(edit.head * width, (edit.head + 1) * width)
+    own = slice(None)
+    if edit.head is not None:
+        width = model.heads(edit.layer).d_head
+        own = slice(edit.head * width, (edit.head + 1) * width)
     value = edit.value[number] if edit.value.dim() == 3 else edit.value
     for i, place in enumerate(places_in(prompt, edit.positions)):
         row = value[i] if value.dim() == 2 else value

@@ -35,8 +35,14 @@ from taskvectors.models.trace import few_tokens
 logger = logging.getLogger(__name__)
 
 ENGINES: tuple[Engine, ...] = ("trunk", "cached", "whole")
-_LENGTHS = ((5, 3), (5, 2), (3, 1))
-"""Tokens before and from the first change, of each prompt; two share the length of their prefix."""
+_LENGTHS = ((9, 3), (9, 3), (6, 1))
+"""Tokens before and from the first change, of each prompt; two are equally long."""
+_NOT_SEEN = {
+    "index_topk": "attention chooses among more tokens than the check has, and a cache is indexed "
+    "differently from a whole pass",
+}
+"""Settings whose effect begins beyond the check's few tokens, and why `cached` is not used there:
+transformers 5.24 continues such caches wrongly (deepseek_v32, glm_moe_dsa)."""
 _TOLERANCE = 1e-4
 """Largest difference of logits in float32, as a share of the largest logit or of 1."""
 _COPY_BYTES = 1_500_000_000
@@ -117,6 +123,10 @@ def verify(model: LanguageModel, engines: Sequence[Engine] = ENGINES) -> Verifie
     limit = tolerance * max(1.0, *(float(each.abs().max()) for each in expected))
     reasons: dict[str, str] = {}
     for engine in engines:
+        unseen = [why for name, why in _NOT_SEEN.items() if getattr(model.config, name, None)]
+        if engine == "cached" and unseen:
+            reasons[engine] = unseen[0]
+            continue
         try:
             error = probe.error(engine, expected)
         except Exception as failure:  # whatever a stranger's model raises, another engine may do
@@ -156,6 +166,8 @@ def _final(model: LanguageModel, tokens: Tensor) -> Tensor:
     final: list[Tensor] = []
     with torch.no_grad(), capture(model, model.n_layers - 1, "resid_post", final.append):
         model.hf(input_ids=tokens, use_cache=False)
+    if not final:
+        raise UnsupportedModelError(f"the last block of {model.source} never runs.")
     return final[0]
 
 

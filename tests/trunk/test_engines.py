@@ -1,0 +1,174 @@
+"""Three engines, one interface: each gives what full passes give, and the check picks one.
+
+Run with `pytest tests/trunk/test_engines.py`.
+"""
+
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import torch
+from full_pass import Spec, branches_of, full_logits, positions_of
+from newer_types import NEWER
+
+from taskvectors.errors import UnsupportedModelError
+from taskvectors.models import Engine, LanguageModel, attention, identity
+from taskvectors.models.structure import Verified
+from taskvectors.trunk import Edit, Trunk
+
+TOLERANCE = 1e-4
+STREAM: list[list[Spec]] = [
+    [{"layer": 1}],
+    [{"layer": -1, "positions": (-3,)}, {"layer": 2, "positions": (-3, -1), "each": "position"}],
+    [{"layer": 2, "operation": "replace"}],
+    [{"layer": 0, "operation": "turn", "positions": (-2,)}],
+    [],
+]
+PARTS: list[list[Spec]] = [
+    [{"layer": 1, "component": "z", "head": 2, "operation": "replace"}, {"layer": 2}],
+    [{"layer": 2, "component": "mlp_out", "each": "prompt"}],
+    [{"layer": 1, "component": "attn_out", "positions": (-3, -1), "each": "position"}],
+    [{"layer": 3, "component": "resid_mid"}],
+]
+
+
+def running(model: LanguageModel, engine: Engine) -> LanguageModel:
+    """A model that is said to run on an engine."""
+    model.__dict__["verified"] = Verified(engine=engine, error=0.0, reasons={})
+    return model
+
+
+def largest_difference(
+    model: LanguageModel, prompts: Any, case: list[list[Spec]], rows: list[int]
+) -> float:
+    """Between branches of some prompts and full passes with the same edits."""
+    branches = branches_of(model, case, prompts)
+    trunk = Trunk.build(model, prompts, positions=positions_of(branches))
+    batch = trunk.batch(rows)
+    with torch.no_grad():
+        read = model.read_state(trunk.answer_states(trunk.run(branches, batch), batch))
+        logits = model.unembedding.logits(read)
+        return max(
+            float(
+                (logits[batch.read_rows == at, b] - full_logits(model, prompts[row], branch, row))
+                .abs()
+                .max()
+            )
+            for at, row in enumerate(rows)
+            for b, branch in enumerate(branches)
+        )
+
+
+@pytest.mark.parametrize("name", NEWER)
+def test_a_newer_type_runs_exactly_on_its_engine(
+    tiny_model: Any, ragged_prompts: Any, name: str
+) -> None:
+    model = tiny_model(name)
+    assert model.engine == NEWER[name][0], model.verified.reasons
+    prompts = ragged_prompts(model, 4)
+    for rows in ([0, 1, 2, 3], [3, 1], [2, 2, 0]):
+        assert largest_difference(model, prompts, STREAM, rows) < TOLERANCE
+
+
+@pytest.mark.parametrize("engine", ["cached", "whole"])
+@pytest.mark.parametrize("name", ["llama", "gemma2", "gpt2", "granite"])
+def test_every_edit_gives_the_same_on_every_engine(
+    fresh_model: Any, ragged_prompts: Any, name: str, engine: Engine
+) -> None:
+    model = running(fresh_model(name), engine)
+    prompts = ragged_prompts(model, 4)
+    assert largest_difference(model, prompts, STREAM + PARTS, [3, 0, 1]) < TOLERANCE
+
+
+@pytest.mark.parametrize("engine", ["cached", "whole"])
+def test_states_losses_and_gradients_are_those_of_the_trunk(
+    fresh_model: Any, ragged_prompts: Any, engine: Engine
+) -> None:
+    found = []
+    for runs_on in ("trunk", engine):
+        model = running(fresh_model("llama"), runs_on)
+        prompts = ragged_prompts(model, 5)
+        trunk = Trunk.build(model, prompts, positions=(-3,), sites=[(2, "z")])
+        value = torch.linspace(-1, 1, model.d_model, requires_grad=True)
+        branches = [[Edit(layer=layer, value=value, positions=(-3, -1))] for layer in (0, 2)]
+        batch = trunk.batch([4, 1, 2])
+        states, read = trunk.run_and_read(branches, [(1, "z"), (3, "mlp_out")], batch)
+        losses = trunk.answer_losses(states, batch)
+        (gradient,) = torch.autograd.grad(losses.sum(), value)
+        scores = trunk.answer_scores(states.detach(), batch)
+        last = batch.reads.view(-1)  # padding after an answer may hold anything
+        at_reads = [state.transpose(1, 2).flatten(0, 1)[last] for state in read.values()]
+        plain = [trunk.states(1, (-3, -1)), trunk.read(2, "z", (-1,))]
+        found.append([losses, gradient, scores.log_probability, *at_reads, *plain])
+    for own, other in zip(*found, strict=True):
+        torch.testing.assert_close(own, other, atol=1e-5, rtol=1e-4)
+
+
+# --- the check
+
+
+def test_a_branch_that_drops_an_argument_is_caught_and_another_engine_runs(
+    fresh_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = fresh_model("gpt_oss")
+    assert identity.verify(model).engine == "trunk"
+    own = attention._pattern
+    monkeypatch.setattr(attention, "_pattern", lambda scores, _: own(scores, None))
+    found = identity.verify(model)
+    assert found.engine == "cached"
+    assert "differ" in found.reasons["trunk"]
+
+
+def test_an_argument_that_branches_do_not_know_is_not_ignored(tiny_model: Any) -> None:
+    module = tiny_model("llama").blocks[0]
+    with pytest.raises(UnsupportedModelError, match="passes position_bias to attention"):
+        attention._check_known(module, {"position_bias": torch.zeros(1), "dropout": 0.0})
+
+
+def test_attention_that_sees_later_tokens_is_refused(fresh_model: Any) -> None:
+    model = fresh_model("gemma3_text", use_bidirectional_attention=True)
+    with pytest.raises(UnsupportedModelError, match="is not causal"):
+        _ = model.engine
+
+
+def test_blocks_that_never_run_are_refused(fresh_model: Any) -> None:
+    model = fresh_model("llama")
+    model.__dict__["blocks"] = tuple(deepcopy(model.hf.model.layers))
+    with pytest.raises(UnsupportedModelError, match="never runs"):
+        identity.verify(model)
+
+
+def test_what_the_check_found_is_kept_by_the_weights(
+    fresh_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = fresh_model("gpt2", seed=31).verified
+    ran: list[LanguageModel] = []
+    verify = identity.verify
+    monkeypatch.setattr(identity, "verify", lambda model: ran.append(model) or verify(model))
+    assert fresh_model("gpt2", seed=31).verified == first
+    assert not ran
+    assert fresh_model("gpt2", seed=32).engine == "trunk"
+    assert len(ran) == 1
+
+
+def test_a_model_in_half_precision_is_checked_in_float32(fresh_model: Any) -> None:
+    model = fresh_model("llama")
+    model.hf.bfloat16()
+    assert identity.verify(model).error < 1e-4
+    assert model.dtype == torch.bfloat16
+
+
+# --- parts that a model does not have
+
+
+def test_a_missing_site_is_an_error_that_names_what_needs_it(
+    tiny_model: Any, ragged_prompts: Any
+) -> None:
+    model = tiny_model("qwen3_5_text")
+    trunk = Trunk.build(model, ragged_prompts(model, 2))
+    heads = Edit(layer=0, component="z", value=torch.zeros(model.d_model))
+    with pytest.raises(UnsupportedModelError, match="function vectors"):
+        trunk.run([[heads]])
+    patterns = pytest.raises(UnsupportedModelError, match="attention patterns of branches")
+    with patterns, attention.record_attention(model):
+        pass
