@@ -104,6 +104,44 @@ def test_states_losses_and_gradients_are_those_of_the_trunk(
         torch.testing.assert_close(own, other, atol=1e-5, rtol=1e-4)
 
 
+def afresh(model: LanguageModel) -> None:
+    """Forget the scale of a longer call, which transformers keeps for `dynamic`."""
+    rotary = model.hf.model.rotary_emb
+    rotary.max_seq_len_cached = rotary.config.max_position_embeddings
+    rotary.inv_freq = rotary.original_inv_freq
+
+
+@pytest.mark.parametrize(
+    "rope",
+    [
+        {
+            "rope_type": "longrope",
+            "short_factor": [1.0] * 6,
+            "long_factor": [4.0, 3.0, 2.0, 5.0, 6.0, 7.0],
+            "factor": 4.0,
+            "original_max_position_embeddings": 11,
+            "rope_theta": 10000.0,
+        },
+        {"rope_type": "dynamic", "factor": 4.0, "rope_theta": 10000.0},
+    ],
+    ids=["longrope", "dynamic"],
+)
+def test_a_prompt_over_the_limit_of_its_rotary_positions_changes_no_other(
+    fresh_model: Any, ragged_prompts: Any, rope: dict[str, Any]
+) -> None:
+    changes = {"max_position_embeddings": 11} if rope["rope_type"] == "dynamic" else {}
+    model = fresh_model("llama", rope_parameters=rope, **changes)
+    running(model, "trunk")
+    # the reference starts afresh each time; what runs branches calls the body alone
+    model.hf.register_forward_pre_hook(lambda *_: afresh(model))
+    prompts = ragged_prompts(model, 6)
+    lengths = {len(prompt.token_ids) + len(prompt.answer_ids) - 1 for prompt in prompts}
+    assert model.rope_limit == 11
+    assert min(lengths) <= 11 < max(lengths)
+    assert largest_difference(model, prompts, STREAM, [0, 1, 2, 3, 4, 5]) < TOLERANCE
+    assert largest_difference(model, prompts, STREAM, [5, 2]) < TOLERANCE
+
+
 # --- the check
 
 

@@ -83,6 +83,7 @@ class Evaluate:
             "method": origin.method,
             "model": model.source,
             "family": model.model_type,
+            "engine": model.engine,
             "task": task.name,
             "template": context.template,
             "split": self.split,

@@ -180,7 +180,7 @@ def describe(
     config: CompareConfig, model: LanguageModel, task: Task, context: RunContext
 ) -> dict[str, Any]:
     """What is run, for `config.json` and the report."""
-    notes = list(task.notes)
+    notes = [*task.notes, *model.verified.notes(model.source)]
     shared = shared_first_tokens(context.prompts("train"))
     if shared:
         notes.append(
@@ -191,6 +191,7 @@ def describe(
         "model": model.source,
         "revision": model.revision,
         "family": model.model_type,
+        "engine": model.engine,
         "dtype": str(model.dtype).removeprefix("torch."),
         "test_dtype": "float32" if context.test_model is not None else str(model.dtype)[6:],
         "device": str(model.device),

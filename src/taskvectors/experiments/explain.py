@@ -277,6 +277,7 @@ def _describe(config: ExplainConfig, case: Case, done: Sequence[Cell]) -> dict[s
         "other_vector": None if case.other is None else case.other.vector.origin.label,
         "model": model.source,
         "family": model.model_type,
+        "engine": model.engine,
         "dtype": str(model.dtype).removeprefix("torch."),
         "device": str(model.device),
         "n_layers": model.n_layers,

@@ -190,6 +190,25 @@ class LanguageModel:
         """Most tokens a prompt may have; 2^31 where the config sets no limit."""
         return int(getattr(self.config, "max_position_embeddings", None) or _UNLIMITED)
 
+    @cached_property
+    def rope_limit(self) -> int | None:
+        """The length beyond which rotary positions are scaled by how long a call is, if any.
+
+        transformers takes the scale of `longrope` and `dynamic` from the longest row of a call.
+        """
+        given = getattr(self.config, "rope_parameters", None) or {}
+        kinds = [given, *(kind for kind in given.values() if isinstance(kind, dict))]
+        limits = {
+            "longrope": "original_max_position_embeddings",
+            "dynamic": "original_max_position_embeddings",
+        }
+        found = [
+            int(kind.get(limits[kind["rope_type"]]) or self.config.max_position_embeddings)
+            for kind in kinds
+            if kind.get("rope_type") in limits
+        ]
+        return min(found, default=None)
+
     @property
     def dtype(self) -> torch.dtype:
         """Type of the residual stream."""

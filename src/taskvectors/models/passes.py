@@ -204,6 +204,10 @@ def _filled(model: LanguageModel, tokens: Int[Tensor, "prompt prefix"]) -> Any:
 
 def _run(model: LanguageModel, tokens: Int[Tensor, "row column"], cache: Any) -> Tensor:
     """Run a model without its unembedding, over what a cache holds."""
+    for module in model.body.modules() if model.rope_limit else ():
+        if hasattr(module, "original_max_seq_len"):  # `dynamic` keeps the scale of a longer call
+            module.max_seq_len_cached = module.original_max_seq_len
+            module.inv_freq = module.original_inv_freq
     given = {} if cache is None else {cache_name(model): cache}
     return run_body(model, input_ids=tokens, use_cache=cache is not None, **given)
 

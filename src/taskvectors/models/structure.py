@@ -20,7 +20,7 @@ Part = Literal[
     "heads",
 ]
 _NEEDED_BY = {
-    "attention": "adapters of attention's maps",
+    "attention": "its attention, which adapters and the engine 'trunk' need",
     "value_projection": "W_V, which OV circuits, reconstruction and path expansion need",
     "output_projection": (
         "z, the heads' outputs before W_O, which function vectors, learned heads, state vectors, "
@@ -126,3 +126,14 @@ class Verified:
     """Largest difference of logits between a branch and its full pass, in that engine."""
     reasons: dict[str, str]
     """Why each faster engine was passed over."""
+
+    def notes(self, source: str) -> list[str]:
+        """What to say of a run on a slower engine: what it does not share, and why."""
+        if self.engine == "trunk":
+            return []
+        shared = {"cached": "shares a prompt's prefix only", "whole": "shares nothing"}
+        why = "; ".join(f"{engine}: {reason}" for engine, reason in self.reasons.items())
+        return [
+            f"{source} runs on the engine {self.engine!r}, which {shared[self.engine]} and is "
+            f"slower than 'trunk' ({why})"
+        ]

@@ -58,9 +58,11 @@ class Trunk:
             rows_per_pass: Prompts per forward pass; all at once by default.
         """
         cut = cut_prompts(prompts, positions, device=model.device)
-        prepared = prepare(
-            model, cut.tokens, model.engine, sites=sites, rows_per_pass=rows_per_pass
-        )
+        engine, limit = model.engine, model.rope_limit
+        lengths = cut.tokens.prefix_lengths + cut.tokens.suffix_lengths
+        if limit is not None and int(lengths.max()) > limit:
+            engine = "whole"  # only prompts of one length run together, as each would alone
+        prepared = prepare(model, cut.tokens, engine, sites=sites, rows_per_pass=rows_per_pass)
         return cls(model=model, cut=cut, prepared=prepared)
 
     @property
