@@ -565,3 +565,30 @@ def test_what_cannot_be_estimated_is_one_line(words: list[str], message: str, tv
     said = tv("estimate", *words, "--device", "h100")
     assert said.code != 0
     assert message in said.err
+
+
+def test_columns_labels_and_blanks_of_a_file_are_told_on_the_command_line(
+    tv: Tv, on_model: list[object], tmp_path: Path
+) -> None:
+    file = tmp_path / "own.csv"
+    file.write_text("text;y\n" + "".join(f"w{n} ;{n % 2}\n" for n in range(40)), encoding="utf-8")
+    sizes = ["--n-train", 12, "--n-validation", 6, "--n-test", 8]
+    columns = ["--input-column", "text", "--output-column", "y", "--strip"]
+    words = ["--labels", "0=cold", "1=warm"]
+    place = [*on_model, "--task", file, *sizes]
+    said = tv("compare", *place, "--methods", "zero-shot", "--out", tmp_path / "run", "--json")
+    assert said.code == 2
+    assert "--input-column" in said.err
+    for run in ("compare", "learn"):
+        rest = ["--methods", "zero-shot"] if run == "compare" else [*QUICK, "--layers", 1]
+        folder = tmp_path / run
+        said = tv(run, *place, *columns, *words, *rest, "--out", folder, "--json")
+        assert said.code == 0, said.err
+    assert TaskVector.load(tmp_path / "learn").origin.request.labels == {"0": "cold", "1": "warm"}
+    found = tv("evaluate", "--vector", tmp_path / "learn", "--json")  # the vector knows the rest
+    assert found.code == 0, found.err
+    assert found.json["rows"][0]["n"] == 8
+    assert found.json["rows"][0]["label_accuracy"] is not None
+    for wrong in (["cold"], ["0="], ["0=cold", "0=warm"]):
+        said = tv("compare", *place, *columns, "--labels", *wrong, "--out", tmp_path / "no")
+        assert (said.code, "--labels" in said.err) == (2, True), said.err

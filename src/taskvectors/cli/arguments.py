@@ -120,6 +120,40 @@ class TaskChoice:
     """Pairs to choose on."""
     n_test: int = 200
     """Pairs to report on."""
+    input_column: str = "input"
+    """Column of a file, or of a data set of the hub, with what is asked."""
+    output_column: str = "output"
+    """Column with the answer."""
+    labels: Annotated[
+        tuple[str, ...], arg(metavar="VALUE=WORD ...", help_behavior_hint="(default: as they are)")
+    ] = ()
+    """The word for each value of the output column, such as 0=negative 1=positive."""
+    strip: bool = False
+    """Remove blanks at the ends of inputs and answers; without it they are an error."""
+
+    def reading(self) -> dict[str, Any]:
+        """How columns are read, as arguments of `load_task` and fields of configs.
+
+        Raises:
+            TaskVectorsError: A label is not VALUE=WORD, or has two words.
+        """
+        words: dict[str, str] = {}
+        for text in self.labels:
+            value, sign, word = text.partition("=")
+            if not (value and sign and word):
+                raise TaskVectorsError(
+                    f"--labels: {text!r} is no VALUE=WORD; give such as 0=negative 1=positive"
+                )
+            if words.setdefault(value, word) != word:
+                raise TaskVectorsError(
+                    f"--labels: {value} has two words, {words[value]} and {word}"
+                )
+        return {
+            "input_column": self.input_column,
+            "output_column": self.output_column,
+            "labels": words,
+            "strip": self.strip,
+        }
 
     def load(self, seed: int) -> "Task":
         """The task, split by a seed."""
@@ -131,6 +165,7 @@ class TaskChoice:
             n_train=self.n_train,
             n_validation=self.n_validation,
             n_test=self.n_test,
+            **self.reading(),
         )
 
 

@@ -87,6 +87,7 @@ class Compare:
             n_train=self.task.n_train,
             n_validation=self.task.n_validation,
             n_test=self.task.n_test,
+            **self.task.reading(),
             seeds=self.seeds,
             configurations=self.configurations,
             by_examples=self.by_examples,

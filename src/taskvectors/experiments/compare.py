@@ -33,7 +33,7 @@ from taskvectors.results.provenance import (
     inputs_of_versions,
     versions,
 )
-from taskvectors.tasks import Task, load_task
+from taskvectors.tasks import Task
 from taskvectors.trunk import resolve_budget
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,9 @@ class _Comparison:
 
     def run(self) -> Record:
         config = self.config
-        tasks = [self._task(seed) for seed in config.seeds]  # what is wrong is said before loading
+        tasks = [
+            self.config.load_task(seed) for seed in config.seeds
+        ]  # what is wrong is said before loading
         for task in tasks:
             self.folder.check_made_from(inputs_of_task(task, config.task))
         self.folder.check_made_from(inputs_of_versions())
@@ -120,16 +122,6 @@ class _Comparison:
         self._write_best_vector()
         taken = {"seconds": time.perf_counter() - self.started, "finished": now()}
         return self.folder.write(self._record(metadata | taken))
-
-    def _task(self, seed: int) -> Task:
-        config = self.config
-        return load_task(
-            config.task,
-            seed=seed,
-            n_train=config.n_train,
-            n_validation=config.n_validation,
-            n_test=config.n_test,
-        )
 
     def _context(
         self, model: LanguageModel, task: Task, test_model: LanguageModel | None

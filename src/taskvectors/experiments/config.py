@@ -12,6 +12,7 @@ from taskvectors.methods.vanilla import Vanilla
 from taskvectors.methods.zero_shot import ZeroShot
 from taskvectors.models import LanguageModel, load_model
 from taskvectors.registry import CONTROLS
+from taskvectors.tasks import Task, load_task
 
 
 def _known(name: str) -> str:
@@ -62,6 +63,14 @@ class CompareConfig(BaseModel):
     """The model."""
     task: str = "capital"
     """A built-in task, a file of pairs, or a hub data set."""
+    input_column: str = "input"
+    """Column of a file or a hub data set with what is asked."""
+    output_column: str = "output"
+    """Column with the answer."""
+    labels: dict[str, str] = {}
+    """The word for each value of the output column."""
+    strip: bool = False
+    """Whether blanks at the ends of texts are removed."""
     template: str | None = None
     """Prompt template; the task's own by default."""
     shots: int = Field(default=8, ge=1)
@@ -90,3 +99,21 @@ class CompareConfig(BaseModel):
     """Whether prompts go through the tokenizer's chat template."""
     n_shown: int = Field(default=12, ge=0)
     """Test items whose generated answers are kept."""
+
+    def load_task(self, seed: int) -> Task:
+        """The task on one seed.
+
+        Raises:
+            DataError: It cannot be loaded.
+        """
+        return load_task(
+            self.task,
+            seed=seed,
+            n_train=self.n_train,
+            n_validation=self.n_validation,
+            n_test=self.n_test,
+            input_column=self.input_column,
+            output_column=self.output_column,
+            labels=self.labels,
+            strip=self.strip,
+        )

@@ -19,7 +19,6 @@ from taskvectors.methods import Plan, RunContext, plan_of
 from taskvectors.methods.controls import CONTROLS
 from taskvectors.methods.learned import Learned
 from taskvectors.models import LanguageModel, load_meta_model
-from taskvectors.tasks import load_task
 from taskvectors.trunk.memory import bytes_stated
 from taskvectors.trunk.work import Work
 
@@ -85,13 +84,7 @@ class Estimator:
 
     def context(self, config: CompareConfig, seed: int) -> RunContext:
         """The run context of a comparison, of models without weights."""
-        task = load_task(
-            config.task,
-            seed=seed,
-            n_train=config.n_train,
-            n_validation=config.n_validation,
-            n_test=config.n_test,
-        )
+        task = config.load_task(seed)
         model, tested = self.model(config.model), None
         if config.test_dtype == "float32" and model.dtype != torch.float32:
             tested = self.model(config.model.model_copy(update={"dtype": "float32"}))
