@@ -247,7 +247,7 @@ def test_training_without_flags_is_the_recipe() -> None:
     choice = TrainingChoice(recipe="paper", n_examples=8, train_shots=2)
     config = method_config("learned", SiteChoice(layers=("4",), positions=("4", "last")), choice)
     assert config == Learned(
-        recipe="paper", n_examples=8, shots=2, layers=(4,), positions=(4, "last")
+        recipe="paper", n_examples=8, train_shots=2, layers=(4,), positions=(4, "last")
     )
 
 

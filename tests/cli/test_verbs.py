@@ -143,6 +143,27 @@ def test_extract_refuses_a_flag_that_means_nothing_to_the_method(
     assert f"{flag}: {method} leaves no choice of {flag[2:]}" in said.err
 
 
+def test_learn_distils_from_the_eight_shot_run(
+    tv: Tv, on_both: list[object], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The teacher's prompts have demonstrations although those that are trained on have none."""
+    from taskvectors.methods.training.teacher import Teacher
+
+    seen: list[tuple[int, int]] = []
+    of = Teacher.of
+
+    def watching(context: Any, prompts: Any, shown: Any, share: float) -> Any:
+        seen.append((len(prompts[0].demonstrations), len(shown[0].demonstrations)))
+        return of(context, prompts, shown, share)
+
+    monkeypatch.setattr(Teacher, "of", watching)
+    words = ["learn", *on_both, *QUICK, "--layers", 1, "--distillation", 1.0]
+    for number, more in enumerate(([], ["--shots", 2, "--train-shots", 1])):
+        said = tv(*words, *more, "--out", tmp_path / str(number))
+        assert said.code == 0, said.err
+    assert seen == [(0, 8), (1, 2)]
+
+
 def test_extract_makes_a_function_vector(tv: Tv, on_both: list[object], tmp_path: Path) -> None:
     place = ["--layers", 1, "--shots", 2, "--strengths", 1, "--out", tmp_path / "v"]
     said = tv("extract", *on_both, "--method", "function-vector", *place)

@@ -41,7 +41,7 @@ def test_learn_takes_layers_positions_shots_and_examples(tiny_model: Any, task_o
         task,
         layers=["embed", 1],
         positions=[-1, -3],
-        shots=2,
+        train_shots=2,
         n_examples=5,
         settings=QUICK,
     )
@@ -49,7 +49,9 @@ def test_learn_takes_layers_positions_shots_and_examples(tiny_model: Any, task_o
     assert vector.origin.shots == 2
     assert vector.origin.settings["learning_rate"] == 0.3
     context = RunContext(model=model, task=task)
-    config = Learned(layers=("embed", 1), positions=(-1, -3), shots=2, n_examples=5, settings=QUICK)
+    config = Learned(
+        layers=("embed", 1), positions=(-1, -3), train_shots=2, n_examples=5, settings=QUICK
+    )
     assert torch.equal(vector.values, learned(context, config)[0].vector.values)
 
 
@@ -128,3 +130,83 @@ def test_extract_refuses_layers_where_a_method_leaves_no_choice(
 def test_a_field_that_a_bench_does_not_have_is_an_error(tiny_model: Any, task_of: Any) -> None:
     with pytest.raises(TypeError, match="colour"):
         tv.learn(tiny_model("llama"), task_of("cold"), settings=QUICK, colour="blue")
+
+
+# --- shots, places
+
+
+def kl_only(steps: int = 3) -> Recipe:
+    return Recipe(steps=steps, batch_size=4, check_every=1, distillation=1.0)
+
+
+def test_distillation_learns_from_the_eight_shot_run(
+    tiny_model: Any, task_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The teacher's prompts have demonstrations although those that are trained on have none."""
+    from taskvectors.methods.training.teacher import Teacher
+
+    seen: list[tuple[int, int]] = []
+    of = Teacher.of
+
+    def watching(context: Any, prompts: Any, shown: Any, share: float) -> Any:
+        seen.append((len(prompts[0].demonstrations), len(shown[0].demonstrations)))
+        return of(context, prompts, shown, share)
+
+    monkeypatch.setattr(Teacher, "of", watching)
+    model, task = tiny_model("llama"), task_of("cold")
+    tv.learn(model, task, layers=1, settings=kl_only())
+    tv.learn(model, task, layers=1, settings=kl_only(), shots=3, train_shots=1)
+    assert seen == [(0, 8), (1, 3)]
+
+
+def test_a_teacher_with_other_shots_teaches_another_vector(tiny_model: Any, task_of: Any) -> None:
+    model, task = tiny_model("llama"), task_of("cold")
+    found = [tv.learn(model, task, layers=1, settings=kl_only(), shots=n).values for n in (1, 8)]
+    assert (found[0] - found[1]).abs().max() > 1e-4
+
+
+def test_one_place_need_not_be_a_list(tiny_model: Any, task_of: Any) -> None:
+    model, task = tiny_model("llama"), task_of("cold")
+    one = tv.learn(model, task, layers=2, positions="last", settings=QUICK)
+    same = tv.learn(model, task, layers=[2], positions=["last"], settings=QUICK)
+    assert one.sites == same.sites
+    assert (one.values == same.values).all()
+    assert tv.extract(model, task, layers="embed", positions=-2).sites == sites_at([-1], [-2])
+
+
+@pytest.mark.parametrize("make", [tv.learn, tv.extract])
+def test_a_negative_layer_is_refused_and_never_the_embedding(
+    tiny_model: Any, task_of: Any, make: Any
+) -> None:
+    with pytest.raises(TaskVectorsError, match=r"^layers: -1 is no layer; give numbers from 0 up"):
+        make(tiny_model("llama"), task_of("cold"), layers=[-1])
+
+
+def test_of_equal_checks_the_first_is_kept(tiny_model: Any, task_of: Any) -> None:
+    """A later check that is as good does not replace the vector or renew the patience."""
+    from taskvectors.methods.training.trainer import Trainer, TrainState
+
+    class Flat(Trainer[TrainState]):
+        def __init__(self, patience: int) -> None:
+            self.recipe = Recipe(patience=patience)
+            self.taken: list[int] = []
+
+        def scores(self, active: Any) -> Any:
+            return active
+
+        def values(self, state: TrainState) -> Any:
+            self.taken.append(state.steps)
+            return state.steps
+
+        groups = run = losses = check_gradient = scores  # type: ignore[assignment]
+
+    trainer, state = Flat(patience=2), TrainState()
+    import taskvectors.methods.training.trainer as module
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "merits_of", lambda scores: [(0.5, -1.0)])
+        for step in (1, 2, 3):
+            trainer.check([state], torch.zeros(1), step)
+    assert (state.kept, trainer.taken) == (1, [1])
+    assert state.is_done
+    assert state.checks_since_best == 2

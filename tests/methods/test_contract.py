@@ -160,12 +160,20 @@ def test_a_vector_knows_how_it_was_made_and_is_saved_with_it(
 
 
 @pytest.mark.parametrize("name", WITH_LAYERS)
-@pytest.mark.parametrize("layer", [4, -2])
 def test_a_layer_that_the_model_does_not_have_is_an_error(
-    tiny_model: Any, bench_of: Any, name: str, layer: int
+    tiny_model: Any, bench_of: Any, name: str
 ) -> None:
-    with pytest.raises(UnsupportedModelError, match=f"layer {layer} does not exist"):
-        METHODS[name].find(bench_of(tiny_model("llama")), config_of(name, layers=(1, layer)))
+    with pytest.raises(UnsupportedModelError, match="layer 4 does not exist"):
+        METHODS[name].find(bench_of(tiny_model("llama")), config_of(name, layers=(1, 4)))
+
+
+@pytest.mark.parametrize("name", WITH_LAYERS)
+@pytest.mark.parametrize("layer", [-1, -2])
+def test_a_negative_layer_is_refused_before_it_is_taken_for_the_embedding(
+    name: str, layer: int
+) -> None:
+    with pytest.raises(ValidationError, match=f"{layer} is no layer; give numbers from 0 up"):
+        config_of(name, layers=(1, layer))
 
 
 @pytest.mark.parametrize("name", WITH_POSITIONS)
@@ -307,6 +315,27 @@ def test_links_between_pages_lead_somewhere() -> None:
     for page in (ROOT / "docs").rglob("*.md"):
         for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
             assert (page.parent / link).exists(), f"{page.name}: {link}"
+
+
+def test_a_comparison_names_and_cites_every_method_and_every_control() -> None:
+    from taskvectors.experiments import CompareConfig
+    from taskvectors.experiments.compare import _titles_and_papers
+
+    methods = tuple(method.config() for method in METHODS.values())
+    about = _titles_and_papers(CompareConfig(methods=methods, controls=tuple(CONTROLS)))
+    assert set(about) == {*METHODS, *CONTROLS}
+    for name, method in METHODS.items():
+        assert about[name]["title"] == method.title
+        for paper in method.papers:
+            assert paper.title in about[name]["citation"]
+            assert paper.address in about[name]["citation"]
+    assert [name for name in METHODS if not about[name]["citation"]] == ["zero-shot"]
+
+
+def test_the_papers_of_methods_are_in_the_citation_file() -> None:
+    known = (ROOT / "CITATION.cff").read_text()
+    papers = {paper.address for method in METHODS.values() for paper in method.papers}
+    assert {address for address in papers if f"{address}\n" not in known} == set()
 
 
 @pytest.mark.parametrize("name", CONTROLS)

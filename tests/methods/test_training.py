@@ -144,7 +144,7 @@ def test_a_vector_trained_with_demonstrations_is_checked_with_them(
 ) -> None:
     context = bench_of(tiny_model("llama"), mixed)
     recipe = Recipe(steps=2, check_every=1)
-    (one,) = learned(context, Learned(layers=(1,), shots=2, settings=recipe))
+    (one,) = learned(context, Learned(layers=(1,), train_shots=2, settings=recipe))
     assert one.shots == 2
     assert rescored(context, one) == pytest.approx(max(merits(one)), abs=1e-4)
     (other,) = learned(context, Learned(layers=(1,), settings=recipe))

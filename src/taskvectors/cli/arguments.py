@@ -308,7 +308,7 @@ class TrainingChoice:
         given = self._given()
         about: dict[str, Any] = given | {"n_examples": self.n_examples}
         if "settings" in kind.model_fields:
-            about["shots"] = self.train_shots
+            about["train_shots"] = self.train_shots
         if self.learning_rate is not None:
             about["learning_rates"] = (self.learning_rate,)
         if "recipe" in kind.model_fields and not given:

@@ -49,8 +49,16 @@ class Extract:
 
     def run(self) -> Result:
         """Read it and save it."""
+        config = self._config()
+
+        def make(model: Any, task: Any, context: dict[str, Any]) -> Any:
+            from taskvectors.methods import extract
+
+            return extract(model, task, config, **context)
+
         return make_vector(
-            self._config,
+            make,
+            self.method,
             model=self.model,
             task=self.task,
             shots=self.shots,

@@ -1,7 +1,7 @@
 """`taskvectors learn`: one vector by gradient descent, saved."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import Annotated, Any
 
 from taskvectors.cli.arguments import (
     ModelChoice,
@@ -24,6 +24,8 @@ class Learn:
     split is saved.
     """
 
+    shots: int = 8
+    """Demonstrations of the few-shot run, from which --distillation learns."""
     seed: int = 0
     """Seed of split, demonstrations and initialisation."""
     out: Annotated[str, default("a new folder among the user's data")] = ""
@@ -36,11 +38,20 @@ class Learn:
 
     def run(self) -> Result:
         """Train it and save it."""
+        fields = dict(method_config("learned", self.sites, self.training))
+        del fields["kind"]
+
+        def make(model: Any, task: Any, context: dict[str, Any]) -> Any:
+            from taskvectors.methods import learn
+
+            return learn(model, task, **fields, **context)
+
         return make_vector(
-            lambda: method_config("learned", self.sites, self.training),
+            make,
+            "learned",
             model=self.model,
             task=self.task,
-            shots=self.training.train_shots,
+            shots=self.shots,
             seed=self.seed,
             out=self.out,
         )

@@ -12,13 +12,16 @@ from taskvectors.cli.hints import hint
 from taskvectors.cli.results import Result
 
 if TYPE_CHECKING:
+    from taskvectors.models import LanguageModel
+    from taskvectors.tasks import Task
     from taskvectors.vectors import TaskVector
 
 logger = logging.getLogger(__name__)
 
 
-def make_vector(
-    make: Callable[[], Any],
+def make_vector(  # noqa: PLR0913  (what is made, of what, where to)
+    make: "Callable[[LanguageModel, Task, dict[str, Any]], TaskVector]",
+    method: str,
     *,
     model: ModelChoice,
     task: TaskChoice,
@@ -26,10 +29,11 @@ def make_vector(
     seed: int,
     out: str,
 ) -> Result:
-    """Find a method's vector and save it.
+    """Make a vector and save it.
 
     Args:
-        make: Gives the method's config; of its vectors the best on validation is saved.
+        make: Makes it from model, task and further fields of a run context.
+        method: The method's name, for a new folder.
         model: The model.
         task: The task.
         shots: Demonstrations in a few-shot prompt.
@@ -37,30 +41,21 @@ def make_vector(
         out: Folder of the vector.
     """
     loading = model.config()
-    from taskvectors.methods import METHODS, RunContext
-    from taskvectors.methods.shared.choosing import best_candidate
-
-    config = make()
-    name = config.kind
-    folder = folder_for(out, "vectors", name, task.task, model.model)
+    folder = folder_for(out, "vectors", method, task.task, model.model)
     check_room_for_vector(folder)
     pairs = task.load(seed)
     logger.info("Loading the model %r", model.model)
     loaded = loading.load()
-    context = RunContext(
-        model=loaded,
-        task=pairs,
-        template=task.template or "",
-        shots=shots,
-        seed=seed,
-        memory=model.budget(loaded),
-        chat=task.chat,
-    )
-    logger.info("%s on %d training pairs of %s", name, len(pairs.train), pairs.name)
+    logger.info("%s on %d training pairs of %s", method, len(pairs.train), pairs.name)
     started = time.perf_counter()
-    best = best_candidate(context, METHODS[name].find(context, config))
-    assert best.vector is not None
-    vector = best.vector if best.strength == 1 else best.vector * best.strength
+    context = {
+        "template": task.template or "",
+        "shots": shots,
+        "seed": seed,
+        "memory": model.budget(loaded),
+        "chat": task.chat,
+    }
+    vector = make(loaded, pairs, context)
     vector.save(folder)
     seconds = time.perf_counter() - started
     return _saved(vector, folder, seconds=seconds, n_train=len(pairs.train), model=model)

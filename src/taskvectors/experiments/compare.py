@@ -11,7 +11,8 @@ import torch
 
 from taskvectors.experiments.config import CompareConfig, Loader, ModelConfig
 from taskvectors.experiments.one_seed import OneSeed
-from taskvectors.methods import RunContext
+from taskvectors.methods import METHODS, RunContext
+from taskvectors.methods.controls import CONTROLS
 from taskvectors.models import LanguageModel
 from taskvectors.progress import Throughput
 from taskvectors.prompts import shared_first_tokens
@@ -168,6 +169,15 @@ class _Comparison:
             (vector if strength == 1 else vector * strength).save(self.folder.path / BEST_VECTOR)
 
 
+def _titles_and_papers(config: CompareConfig) -> dict[str, dict[str, str]]:
+    """Names for people and works to cite, from the rows of the methods and controls."""
+    about = {
+        name: {"title": METHODS[name].title, "citation": METHODS[name].citation}
+        for name in (one.kind for one in config.methods)
+    }
+    return about | {name: {"title": CONTROLS[name].title} for name in config.controls}
+
+
 def describe(
     config: CompareConfig, model: LanguageModel, task: Task, context: RunContext
 ) -> dict[str, Any]:
@@ -199,6 +209,7 @@ def describe(
         "n_validation": len(task.validation),
         "n_test": len(task.test),
         "shots": config.shots,
+        "methods": _titles_and_papers(config),
         "versions": versions(),
         "started": now(),
         "notes": notes,

@@ -36,7 +36,7 @@ class PaperConfiguration:
         the two few-shot presets.
         """
         fields = type(config).model_fields
-        is_trained = "shots" in fields
+        is_trained = "train_shots" in fields
         return {"layers", "positions"} <= set(fields) and (is_trained or not self.trained_shots)
 
     def config_for(self, config: Any) -> Any:
@@ -46,8 +46,8 @@ class PaperConfiguration:
             "each_layer": False,
             "positions": self.positions,
         }
-        if "shots" in type(config).model_fields:
-            about["shots"] = self.trained_shots
+        if "train_shots" in type(config).model_fields:
+            about["train_shots"] = self.trained_shots
         known = {name: about[name] for name in about if name in type(config).model_fields}
         return type(config).model_validate(config.model_dump() | known)
 

@@ -96,7 +96,7 @@ def learned(context: RunContext, config: Learned) -> list[Candidate]:
         vector of the best validation check is kept.
     """
     sites = trained_sites(context, config)
-    trained = train_vectors(context, sites, config.training, config.shots, config.n_examples)
+    trained = train_vectors(context, sites, config.training, config.train_shots, config.n_examples)
     return [
         Candidate(
             method=config.kind,
@@ -106,13 +106,13 @@ def learned(context: RunContext, config: Learned) -> list[Candidate]:
                 operation="add",
                 origin=context.origin(
                     config.kind,
-                    shots=config.shots,
+                    shots=config.train_shots,
                     settings=config.training.model_dump()
                     | {"s": list(result.scale), "alpha": result.strength},
                     scores={"validation_accuracy": result.validation_accuracy},
                 ),
             ),
-            shots=config.shots,
+            shots=config.train_shots,
             cost=result.cost,
             converged=result.converged,
             curve=result.curve,

@@ -32,7 +32,7 @@ def loreft(context: RunContext, config: LoReFT) -> list[Candidate]:
             method=config.kind,
             edits=one.kept.on,
             edited=one.sites,
-            shots=config.shots,
+            shots=config.train_shots,
             configuration=f"rank {config.rank}",
             cost=cost,
             converged=one.is_done,

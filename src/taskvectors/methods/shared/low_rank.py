@@ -179,7 +179,7 @@ def train_edits(
     sites = trained_sites(context, config)
     started = context.trunks.clock()
     with PeakMemory(context.model.device, context.trunks) as peak:
-        trunks = site_trunks(context, sites, config.training, config.shots, config.n_examples)
+        trunks = site_trunks(context, sites, config.training, config.train_shots, config.n_examples)
         generator = torch.Generator().manual_seed(context.seed)
         edits = [
             _Edit(

@@ -79,6 +79,11 @@ class Method:
         return str(self.config.model_fields["kind"].default)
 
     @property
+    def citation(self) -> str:
+        """Its papers as references; empty where there is none."""
+        return "; ".join(f"{paper.text} {paper.address}" for paper in self.papers)
+
+    @property
     def source(self) -> str:
         """Its papers in one line."""
         return "; ".join(paper.short for paper in self.papers) or "baseline"

@@ -1,13 +1,14 @@
-"""`learn` and `extract`: one vector in one call."""
+"""`learn` and `extract`: one vector in one call, in Python and on the command line."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, ValidationError
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.methods.learned import Learned, learned
+from taskvectors.methods.learned import Learned
 from taskvectors.methods.shared.choosing import best_candidate
+from taskvectors.methods.shared.method import METHODS
 from taskvectors.methods.shared.run_context import LayerName, RunContext
 from taskvectors.methods.training.recipe import Recipe
 from taskvectors.models import LanguageModel
@@ -20,11 +21,12 @@ def learn(  # noqa: PLR0913  (sites, data and settings)
     model: LanguageModel,
     task: Task,
     *,
-    layers: Sequence[LayerName] | None = None,
-    positions: Sequence[Position] = (-1,),
-    shots: int = 0,
+    layers: LayerName | Sequence[LayerName] | None = None,
+    each_layer: bool = False,
+    positions: Position | Sequence[Position] = -1,
+    train_shots: int = 0,
     n_examples: int | None = None,
-    recipe: Literal["ours", "paper", "released-code"] = "ours",
+    recipe: str = "ours",
     settings: Recipe | None = None,
     **context: Any,
 ) -> TaskVector:
@@ -33,28 +35,33 @@ def learn(  # noqa: PLR0913  (sites, data and settings)
     Args:
         model: The model.
         task: The task; trained on its training split, checked on its validation split.
-        layers: Layers of the vector, trained together; by default one is trained at every layer
-            and the best on validation is returned.
-        positions: Token positions, each with its own part of the vector.
-        shots: Demonstrations in the prompts it is trained on.
+        layers: A layer, or several of one vector, trained together; by default one is trained at
+            every layer and the best on validation is returned.
+        each_layer: Train one vector at each of `layers` and return the best on validation.
+        positions: A token position, or several, each with its own part of the vector.
+        train_shots: Demonstrations in the prompts it is trained and used on.
         n_examples: Training pairs to use; all by default.
         recipe: Named settings.
         settings: Settings in place of a named recipe.
-        context: Further fields of `RunContext`: `template`, `seed`, `memory`, `chat`.
+        context: Further fields of `RunContext`: `shots` (demonstrations of the few-shot run, which
+            is the teacher where the recipe has distillation), `template`, `seed`, `memory`, `chat`.
+
+    Raises:
+        TaskVectorsError: A value is not one that it takes.
 
     Example:
-        vector = tv.learn(model, tv.load_task("capital"), layers=[9])
+        vector = tv.learn(model, tv.load_task("capital"), layers=9)
     """
-    config = Learned(
-        layers=None if layers is None else tuple(layers),
-        positions=tuple(positions),
-        shots=shots,
-        n_examples=n_examples,
-        recipe=recipe,
-        settings=settings,
-    )
-    run_context = RunContext(model=model, task=task, **context)
-    return _vector(run_context, learned(run_context, config))
+    fields = {
+        "layers": _several(layers),
+        "each_layer": each_layer,
+        "positions": _several(positions),
+        "train_shots": train_shots,
+        "n_examples": n_examples,
+        "recipe": recipe,
+        "settings": settings,
+    }
+    return _best(RunContext(model=model, task=task, **context), _checked(Learned, fields))
 
 
 def extract(
@@ -62,8 +69,8 @@ def extract(
     task: Task,
     method: str | BaseModel = "vanilla",
     *,
-    layers: Sequence[LayerName] | None = None,
-    positions: Sequence[Position] | None = None,
+    layers: LayerName | Sequence[LayerName] | None = None,
+    positions: Position | Sequence[Position] | None = None,
     **context: Any,
 ) -> TaskVector:
     """One vector by any method of the registry that gives vectors.
@@ -72,36 +79,51 @@ def extract(
         model: The model.
         task: The task; demonstrations and queries are from its training split.
         method: Name of a method, or its config.
-        layers: Layers of the vector, together; by default as the method has it, usually the best
-            single one on validation.
+        layers: A layer, or several of one vector, together; by default as the method has it,
+            usually the best single one on validation.
         positions: Where it is put; the last token by default.
         context: Further fields of `RunContext`: `shots`, `template`, `seed`, `memory`, `chat`.
 
     Raises:
-        TaskVectorsError: There is no such method, it gives no vector, or it leaves no choice of
-            layers or positions.
+        TaskVectorsError: There is no such method, it gives no vector, it leaves no choice of
+            layers or positions, or a value is not one that it takes.
 
     Example:
-        vector = tv.extract(model, tv.load_task("capital"), "function-vector", layers=[5])
+        vector = tv.extract(model, tv.load_task("capital"), "function-vector", layers=5)
     """
-    from taskvectors.methods import METHODS
-
     name = method if isinstance(method, str) else str(getattr(method, "kind", type(method)))
     if name not in METHODS or not METHODS[name].gives_vector:
         known = ", ".join(key for key, one in METHODS.items() if one.gives_vector)
         raise TaskVectorsError(f"no method {name!r} that gives a vector; there are: {known}")
-    config = METHODS[name].config() if isinstance(method, str) else method
-    chosen = {"layers": layers, "positions": positions}
-    given = {key: tuple(value) for key, value in chosen.items() if value is not None}
-    for key in given.keys() - type(config).model_fields.keys():
+    fields = {} if isinstance(method, str) else method.model_dump()
+    places = {"layers": _several(layers), "positions": _several(positions)}
+    given = {key: value for key, value in places.items() if value is not None}
+    for key in given.keys() - METHODS[name].config.model_fields.keys():
         raise TaskVectorsError(f"{name} leaves no choice of {key}; leave {key} out")
-    config = type(config).model_validate(config.model_dump() | given)
-    run_context = RunContext(model=model, task=task, **context)
-    return _vector(run_context, METHODS[name].find(run_context, config))
+    config = _checked(METHODS[name].config, fields | given)
+    return _best(RunContext(model=model, task=task, **context), config)
 
 
-def _vector(context: RunContext, candidates: Any) -> TaskVector:
-    """The best candidate's vector, at the strength that was chosen."""
-    best = best_candidate(context, candidates)
+def _several(value: Any) -> tuple[Any, ...] | None:
+    """One place as a tuple of one."""
+    if value is None:
+        return None
+    return (value,) if isinstance(value, int | str) else tuple(value)
+
+
+def _checked(kind: type[BaseModel], fields: dict[str, Any]) -> Any:
+    try:
+        return kind.model_validate(fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = next((f"{part}: " for part in first["loc"] if isinstance(part, str)), "")
+        is_ours = first["type"] == "value_error"  # a config's own message names the value
+        text = first["ctx"]["error"] if is_ours else f"{first['msg']}, not {first['input']!r}"
+        raise TaskVectorsError(f"{name}{text}") from error
+
+
+def _best(context: RunContext, config: Any) -> TaskVector:
+    """The best candidate's vector on validation, its strength multiplied in."""
+    best = best_candidate(context, METHODS[config.kind].find(context, config))
     assert best.vector is not None
     return best.vector if best.strength == 1 else best.vector * best.strength

@@ -53,7 +53,21 @@ def _distinct(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
     return values
 
 
-Layers = Annotated[tuple[LayerName, ...] | None, Field(min_length=1), AfterValidator(_distinct)]
+def _from_zero(layers: tuple[LayerName, ...] | None) -> tuple[LayerName, ...] | None:
+    for layer in layers or ():
+        if isinstance(layer, int) and layer < 0:
+            raise ValueError(
+                f"{layer} is no layer; give numbers from 0 up, or embed for the one below block 0"
+            )
+    return layers
+
+
+Layers = Annotated[
+    tuple[LayerName, ...] | None,
+    Field(min_length=1),
+    AfterValidator(_from_zero),
+    AfterValidator(_distinct),
+]
 """Layers of a vector, each once; None for one vector at every layer."""
 Positions = Annotated[tuple[Position, ...], Field(min_length=1), AfterValidator(_distinct)]
 """Token positions, each once."""

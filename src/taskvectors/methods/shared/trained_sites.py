@@ -24,7 +24,7 @@ class SiteTraining(BaseModel, ABC):
     """One for each of `layers`, in place of one at all of them."""
     positions: Positions = (-1,)
     """Token positions, each with its own part."""
-    shots: int = Field(default=0, ge=0)
+    train_shots: int = Field(default=0, ge=0)
     """Demonstrations in the prompts it is trained and used on."""
     n_examples: int | None = Field(default=None, ge=1)
     """Training pairs to use; all by default."""
@@ -57,7 +57,7 @@ def trained_sites(context: RunContext, config: SiteTraining) -> list[tuple[Site,
 
 def _reach_the_answer(context: RunContext, config: SiteTraining) -> bool:
     """Whether each position is the last token, where even the last layer acts on the answer."""
-    prompts = context.prompts("train", config.shots)
+    prompts = context.prompts("train", config.train_shots)
     return all(
         any(len(prompt.token_ids) - 1 in resolve_positions(prompt, (place,)) for prompt in prompts)
         for place in config.positions
@@ -66,7 +66,7 @@ def _reach_the_answer(context: RunContext, config: SiteTraining) -> bool:
 
 def plan_of_training(context: RunContext, config: SiteTraining) -> Plan:
     """The teacher's run, the steps and the checks, for any method that trains at sites."""
-    recipe, shots = config.training, config.shots
+    recipe, shots = config.training, config.train_shots
     joins = tuple(min(site.layer for site in sites) for sites in trained_sites(context, config))
     train = context.prompts("train", shots)[: config.n_examples]
     if recipe.answer == "first-token":
