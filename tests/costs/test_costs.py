@@ -155,8 +155,8 @@ def test_what_is_kept_is_not_run_again(context: RunContext) -> None:
     scored = plan.chosen(context)
     first, second = costs_of(context.model, scored * 2, DEVICE, budget=ROOM)
     assert second.forward_tokens < first.forward_tokens
-    room = 4 * first.trunk_bytes
-    fits = costs_of(context.model, scored * 2, DEVICE, budget=max(room, first.peak_bytes))
+    work_dir = 4 * first.trunk_bytes
+    fits = costs_of(context.model, scored * 2, DEVICE, budget=max(work_dir, first.peak_bytes))
     assert fits[1].forward_tokens == second.forward_tokens
 
 

@@ -11,7 +11,7 @@ import pytest
 from taskvectors.experiments.catalog import EXPERIMENTS
 from taskvectors.experiments.catalog.comparisons import MAIN_TABLE
 from taskvectors.experiments.experiment import PRESETS, Experiment, PresetName
-from taskvectors.experiments.presets import paper_presets
+from taskvectors.experiments.paper_configurations import paper_configurations
 from taskvectors.explain import ANALYSES
 from taskvectors.methods import METHODS
 from taskvectors.report.experiment_tables import tables_of
@@ -57,7 +57,7 @@ def test_published_values_are_of_the_first_paper_alone() -> None:
 
 
 def test_the_published_main_table_has_the_rows_that_we_have() -> None:
-    ours = {preset.name for preset in paper_presets(32, shots=8)}
+    ours = {preset.name for preset in paper_configurations(32, shots=8)}
     theirs = {value.configuration for value in MAIN_TABLE.published}
     assert theirs <= ours
     assert ours - theirs == {
@@ -98,7 +98,7 @@ def test_every_published_value_stands_beside_the_row_that_is_like_it(name: str) 
     numbers = [value for value in one.published if value.value != NOT_READ]
     for value in numbers:
         assert not value.method or value.method in METHODS
-        assert value.configuration in {"", *(one.name for one in paper_presets(32, shots=8))}
+        assert value.configuration in {"", *(one.name for one in paper_configurations(32, shots=8))}
         record = Record(
             kind="experiment",
             metadata={"title": one.title, "shown": [*one.shown, value.measure]},

@@ -27,7 +27,7 @@ from filelock import FileLock, Timeout
 from taskvectors.errors import TaskVectorsError
 from taskvectors.experiments import on_ray
 from taskvectors.experiments.catalog import EXPERIMENTS
-from taskvectors.experiments.experiment import Found, Group, Room, Scale
+from taskvectors.experiments.experiment import GroupResult, Preset, RunUnit, WorkDir
 from taskvectors.experiments.runner import Job
 
 HERE = Path(__file__).parent
@@ -49,14 +49,14 @@ def test_groups_on_one_machine_share_what_they_keep_and_wait_for_each_other(
 ) -> None:
     seen: list[bool] = []
 
-    def run(group: Group, scale: Scale, room: Room) -> Found:
-        with room.kept("learners/one") as folder:
+    def run(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
+        with work_dir.locked("learners/one") as folder:
             with pytest.raises(Timeout):
                 FileLock(f"{folder}.lock").acquire(timeout=0)
             seen.append(folder.is_dir())
             folder.mkdir(exist_ok=True)
         with FileLock(f"{folder}.lock").acquire(timeout=0):
-            return Found(measurements=[])
+            return GroupResult(measurements=[])
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     experiment = replace(EXPERIMENTS[NAME], run=run)

@@ -16,7 +16,7 @@ import pytest
 from taskvectors.errors import DataError, TaskVectorsError
 from taskvectors.experiments.catalog import EXPERIMENTS
 from taskvectors.experiments.estimates import Estimator
-from taskvectors.experiments.experiment import Found, Group, Room, Scale
+from taskvectors.experiments.experiment import GroupResult, Preset, RunUnit, WorkDir
 from taskvectors.experiments.reproduce import ReproduceConfig, estimate, reproduce
 from taskvectors.report import (
     page_of,
@@ -169,13 +169,13 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     ran: list[str] = []
     raised: dict[str, BaseException | None] = {"what": None}
 
-    def run(group: Group, scale: Scale, room: Room) -> Found:
+    def run(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
         ran.append(group.key)
         what = raised["what"]
         if what is not None and group.seed == scale.seeds[1]:
             raise what
         one = Measurement(measure="accuracy", value=group.seed / 10, method="counting")
-        return Found(measurements=[one], warnings=["a note"])
+        return GroupResult(measurements=[one], warnings=["a note"])
 
     monkeypatch.setitem(EXPERIMENTS, FIRST, replace(EXPERIMENTS[FIRST], run=run, figures=None))
 
@@ -261,7 +261,7 @@ def test_all_is_every_experiment_in_a_folder_of_its_own(
 def test_one_that_cannot_be_run_does_not_stop_all_of_them(
     counted: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(group: Group, scale: Scale, room: Room) -> Found:
+    def fail(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
         raise TaskVectorsError("no such data set")
 
     counted()

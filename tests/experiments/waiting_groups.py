@@ -15,7 +15,7 @@ import torch
 from taskvectors.costs import Cost
 from taskvectors.experiments.catalog import EXPERIMENTS
 from taskvectors.experiments.estimates import Estimator
-from taskvectors.experiments.experiment import Found, Group, Room, Scale
+from taskvectors.experiments.experiment import GroupResult, Preset, RunUnit, WorkDir
 from taskvectors.experiments.reproduce import ReproduceConfig, reproduce
 from taskvectors.results import Measurement
 
@@ -25,7 +25,7 @@ SIGNS = "TASKVECTORS_TEST_SIGNS"
 """Environment variable: the folder of the notes and of `go`."""
 
 
-def run(group: Group, scale: Scale, room: Room) -> Found:
+def run(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
     """Note where it runs, wait for the sign, and compute a little."""
     import ray
 
@@ -36,10 +36,10 @@ def run(group: Group, scale: Scale, room: Room) -> Found:
         time.sleep(0.05)
     draws = torch.randn(3, generator=torch.Generator().manual_seed(group.seed))
     values = [Measurement(measure=f"draw_{n}", value=float(x)) for n, x in enumerate(draws)]
-    return Found(measurements=values)
+    return GroupResult(measurements=values)
 
 
-def nothing(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
+def nothing(group: RunUnit, scale: Preset, estimator: Estimator) -> list[Cost]:
     """Nobody waits for a device to be measured."""
     return []
 

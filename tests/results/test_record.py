@@ -10,11 +10,11 @@ import pandas as pd
 import pytest
 
 from taskvectors.experiments.config import ModelConfig
-from taskvectors.experiments.experiment import Found, Group
+from taskvectors.experiments.experiment import GroupResult, RunUnit
 from taskvectors.results import COLUMNS, OVER_TASKS, Measurement, frame_of
 from taskvectors.results.pooling import over_tasks
 
-GROUP = Group(
+GROUP = RunUnit(
     experiment="ltv-ov",
     model=ModelConfig(source="some/model"),
     tasks=("capital",),
@@ -47,7 +47,7 @@ def test_a_row_has_the_common_columns_and_its_own() -> None:
         layers=(3, "embed"),
         about={"heads": "key", "strength": 1.0, "absent": None},
     )
-    (row,) = Found(measurements=[one]).cell(GROUP).rows
+    (row,) = GroupResult(measurements=[one]).cell(GROUP).rows
     assert set(COLUMNS) < set(row)
     assert row["model"] == "some/model"
     assert row["layers"] == '[3, "embed"]'
@@ -64,9 +64,9 @@ def test_a_number_that_is_none_is_absent() -> None:
 
 
 def test_a_learner_stands_in_the_models_column() -> None:
-    group = Group(experiment="e", model=None, tasks=("offset",), seed=0, part="6 layers")
+    group = RunUnit(experiment="e", model=None, tasks=("offset",), seed=0, part="6 layers")
     one = Measurement(measure="d", value=0.0, about={"learner": "gpt2 6x64"})
-    (row,) = Found(measurements=[one]).cell(group).rows
+    (row,) = GroupResult(measurements=[one]).cell(group).rows
     assert row["model"] == "gpt2 6x64"
     assert row["group"] == "learner-offset-6-layers-seed0"
     assert row["configuration"] == ""

@@ -14,7 +14,7 @@ from taskvectors.costs import Cost, Device, costs_of, find_device, room_beside, 
 from taskvectors.costs.devices import LOCAL
 from taskvectors.errors import TaskVectorsError
 from taskvectors.experiments.config import CompareConfig, ModelConfig
-from taskvectors.experiments.presets import paper_presets
+from taskvectors.experiments.paper_configurations import paper_configurations
 from taskvectors.methods import Plan, RunContext, plan_of
 from taskvectors.methods.controls import CONTROLS
 from taskvectors.methods.learned import Learned
@@ -63,8 +63,8 @@ class Estimator:
     ) -> list[Cost]:
         """What work takes on a model, within the memory that is stated or half of what is left."""
         device = self.device(model.dtype)
-        room = room_beside(weight_bytes(model), device)
-        budget = room if memory is None else bytes_stated(memory)
+        work_dir = room_beside(weight_bytes(model), device)
+        budget = work_dir if memory is None else bytes_stated(memory)
         return costs_of(model, works, device, budget=budget)
 
     def plan(self, context: RunContext, plan: Plan, memory: str | None = None) -> list[Cost]:
@@ -124,7 +124,7 @@ def _plans(context: RunContext, config: CompareConfig, method: Any) -> Iterator[
     if config.configurations == "own" or not has_sites:
         yield plan_of(context, method)
         return
-    for preset in paper_presets(context.model.n_layers, context.shots):
+    for preset in paper_configurations(context.model.n_layers, context.shots):
         if preset.has_meaning_for(method):
             yield replace(plan_of(context, preset.config_for(method)), shots=preset.shots)
 

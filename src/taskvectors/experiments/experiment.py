@@ -1,7 +1,7 @@
 """What an experiment is: a table or figure of a paper as data, and one function that runs a part.
 
 An experiment is a grid of cells (model, task, method, site, seed). Cells that share a trunk, which
-are those of one model, task and seed, are one `Group`: they run together, and are kept or lost
+are those of one model, task and seed, are one `RunUnit`: they run together, and are kept or lost
 together. A run of an experiment is its groups, in any order and in any place.
 """
 
@@ -37,7 +37,7 @@ TVP_PAPER = (
 )
 
 
-class Scale(BaseModel):
+class Preset(BaseModel):
     """How large an experiment is run. What an experiment does not use is ignored by it."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -72,7 +72,7 @@ class Scale(BaseModel):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Group:
+class RunUnit:
     """The cells of one model, one task (or several that are compared) and one seed."""
 
     experiment: str
@@ -97,7 +97,7 @@ class Group:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Found:
+class GroupResult:
     """What the cells of a group gave."""
 
     measurements: Sequence[Measurement] = ()
@@ -106,7 +106,7 @@ class Found:
     figures: Sequence[AnyFigure] = ()
     warnings: Sequence[str] = ()
 
-    def cell(self, group: "Group", **metadata: Any) -> Cell:
+    def cell(self, group: "RunUnit", **metadata: Any) -> Cell:
         """What is kept of it: its rows are those of the group.
 
         Args:
@@ -127,7 +127,7 @@ class Found:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Room:
+class WorkDir:
     """Where a group works."""
 
     folder: Path
@@ -138,8 +138,8 @@ class Room:
     """Gives a model; what was loaded last is kept."""
 
     @contextmanager
-    def kept(self, name: str) -> Iterator[Path]:
-        """A folder in `shared`, of which others that want it wait until this one has left it."""
+    def locked(self, name: str) -> Iterator[Path]:
+        """Lock a folder in `shared` while it is written."""
         folder = self.shared / name
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
@@ -157,13 +157,13 @@ class Experiment:
     paper: str
     what_the_paper_did: str
     what_we_do_otherwise: str
-    scales: Mapping[PresetName, Scale]
+    scales: Mapping[PresetName, Preset]
     """By preset."""
-    run: Callable[[Group, Scale, Room], Found]
+    run: Callable[[RunUnit, Preset, WorkDir], GroupResult]
     """Runs the cells of one group."""
-    estimate: Callable[[Group, Scale, Estimator], Sequence[Cost]]
+    estimate: Callable[[RunUnit, Preset, Estimator], Sequence[Cost]]
     """What running a group will take; what other groups have left is not counted again."""
-    groups: Callable[[str, Scale], list[Group]]
+    groups: Callable[[str, Preset], list[RunUnit]]
     """What there is to run at some scale."""
     figures: Callable[[pd.DataFrame], list[AnyFigure]] | None = None
     """Figures of all rows together."""
@@ -179,20 +179,20 @@ class Experiment:
         return bool(self.scales["cpu"].models)
 
 
-def one_task_each(experiment: str, scale: Scale) -> list[Group]:
+def one_task_each(experiment: str, scale: Preset) -> list[RunUnit]:
     """A group for each model, task and seed."""
     return [
-        Group(experiment=experiment, model=model, tasks=(task,), seed=seed)
+        RunUnit(experiment=experiment, model=model, tasks=(task,), seed=seed)
         for model in scale.models or (None,)
         for task in scale.tasks
         for seed in scale.seeds
     ]
 
 
-def tasks_together(experiment: str, scale: Scale) -> list[Group]:
+def tasks_together(experiment: str, scale: Preset) -> list[RunUnit]:
     """A group for each model and seed, with all tasks."""
     return [
-        Group(experiment=experiment, model=model, tasks=scale.tasks, seed=seed)
+        RunUnit(experiment=experiment, model=model, tasks=scale.tasks, seed=seed)
         for model in scale.models or (None,)
         for seed in scale.seeds
     ]

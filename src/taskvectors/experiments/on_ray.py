@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from taskvectors.errors import TaskVectorsError, require_package
-from taskvectors.experiments.experiment import Room
+from taskvectors.experiments.experiment import WorkDir
 from taskvectors.experiments.runner import Done, Execute, Job, Models, outcome_of
 
 logger = logging.getLogger(__name__)
@@ -87,12 +87,12 @@ def _work(job: Job, shared: str) -> Done:
 
     torch.set_num_threads(CPUS)
     with tempfile.TemporaryDirectory(prefix="taskvectors-") as folder:
-        room = Room(
+        work_dir = WorkDir(
             folder=Path(folder),
             shared=Path(tempfile.gettempdir()) / shared,
             load=_models().load,
         )
-        return outcome_of(job, room)
+        return outcome_of(job, work_dir)
 
 
 @cache

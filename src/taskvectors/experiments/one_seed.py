@@ -10,7 +10,11 @@ from typing import Any
 from taskvectors.errors import DataError, TaskVectorsError
 from taskvectors.experiments.answers import shown_answers
 from taskvectors.experiments.config import CompareConfig
-from taskvectors.experiments.presets import PaperConfiguration, doublings, paper_presets
+from taskvectors.experiments.paper_configurations import (
+    PaperConfiguration,
+    doublings,
+    paper_configurations,
+)
 from taskvectors.experiments.scored import row_of
 from taskvectors.methods import METHODS, Candidate, RunContext
 from taskvectors.methods.controls import CONTROLS
@@ -58,7 +62,7 @@ class OneSeed:
         self.reached: dict[str, float] = {}
         self.candidates: dict[Any, list[Candidate]] = {}
         self.smaller: dict[int, OneSeed] = {}
-        self.presets = paper_presets(self.context.model.n_layers, self.context.shots)
+        self.presets = paper_configurations(self.context.model.n_layers, self.context.shots)
 
     def run(self) -> list[ComparisonRow]:
         """Rows of all cells, those finished before included."""

@@ -18,7 +18,7 @@ from taskvectors.errors import TaskVectorsError
 from taskvectors.experiments.catalog import EXPERIMENTS
 from taskvectors.experiments.config import ModelConfig
 from taskvectors.experiments.estimates import Estimator
-from taskvectors.experiments.experiment import Experiment, Group, PresetName, Scale
+from taskvectors.experiments.experiment import Experiment, Preset, PresetName, RunUnit
 from taskvectors.experiments.runner import (
     Execute,
     Job,
@@ -68,7 +68,7 @@ class ReproduceConfig(BaseModel):
     gpus: int = Field(default=1, ge=0)
     """GPUs that a group takes on the cluster, where it has any."""
 
-    def scale(self, experiment: Experiment) -> Scale:
+    def scale(self, experiment: Experiment) -> Preset:
         """The scale that an experiment is run at.
 
         Raises:
@@ -88,7 +88,7 @@ class ReproduceConfig(BaseModel):
             )
         return base.model_copy(update={name: value for name, value in given.items() if value})
 
-    def _models(self, base: Scale) -> tuple[ModelConfig, ...]:
+    def _models(self, base: Preset) -> tuple[ModelConfig, ...]:
         asked = tuple(ModelConfig(source=source) for source in self.models) or base.models
         changed = self.loading.model_dump(exclude_defaults=True, exclude={"source"})
         return tuple(model.model_copy(update=changed) for model in asked)
@@ -227,7 +227,7 @@ def _run(
         return run_folder.write(_record(experiment, jobs, cells, about, failed))
 
 
-def _inputs(scale: Scale) -> dict[str, str]:
+def _inputs(scale: Preset) -> dict[str, str]:
     """What the groups are made from, as far as it can change: files of tasks and of weights."""
     found = inputs_of_versions()
     for task in scale.tasks:
@@ -269,7 +269,7 @@ def _record(
     )
 
 
-def _named_for(figure: AnyFigure, group: Group) -> AnyFigure:
+def _named_for(figure: AnyFigure, group: RunUnit) -> AnyFigure:
     """A group's figure, told from the same one of another group."""
     title = f"{figure.title}: {group.task}, seed {group.seed}"
     return replace(figure, name=f"{figure.name}-{group.key}", title=title)
@@ -296,7 +296,7 @@ def _told_cost(missing: Sequence[Job], by: _By) -> list[Job]:
     return [replace(job, estimate=cost) for job, cost in zip(missing, costs, strict=True)]
 
 
-def _jobs(experiment: Experiment, scale: Scale) -> list[Job]:
+def _jobs(experiment: Experiment, scale: Preset) -> list[Job]:
     groups = experiment.groups(experiment.name, scale)
     keys = [group.key for group in groups]
     twice = sorted({key for key in keys if keys.count(key) > 1})
@@ -309,7 +309,7 @@ def _jobs(experiment: Experiment, scale: Scale) -> list[Job]:
 
 
 def _describe(
-    experiment: Experiment, config: ReproduceConfig, scale: Scale, command: Sequence[str]
+    experiment: Experiment, config: ReproduceConfig, scale: Preset, command: Sequence[str]
 ) -> dict[str, Any]:
     """What was run, for `config.json` and the report."""
     device = scale.models[0].device if scale.models else None

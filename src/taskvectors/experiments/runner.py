@@ -15,7 +15,7 @@ from taskvectors.costs import Cost, total
 from taskvectors.errors import TaskVectorsError
 from taskvectors.experiments.config import ModelConfig
 from taskvectors.experiments.estimates import Estimator
-from taskvectors.experiments.experiment import Experiment, Found, Group, Room, Scale
+from taskvectors.experiments.experiment import Experiment, GroupResult, Preset, RunUnit, WorkDir
 from taskvectors.models import LanguageModel
 from taskvectors.progress import Throughput
 from taskvectors.results import Cell, RunFolder
@@ -28,18 +28,18 @@ class Job:
     """One group of an experiment, ready to be run anywhere."""
 
     experiment: Experiment
-    group: Group
-    scale: Scale
+    group: RunUnit
+    scale: Preset
     estimate: Cost | None = None
     """What it will take, where that is known."""
 
-    def run(self, room: Room) -> Found:
+    def run(self, work_dir: WorkDir) -> GroupResult:
         """Run it.
 
         Raises:
             TaskVectorsError: It could not be run as asked.
         """
-        return self.experiment.run(self.group, self.scale, room)
+        return self.experiment.run(self.group, self.scale, work_dir)
 
 
 def estimated(jobs: Sequence[Job], estimator: Estimator) -> list[Cost]:
@@ -54,8 +54,8 @@ def estimated(jobs: Sequence[Job], estimator: Estimator) -> list[Cost]:
 class Done:
     """What became of a group: what it found, or why it could not be run."""
 
-    group: Group
-    found: Found | None
+    group: RunUnit
+    found: GroupResult | None
     error: str = ""
     seconds: float = 0.0
     weights_notes: tuple[str, ...] = ()
@@ -95,32 +95,32 @@ def in_process(folder: Path, models: Models) -> Execute:
 
     def execute(jobs: Sequence[Job]) -> Iterator[Done]:
         for job in jobs:
-            room = Room(
+            work_dir = WorkDir(
                 folder=folder / "work" / job.experiment.name / job.group.key,
                 shared=folder / "shared",
                 load=models.load,
             )
             logger.info("%s, in hand: %s", job.experiment.name, job.group.key)
-            yield outcome_of(job, room)
+            yield outcome_of(job, work_dir)
 
     return execute
 
 
-def outcome_of(job: Job, room: Room) -> Done:
+def outcome_of(job: Job, work_dir: WorkDir) -> Done:
     """Run a job; what a user can act on is an outcome, anything else is a bug and raised."""
-    room.folder.mkdir(parents=True, exist_ok=True)
-    room.shared.mkdir(parents=True, exist_ok=True)
+    work_dir.folder.mkdir(parents=True, exist_ok=True)
+    work_dir.shared.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     notes: dict[str, None] = {}
 
     def load(config: ModelConfig) -> LanguageModel:
-        model = room.load(config)
+        model = work_dir.load(config)
         if model.weights_note:
             notes[f"{model.source}: {model.weights_note}"] = None
         return model
 
     try:
-        found = job.run(replace(room, load=load))
+        found = job.run(replace(work_dir, load=load))
     except TaskVectorsError as error:
         return Done(group=job.group, found=None, error=str(error))
     seconds = time.perf_counter() - started

@@ -5,8 +5,8 @@ never shows less than the run holds, and nothing that is read is believed before
 """
 
 import json
-from collections.abc import Hashable, Mapping
-from functools import cache
+from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -190,8 +190,8 @@ def checked(path: Path, schema: type[T], value: Any) -> T:
         raise DataError(f"{path} is damaged ({said[:_SHORT]}); {_AGAIN}") from error
 
 
-@cache
-def _adapter(schema: Hashable) -> Any:
+@lru_cache
+def _adapter(schema: Any) -> Any:
     return TypeAdapter(schema)
 
 

@@ -18,10 +18,10 @@ from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import (
     LTV_PAPER,
     Experiment,
-    Found,
-    Group,
-    Room,
-    Scale,
+    GroupResult,
+    Preset,
+    RunUnit,
+    WorkDir,
     one_task_each,
 )
 from taskvectors.methods import METHODS, Candidate, RunContext, plan_of
@@ -47,9 +47,9 @@ PUBLIC = (
 )
 
 
-def _generation(group: Group, scale: Scale, room: Room) -> Found:
+def _generation(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
     assert group.model is not None
-    context = _bench(group, scale, room.load(group.model))
+    context = _bench(group, scale, work_dir.load(group.model))
     chosen = []
     for config in (*_plain_and_extracted(scale, context.model), _learned(scale, context.model)):
         logger.info("%s: %s", context.task.name, config.kind)
@@ -59,10 +59,10 @@ def _generation(group: Group, scale: Scale, room: Room) -> Found:
     measurements: list[Measurement] = []
     for candidate in chosen:
         measurements += _measured(context, candidate)
-    return Found(measurements=measurements, warnings=context.task.notes)
+    return GroupResult(measurements=measurements, warnings=context.task.notes)
 
 
-def _generation_cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
+def _generation_cost(group: RunUnit, scale: Preset, estimator: Estimator) -> list[Cost]:
     """Each choice scores both options, and writes an answer token by token."""
     assert group.model is not None
     context = _bench(group, scale, estimator.model(group.model))
@@ -78,7 +78,7 @@ def _generation_cost(group: Group, scale: Scale, estimator: Estimator) -> list[C
     return estimator.works(context.model, works, scale.memory)
 
 
-def _bench(group: Group, scale: Scale, model: LanguageModel) -> RunContext:
+def _bench(group: RunUnit, scale: Preset, model: LanguageModel) -> RunContext:
     task = behaviour_task(
         group.task,
         seed=group.seed,
@@ -90,12 +90,12 @@ def _bench(group: Group, scale: Scale, model: LanguageModel) -> RunContext:
     return RunContext(model=model, task=task, shots=scale.shots, seed=group.seed, memory=memory)
 
 
-def _plain_and_extracted(scale: Scale, model: LanguageModel) -> tuple[Any, ...]:
+def _plain_and_extracted(scale: Preset, model: LanguageModel) -> tuple[Any, ...]:
     layers = layers_at(model, scale.depths)[:1]
     return (ZeroShot(), InContext(), Vanilla(layers=layers), FunctionVector(layers=layers))
 
 
-def _learned(scale: Scale, model: LanguageModel) -> Learned:
+def _learned(scale: Preset, model: LanguageModel) -> Learned:
     return Learned(layers=layers_at(model, scale.depths)[:1], settings=recipe(scale))
 
 

@@ -7,7 +7,7 @@ from taskvectors.costs import Cost
 from taskvectors.experiments.compare import compare
 from taskvectors.experiments.config import CompareConfig
 from taskvectors.experiments.estimates import Estimator
-from taskvectors.experiments.experiment import Found, Group, Room, Scale
+from taskvectors.experiments.experiment import GroupResult, Preset, RunUnit, WorkDir
 from taskvectors.methods.icl import InContext
 from taskvectors.methods.zero_shot import ZeroShot
 from taskvectors.models import LanguageModel
@@ -16,14 +16,16 @@ BASE = (ZeroShot(), InContext())
 """What every method is compared with."""
 
 
-def compared(group: Group, scale: Scale, room: Room, methods: Sequence[Any], **about: Any) -> Found:
+def compared(
+    group: RunUnit, scale: Preset, work_dir: WorkDir, methods: Sequence[Any], **about: Any
+) -> GroupResult:
     """A comparison on a group's model, task and seed."""
     config = asked(group, scale, methods, **about)
-    return Found(record=compare(config, room.folder / "compare", load=room.load))
+    return GroupResult(record=compare(config, work_dir.folder / "compare", load=work_dir.load))
 
 
 def comparing(
-    methods: Callable[[LanguageModel, Scale], Sequence[Any]], **about: Any
+    methods: Callable[[LanguageModel, Preset], Sequence[Any]], **about: Any
 ) -> dict[str, Any]:
     """How an experiment that compares methods is run, and what that takes.
 
@@ -32,11 +34,11 @@ def comparing(
         about: Fields of the comparison's config.
     """
 
-    def run(group: Group, scale: Scale, room: Room) -> Found:
+    def run(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
         assert group.model is not None
-        return compared(group, scale, room, methods(room.load(group.model), scale), **about)
+        return compared(group, scale, work_dir, methods(work_dir.load(group.model), scale), **about)
 
-    def estimate(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
+    def estimate(group: RunUnit, scale: Preset, estimator: Estimator) -> list[Cost]:
         assert group.model is not None
         configs = methods(estimator.model(group.model), scale)
         return estimator.comparison(asked(group, scale, configs, **about))
@@ -44,7 +46,7 @@ def comparing(
     return {"run": run, "estimate": estimate}
 
 
-def asked(group: Group, scale: Scale, methods: Sequence[Any], **about: Any) -> CompareConfig:
+def asked(group: RunUnit, scale: Preset, methods: Sequence[Any], **about: Any) -> CompareConfig:
     """The comparison of some methods on a group's model, task and seed."""
     assert group.model is not None
     # a second copy in float32 has room beside a model whose type was left open

@@ -14,7 +14,7 @@ from taskvectors.experiments.drawing import by_configuration, by_layer
 from taskvectors.experiments.experiment import (
     LTV_PAPER,
     Experiment,
-    Scale,
+    Preset,
     one_task_each,
 )
 from taskvectors.methods.function_vector import FunctionVector
@@ -31,7 +31,7 @@ _TABLE = "table of configurations in the published summary of the paper; means o
 # --- ltv-main-table
 
 
-def _extracted_and_learned(model: LanguageModel, scale: Scale) -> tuple[Any, ...]:
+def _extracted_and_learned(model: LanguageModel, scale: Preset) -> tuple[Any, ...]:
     del model
     return (*BASE, Vanilla(), FunctionVector(), Learned(settings=recipe(scale)))
 
@@ -103,7 +103,7 @@ LAYER_SWEEP = Experiment(
 _STRIDE_CHOICES = (1, 2, 3, 4, 6)
 
 
-def _strides(model: LanguageModel, scale: Scale) -> tuple[Any, ...]:
+def _strides(model: LanguageModel, scale: Preset) -> tuple[Any, ...]:
     n_layers, settings = model.n_layers, recipe(scale)
     # in a small model large strides have the same layers
     joint = dict.fromkeys(
@@ -145,7 +145,7 @@ STRIDE = Experiment(
 # --- ltv-backbones
 
 
-def _at_the_middle(model: LanguageModel, scale: Scale) -> tuple[Any, ...]:
+def _at_the_middle(model: LanguageModel, scale: Preset) -> tuple[Any, ...]:
     middle = middle_of(model)
     return (
         *BASE,

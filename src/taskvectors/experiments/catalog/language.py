@@ -14,10 +14,10 @@ from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import (
     TVP_PAPER,
     Experiment,
-    Found,
-    Group,
-    Room,
-    Scale,
+    GroupResult,
+    Preset,
+    RunUnit,
+    WorkDir,
     tasks_together,
 )
 from taskvectors.learners.language import LanguageConfig, VariantName, train_language
@@ -40,7 +40,7 @@ _MEASURES: dict[str, tuple[str, str] | None] = {
 _OF_THE_VARIANT = frozenset({"icl_error", "zero_shot_error", "base_error"})
 
 
-def _config(group: Group, scale: Scale, n_layers: int) -> LanguageConfig:
+def _config(group: RunUnit, scale: Preset, n_layers: int) -> LanguageConfig:
     """The group's tasks, those that are held out by default being held out here, too."""
     assert group.model is not None
     held_out = tuple(task for task in group.tasks if task in _HELD_OUT)
@@ -56,12 +56,12 @@ def _config(group: Group, scale: Scale, n_layers: int) -> LanguageConfig:
     )
 
 
-def _run(group: Group, scale: Scale, room: Room) -> Found:
+def _run(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
     """All variants, by task and layer."""
     assert group.model is not None
-    config = _config(group, scale, room.load(group.model).n_layers)
+    config = _config(group, scale, work_dir.load(group.model).n_layers)
     word = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:12]
-    with room.kept(f"language-{word}") as folder:
+    with work_dir.locked(f"language-{word}") as folder:
         rows = train_language(config, folder)
     found = []
     for row in rows:
@@ -70,10 +70,10 @@ def _run(group: Group, scale: Scale, room: Room) -> Found:
             if is_repeated or row[name] is None:
                 continue
             found.append(_measurement(row, name, ends, shots=scale.shots))
-    return Found(measurements=found)
+    return GroupResult(measurements=found)
 
 
-def _cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
+def _cost(group: RunUnit, scale: Preset, estimator: Estimator) -> list[Cost]:
     """Vanilla runs as many tokens as the TVP-loss does; all three variants are measured alike."""
     assert group.model is not None
     model = estimator.model(group.model.model_copy(update={"dtype": "float32"}))

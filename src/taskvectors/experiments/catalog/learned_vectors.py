@@ -9,7 +9,7 @@ from pathlib import Path
 from taskvectors.costs import Cost
 from taskvectors.experiments.config import ModelConfig
 from taskvectors.experiments.estimates import Estimator
-from taskvectors.experiments.experiment import Group, Room, Scale
+from taskvectors.experiments.experiment import Preset, RunUnit, WorkDir
 from taskvectors.methods import Recipe, RunContext, plan_of
 from taskvectors.methods.learned import Learned, learned
 from taskvectors.models import LanguageModel
@@ -20,7 +20,7 @@ from taskvectors.trunk import resolve_budget
 logger = logging.getLogger(__name__)
 
 
-def recipe(scale: Scale) -> Recipe:
+def recipe(scale: Preset) -> Recipe:
     """How vectors are learned: our recipe, in the steps that the scale has."""
     return Recipe(steps=scale.steps, check_every=min(10, scale.steps))
 
@@ -30,10 +30,10 @@ def exact(model: ModelConfig) -> ModelConfig:
     return model.model_copy(update={"dtype": "float32"}) if model.dtype == "auto" else model
 
 
-def model_of(group: Group, room: Room) -> LanguageModel:
+def model_of(group: RunUnit, work_dir: WorkDir) -> LanguageModel:
     """A group's model, in float32 unless another type was asked for."""
     assert group.model is not None
-    return room.load(exact(group.model))
+    return work_dir.load(exact(group.model))
 
 
 def layers_at(model: LanguageModel, depths: Sequence[float]) -> tuple[int, ...]:
@@ -46,7 +46,7 @@ def layers_at(model: LanguageModel, depths: Sequence[float]) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def bench_of(model: LanguageModel, task: str, seed: int, scale: Scale) -> RunContext:
+def bench_of(model: LanguageModel, task: str, seed: int, scale: Preset) -> RunContext:
     """A model and a task at some scale."""
     return RunContext(
         model=model,
@@ -63,13 +63,15 @@ def bench_of(model: LanguageModel, task: str, seed: int, scale: Scale) -> RunCon
     )
 
 
-def vectors_of(context: RunContext, scale: Scale, room: Room, layers: Sequence[int]) -> list[Path]:
+def vectors_of(
+    context: RunContext, scale: Preset, work_dir: WorkDir, layers: Sequence[int]
+) -> list[Path]:
     """Folders of one vector for each layer, learned together in one pass.
 
     Args:
         context: Model and task.
         scale: How long to learn.
-        room: Where they are kept, for every experiment that asks for the same ones.
+        work_dir: Where they are kept, for every experiment that asks for the same ones.
         layers: The layers.
     """
     model, task = context.model, context.task
@@ -78,7 +80,7 @@ def vectors_of(context: RunContext, scale: Scale, room: Room, layers: Sequence[i
         inputs_of_task(task), inputs_of_model(model), context.template, scale.steps, list(layers),
     ]  # fmt: skip
     digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
-    with room.kept(f"vectors/{task.name}-seed{task.seed}-{digest}") as folder:
+    with work_dir.locked(f"vectors/{task.name}-seed{task.seed}-{digest}") as folder:
         paths = [folder / f"layer-{layer}" for layer in layers]
         if not all(path.is_dir() for path in paths):
             logger.info(
@@ -97,7 +99,7 @@ def vectors_of(context: RunContext, scale: Scale, room: Room, layers: Sequence[i
 
 
 def vector_costs(
-    context: RunContext, scale: Scale, estimator: Estimator, layers: Sequence[int]
+    context: RunContext, scale: Preset, estimator: Estimator, layers: Sequence[int]
 ) -> list[Cost]:
     """What `vectors_of` takes, where it was not asked for before."""
     model, task = context.model, context.task
@@ -108,11 +110,11 @@ def vector_costs(
     return estimator.works(model, plan.found, scale.memory)
 
 
-def meta_model(group: Group, estimator: Estimator) -> LanguageModel:
+def meta_model(group: RunUnit, estimator: Estimator) -> LanguageModel:
     """A group's model as `model_of` gives it, without weights."""
     assert group.model is not None
     return estimator.model(exact(group.model))
 
 
-def _config(scale: Scale, layers: Sequence[int]) -> Learned:
+def _config(scale: Preset, layers: Sequence[int]) -> Learned:
     return Learned(layers=tuple(layers), each_layer=True, settings=recipe(scale))

@@ -16,7 +16,7 @@ from taskvectors.experiments.catalog.learner_runs import (
     trained_costs,
 )
 from taskvectors.experiments.estimates import Estimator
-from taskvectors.experiments.experiment import Found, Group, Room, Scale
+from taskvectors.experiments.experiment import GroupResult, Preset, RunUnit, WorkDir
 from taskvectors.learners import Learner
 from taskvectors.learners.family import TaskFamily
 from taskvectors.learners.measures import measure
@@ -34,25 +34,25 @@ Places = Mapping[str, tuple[dict[str, Any], Any]]
 
 
 def by_variant(
-    group: Group, scale: Scale, room: Room, *, names: Sequence[str] = tuple(MEASURES)
-) -> Found:
+    group: RunUnit, scale: Preset, work_dir: WorkDir, *, names: Sequence[str] = tuple(MEASURES)
+) -> GroupResult:
     """The sweep's variants, by layer."""
     config = swept(group, scale)
-    finding, _ = trained(config, room)
-    return Found(measurements=of_variants(config.training.shape, finding, names))
+    finding, _ = trained(config, work_dir)
+    return GroupResult(measurements=of_variants(config.training.shape, finding, names))
 
 
-def out_of_distribution(group: Group, scale: Scale, room: Room) -> Found:
+def out_of_distribution(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
     """In-context errors of the sweep's variants under every shift, and their trend on l*."""
     config = swept(group, scale)
-    finding, _ = trained(config, room)
-    return Found(measurements=of_shifts(config.training.shape, finding))
+    finding, _ = trained(config, work_dir)
+    return GroupResult(measurements=of_shifts(config.training.shape, finding))
 
 
-def of_training(group: Group, scale: Scale, room: Room) -> Found:
+def of_training(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
     """Errors and recoveries along training."""
     config = swept(group, scale)
-    _, folder = trained(config, room)
+    _, folder = trained(config, work_dir)
     found = []
     for variant in sorted((folder / f"seed-{group.seed}").iterdir()):
         about = {"variant": variant.name, "tvp_layer": _layer_of(variant)}
@@ -69,7 +69,7 @@ def of_training(group: Group, scale: Scale, room: Room) -> Found:
                 for layer, value in enumerate(point.get(name, ()))
                 if value is not None
             ]
-    return Found(measurements=found)
+    return GroupResult(measurements=found)
 
 
 def _layer_of(variant: Path) -> int | None:
@@ -77,10 +77,10 @@ def _layer_of(variant: Path) -> int | None:
     return None if layer is None else int(layer)
 
 
-def of_context(group: Group, scale: Scale, room: Room) -> Found:
+def of_context(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
     """Errors and recoveries by number of demonstrations, beyond the trained number too."""
     config = swept(group, scale)
-    _, folder = trained(config, room)
+    _, folder = trained(config, work_dir)
     found = []
     for variant in sorted((folder / f"seed-{group.seed}").iterdir()):
         learner = Learner.load(variant)
@@ -120,10 +120,10 @@ def of_context(group: Group, scale: Scale, room: Room) -> Found:
                             **places,
                         )
                     )
-    return Found(measurements=found)
+    return GroupResult(measurements=found)
 
 
-def context_cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
+def context_cost(group: RunUnit, scale: Preset, estimator: Estimator) -> list[Cost]:
     """Of training once, and of measuring at every number of demonstrations."""
     config = swept(group, scale)
     numbers = _candidates(load_family(config.task, config.settings))
@@ -146,14 +146,16 @@ def _candidates(family: TaskFamily) -> list[int]:
     return [*below, trained_n, round(1.5 * trained_n), 2 * trained_n]
 
 
-def run_at_places(group: Group, scale: Scale, room: Room, *, places: Places) -> Found:
+def run_at_places(
+    group: RunUnit, scale: Preset, work_dir: WorkDir, *, places: Places
+) -> GroupResult:
     """Vanilla and one l* with the change that the group's part names, by layer."""
     config = at_places(group, scale, places=places)
-    finding, _ = trained(config, room)
-    return Found(measurements=of_variants(config.training.shape, finding, changed=group.part))
+    finding, _ = trained(config, work_dir)
+    return GroupResult(measurements=of_variants(config.training.shape, finding, changed=group.part))
 
 
-def at_places(group: Group, scale: Scale, *, places: Places) -> VariantsConfig:
+def at_places(group: RunUnit, scale: Preset, *, places: Places) -> VariantsConfig:
     """Vanilla and one l* for the change that the group's part names."""
     changes, tvp_layer = places[group.part]
     layers = (None,) if tvp_layer is None else (None, tvp_layer)
@@ -161,36 +163,36 @@ def at_places(group: Group, scale: Scale, *, places: Places) -> VariantsConfig:
 
 
 def cost(
-    group: Group,
-    scale: Scale,
+    group: RunUnit,
+    scale: Preset,
     estimator: Estimator,
     *,
-    config: Callable[[Group, Scale], VariantsConfig] = swept,
+    config: Callable[[RunUnit, Preset], VariantsConfig] = swept,
 ) -> list[Cost]:
     """Of training and measuring what a config asks for."""
     return trained_costs(config(group, scale), estimator)
 
 
-def parts(names: Sequence[str], experiment: str, scale: Scale) -> list[Group]:
+def parts(names: Sequence[str], experiment: str, scale: Preset) -> list[RunUnit]:
     """A group for each family, part and seed."""
     return [
-        Group(experiment=experiment, model=None, tasks=(task,), seed=seed, part=part)
+        RunUnit(experiment=experiment, model=None, tasks=(task,), seed=seed, part=part)
         for task in scale.tasks
         for part in names
         for seed in scale.seeds
     ]
 
 
-def families(experiment: str, scale: Scale) -> list[Group]:
+def families(experiment: str, scale: Preset) -> list[RunUnit]:
     """A group for each family and seed."""
     return parts(("",), experiment, scale)
 
 
-def of_preset(group: Group, scale: Scale, room: Room) -> Found:
+def of_preset(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
     """A formal language as its preset has it, with the out-of-distribution battery."""
     config = preset(group, scale)
-    finding, _ = trained(config, room)
-    return Found(
+    finding, _ = trained(config, work_dir)
+    return GroupResult(
         measurements=[
             *of_variants(config.training.shape, finding),
             *of_shifts(config.training.shape, finding),

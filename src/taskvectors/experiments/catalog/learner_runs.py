@@ -8,7 +8,7 @@ import torch
 
 from taskvectors.costs import Cost, train_cost
 from taskvectors.experiments.estimates import Estimator
-from taskvectors.experiments.experiment import Group, PresetName, Room, Scale
+from taskvectors.experiments.experiment import Preset, PresetName, RunUnit, WorkDir
 from taskvectors.learners import LearnerShape, TrainingConfig
 from taskvectors.learners.presets import PRESETS
 from taskvectors.learners.records import Finding
@@ -23,7 +23,7 @@ _UNSWEPT_ON_CPU = frozenset({"sinusoidal"})
 
 def scales(
     tasks: tuple[str, ...], *, paper: tuple[str, ...] | None = None
-) -> dict[PresetName, Scale]:
+) -> dict[PresetName, Preset]:
     """The scales of an experiment on learners.
 
     Args:
@@ -31,13 +31,13 @@ def scales(
         paper: Families in the preset paper; the same by default.
     """
     return {
-        "smoke": Scale(tasks=tasks[:1], shrink=250, n_trials=32),
-        "cpu": Scale(tasks=tasks),
-        "paper": Scale(tasks=paper or tasks, seeds=(0, 1, 2), sizes="paper"),
+        "smoke": Preset(tasks=tasks[:1], shrink=250, n_trials=32),
+        "cpu": Preset(tasks=tasks),
+        "paper": Preset(tasks=paper or tasks, seeds=(0, 1, 2), sizes="paper"),
     }
 
 
-def config_of(group: Group, scale: Scale, **about: Any) -> VariantsConfig:
+def config_of(group: RunUnit, scale: Preset, **about: Any) -> VariantsConfig:
     """What is trained on a group's family, at some scale.
 
     Args:
@@ -75,7 +75,7 @@ _SMALLEST: dict[str, dict[str, Any]] = {
 """Settings of families whose worlds are large, where seconds count."""
 
 
-def swept(group: Group, scale: Scale) -> VariantsConfig:
+def swept(group: RunUnit, scale: Preset) -> VariantsConfig:
     """Vanilla and every l*, with equal operations and the out-of-distribution battery."""
     if scale.sizes == "cpu" and group.task in _UNSWEPT_ON_CPU:
         return config_of(group, scale)
@@ -84,10 +84,10 @@ def swept(group: Group, scale: Scale) -> VariantsConfig:
     return config_of(group, scale, tvp_layers=layers, equal_flops=True, with_shifts=True)
 
 
-def trained(config: VariantsConfig, room: Room) -> tuple[Finding, Path]:
+def trained(config: VariantsConfig, work_dir: WorkDir) -> tuple[Finding, Path]:
     """Variants and where they lie; those that another experiment trained are not trained again."""
     digest = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:12]
-    with room.kept(f"learners/{Path(config.task).stem}-{digest}") as folder:
+    with work_dir.locked(f"learners/{Path(config.task).stem}-{digest}") as folder:
         found = read_finding(config, folder) or finding_of(train_variants(config, folder))
     return found, folder
 

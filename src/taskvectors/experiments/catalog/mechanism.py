@@ -19,10 +19,10 @@ from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import (
     LTV_PAPER,
     Experiment,
-    Found,
-    Group,
-    Room,
-    Scale,
+    GroupResult,
+    Preset,
+    RunUnit,
+    WorkDir,
     one_task_each,
 )
 from taskvectors.experiments.explain import ExplainConfig, explain
@@ -41,32 +41,37 @@ _SWEEP = (0.15, 0.3, 0.5, 0.7, 0.85, 0.95)
 
 
 def explained(
-    group: Group, scale: Scale, room: Room, analyses: Sequence[str], *, with_other: bool = False
-) -> Found:
+    group: RunUnit,
+    scale: Preset,
+    work_dir: WorkDir,
+    analyses: Sequence[str],
+    *,
+    with_other: bool = False,
+) -> GroupResult:
     """Analyses of vectors learned on a group's task, at the scale's depths."""
     assert group.model is not None
-    model = model_of(group, room)
+    model = model_of(group, work_dir)
     context = bench_of(model, group.task, group.seed, scale)
-    folders = vectors_of(context, scale, room, layers_at(model, scale.depths))
+    folders = vectors_of(context, scale, work_dir, layers_at(model, scale.depths))
     config = ExplainConfig(
         vectors=tuple(map(str, folders)),
         analyses=tuple(analyses),
-        other_vector=_other(group, scale, room) if with_other else None,
+        other_vector=_other(group, scale, work_dir) if with_other else None,
         model=exact(group.model),
         shots=scale.shots,
         limit=scale.most,
         memory=scale.memory,
     )
-    return Found(record=explain(config, room.folder / "explain", load=room.load))
+    return GroupResult(record=explain(config, work_dir.folder / "explain", load=work_dir.load))
 
 
 def explaining(analyses: Sequence[str], *, with_other: bool = False) -> dict[str, Any]:
     """How an experiment of some analyses is run, and what that takes."""
 
-    def run(group: Group, scale: Scale, room: Room) -> Found:
-        return explained(group, scale, room, analyses, with_other=with_other)
+    def run(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
+        return explained(group, scale, work_dir, analyses, with_other=with_other)
 
-    def estimate(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
+    def estimate(group: RunUnit, scale: Preset, estimator: Estimator) -> list[Cost]:
         model = meta_model(group, estimator)
         layers = layers_at(model, scale.depths)
         context = bench_of(model, group.task, group.seed, scale)
@@ -81,15 +86,15 @@ def explaining(analyses: Sequence[str], *, with_other: bool = False) -> dict[str
     return {"run": run, "estimate": estimate}
 
 
-def _other_task(group: Group) -> str:
+def _other_task(group: RunUnit) -> str:
     return next(name for name in ("antonym", "capital") if name != group.task)
 
 
-def _other(group: Group, scale: Scale, room: Room) -> str:
+def _other(group: RunUnit, scale: Preset, work_dir: WorkDir) -> str:
     """Folder of another task's vector at the same layer, as a control."""
-    model = model_of(group, room)
+    model = model_of(group, work_dir)
     context = bench_of(model, _other_task(group), group.seed, scale)
-    folder: Path = vectors_of(context, scale, room, layers_at(model, scale.depths))[0]
+    folder: Path = vectors_of(context, scale, work_dir, layers_at(model, scale.depths))[0]
     return str(folder)
 
 

@@ -3,10 +3,10 @@
 from typing import Any
 
 from taskvectors.experiments.config import ModelConfig
-from taskvectors.experiments.experiment import PRESETS, PresetName, Scale
+from taskvectors.experiments.experiment import PRESETS, Preset, PresetName
 
-_BASES: dict[PresetName, Scale] = {
-    "smoke": Scale(
+_BASES: dict[PresetName, Preset] = {
+    "smoke": Preset(
         models=(ModelConfig(source="random", dtype="float32"),),
         tasks=("capital",),
         shots=2,
@@ -16,7 +16,7 @@ _BASES: dict[PresetName, Scale] = {
         steps=2,
         most=6,
     ),
-    "cpu": Scale(
+    "cpu": Preset(
         models=(ModelConfig(),),
         tasks=("capital", "antonym"),
         n_train=200,
@@ -27,7 +27,7 @@ _BASES: dict[PresetName, Scale] = {
     ),
     # Yang et al. 2026: layer 16 of 32, eight shots; 600 training and 400 validation queries and the
     # paper's seven data sets. Five seeds are ours, and so is the number of test queries
-    "paper": Scale(
+    "paper": Preset(
         models=(ModelConfig(source="meta-llama/Llama-3.1-8B"),),
         tasks=(
             "capital", "capitalize", "antonym", "hub:sst2", "hub:trec", "hub:snli", "hub:rte",
@@ -45,7 +45,7 @@ def scales(
     smoke: dict[str, Any] | None = None,
     cpu: dict[str, Any] | None = None,
     paper: dict[str, Any] | None = None,
-) -> dict[PresetName, Scale]:
+) -> dict[PresetName, Preset]:
     """The scales of an experiment on language models: the common ones, with some fields changed."""
     changes: dict[str, dict[str, Any] | None] = {"smoke": smoke, "cpu": cpu, "paper": paper}
-    return {name: Scale(**_BASES[name].model_dump() | (changes[name] or {})) for name in PRESETS}
+    return {name: Preset(**_BASES[name].model_dump() | (changes[name] or {})) for name in PRESETS}

@@ -16,10 +16,10 @@ from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import (
     LTV_PAPER,
     Experiment,
-    Found,
-    Group,
-    Room,
-    Scale,
+    GroupResult,
+    Preset,
+    RunUnit,
+    WorkDir,
     one_task_each,
 )
 from taskvectors.methods import METHODS
@@ -48,7 +48,7 @@ def _rates(steps: int) -> tuple[float, ...]:
     return (0.01, 0.1) if steps < 100 else (0.001, 0.01, 0.1)
 
 
-def _vector_and_adapters(model: LanguageModel, scale: Scale) -> tuple[Any, ...]:
+def _vector_and_adapters(model: LanguageModel, scale: Preset) -> tuple[Any, ...]:
     middle = middle_of(model)
     grid: dict[str, Any] = {
         "steps": scale.steps,
@@ -114,22 +114,22 @@ _FROM_OTHERS = ("english-french", "present-past")
 """Tasks of the library beside a group's own."""
 
 
-def _methods_all(group: Group, scale: Scale, room: Room) -> Found:
+def _methods_all(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
     assert group.model is not None
-    model = room.load(group.model)
+    model = work_dir.load(group.model)
     middle = middle_of(model)
-    shelf = room.folder / "library"
+    shelf = work_dir.folder / "library"
     for task in _on_the_shelf(group):
         context = bench_of(model, task, group.seed, scale)
-        (path,) = vectors_of(context, scale, room, middle)
+        (path,) = vectors_of(context, scale, work_dir, middle)
         to = shelf / context.task.name
         if not to.is_dir():
             TaskVector.load(path).save(to)
     methods = [_sized(name, scale, middle, str(shelf)) for name in METHODS]
-    return compared(group, scale, room, methods)
+    return compared(group, scale, work_dir, methods)
 
 
-def _methods_all_cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
+def _methods_all_cost(group: RunUnit, scale: Preset, estimator: Estimator) -> list[Cost]:
     """The library's folder is not there yet; what is known of it is how many vectors it gets."""
     assert group.model is not None
     model = estimator.model(group.model)
@@ -149,12 +149,12 @@ def _methods_all_cost(group: Group, scale: Scale, estimator: Estimator) -> list[
     ]
 
 
-def _on_the_shelf(group: Group) -> list[str]:
+def _on_the_shelf(group: RunUnit) -> list[str]:
     """Tasks whose vectors the library has."""
     return [group.task, *(name for name in _FROM_OTHERS if name != group.task)]
 
 
-def _sized(name: str, scale: Scale, layers: tuple[int, ...], shelf: str) -> Any:
+def _sized(name: str, scale: Preset, layers: tuple[int, ...], shelf: str) -> Any:
     """A method's config: ours; what is trained sits at the middle layer and has the scale's steps.
 
     Of what is extracted each layer is a candidate.

@@ -19,14 +19,14 @@ from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import (
     LTV_PAPER,
     Experiment,
-    Found,
-    Group,
-    Room,
-    Scale,
+    GroupResult,
+    Preset,
+    RunUnit,
+    WorkDir,
     one_task_each,
     tasks_together,
 )
-from taskvectors.experiments.presets import LAST_FIVE
+from taskvectors.experiments.paper_configurations import LAST_FIVE
 from taskvectors.explain import ANALYSES
 from taskvectors.explain.bijections import Configuration, map_both_ways
 from taskvectors.explain.composition import PARTS, TASK, compose
@@ -47,14 +47,16 @@ _MODEL = "Llama-3.1-8B"
 _VECTORS_PER_TASK = 3
 
 
-def _geometry(group: Group, scale: Scale, room: Room) -> Found:
-    model = model_of(group, room)
+def _geometry(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
+    model = model_of(group, work_dir)
     layers = layers_at(model, scale.depths)
     vectors = []
     for task in group.tasks:
         for seed in range(group.seed, group.seed + _VECTORS_PER_TASK):
             context = bench_of(model, task, seed, scale)
-            vectors += [TaskVector.load(path) for path in vectors_of(context, scale, room, layers)]
+            vectors += [
+                TaskVector.load(path) for path in vectors_of(context, scale, work_dir, layers)
+            ]
     found = compare_vectors(vectors, seed=group.seed)
     measurements = ANALYSES["geometry"].measurements(found, method="learned", positions=(-1,))
     measurements += [
@@ -68,10 +70,10 @@ def _geometry(group: Group, scale: Scale, room: Room) -> Found:
         for point in found.points
         for number, value in (("1", point.first), ("2", point.second))
     ]
-    return Found(measurements=measurements, figures=(found.figure(),))
+    return GroupResult(measurements=measurements, figures=(found.figure(),))
 
 
-def _geometry_cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
+def _geometry_cost(group: RunUnit, scale: Preset, estimator: Estimator) -> list[Cost]:
     """Vectors are compared as they are: what is run is their learning."""
     model = meta_model(group, estimator)
     layers = layers_at(model, scale.depths)
@@ -111,8 +113,8 @@ _WORDS = {"positive": "true", "negative": "false"}
 """Sentiment in the label words of entailment: the same task in other words."""
 
 
-def _transfer(group: Group, scale: Scale, room: Room) -> Found:
-    model = model_of(group, room)
+def _transfer(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
+    model = model_of(group, work_dir)
     layers = layers_at(model, scale.depths)[:1]
     benches = _crossed(group, scale, model)
     cells = {}
@@ -121,16 +123,16 @@ def _transfer(group: Group, scale: Scale, room: Room) -> Found:
     vectors = [
         TaskVector.load(path)
         for context in benches
-        for path in vectors_of(context, scale, room, layers)
+        for path in vectors_of(context, scale, work_dir, layers)
     ]
     found: Transfer = transfer_matrix(benches, vectors, cells=cells)
     measurements = ANALYSES["transfer"].measurements(
         found, method="learned", layers=layers, positions=(-1,)
     )
-    return Found(measurements=measurements, figures=(found.figure(),))
+    return GroupResult(measurements=measurements, figures=(found.figure(),))
 
 
-def _transfer_cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
+def _transfer_cost(group: RunUnit, scale: Preset, estimator: Estimator) -> list[Cost]:
     model = meta_model(group, estimator)
     layers = layers_at(model, scale.depths)[:1]
     benches = _crossed(group, scale, model)
@@ -143,7 +145,7 @@ def _transfer_cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cos
     return costs
 
 
-def _crossed(group: Group, scale: Scale, model: LanguageModel) -> list[RunContext]:
+def _crossed(group: RunUnit, scale: Preset, model: LanguageModel) -> list[RunContext]:
     """Tasks of vectors and of prompts: the group's, and where they allow it one in other words."""
     benches = [bench_of(model, task, group.seed, scale) for task in group.tasks]
     if "sentiment" in group.tasks and "entailment" in group.tasks:
@@ -205,23 +207,23 @@ TRANSFER = Experiment(
 # --- ltv-composition
 
 
-def _composition(group: Group, scale: Scale, room: Room) -> Found:
-    model = model_of(group, room)
+def _composition(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
+    model = model_of(group, work_dir)
     layers = layers_at(model, scale.depths)[:1]
 
     def vector(task: str) -> TaskVector:
         context = bench_of(model, task, group.seed, scale)
-        return TaskVector.load(vectors_of(context, scale, room, layers)[0])
+        return TaskVector.load(vectors_of(context, scale, work_dir, layers)[0])
 
     left, right = (vector(task) for task in PARTS)
     found = compose(bench_of(model, TASK, group.seed, scale), left, right, whole=vector(TASK))
     measurements = ANALYSES["composition"].measurements(
         found, method="learned", layers=layers, positions=(-1,)
     )
-    return Found(measurements=measurements, figures=(found.figure(),))
+    return GroupResult(measurements=measurements, figures=(found.figure(),))
 
 
-def _composition_cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
+def _composition_cost(group: RunUnit, scale: Preset, estimator: Estimator) -> list[Cost]:
     model = meta_model(group, estimator)
     layers = layers_at(model, scale.depths)[:1]
     benches = [bench_of(model, task, group.seed, scale) for task in (TASK, *PARTS)]
@@ -259,8 +261,8 @@ _EXCEPTIONS = ("antonym", "copy")
 """Tasks whose two directions are one mapping: their pairs need not tell the direction."""
 
 
-def _bijections(group: Group, scale: Scale, room: Room) -> Found:
-    model = model_of(group, room)
+def _bijections(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
+    model = model_of(group, work_dir)
     logger.info("Learning vectors of both directions of %s", group.task)
     found = map_both_ways(
         _forward(group, scale, model),
@@ -272,17 +274,17 @@ def _bijections(group: Group, scale: Scale, room: Room) -> Found:
     measurements.append(
         Measurement(measure="pairs_left_out", value=float(found.n_left_out), method="learned")
     )
-    return Found(measurements=measurements, figures=(found.figure(),))
+    return GroupResult(measurements=measurements, figures=(found.figure(),))
 
 
-def _bijections_cost(group: Group, scale: Scale, estimator: Estimator) -> list[Cost]:
+def _bijections_cost(group: RunUnit, scale: Preset, estimator: Estimator) -> list[Cost]:
     """As if all pairs told the direction."""
     model = meta_model(group, estimator)
     works = both_ways(_forward(group, scale, model), _places(scale, model), recipe(scale))
     return estimator.works(model, works, scale.memory)
 
 
-def _forward(group: Group, scale: Scale, model: LanguageModel) -> RunContext:
+def _forward(group: RunUnit, scale: Preset, model: LanguageModel) -> RunContext:
     """The mapping in its first direction."""
     if group.task != "copy":
         return bench_of(model, group.task, group.seed, scale)
@@ -290,7 +292,7 @@ def _forward(group: Group, scale: Scale, model: LanguageModel) -> RunContext:
     return _with_outputs(capital, "copy", lambda pair: pair.input)
 
 
-def _places(scale: Scale, model: LanguageModel) -> tuple[Configuration, ...]:
+def _places(scale: Preset, model: LanguageModel) -> tuple[Configuration, ...]:
     layers = layers_at(model, scale.depths)[:1]
     return (
         Configuration(name="last token", layers=layers),

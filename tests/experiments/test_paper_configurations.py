@@ -1,6 +1,6 @@
 """The paper's configurations, and accuracy by number of pairs.
 
-Run with `pytest tests/experiments/test_presets.py`.
+Run with `pytest tests/experiments/test_paper_configurations.py`.
 """
 
 import sys
@@ -11,7 +11,7 @@ import pytest
 from experiments.wide import rows_in
 
 from taskvectors.experiments import compare
-from taskvectors.experiments.presets import doublings, paper_presets
+from taskvectors.experiments.paper_configurations import doublings, paper_configurations
 from taskvectors.methods import Recipe, RunContext
 from taskvectors.methods.icl import InContext
 from taskvectors.methods.learned import Learned
@@ -43,7 +43,7 @@ def rows_of(rows: list[dict[str, Any]], method: str, preset: str | None) -> list
 
 
 def test_the_papers_layers_are_inputs_of_blocks() -> None:
-    by_name = {preset.name: preset for preset in paper_presets(32, 8)}
+    by_name = {preset.name: preset for preset in paper_configurations(32, 8)}
     assert len(by_name) == 9  # six, of which two in two strides and one trained in two ways
     assert by_name["last token, middle layer"].layers == (15,)  # its 16
     assert by_name["position 4"].positions == (4,)
@@ -63,7 +63,7 @@ def test_a_method_with_sites_has_rows_at_those_of_each_configuration(
     placed: list[dict[str, Any]],
 ) -> None:
     for method in ("vanilla", "learned"):
-        for preset in paper_presets(4, 2):
+        for preset in paper_configurations(4, 2):
             rows = rows_of(placed, method, preset.name)
             if method == "vanilla" and preset.trained_shots:
                 (row,) = rows
@@ -87,7 +87,7 @@ def test_methods_without_a_site_say_so_and_keep_their_own_row(
 ) -> None:
     (own,) = rows_of(placed, "prompt-tuning", None)
     assert own["accuracy"] is not None
-    for preset in paper_presets(4, 2):
+    for preset in paper_configurations(4, 2):
         (row,) = rows_of(placed, "prompt-tuning", preset.name)
         assert row["accuracy"] is None
         assert "has no meaning for prompt-tuning: it has no layer" in row["error"]
@@ -104,7 +104,7 @@ def test_extracted_vectors_are_read_at_the_last_token_and_are_the_layers_own(
     task = load_task(config.task, seed=0, n_train=12, n_validation=6, n_test=8)
     context = RunContext(model=config.model.load(), task=task, template="arrow", shots=2)
     base = Vanilla(strengths=(1.0,), n_prompts=4)
-    preset = next(p for p in paper_presets(4, 2) if p.name.startswith("layers 0, 2, ... at"))
+    preset = next(p for p in paper_configurations(4, 2) if p.name.startswith("layers 0, 2, ... at"))
     (one,) = vanilla(context, preset.config_for(base))
     alone = {
         layer: vanilla(context, base.model_copy(update={"layers": (layer,)}))[0].vector

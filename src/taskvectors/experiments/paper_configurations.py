@@ -56,7 +56,7 @@ class PaperConfiguration:
         return ", ".join(text for text in (self.name, candidate.configuration) if text)
 
 
-def paper_presets(n_layers: int, shots: int) -> tuple[PaperConfiguration, ...]:
+def paper_configurations(n_layers: int, shots: int) -> tuple[PaperConfiguration, ...]:
     """The paper's configurations for a model of some depth.
 
     Args:
