@@ -124,3 +124,12 @@ def test_an_analysis_of_ones_own_is_run_printed_and_reported(
     page = Path(said.json["report"]).read_text(encoding="utf-8")
     for text in (own.title, own.question, own.citation, own.caption):
         assert text in page
+
+
+def test_an_analysis_of_ones_own_is_estimated(own: Analysis, tv: Tv, on_both: list[object]) -> None:
+    asked = ["estimate", "explain", *on_both, "--device", "h100", "--layers", 1]
+    said = tv(*asked, "--analyses", own.name, "--json")
+    assert said.code == 0, said.err
+    (one,) = [row for row in said.json["rows"] if row["name"].startswith(own.name)]
+    assert one["name"] == "own-norms, reading"
+    assert one["seconds"] > 0

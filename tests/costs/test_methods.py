@@ -13,14 +13,11 @@ import torch
 from costs.made_up import DEVICE
 
 from taskvectors.costs import (
-    ANALYSIS_WORKS,
-    Explained,
-    analysis_works,
     costs_of,
     total,
 )
 from taskvectors.errors import TaskVectorsError
-from taskvectors.explain import ANALYSES
+from taskvectors.explain import ANALYSES, Sizes
 from taskvectors.methods import METHODS, Recipe, RunContext, plan_of
 from taskvectors.methods.adaptive import Adaptive
 from taskvectors.methods.controls import CONTROLS
@@ -130,21 +127,12 @@ def test_another_embedder_and_an_unknown_method_are_errors(context: RunContext) 
 # --- analyses and controls
 
 
-def test_every_analysis_has_its_work() -> None:
-    assert set(ANALYSIS_WORKS) == set(ANALYSES)
-
-
 @pytest.mark.parametrize("name", ANALYSES)
 def test_an_analysis_takes_time_unless_nothing_is_run(context: RunContext, name: str) -> None:
-    works = analysis_works(Explained(context=context, layers=(1, 2)), name)
+    works = ANALYSES[name].cost(Sizes(context=context, layers=(1, 2)))
     cost = total(costs_of(context.model, works, DEVICE, budget=ROOM))
     assert (cost.seconds > 0) is (name not in {"geometry", "lens"})
     assert all(work.name.startswith(name) for work in works)
-
-
-def test_an_unknown_analysis_says_which_there_are(context: RunContext) -> None:
-    with pytest.raises(TaskVectorsError, match=r"no estimate of the analysis 'strange'.*key-heads"):
-        analysis_works(Explained(context=context, layers=(1,)), "strange")
 
 
 def test_every_control_has_its_work(context: RunContext) -> None:

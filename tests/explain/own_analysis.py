@@ -29,6 +29,7 @@ OWN = Analysis(
     citation="Nobody et al. 2030, arXiv 3001.00001",
     find=lambda case: Norms(tuple(vector.norm() for vector in case.vectors)),
     columns=Columns(keys=("place",), measures={"length": None}),
+    works=lambda sizes: [sizes.branches("reading", sizes.prompts("test"), 1)],
     caption="Lengths over all sites, a sentence that is nowhere else.",
     summary=in_lines(Line(label="length", of={"place": 0}, value="length"), shares=False),
 )

@@ -14,11 +14,9 @@ from taskvectors.errors import TaskVectorsError
 from taskvectors.explain.ov_reconstruction import (
     VARIANTS,
     Reconstructed,
-    _mlp_terms,
-    _paper_terms,
-    _scaled_terms,
     reconstruct,
 )
+from taskvectors.explain.shared.ov_terms import mlp_terms, paper_terms, scaled_terms
 from taskvectors.explain.shared.shares import gained, share_of, share_over
 from taskvectors.models import capture
 from taskvectors.models.heads import attention_scale, output_bias, output_weights, value_weights
@@ -76,7 +74,7 @@ def random_vector(model: Any, layer: int = 1) -> TaskVector:
 def test_the_paper_term_is_the_sum_over_heads_written_out(tiny_model: Any) -> None:
     model = tiny_model("llama")
     vector = random_vector(model)
-    found = _paper_terms(model, vector, range(2, 4))
+    found = paper_terms(model, vector, range(2, 4))
     wanted = []
     for layer in (2, 3):
         W_V, W_O = value_weights(model, layer), output_weights(model, layer)
@@ -97,7 +95,7 @@ def test_the_scaled_term_is_the_mean_over_prompts_written_out(
     model = tiny_model(name)
     vector, layer = random_vector(model), 2
     prompts = ragged_prompts(model, 3, answers=(1, 1))
-    found = _scaled_terms(model, vector, range(2, 4), prompts)[0]
+    found = scaled_terms(model, vector, range(2, 4), prompts)[0]
     total = torch.zeros(model.d_model)
     for prompt in prompts:
         total += _one_scaled_term(model, layer, vector, prompt)
@@ -146,7 +144,7 @@ def test_the_mlp_term_is_what_the_mlp_adds_for_the_vector_alone(
     model = tiny_model(tiny_kind)
     vector, layer = random_vector(model), 3
     prompts = ragged_prompts(model, 3, answers=(1, 1))
-    found = _mlp_terms(model, vector, range(2, 4), prompts)[1]
+    found = mlp_terms(model, vector, range(2, 4), prompts)[1]
     total = torch.zeros(model.d_model)
     for prompt in prompts:
         outputs = []

@@ -15,6 +15,7 @@ from taskvectors.cli.arguments import (
     default,
     method_config,
 )
+from taskvectors.cli.names import AnalysisName
 from taskvectors.cli.results import Result, Table, duration
 from taskvectors.errors import TaskVectorsError
 
@@ -73,7 +74,7 @@ class Estimate:
     """What compare compares, and the first of them extract extracts."""
     library: Annotated[str, default("none")] = ""
     """Folder of saved vectors that the method library retrieves from."""
-    analyses: Annotated[tuple[str, ...], default("all of one vector")] = ()
+    analyses: Annotated[tuple[AnalysisName, ...], default("all of one vector")] = ()
     """What explain runs."""
     shots: int = 8
     """Demonstrations in a few-shot prompt; of a verb."""

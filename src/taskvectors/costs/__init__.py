@@ -4,7 +4,6 @@ A verb or an experiment says what it will run as a list of `Work`; `cost_of` tur
 from the shape of a model, whose weights are not needed, and the ceilings of a device.
 """
 
-from taskvectors.costs.analyses import ANALYSIS_WORKS, Explained, analysis_works, both_ways
 from taskvectors.costs.devices import GPUS, LOCAL, Device, find_device, with_ceilings
 from taskvectors.costs.learners import continued_cost, measured_cost, train_cost
 from taskvectors.costs.roofline import (
@@ -19,16 +18,12 @@ from taskvectors.costs.roofline import (
 from taskvectors.costs.verbs import WORKS, Question
 
 __all__ = [
-    "ANALYSIS_WORKS",
     "GPUS",
     "LOCAL",
     "WORKS",
     "Cost",
     "Device",
-    "Explained",
     "Question",
-    "analysis_works",
-    "both_ways",
     "continued_cost",
     "cost_of",
     "costs_of",

@@ -8,8 +8,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from taskvectors.costs.analyses import ANALYSIS_WORKS, Explained, analysis_works
-from taskvectors.explain import ANALYSES
+from taskvectors.explain import ANALYSES, Sizes
 from taskvectors.methods import METHODS, Plan, plan_of
 from taskvectors.methods.controls import CONTROLS
 from taskvectors.methods.learned import Learned
@@ -69,11 +68,10 @@ def explain_works(question: Question) -> list[Work]:
     """
     context, given = question.context, question.learned
     layer = given.layers[0] if given.layers else context.model.n_layers // 2
-    explained = Explained(context=context, layers=(EMBED if layer == "embed" else layer,))
-    names = question.analyses or [
-        name for name in ANALYSIS_WORKS if ANALYSES[name].needs == "vector"
-    ]
-    works = [work for name in names for work in analysis_works(explained, name)]
+    sizes = Sizes(context=context, layers=(EMBED if layer == "embed" else layer,))
+    alone = [name for name, one in ANALYSES.items() if one.needs == "vector"]
+    names = question.analyses or alone
+    works = [work for name in names for work in ANALYSES.find(name).cost(sizes)]
     other = given.model_copy(update={"layers": (layer,), "each_layer": False})
     return [*plan_of(context, other).found, *works]
 

@@ -8,6 +8,7 @@ columns, figure, caption, cost. `shared/` has the mathematics that several use. 
 
 from taskvectors.explain.shared.analysis import Analysis, Curve, Line, Result, in_lines
 from taskvectors.explain.shared.case import Case
+from taskvectors.explain.shared.cost import Sizes
 from taskvectors.registry import ANALYSES as _ANALYSES
 from taskvectors.registry import Registry
 from taskvectors.results import Columns
@@ -24,6 +25,7 @@ __all__ = [
     "Curve",
     "Line",
     "Result",
+    "Sizes",
     "in_lines",
     "register",
 ]

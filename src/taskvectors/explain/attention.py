@@ -14,15 +14,17 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from taskvectors.explain.key_heads import KeyHeads, key_heads_of
+from taskvectors.explain.key_heads import KeyHeads, key_heads_of, key_heads_works
 from taskvectors.explain.shared.analysis import CI, Analysis, Curve, Line, in_lines
 from taskvectors.explain.shared.case import Case, added_layers
+from taskvectors.explain.shared.cost import Sizes
 from taskvectors.explain.shared.two_runs import INJECTED, PLAIN, two_runs
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt, with_first_tokens
 from taskvectors.registry import ANALYSES
 from taskvectors.results import Columns
 from taskvectors.results.figures import BLUE, GREY, PURPLE, VERMILION, Figure, Series
+from taskvectors.trunk.work import Work
 from taskvectors.vectors import TaskVector
 
 CLASSES = ("sink", "last", "query", "demonstrations", "template")
@@ -245,6 +247,16 @@ _CURVE = Curve(
     ),
 )
 
+
+def _works(sizes: Sizes) -> list[Work]:
+    few_shot = sizes.prompts("test", sizes.context.shots)
+    runs = [
+        sizes.two_runs("test", sizes.prompts("test")),
+        sizes.two_runs("test, with demonstrations", few_shot),
+    ]
+    return [*key_heads_works(sizes), *runs]
+
+
 ANALYSES.register(
     Analysis(
         name="attention",
@@ -257,6 +269,7 @@ ANALYSES.register(
             measures={"mass": CI},
             constants=("n_key",),
         ),
+        works=_works,
         caption="Mean attention of the last token on each class of tokens, in key heads and in as "
         "many random heads; the classes add up to 1. Intervals of 95 % over prompts, for random "
         "heads over sets.",

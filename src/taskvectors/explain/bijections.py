@@ -17,8 +17,9 @@ from torch import Tensor
 from taskvectors.evaluate import Scores, paired_difference, score, wilson_interval
 from taskvectors.explain.shared.analysis import CI, Analysis
 from taskvectors.explain.shared.case import Case
+from taskvectors.explain.shared.cost import Sizes, plain
 from taskvectors.format import percent
-from taskvectors.methods import Recipe, RunContext
+from taskvectors.methods import Recipe, RunContext, plan_of
 from taskvectors.methods.learned import Learned, learned
 from taskvectors.methods.shared.choosing import best_candidate
 from taskvectors.methods.shared.run_context import LayerName, Split
@@ -29,6 +30,7 @@ from taskvectors.results.figures import BLUE, GREEN, GREY, VERMILION, Figure, Se
 from taskvectors.tasks import Task
 from taskvectors.tasks.derived import both_directions, one_to_one, reversed_task
 from taskvectors.trunk import Branch, Position
+from taskvectors.trunk.work import Work, as_much
 
 DIRECTIONS = ("forward", "backward")
 _LAST_FIVE: tuple[Position, ...] = (-5, -4, -3, -2, -1)
@@ -317,6 +319,55 @@ def _summary(rows: pd.DataFrame) -> str:
     )
 
 
+def _works(sizes: Sizes) -> list[Work]:
+    context = sizes.context
+    return both_ways(context, around(sizes.layer, context.model.n_layers), Recipe())
+
+
+def both_ways(
+    context: RunContext,
+    configurations: Sequence[Configuration],
+    recipe: Recipe,
+) -> list[Work]:
+    """What learning a mapping both ways runs.
+
+    The other direction is counted as large as the task itself, and both together as twice it.
+
+    Args:
+        context: The task.
+        configurations: Where the vectors go.
+        recipe: How vectors are learned.
+    """
+    works = [
+        as_much(plain(context, shots), f"{way}, {shots} shots")
+        for shots in (0, context.shots)
+        for way in ("forward", "backward")
+    ]
+    for one in configurations:
+        config = Learned(layers=one.layers, positions=one.positions, settings=recipe)
+        plan = plan_of(context, config)
+        tested = replace(plan, joins=plan.joins * 3).tested(context)
+        for way in ("forward", "backward"):
+            works += [as_much(work, f"{way}, {work.name}") for work in (*plan.found, *tested)]
+        works += [_twice(work) for work in plan.found]
+    return works
+
+
+def _twice(work: Work) -> Work:
+    """The same steps on twice as many prompts, and checks of twice as many."""
+    is_check = work.n_prompts == work.prompts_per_pass
+    factor = 2 if is_check else 1
+    return replace(
+        as_much(work, f"both, {work.name}"),
+        n_prompts=2 * work.n_prompts,
+        tokens=2 * work.tokens,
+        prompts_per_pass=factor * work.prompts_per_pass,
+        branch_tokens=factor * work.branch_tokens,
+        rows=factor * work.rows,
+        kept=tuple(replace(one, n_prompts=2 * one.n_prompts) for one in work.kept),
+    )
+
+
 ANALYSES.register(
     Analysis(
         name="bijections",
@@ -335,6 +386,7 @@ ANALYSES.register(
                 "copied": None,
             },
         ),
+        works=_works,
         caption="Accuracy by direction of one vector learned on both, of one learned on that "
         "direction alone, and of the other direction's; nothing but the query tells the direction. "
         "95 % Wilson intervals.",

@@ -17,6 +17,7 @@ from taskvectors.errors import TaskVectorsError
 from taskvectors.evaluate import score, wilson_interval
 from taskvectors.explain.shared.analysis import CI, Analysis, Line, in_lines
 from taskvectors.explain.shared.case import Case
+from taskvectors.explain.shared.cost import Sizes, plain
 from taskvectors.explain.transfer import bench_of
 from taskvectors.methods import RunContext
 from taskvectors.prompts import Prompt
@@ -26,6 +27,7 @@ from taskvectors.results.figures import Heatmap
 from taskvectors.tasks.builtin import read_forms
 from taskvectors.tasks.task import Example
 from taskvectors.trunk import Branch
+from taskvectors.trunk.work import Work, as_much
 from taskvectors.vectors import TaskVector
 
 TASK = "english-masculine-french-feminine"
@@ -225,6 +227,18 @@ def _french_feminine(label: str, **of: Any) -> Line:
     return Line(label=label, of=of, value="french_feminine", low="ci_low", high="ci_high")
 
 
+def _works(sizes: Sizes) -> list[Work]:
+    """Each of the forms that a word has is scored as an answer."""
+    context, n = sizes.context, 6 + len(STRENGTHS)
+    works = []
+    for form in FORMS:
+        works += [
+            as_much(sizes.branches("sums", context.prompts("test"), n), f"sums, {form}"),
+            as_much(plain(context, context.shots), f"shown, {form}"),
+        ]
+    return works
+
+
 ANALYSES.register(
     Analysis(
         name="composition",
@@ -243,6 +257,7 @@ ANALYSES.register(
                 "other": None,
             },
         ),
+        works=_works,
         caption="Share of words answered with each of four forms, greedily and as whole words; "
         "only words of which all four forms differ.",
         summary=in_lines(

@@ -20,6 +20,7 @@ from torch import Tensor
 from taskvectors.evaluate import paired_difference, score
 from taskvectors.explain.shared.analysis import CI, Analysis, Curve, accuracies, in_lines
 from taskvectors.explain.shared.case import Case, blocks_above
+from taskvectors.explain.shared.cost import Sizes
 from taskvectors.explain.shared.shares import share_of
 from taskvectors.models import LanguageModel, patch
 from taskvectors.models.attention import AttentionPattern, record_attention
@@ -37,6 +38,7 @@ from taskvectors.results.figures import (
     Series,
 )
 from taskvectors.trunk import Branch, Edit
+from taskvectors.trunk.work import Work
 from taskvectors.vectors import TaskVector
 
 FROZEN = ("none", "patterns", "values", "attention", "mlps", "attention and mlps", "direct path")
@@ -235,6 +237,11 @@ _CURVE = Curve(
     ),
 )
 
+
+def _works(sizes: Sizes) -> list[Work]:
+    return [sizes.branches("paths", sizes.prompts("test"), 1 + len(FROZEN))]
+
+
 ANALYSES.register(
     Analysis(
         name="frozen-paths",
@@ -251,6 +258,7 @@ ANALYSES.register(
             },
             constants=("plain_accuracy",),
         ),
+        works=_works,
         caption="Accuracy with the vector while one path is held as it is without it. 95 % "
         "intervals; these accuracies do not add up to a whole.",
         summary=in_lines(*_CURVE.lines),

@@ -17,6 +17,7 @@ from torch import Tensor
 from taskvectors.errors import TaskVectorsError
 from taskvectors.evaluate import orders
 from taskvectors.explain.shared.analysis import Analysis
+from taskvectors.explain.shared.cost import nothing
 from taskvectors.registry import ANALYSES
 from taskvectors.results import Columns
 from taskvectors.results.figures import Figure, Series, style_at
@@ -288,6 +289,7 @@ ANALYSES.register(
                 "null_high": None,
             },
         ),
+        works=nothing,
         caption="Vectors of unit length on their first two principal components, centred, at the "
         "layer at which the tasks separate most; one point per seed.",
         summary=_summary,

@@ -17,9 +17,10 @@ import pandas as pd
 import torch
 
 from taskvectors.evaluate import score
-from taskvectors.explain.key_heads import KeyHeads, key_heads_of
+from taskvectors.explain.key_heads import KeyHeads, key_heads_of, key_heads_works
 from taskvectors.explain.shared.analysis import CI, Analysis, Curve, accuracies, in_lines
 from taskvectors.explain.shared.case import Case
+from taskvectors.explain.shared.cost import Sizes, plain
 from taskvectors.explain.shared.head_outputs import (
     MODES,
     Condition,
@@ -30,6 +31,7 @@ from taskvectors.explain.shared.head_outputs import (
     taken_out,
 )
 from taskvectors.explain.shared.shares import Share, share_of, share_over
+from taskvectors.methods.shared.run_context import Split
 from taskvectors.models import LanguageModel
 from taskvectors.registry import ANALYSES
 from taskvectors.results import Columns
@@ -44,6 +46,7 @@ from taskvectors.results.figures import (
     Series,
 )
 from taskvectors.trunk import Branch, Edit
+from taskvectors.trunk.work import Work, work_of
 
 N_DRAWS = 20
 """Random sets of heads beside each set of key heads."""
@@ -368,6 +371,31 @@ _CURVE = Curve(
     ),
 )
 
+
+def _works(sizes: Sizes) -> list[Work]:
+    context, shots = sizes.context, sizes.context.shots
+    sets = 1 + len(MODES) * (1 + N_DRAWS) + N_DRAWS
+    curve = sum(1 + (1 if share == 1 else N_CURVE_DRAWS) for share in CURVE)
+    works = key_heads_works(sizes)
+    conditions = [("vector", 0, sets + curve), ("icl", shots, sets)]
+    if sizes.has_other:
+        conditions.append(("other task", 0, sets))
+    for name, shown, n in conditions:
+        read = sizes.branches(f"outputs, {name}", sizes.prompts("train", shown), 1)
+        scored = sizes.branches(f"sets, {name}", sizes.prompts("test", shown), n)
+        works += [replace(read, rows=0.0), scored]
+    read, scored = (
+        work_of(f"all positions, {split}", sizes.prompts(split), (0,), [sizes.layer] * n,
+                context.model.n_layers)
+        for split, n in _EVERYWHERE.items()
+    )  # fmt: skip
+    return [*works, plain(context, 0), replace(read, rows=0.0), scored]
+
+
+_EVERYWHERE: dict[Split, int] = {"train": 1, "test": 3}
+"""Branches by split of heads that are taken out at every token."""
+
+
 ANALYSES.register(
     Analysis(
         name="head-ablation",
@@ -381,6 +409,7 @@ ANALYSES.register(
             constants=("plain_accuracy",),
             names={"positions": "ablated_at"},
         ),
+        works=_works,
         caption="Accuracy with heads put to zero at the last token: key heads, and random heads of "
         "the same number. 95 % intervals, for random heads over sets.",
         summary=in_lines(*_CURVE.lines),

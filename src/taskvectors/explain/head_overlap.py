@@ -11,12 +11,14 @@ from math import comb
 import pandas as pd
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.explain.key_heads import key_heads, key_heads_of
+from taskvectors.explain.key_heads import key_heads, key_heads_of, key_heads_works
 from taskvectors.explain.shared.analysis import Analysis
 from taskvectors.explain.shared.case import Case
+from taskvectors.explain.shared.cost import Sizes
 from taskvectors.registry import ANALYSES
 from taskvectors.results import Columns
 from taskvectors.results.figures import BLUE, GREY, Figure, Series
+from taskvectors.trunk.work import Work, as_much
 
 Heads = Collection[tuple[int, int]]
 """Heads by layer and head."""
@@ -162,6 +164,12 @@ def _summary(rows: pd.DataFrame) -> str:
     )
 
 
+def _works(sizes: Sizes) -> list[Work]:
+    own = key_heads_works(sizes)
+    other = [as_much(work, f"{work.name}, other task") for work in own]
+    return own + (other if sizes.has_other else [])
+
+
 ANALYSES.register(
     Analysis(
         name="head-overlap",
@@ -180,6 +188,7 @@ ANALYSES.register(
             },
             constants=("n_heads",),
         ),
+        works=_works,
         caption="Share of the key heads that are in another set of heads, beside the share "
         "expected of heads drawn at random.",
         summary=_summary,

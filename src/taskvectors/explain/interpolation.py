@@ -13,12 +13,14 @@ from taskvectors.errors import TaskVectorsError
 from taskvectors.evaluate import measure
 from taskvectors.explain.shared.analysis import CI, Analysis
 from taskvectors.explain.shared.case import Case
+from taskvectors.explain.shared.cost import Sizes
 from taskvectors.explain.transfer import bench_of
 from taskvectors.format import percent
 from taskvectors.methods import RunContext
 from taskvectors.registry import ANALYSES
 from taskvectors.results import Columns
 from taskvectors.results.figures import BLUE, VERMILION, Figure, Series, Style
+from taskvectors.trunk.work import Work, as_much
 from taskvectors.vectors import TaskVector
 
 STEPS = tuple(step / 10 for step in range(11))
@@ -141,6 +143,11 @@ def _summary(rows: pd.DataFrame) -> str:
     )
 
 
+def _works(sizes: Sizes) -> list[Work]:
+    own = sizes.branches("test", sizes.context.prompts("test"), 2 * len(STEPS))
+    return [own, as_much(own, "test, other task")]
+
+
 ANALYSES.register(
     Analysis(
         name="interpolation",
@@ -152,6 +159,7 @@ ANALYSES.register(
             keys=("t", "mixed"),
             measures={"accuracy": CI, "first_token_accuracy": None, "in_label_set": None},
         ),
+        works=_works,
         caption="Accuracy on both tasks along the line between their vectors. Alone: the task's "
         "own vector at the strength it has in the mixture.",
         summary=_summary,

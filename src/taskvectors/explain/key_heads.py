@@ -16,15 +16,17 @@ from torch import Tensor
 
 from taskvectors.explain.shared.analysis import VECTOR_LAYER, Analysis
 from taskvectors.explain.shared.case import Case, heads_above
+from taskvectors.explain.shared.cost import Sizes
 from taskvectors.explain.shared.head_removal import removal_effects
 from taskvectors.format import percent
 from taskvectors.models import Component, LanguageModel
 from taskvectors.models.unembedding import token_losses
-from taskvectors.prompts import Prompt
+from taskvectors.prompts import Prompt, with_first_tokens
 from taskvectors.registry import ANALYSES
 from taskvectors.results import Columns
 from taskvectors.results.figures import Heatmap
 from taskvectors.trunk import Edit, Trunk, prompts_that_fit, resolve_budget, shape_of
+from taskvectors.trunk.work import Work, work_of
 from taskvectors.vectors import TaskVector
 
 _ANSWERING = (-1, "answer")
@@ -241,6 +243,22 @@ def _summary(rows: pd.DataFrame) -> str:
     return f"{len(key)} of {len(rows)} heads (layer.head): {shown}{share}"
 
 
+def key_heads_works(sizes: Sizes) -> list[Work]:
+    """The gradients, and each head taken out."""
+    model, train = sizes.context.model, sizes.prompts("train")
+    n_layers, layer = model.n_layers, sizes.layer
+    removed = [block - 1 for block in range(layer + 1, n_layers) for _ in range(model.n_heads)]
+    return [
+        work_of(
+            "gradients", train, (-1,), [layer], n_layers, is_training=True, keeps="results"
+        ),
+        work_of(
+            "one by one", with_first_tokens(train), (-1,), [layer] * (1 + len(removed)), n_layers,
+            keeps="results",
+        ),
+    ]  # fmt: skip
+
+
 ANALYSES.register(
     Analysis(
         name="key-heads",
@@ -252,6 +270,7 @@ ANALYSES.register(
             keys=("layer", "head", "rank", "is_key"),
             measures={"score": None, "removed": None},
         ),
+        works=key_heads_works,
         caption="A head's score is the mean over training queries of |z · ∂p/∂z| at the last "
         "token, with the vector injected. Key heads, framed, are the top tenth of the heads above "
         "the vector.",

@@ -12,6 +12,7 @@ import torch
 
 from taskvectors.explain.shared.analysis import Analysis, in_lines
 from taskvectors.explain.shared.case import Case, one_layer
+from taskvectors.explain.shared.cost import nothing
 from taskvectors.explain.shared.labels import label_alignment, lens
 from taskvectors.explain.shared.layer_fits import layered_vectors
 from taskvectors.explain.shared.measured import COLUMNS, Measured, frame_of, line, measured_line
@@ -114,6 +115,7 @@ ANALYSES.register(
         citation="Yang et al. 2026, arXiv 2509.24169",
         find=_find,
         columns=COLUMNS,
+        works=nothing,
         caption="Share of the vocabulary whose logits lie below those of the task's labels when "
         "the unembedding reads the vector itself, after the final norm.",
         summary=_summary,

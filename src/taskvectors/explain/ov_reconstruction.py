@@ -12,10 +12,8 @@ OV circuits; once more with MLPs. The paper does not say how; three readings are
 MLPs a term is the mean change of a block's MLP output when θ enters that MLP alone.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
 from typing import Literal
 
 import pandas as pd
@@ -33,12 +31,11 @@ from taskvectors.explain.shared.analysis import (
     in_lines,
 )
 from taskvectors.explain.shared.case import Case, blocks_above, one_layer
+from taskvectors.explain.shared.cost import Sizes
+from taskvectors.explain.shared.ov_terms import mlp_terms, no_edit, paper_terms, scaled_terms
 from taskvectors.explain.shared.shares import Share, gained, share_of, share_over
-from taskvectors.explain.shared.two_runs import INJECTED, two_runs
 from taskvectors.methods.shared.choosing import choose
-from taskvectors.models import LanguageModel, patch
-from taskvectors.models.heads import Circuits, attention_scale, output_bias
-from taskvectors.models.norms import linear_part, norm_weight
+from taskvectors.models import LanguageModel
 from taskvectors.models.path_patching import entering_mlp, entering_values
 from taskvectors.prompts import Prompt, with_first_tokens
 from taskvectors.registry import ANALYSES
@@ -53,13 +50,13 @@ from taskvectors.results.figures import (
     ReferenceLine,
     Series,
 )
-from taskvectors.trunk import Branch, Edit, Trunk
+from taskvectors.trunk import Branch, Edit
+from taskvectors.trunk.work import Work
 from taskvectors.vectors import TaskVector
 
 STRENGTHS = (0.5, 1.0, 2.0, 4.0)
 """Factors tried on validation. `paper` has no natural size: its 1 is the vector's own norm."""
 N_RANDOM = 3
-_ROWS = 32
 
 Variant = Literal[
     "paper", "paper-by-layer", "scaled", "scaled-by-layer", "path",
@@ -212,9 +209,9 @@ def reconstruct(  # noqa: PLR0913  (three splits, each with its use)
     asked = with_first_tokens(training)
     terms = [
         {
-            "paper": _paper_terms(model, subject, layers),
-            "scaled": _scaled_terms(model, subject, layers, asked),
-            "mlp": _mlp_terms(model, subject, layers, asked),
+            "paper": paper_terms(model, subject, layers),
+            "scaled": scaled_terms(model, subject, layers, asked),
+            "mlp": mlp_terms(model, subject, layers, asked),
         }
         for subject in subjects
     ]
@@ -280,8 +277,8 @@ class _Trial:
         enter = entering_values if variant == "path" else entering_mlp
         added = torch.stack([self.subjects[s].values[0] * strength for s, strength in wanted])
         with enter(self.model, self.layers, added):
-            nothing = [[_nothing(self.model, self.layers)]] * len(wanted)
-            return score(self.model, prompts, nothing, memory=self.memory)
+            plain = [[no_edit(self.model, self.layers)]] * len(wanted)
+            return score(self.model, prompts, plain, memory=self.memory)
 
     def _branch(self, variant: Variant, subject: int, strength: float) -> Branch:
         kind, _, where = variant.partition("-")
@@ -292,78 +289,6 @@ class _Trial:
                 for layer, term in zip(self.layers, terms, strict=True)
             ]
         return [Edit(layer=self.layers[0] - 1, value=terms.sum(dim=0))]
-
-
-def _nothing(model: LanguageModel, layers: range) -> Edit:
-    """An edit that adds nothing, so that the branch is replayed from there on."""
-    return Edit(layer=layers[0] - 1, value=torch.zeros(model.d_model))
-
-
-def _paper_terms(model: LanguageModel, vector: TaskVector, layers: range) -> Tensor:
-    """W_O W_V diag(norm weight) θ, summed over a block's heads, as large together as θ."""
-    theta = vector.values[0].to(model.device).float()
-    terms = []
-    for layer in layers:
-        circuits, norm = Circuits.of(model, layer), model.attention_norm(layer)
-        read = theta if norm is None else theta * norm_weight(norm)
-        written = circuits.written(circuits.values(read))
-        after = model.post_attention_norm(layer)
-        terms.append(written if after is None else written * norm_weight(after))
-    found = torch.stack(terms)
-    length = found.sum(dim=0).norm()
-    return found * (theta.norm() / length) if length > 0 else found
-
-
-def _scaled_terms(
-    model: LanguageModel, vector: TaskVector, layers: range, prompts: Sequence[Prompt]
-) -> Tensor:
-    """Each block's W_O W_V D θ with the mean of the injected run's patterns and scales."""
-    theta = vector.values[0].to(model.device).float()
-    total = torch.zeros(len(layers), model.d_model, device=theta.device)
-    for start in range(0, len(prompts), _ROWS):
-        runs = two_runs(model, prompts[start : start + _ROWS], vector, layers)
-        for number, block in enumerate(runs.blocks):
-            circuits = Circuits.of(model, block.layer)
-            state = block.entered[INJECTED]
-            read = linear_part(model.attention_norm(block.layer), state, theta)
-            own = block.pattern[INJECTED, :, :, -1].unsqueeze(-1)
-            written = circuits.written(own * circuits.values(read))
-            before = circuits.written(block.z[INJECTED]) + output_bias(model, block.layer)
-            total[number] += (written * attention_scale(model, block.layer, before)).sum(dim=0)
-    return total / len(prompts)
-
-
-def _mlp_terms(
-    model: LanguageModel, vector: TaskVector, layers: range, prompts: Sequence[Prompt]
-) -> Tensor:
-    """Mean change of each block's MLP output when θ enters that MLP alone, in the plain run."""
-    theta = vector.values[0].to(model.device)
-    total = torch.zeros(len(layers), model.d_model, device=theta.device)
-    for start in range(0, len(prompts), _ROWS):
-        trunk = Trunk.build(model, prompts[start : start + _ROWS])
-        nothing = [_nothing(model, layers)]
-        with torch.no_grad(), _kept_apart(model, layers, theta, total):
-            trunk.run([nothing, nothing])
-    return total / len(prompts)
-
-
-@contextmanager
-def _kept_apart(
-    model: LanguageModel, layers: range, theta: Tensor, total: Tensor
-) -> Iterator[None]:
-    """θ enters each MLP of the second of two branches, and its effect is summed and taken out."""
-
-    def take(number: int, written: Tensor) -> Tensor:
-        plain, entered = written.view(2, -1, model.d_model)  # a token for each prompt
-        total[number] += (entered - plain).float().sum(dim=0)
-        return torch.cat([plain, plain]).view(written.shape)
-
-    with ExitStack() as stack:
-        added = torch.stack([torch.zeros_like(theta), theta])
-        stack.enter_context(entering_mlp(model, layers, added))
-        for number, layer in enumerate(layers):
-            stack.enter_context(patch(model, layer, "mlp_out", partial(take, number)))
-        yield
 
 
 def _summary(
@@ -449,6 +374,27 @@ _CURVE = Curve(
     ),
 )
 
+
+def _works(sizes: Sizes) -> list[Work]:
+    """Terms of the vector and of random ones, then every variant of them."""
+    train = sizes.prompts("train")
+    subjects = 1 + N_RANDOM
+    works = []
+    for number in range(subjects):
+        works += [
+            sizes.two_runs(f"heads of vector {number}", train),
+            sizes.two_runs(f"MLPs of vector {number}", train),
+        ]
+    for variant in VARIANTS:
+        works += [
+            sizes.branches(
+                f"{variant}, strengths", sizes.prompts("validation"), subjects * len(STRENGTHS)
+            ),
+            sizes.branches(f"{variant}, test", sizes.prompts("test"), subjects),
+        ]
+    return [*works, sizes.branches("whole vector", sizes.prompts("test"), 2)]
+
+
 ANALYSES.register(
     Analysis(
         name="ov-reconstruction",
@@ -474,6 +420,7 @@ ANALYSES.register(
             },
             constants=("n_validation", "n_random"),
         ),
+        works=_works,
         caption="Accuracy with what heads' OV circuits, or MLPs, make of the vector in place of "
         "the vector itself. 95 % intervals; strengths are chosen on validation prompts, alike for "
         "random vectors.",

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from taskvectors.explain.shared.analysis import CI, Analysis, Curve, Line, in_lines
 from taskvectors.explain.shared.case import Case, blocks_above
+from taskvectors.explain.shared.cost import Sizes
 from taskvectors.explain.shared.two_runs import INJECTED, PLAIN, Block, TwoRuns, two_runs
 from taskvectors.models import LanguageModel
 from taskvectors.models.heads import Circuits, attention_scale, output_bias
@@ -26,6 +27,7 @@ from taskvectors.prompts import Prompt, with_first_tokens
 from taskvectors.registry import ANALYSES
 from taskvectors.results import Columns
 from taskvectors.results.figures import BLUE, GREEN, GREY, PURPLE, VERMILION, Figure, Series
+from taskvectors.trunk.work import Work
 from taskvectors.vectors import TaskVector
 
 VECTOR, PATTERNS, NORMS, MLPS, FINAL_NORM = "vector", "patterns", "norms", "mlps", "final norm"
@@ -304,6 +306,12 @@ _CURVE = Curve(
     ),
 )
 
+
+def _works(sizes: Sizes) -> list[Work]:
+    """Terms go through the heads' OV circuits alone, which is little beside the two runs."""
+    return [sizes.two_runs("runs", sizes.prompts("test"))]
+
+
 ANALYSES.register(
     Analysis(
         name="path-expansion",
@@ -318,6 +326,7 @@ ANALYSES.register(
             measures={"effect": CI, "share": None},
             constants=("whole", "residual"),
         ),
+        works=_works,
         caption="Mean change of the answer's logit over that of other answers, split by where a "
         "path begins and how many OV circuits it passes after that. 95 % intervals.",
         summary=in_lines(*_CURVE.lines, shares=False),

@@ -15,8 +15,15 @@ from torch import Tensor
 
 from taskvectors.evaluate import Scores, score
 from taskvectors.explain.shared.analysis import Analysis, in_lines
+from taskvectors.explain.shared.cost import Sizes
 from taskvectors.explain.shared.fitted_map import FittedMap, noisy_copies
-from taskvectors.explain.shared.layer_fits import LayerFit, LayerFits, fits_of
+from taskvectors.explain.shared.layer_fits import (
+    LayerFit,
+    LayerFits,
+    fits_of,
+    fits_works,
+    responses_works,
+)
 from taskvectors.explain.shared.linear_map import (
     matrix_cosine,
     off_direction,
@@ -48,6 +55,7 @@ from taskvectors.results.figures import (
     Series,
 )
 from taskvectors.trunk import Branch, Edit
+from taskvectors.trunk.work import Work, work_of
 
 STRENGTHS = (-2.0, -1.0, -0.5, 0.1, 0.25, 0.5, 0.75, 1.0, 1.5, 2.0, 3.0, 5.0)
 TOLERANCE = 0.1
@@ -320,6 +328,23 @@ def _summary(rows: pd.DataFrame) -> str:
     return f"layer {first['layer'].iloc[0]:.0f}: {_FIT(first)}; {_ANSWERS(first)}"
 
 
+def _works(sizes: Sizes) -> list[Work]:
+    works = fits_works(sizes)
+    for layer in sizes.layers:
+        works += [
+            responses_works(sizes, "noise", "train", layer, 2 * N_TEST_NOISE),
+            responses_works(sizes, "noise", "test", layer, 2 * (N_TEST_NOISE + len(STRENGTHS))),
+            responses_works(
+                sizes, "Jacobian", "train", layer, sizes.context.model.d_model,
+                is_jacobian=True,
+            ),
+        ]  # fmt: skip
+    last = sizes.context.model.n_layers - 1
+    joins = [join for layer in sizes.layers for join in (layer, layer, *[last] * 4)]
+    test = sizes.prompts("test")
+    return [*works, work_of("images", test, (-1,), [last, *joins], last + 1)]
+
+
 ANALYSES.register(
     Analysis(
         name="propagation",
@@ -330,6 +355,7 @@ ANALYSES.register(
             case.model, case.prompts("test"), fits_of(case), case.context.memory
         ),
         columns=COLUMNS,
+        works=_works,
         caption="W is the linear map from noisy copies of the vector to the change of the last "
         "residual stream, judged on held-out noise and queries. First tokens are scored, because "
         "what is added at the last block of the last prompt token cannot reach later ones. 95 % "

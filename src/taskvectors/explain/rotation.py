@@ -6,7 +6,7 @@ part the residual stream itself, which carries everything upwards.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
@@ -15,9 +15,10 @@ from torch import Tensor
 
 from taskvectors.explain.shared.analysis import Analysis, in_lines
 from taskvectors.explain.shared.change_point import ChangePoint, change_point
+from taskvectors.explain.shared.cost import Sizes
 from taskvectors.explain.shared.fitted_map import FittedMap
 from taskvectors.explain.shared.labels import label_alignment, lens, logit_differences
-from taskvectors.explain.shared.layer_fits import LayerFit, LayerFits, fits_of
+from taskvectors.explain.shared.layer_fits import LayerFit, LayerFits, fits_of, fits_works
 from taskvectors.explain.shared.linear_map import Polar, polar
 from taskvectors.explain.shared.measured import (
     COLUMNS,
@@ -32,6 +33,7 @@ from taskvectors.prompts import Prompt, with_first_tokens
 from taskvectors.registry import ANALYSES
 from taskvectors.results.figures import BLUE, GREY, PURPLE, VERMILION, Figure, Series
 from taskvectors.trunk import Edit, Trunk
+from taskvectors.trunk.work import Work, work_of
 
 MAIN = 0.99
 """Share of the squared singular values that the subspace that matters holds."""
@@ -297,6 +299,16 @@ def _summary(rows: pd.DataFrame) -> str:
     return f"layer {first['layer'].iloc[0]:.0f}: {_NUMBERS(first)}"
 
 
+def _works(sizes: Sizes) -> list[Work]:
+    last = sizes.context.model.n_layers - 1
+    asked = with_first_tokens(sizes.prompts("test"))
+    images = [
+        replace(work_of("images", asked, (-1,), [last, layer, last, last], last + 1), rows=0.0)
+        for layer in sizes.layers
+    ]
+    return [*fits_works(sizes), *images]
+
+
 ANALYSES.register(
     Analysis(
         name="rotation",
@@ -307,6 +319,7 @@ ANALYSES.register(
             case.model, case.prompts("test"), fits_of(case), case.context.label_starts
         ),
         columns=COLUMNS,
+        works=_works,
         caption="W = QΣ splits the map to the last block into a rotation Q, on the singular "
         f"directions that hold {MAIN:.0%} of W, and a stretch Σ. cos(θ, Qθ) = 1: W only stretches; "
         "0: it turns by a right angle. Directions are read by the unembedding after the final "

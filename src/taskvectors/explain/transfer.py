@@ -15,11 +15,13 @@ from taskvectors.errors import TaskVectorsError
 from taskvectors.evaluate import Measures, measure
 from taskvectors.explain.shared.analysis import CI, Analysis
 from taskvectors.explain.shared.case import Case
+from taskvectors.explain.shared.cost import Sizes
 from taskvectors.format import percent
 from taskvectors.methods import RunContext
 from taskvectors.registry import ANALYSES
 from taskvectors.results import Columns
 from taskvectors.results.figures import Heatmap
+from taskvectors.trunk.work import Work, as_much
 from taskvectors.vectors import TaskVector, task_of
 
 NONE = "zero-shot"
@@ -187,6 +189,12 @@ def _summary(rows: pd.DataFrame) -> str:
     return "; ".join(parts)
 
 
+def _works(sizes: Sizes) -> list[Work]:
+    test = sizes.context.prompts("test")
+    own = sizes.branches("test", test, 1 + sizes.n_tasks)
+    return [as_much(own, f"test, task {number}") for number in range(sizes.n_tasks)]
+
+
 ANALYSES.register(
     Analysis(
         name="transfer",
@@ -203,6 +211,7 @@ ANALYSES.register(
                 "in_label_set": None,
             },
         ),
+        works=_works,
         caption="Accuracy of each vector on the test prompts of each task, its own task framed.",
         summary=_summary,
         needs="vectors",

@@ -99,6 +99,10 @@ def behaviour_task(source: str, *, seed: int, n_train: int, n_validation: int, n
         raise DataError(
             f"{source}: {len(choices)} questions leave none for the {short[0]} split; give more"
         )
+    asked = {
+        name: tuple(one.asked(matching_first=first) for one in part for first in (True, False))
+        for name, part in parts.items()
+    }
     return Task(
         name=Path(source).stem,
         description="Answer with the option that shows the behaviour.",
@@ -106,11 +110,10 @@ def behaviour_task(source: str, *, seed: int, n_train: int, n_validation: int, n
         source=source,
         license="CC0-1.0" if source == BUILT_IN else "see the file's source",
         seed=seed,
+        train=asked["train"],
+        validation=asked["validation"],
+        test=asked["test"],
         notes=tuple(notes),
-        **{
-            name: tuple(one.asked(matching_first=first) for one in part for first in (True, False))
-            for name, part in parts.items()
-        },
     )
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from taskvectors.costs import Cost, Explained, analysis_works
+from taskvectors.costs import Cost
 from taskvectors.experiments.catalog.learned_vectors import (
     bench_of,
     exact,
@@ -26,6 +26,7 @@ from taskvectors.experiments.experiment import (
     one_task_each,
 )
 from taskvectors.experiments.explain import ExplainConfig, explain
+from taskvectors.explain import ANALYSES, Sizes
 from taskvectors.results import NOT_READ, OVER_TASKS, Published
 
 _MODEL = "Llama-3.1-8B"
@@ -79,8 +80,8 @@ def explaining(analyses: Sequence[str], *, with_other: bool = False) -> dict[str
         if with_other:
             other = bench_of(model, _other_task(group), group.seed, scale)
             costs += vector_costs(other, scale, estimator, layers)
-        asked = Explained(context=context, layers=layers, limit=scale.most, has_other=with_other)
-        works = [work for name in analyses for work in analysis_works(asked, name)]
+        asked = Sizes(context=context, layers=layers, limit=scale.most, has_other=with_other)
+        works = [work for name in analyses for work in ANALYSES[name].cost(asked)]
         return costs + estimator.works(model, works, scale.memory)
 
     return {"run": run, "estimate": estimate}

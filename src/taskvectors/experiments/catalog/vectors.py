@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import replace
 
-from taskvectors.costs import Cost, Explained, analysis_works, both_ways
+from taskvectors.costs import Cost
 from taskvectors.experiments.catalog.learned_vectors import (
     bench_of,
     layers_at,
@@ -27,8 +27,8 @@ from taskvectors.experiments.experiment import (
     tasks_together,
 )
 from taskvectors.experiments.paper_configurations import LAST_FIVE
-from taskvectors.explain import ANALYSES
-from taskvectors.explain.bijections import Configuration, map_both_ways
+from taskvectors.explain import ANALYSES, Sizes
+from taskvectors.explain.bijections import Configuration, both_ways, map_both_ways
 from taskvectors.explain.composition import PARTS, TASK, compose
 from taskvectors.explain.geometry import compare_vectors
 from taskvectors.explain.transfer import Transfer, transfer_matrix, two_by_two
@@ -230,7 +230,7 @@ def _composition_cost(group: RunUnit, scale: Preset, estimator: Estimator) -> li
     costs = [
         cost for context in benches for cost in vector_costs(context, scale, estimator, layers)
     ]
-    works = analysis_works(Explained(context=benches[0], layers=layers), "composition")
+    works = ANALYSES["composition"].cost(Sizes(context=benches[0], layers=layers))
     return costs + estimator.works(model, works, scale.memory)
 
 

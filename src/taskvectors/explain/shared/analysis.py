@@ -7,10 +7,12 @@ from typing import Any, Literal, Protocol, runtime_checkable
 import pandas as pd
 
 from taskvectors.explain.shared.case import Case
+from taskvectors.explain.shared.cost import Sizes
 from taskvectors.format import percent, percent_range
 from taskvectors.results.columns import Columns, Ends
 from taskvectors.results.figures import GREY, AnyFigure, Figure, Series, Style
 from taskvectors.results.record import Measurement, rows_of
+from taskvectors.trunk.work import Work
 
 VECTOR_LAYER = "vector_layer"
 """The column that says which vector a row is about; `layer` is that of a head or a block."""
@@ -137,6 +139,8 @@ class Analysis:
     Raises a TaskVectorsError for a vector for which the formula has no meaning.
     """
     columns: Columns
+    works: Callable[[Sizes], list[Work]]
+    """The passes through the model that it runs, from which an estimate is made."""
     caption: str
     """What its figure shows and how it is read: fixed sentences, without numbers of a run."""
     summary: Callable[[pd.DataFrame], str]
@@ -169,6 +173,10 @@ class Analysis:
         from taskvectors.explain.shared.by_layer import at_each_layer
 
         return self.find(case) if self.over_layers is None else at_each_layer(self, case)
+
+    def cost(self, sizes: Sizes) -> list[Work]:
+        """Its passes, named after it."""
+        return [replace(work, name=f"{self.name}, {work.name}") for work in self.works(sizes)]
 
     def figure(self, result: Result) -> AnyFigure:
         """A result's figure, with its name and its whole caption."""

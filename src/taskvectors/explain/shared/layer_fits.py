@@ -4,11 +4,12 @@ They are what `propagation` and `rotation` speak of, so they are fitted once for
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from taskvectors.explain.shared.case import Case, one_layer
+from taskvectors.explain.shared.cost import Sizes
 from taskvectors.explain.shared.fitted_map import (
     SPLITS,
     FitSettings,
@@ -16,10 +17,11 @@ from taskvectors.explain.shared.fitted_map import (
     fit_map,
     queries_of,
 )
-from taskvectors.explain.shared.responses import Responses
+from taskvectors.explain.shared.responses import TOKENS_PER_PASS, Responses
 from taskvectors.methods.shared.run_context import Split
 from taskvectors.models import LanguageModel
-from taskvectors.prompts import Prompt
+from taskvectors.prompts import Prompt, with_first_tokens
+from taskvectors.trunk.work import Work, work_of
 from taskvectors.vectors import TaskVector
 
 _RANDOM_SEED = 7_000_003
@@ -92,3 +94,34 @@ def fits_of(case: Case) -> LayerFits:
 
     # a case made from another with other vectors shares what it remembers
     return case.cached(f"layer fits of {sorted(map(id, vectors))}", fit)
+
+
+def fits_works(sizes: Sizes) -> list[Work]:
+    """Noisy copies of each vector and of a random one, as branches of a few queries."""
+    settings, width = FitSettings(), sizes.context.model.d_model
+    rank = min(settings.most_directions or width, width)
+    n_samples, n_scales = settings.samples_per_direction * rank, len(settings.scales)
+    works = []
+    for layer in sizes.layers:
+        # the random vector's map is fitted at the one scale that was chosen
+        works += [
+            responses_works(sizes, "fits", "train", layer, (n_scales + 1) * n_samples),
+            responses_works(
+                sizes, "choices", "validation", layer, 2 * n_scales * settings.n_held_out
+            ),
+        ]
+    return works
+
+
+def responses_works(
+    sizes: Sizes, name: str, split: Split, layer: int, n: int, *, is_jacobian: bool = False
+) -> Work:
+    """Last states of a few queries under so many values at a layer, or as many gradients."""
+    queries = with_first_tokens(sizes.prompts(split)[: FitSettings().n_queries])
+    size = max(1, TOKENS_PER_PASS // len(queries))
+    work = work_of(
+        f"{name}, layer {layer}", queries, (-1,), [layer] * min(size, n),
+        sizes.context.model.n_layers, n_passes=-(-n // size), is_training=is_jacobian,
+        keeps="results",
+    )  # fmt: skip
+    return replace(work, rows=0.0)
