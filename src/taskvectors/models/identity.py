@@ -23,6 +23,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from taskvectors.errors import UnsupportedModelError
+from taskvectors.models.calls import run_body
 from taskvectors.models.engines import prepare
 from taskvectors.models.language_model import LanguageModel
 from taskvectors.models.packing import Packing
@@ -165,7 +166,7 @@ def _check_causal(model: LanguageModel, tolerance: float) -> None:
 def _final(model: LanguageModel, tokens: Tensor) -> Tensor:
     final: list[Tensor] = []
     with torch.no_grad(), capture(model, model.n_layers - 1, "resid_post", final.append):
-        model.hf(input_ids=tokens, use_cache=False)
+        model.body(input_ids=tokens, use_cache=False)
     if not final:
         raise UnsupportedModelError(f"the last block of {model.source} never runs.")
     return final[0]
@@ -203,9 +204,7 @@ class _Probe:
         )
         return cls(model=model, tokens=tokens, values=values)
 
-    def full_pass(
-        self, number: int, *, is_plain: bool = False
-    ) -> Float[Tensor, "branch suffix d_vocab"]:
+    def full_pass(self, number: int, *, is_plain: bool = False) -> Float[Tensor, "branch d_vocab"]:
         """Logits of the branches of one prompt, alone and from its first token on, with hooks."""
         before, after = _LENGTHS[number]
         width = self.tokens.prefix.shape[1]
@@ -227,8 +226,13 @@ class _Probe:
                     )
                 )
             ids = row[: before + after].repeat(2, 1)
-            logits: Tensor = self.model.hf(input_ids=ids, use_cache=False).logits
-        return logits[:, before:].float()
+            states = run_body(self.model, input_ids=ids, use_cache=False)
+            return self._logits(states[:, -1])
+
+    def _logits(self, states: Float[Tensor, "branch width"]) -> Float[Tensor, "branch d_vocab"]:
+        """Logits of a prompt's last token, which sees all changes; a vocabulary is much work."""
+        read = self.model.read_state(states.to(self.model.dtype))
+        return self.model.unembedding.logits(read).float()
 
     def error(self, engine: Engine, expected: Sequence[Tensor]) -> float:
         """Largest difference of logits between an engine's branches and the full passes."""
@@ -242,12 +246,10 @@ class _Probe:
         )
         with torch.no_grad():
             states = prepared.run(request).states
-            read = self.model.read_state(states.to(self.model.dtype))
-            found = self.model.unembedding.logits(read).float()
-        return max(
-            float((found[row, [1, 0], :after] - expected[row]).abs().max())
-            for row, after in enumerate(lengths)
-        )
+            return max(
+                float((self._logits(states[row, [1, 0], after - 1]) - expected[row]).abs().max())
+                for row, after in enumerate(lengths)
+            )
 
 
 @dataclass(frozen=True, kw_only=False, eq=False)
