@@ -11,8 +11,8 @@ import torch
 
 from taskvectors.experiments.config import CompareConfig, Loader, ModelConfig
 from taskvectors.experiments.one_seed import OneSeed
-from taskvectors.methods import METHODS, RunContext
-from taskvectors.methods.controls import CONTROLS
+from taskvectors.experiments.works import about_methods
+from taskvectors.methods import RunContext
 from taskvectors.models import LanguageModel
 from taskvectors.progress import Throughput
 from taskvectors.prompts import shared_first_tokens
@@ -149,7 +149,7 @@ class _Comparison:
         failed = [f"{row.method}: {row.error}" for row in self.rows if row.error]
         return Record(
             kind="compare",
-            metadata=metadata,
+            metadata={**metadata, "methods": about_methods(row.method for row in self.rows)},
             frame=frame_of(tidy),
             curves=pd.DataFrame(self.curves),
             examples=self.examples,
@@ -167,15 +167,6 @@ class _Comparison:
         if found:
             _, _, vector, strength = max(found, key=lambda item: item[:2])
             (vector if strength == 1 else vector * strength).save(self.folder.path / BEST_VECTOR)
-
-
-def _titles_and_papers(config: CompareConfig) -> dict[str, dict[str, str]]:
-    """Names for people and works to cite, from the rows of the methods and controls."""
-    about = {
-        name: {"title": METHODS[name].title, "citation": METHODS[name].citation}
-        for name in (one.kind for one in config.methods)
-    }
-    return about | {name: {"title": CONTROLS[name].title} for name in config.controls}
 
 
 def describe(
@@ -209,7 +200,6 @@ def describe(
         "n_validation": len(task.validation),
         "n_test": len(task.test),
         "shots": config.shots,
-        "methods": _titles_and_papers(config),
         "versions": versions(),
         "started": now(),
         "notes": notes,

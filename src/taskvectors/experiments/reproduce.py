@@ -27,6 +27,7 @@ from taskvectors.experiments.runner import (
     in_process,
     run_missing,
 )
+from taskvectors.experiments.works import about_methods
 from taskvectors.progress import format_duration
 from taskvectors.results import Cell, Record, frame_of, open_run
 from taskvectors.results.figures import AnyFigure
@@ -259,6 +260,7 @@ def _record(
         kind="experiment",
         metadata={
             **about,
+            "methods": about_methods(str(row["method"]) for row in rows),
             "seconds": sum(cell.metadata["seconds"] for _, cell in done),
             "estimate": asdict(total(costs)) if known else None,
         },

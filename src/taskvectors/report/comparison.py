@@ -106,6 +106,7 @@ def method_table(record: Record, rows: Sequence[ComparisonRow], *, controls: boo
             "parameters": _count(row.parameters),
             "time": NOTHING if row.seconds is None else _time(seconds_of(row, rows)),
             "test items": _count(row.n),
+            "what it is": _what(record, row) if controls else NOTHING,
             "outcome": _outcome(row, main) if controls else NOTHING,
             "remark": Cell(text=_remark(row)) if _remark(row) else NOTHING,
         }
@@ -151,6 +152,12 @@ def where(row: ComparisonRow) -> str:
     if row.shots:
         parts.append("1 shot" if row.shots == 1 else f"{row.shots} shots")
     return ", ".join(part for part in dict.fromkeys(parts) if part)
+
+
+def _what(record: Record, row: ComparisonRow) -> Cell:
+    """What a control is, as its registry row says it."""
+    about = (record.metadata.get("methods") or {}).get(row.method) or {}
+    return Cell(text=str(about["summary"])) if about.get("summary") else NOTHING
 
 
 def _seed(row: ComparisonRow) -> str:
