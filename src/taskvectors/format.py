@@ -250,9 +250,8 @@ class Rounded:
             value: Any = getattr(self, name)
             if name in inside:
                 continue
-            pair = ends.get(name)
-            low, high = (getattr(self, end) for end in pair) if pair else (None, None)
+            bounds: list[float] = [getattr(self, end) for end in ends.get(name, ())]
             is_number = isinstance(value, float) and math.isfinite(value)
-            text = number(name, value, low, high) if is_number else repr(value)
-            parts.append(f"{name}={text} {interval(name, low, high)}" if pair else f"{name}={text}")
+            text = number(name, value, *bounds) if is_number else repr(value)
+            parts.append(f"{name}={text} {interval(name, *bounds)}" if bounds else f"{name}={text}")
         return f"{type(self).__name__}({', '.join(parts)})".replace(MINUS, "-")

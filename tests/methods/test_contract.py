@@ -318,11 +318,9 @@ def test_links_between_pages_lead_somewhere() -> None:
 
 
 def test_a_comparison_names_and_cites_every_method_and_every_control() -> None:
-    from taskvectors.experiments import CompareConfig
-    from taskvectors.experiments.compare import _titles_and_papers
+    from taskvectors.experiments.works import about_methods
 
-    methods = tuple(method.config() for method in METHODS.values())
-    about = _titles_and_papers(CompareConfig(methods=methods, controls=tuple(CONTROLS)))
+    about = about_methods((*METHODS, *CONTROLS))
     assert set(about) == {*METHODS, *CONTROLS}
     for name, method in METHODS.items():
         assert about[name]["title"] == method.title
