@@ -24,6 +24,8 @@ _NO_ROW = re.compile(r"image|audio|video|vision|speech|boi|eoi|img|^<.endoftext.
 that its text-only sizes lack. GPT-2's end of text is added by transformers to tokenizers without
 it."""
 
+_LARGE_JSON = 1_000_000
+"""Bytes above which only the end of a file is looked at: parsing a tokenizer takes seconds."""
 _TABLE = re.compile(r"\b(inv_freq|masked_bias|position_ids)$")
 """Tables that earlier versions of transformers saved among the weights; a model makes its own."""
 
@@ -83,10 +85,7 @@ def _check_file(file: Path) -> None:
 def _fault(file: Path) -> str:
     """What is wrong with the form of a file; empty where nothing is."""
     if file.suffix == ".json":
-        try:
-            json.loads(file.read_text(encoding="utf-8"))
-        except (ValueError, RecursionError) as error:
-            return f"no JSON ({error})"
+        return _json_fault(file)
     if file.suffix == ".safetensors":
         from safetensors import SafetensorError, safe_open
 
@@ -102,6 +101,21 @@ def _fault(file: Path) -> str:
             return "the end of the archive is missing"
         if start not in (b"PK", b"\x80\x02"):  # an archive, or a pickle of torch before 1.6
             return "it holds no weights of torch"
+    return ""
+
+
+def _json_fault(file: Path) -> str:
+    with file.open("rb") as opened:
+        opened.seek(max(0, file.stat().st_size - 64))
+        end = opened.read().rstrip()
+    if not end.endswith((b"}", b"]")):
+        return "no JSON (its end is missing)"
+    if file.stat().st_size > _LARGE_JSON:
+        return ""
+    try:
+        json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        return f"no JSON ({error})"
     return ""
 
 
