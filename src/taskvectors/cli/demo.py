@@ -38,11 +38,12 @@ class Demo:
         from taskvectors.experiments import CompareConfig, compare
         from taskvectors.methods import Recipe
         from taskvectors.methods.icl import InContext
-        from taskvectors.methods.learned import Learned
+        from taskvectors.methods.learned import Learned, named_recipe
         from taskvectors.methods.vanilla import Vanilla
         from taskvectors.methods.zero_shot import ZeroShot
 
-        learned = Learned(settings=checked(Recipe, steps=self.steps))
+        own = named_recipe("ours").model_dump() | {"steps": self.steps}
+        learned = Learned(settings=checked(Recipe, **own))
         config = checked(
             CompareConfig,
             model=model,

@@ -12,7 +12,10 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 
 from taskvectors.costs.devices import Device
+from taskvectors.methods.training.trainer import renewals
+from taskvectors.methods.training.vocabulary import LARGEST_SHARE
 from taskvectors.models import LanguageModel
+from taskvectors.models.unembedding import VOCABULARY_SLICE
 from taskvectors.trunk.cache import KEPT_SHARE
 from taskvectors.trunk.memory import (
     DEFAULT_SHARE,
@@ -25,6 +28,8 @@ from taskvectors.trunk.work import Work
 
 _USABLE = 0.9
 """Share of a device's memory that a model and its work can fill."""
+_LISTED = 20_480
+"""Tokens on the shortlist of a training run: what those of `capital` and 18 layers came to."""
 _READ_AND_WRITTEN = 2
 """What a block makes of a token is written once and read once."""
 
@@ -224,9 +229,10 @@ def _branches(model: LanguageModel, work: Work, device: Device) -> tuple[float, 
     ways = 2 if work.is_training else 1
     through = (work.padded_tokens or work.branch_tokens) * work.blocks
     blocks = ways * _block_flops(model, through, _mean_length(work))
-    unembedding = ways * 2 * work.rows * sizes.vocabulary
+    listed = _listed_share(model, work)
+    unembedding = ways * 2 * work.rows * sizes.vocabulary * listed
     depth = min(model.n_layers, math.ceil(work.blocks / n_branches * min(2, n_branches)))
-    weights = depth * sizes.block_bytes + sizes.vocabulary * model.dtype.itemsize
+    weights = depth * sizes.block_bytes + sizes.vocabulary * listed * model.dtype.itemsize
     products = (blocks + unembedding) / device.flops + ways * weights / device.weight_bandwidth
     moved = ways * _READ_AND_WRITTEN * through * per_token_bytes(model)
     if work.is_training:
@@ -235,5 +241,20 @@ def _branches(model: LanguageModel, work: Work, device: Device) -> tuple[float, 
         call, key, logit = device.block_seconds, device.attention_seconds, device.logit_seconds
     keys = work.prompts_per_pass * depth * work.shape.prefix * model.attention_size[1]
     seconds = products + moved / device.bandwidth + depth * call + keys * key
-    seconds += (work.rows * model.d_vocab + work.logits) * logit
-    return work.n_passes * (blocks + unembedding), work.n_passes * seconds
+    seconds += (work.rows * model.d_vocab * listed + work.logits) * logit
+    flops, seconds = work.n_passes * (blocks + unembedding), work.n_passes * seconds
+    if listed < 1:
+        # renewals go forward, over the full vocabulary, on most training prompts
+        n_passes = len(renewals(work.n_passes)) * work.n_prompts / work.prompts_per_pass
+        rows = n_passes * work.rows
+        renewed = n_passes * blocks / ways + 2 * rows * sizes.vocabulary
+        flops += renewed
+        seconds += renewed / device.flops + rows * model.d_vocab * device.logit_seconds
+    return flops, seconds
+
+
+def _listed_share(model: LanguageModel, work: Work) -> float:
+    """The share of the vocabulary that a pass goes over."""
+    if not work.is_step or model.d_vocab * LARGEST_SHARE < 2 * VOCABULARY_SLICE:
+        return 1.0
+    return min(1.0, _LISTED / model.d_vocab)

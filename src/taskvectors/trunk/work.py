@@ -62,6 +62,11 @@ class Work:
         """Whether a pass also goes backward, as far as the edits."""
         return self.shape.is_training
 
+    @property
+    def is_step(self) -> bool:
+        """Whether a pass is a step of training, whose losses go over a shortlist."""
+        return self.is_training and (bool(self.kept) or self.has_trunk)
+
 
 def work_of(  # noqa: PLR0913  (what the cost of a pass depends on)
     name: str,
