@@ -316,7 +316,7 @@ class TrainingChoice:
         if "recipe" in kind.model_fields and not given:
             about["recipe"] = self.recipe
         elif given:
-            start = named_recipe(self.recipe if "recipe" in kind.model_fields else "ours")
+            start = named_recipe(self.recipe) if "recipe" in kind.model_fields else Recipe()
             about["settings"] = checked(Recipe, **start.model_dump() | given)
         return about
 
