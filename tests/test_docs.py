@@ -22,6 +22,7 @@ import yaml
 from taskvectors.cli import main
 from taskvectors.cli.parsing import VERBS, parse
 from taskvectors.errors import TaskVectorsError
+from taskvectors.registry import METHODS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -134,11 +135,12 @@ def small_model(tmp_path_factory: pytest.TempPathFactory, fresh_model: Any, toke
 
 
 @pytest.fixture
-def small_python(small_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Python of the pages sees the small model, few pairs and few steps."""
+def small_python(small_model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Python of the pages sees the small model, few pairs and few steps; its methods go again."""
     import taskvectors as tv
     from taskvectors.methods import Recipe
 
+    known = set(METHODS)
     load_model, load_task, learn = tv.load_model, tv.load_task, tv.learn
     sizes = {"n_train": 12, "n_validation": 4, "n_test": 4}
 
@@ -148,6 +150,9 @@ def small_python(small_model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tv, "load_model", small_load)
     monkeypatch.setattr(tv, "load_task", lambda *about, **more: load_task(*about, **sizes | more))
     monkeypatch.setattr(tv, "learn", lambda *a, **k: learn(*a, **{"settings": Recipe(steps=2)} | k))
+    yield
+    for name in set(METHODS) - known:
+        METHODS.unregister(name)
 
 
 def run_page(page: str, model: Path, folder: Path, *, with_slow: bool) -> int:
@@ -299,6 +304,16 @@ def test_the_first_page_of_the_site_is_the_readme_with_links_of_the_site() -> No
     assert all((DOCS / link.partition("#")[0]).exists() for link in links)
     assert "CHANGELOG.md" not in text
     assert len(text) > len(readme) / 2
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_a_methods_page_says_what_its_row_says(name: str) -> None:
+    method = METHODS[name]
+    page = (DOCS / "methods" / f"{name}.md").read_text(encoding="utf-8")
+    assert page.startswith(f"# {method.title}: `{name}`\n")
+    assert method.fails in " ".join(page.partition("\n## When it fails\n")[2].split())
+    index = (DOCS / "methods" / "index.md").read_text(encoding="utf-8")
+    assert f"\n| [`{name}`]({name}.md) | {method.summary} |" in index
 
 
 def test_pictures_are_few_and_each_is_shown() -> None:
