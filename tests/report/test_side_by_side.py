@@ -76,7 +76,7 @@ def test_comparisons_are_joined_by_method_whatever_layer_each_chose(
     assert names_of([one, two]) == ["first/run", "second/run"]
     assert names_of([one, one]) == ["run (1)", "run (2)"]
     page = side_by_side([one, two])
-    learned = next(row for row in page.tables()[1].texts if "learned" in row)
+    learned = next(row for row in page.tables()[0].texts if "learned" in row)
     assert learned[-2].startswith("0.750")
     assert learned[-1].startswith("0.600")
     assert [section.title for section in page.sections[2:3]] == ["Accuracy by layer"]
