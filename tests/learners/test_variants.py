@@ -169,6 +169,7 @@ def test_wide_rows_of_learners_are_the_same_after_being_tidy() -> None:
         | {"shift": "held-out", "icl_standard_error": 0.125, "tvp_error": [0.5, 0.75]}
         | {"recovery": [None, 0.25]}
     ]
-    finding = Finding(rows=rows, shifts=shifts, trends=())
+    trend = {"shift": "held-out", "correlation": 0.5, "p_value": 0.2, "smallest_p_value": 0.1}
+    finding = Finding(rows=rows, shifts=shifts, trends=[trend | {"n_layers": 4, "n_seeds": 1}])
     tidy = [*of_variants(shape, finding), *of_shifts(shape, finding)]
     assert rows_and_shifts(frame_of(one.as_row() for one in tidy)) == (rows, shifts)

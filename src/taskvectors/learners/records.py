@@ -96,6 +96,8 @@ _OF_THE_VARIANT = frozenset(
 )  # fmt: skip
 
 
+_ALL_LAYERS = "all l*"
+"""The method of rows about the trend on l*."""
 _OF_A_SHIFT = (
     "icl_error", "icl_standard_error", "zero_shot_error", "base_error", "optimal_error", "steps",
 )  # fmt: skip
@@ -119,7 +121,7 @@ def of_shifts(shape: LearnerShape, finding: Finding) -> list[Measurement]:
             if value is not None
         ]
     for trend in finding.trends:
-        shared: dict[str, Any] = {"variant": "all l*", "tvp_layer": None, "n": trend["n_layers"]}
+        shared: dict[str, Any] = {"variant": _ALL_LAYERS, "tvp_layer": None, "n": trend["n_layers"]}
         about = {"shift": trend["shift"]}
         found += [
             measurement_of(shape, shared, measure, trend[name], **about)
@@ -167,7 +169,7 @@ def rows_and_shifts(frame: pd.DataFrame) -> tuple[list[Row], list[Row]]:
     wide: dict[tuple[Any, ...], dict[str, Any]] = {}
     shifts: dict[tuple[Any, ...], dict[str, Any]] = {}
     for row in rows_of(frame):
-        if str(row["measure"]).startswith("trend_"):
+        if row["method"] == _ALL_LAYERS:  # a trend, which is made of the others
             continue
         key = (row["method"], row["seed"])
         if row.get("shift") is None:
