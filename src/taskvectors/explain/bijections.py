@@ -27,6 +27,7 @@ from taskvectors.prompts import Prompt
 from taskvectors.registry import ANALYSES
 from taskvectors.results import Columns
 from taskvectors.results.figures import BLUE, GREEN, GREY, VERMILION, Figure, Series
+from taskvectors.results.record import named_rows
 from taskvectors.tasks import Task
 from taskvectors.tasks.derived import both_directions, one_to_one, reversed_task
 from taskvectors.trunk import Branch, Position
@@ -315,7 +316,7 @@ def _summary(rows: pd.DataFrame) -> str:
         f"{row.configuration}, {row.direction} {percent(row.accuracy)} "
         f"(minus the direction's own vector: {row.difference:+.2f} "
         f"[{row.difference_low:+.2f}, {row.difference_high:+.2f}])"
-        for row in learned.itertuples()
+        for row in named_rows(learned)
     )
 
 

@@ -18,6 +18,7 @@ from taskvectors.explain.shared.cost import Sizes
 from taskvectors.registry import ANALYSES
 from taskvectors.results import Columns
 from taskvectors.results.figures import BLUE, GREY, Figure, Series
+from taskvectors.results.record import named_rows
 from taskvectors.trunk.work import Work, as_much
 
 Heads = Collection[tuple[int, int]]
@@ -160,7 +161,7 @@ def _summary(rows: pd.DataFrame) -> str:
         f"{row.shared:.0f} of {row.n_key:.0f} key heads in {row.reference} (by chance "
         f"{row.chance * row.n_key:.1f}, p = {row.p_value:.2g}; the smallest that its test could "
         f"give is {row.smallest_p_value:.1g})"
-        for row in rows.itertuples()
+        for row in named_rows(rows)
     )
 
 

@@ -20,6 +20,7 @@ from taskvectors.methods import RunContext
 from taskvectors.registry import ANALYSES
 from taskvectors.results import Columns
 from taskvectors.results.figures import BLUE, VERMILION, Figure, Series, Style
+from taskvectors.results.record import named_rows
 from taskvectors.trunk.work import Work, as_much
 from taskvectors.vectors import TaskVector
 
@@ -138,7 +139,7 @@ def _summary(rows: pd.DataFrame) -> str:
     mixed = rows[rows["mixed"].astype(bool) & rows["t"].isin((0.0, 0.5, 1.0))]
     return "; ".join(
         f"{task} "
-        + ", ".join(f"{percent(row.accuracy)} at t = {row.t:g}" for row in own.itertuples())
+        + ", ".join(f"{percent(row.accuracy)} at t = {row.t:g}" for row in named_rows(own))
         for task, own in mixed.groupby("task", sort=False)
     )
 

@@ -21,6 +21,7 @@ from taskvectors.methods import RunContext
 from taskvectors.registry import ANALYSES
 from taskvectors.results import Columns
 from taskvectors.results.figures import Heatmap
+from taskvectors.results.record import named_rows
 from taskvectors.trunk.work import Work, as_much
 from taskvectors.vectors import TaskVector, task_of
 
@@ -184,8 +185,8 @@ def _row(name: str, task: str, found: Measures, cell: str) -> Transferred:
 def _summary(rows: pd.DataFrame) -> str:
     own = rows[rows["vector"] == rows["task"]]
     other = rows[(rows["vector"] != rows["task"]) & (rows["vector"] != NONE)]
-    parts = [f"{row.vector} on its own task {percent(row.accuracy)}" for row in own.itertuples()]
-    parts += [f"{row.vector} on {row.task} {percent(row.accuracy)}" for row in other.itertuples()]
+    parts = [f"{row.vector} on its own task {percent(row.accuracy)}" for row in named_rows(own)]
+    parts += [f"{row.vector} on {row.task} {percent(row.accuracy)}" for row in named_rows(other)]
     return "; ".join(parts)
 
 

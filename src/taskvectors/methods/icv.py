@@ -104,7 +104,7 @@ def main_direction(
 def _plan(context: RunContext, config: InContextVector) -> Plan:
     """The outputs, read in the place of inputs, are counted as long as these."""
     blocks = config.layers or (0,)
-    first = -1 if "embed" in blocks else min(blocks)
+    first = min(-1 if block == "embed" else block for block in blocks)
     read = read_work(context, "train", 0, config.n_pairs)
     return Plan(
         found=(read, as_much(read, "reading outputs as inputs")),

@@ -48,6 +48,7 @@ class CausalBody:
             )
         structure = detect(hf)
         body = hf.get_submodule(structure.body)
+        assert structure.final is not None  # of the model types that are trained here
         return cls(
             embedding=hf.get_input_embeddings(),
             absolute=getattr(body, "wpe", None),

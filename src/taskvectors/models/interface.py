@@ -75,7 +75,7 @@ def _watched(own: str) -> str:
 
     name = _SEEN + own
     AttentionInterface.register(name, partial(_attend_watched, own))
-    masks = AttentionMaskInterface()
+    masks = AttentionMaskInterface()  # type: ignore[no-untyped-call]
     if own in masks:
         AttentionMaskInterface.register(name, masks[own])
     return name
@@ -95,7 +95,8 @@ def _attend_watched(
 
     # eager attention is a function of the module's own file
     eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
-    attend = AttentionInterface().get_interface(own, eager)
+    interface: Any = AttentionInterface()  # type: ignore[no-untyped-call]
+    attend = interface.get_interface(own, eager)
     result = attend(module, query, key, value, attention_mask, *args, **kwargs)
     watch = _WATCH.get()
     if watch is not None:

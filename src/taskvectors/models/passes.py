@@ -85,7 +85,8 @@ class Passes:
             if rows is None:
                 yield group.prompts, torch.arange(len(group.prompts), device=group.prompts.device)
             else:
-                yield (rows[:, None] == group.prompts).nonzero().unbind(dim=1)
+                asked, members = (rows[:, None] == group.prompts).nonzero().unbind(dim=1)
+                yield asked, members
 
     def _run_group(
         self, group: _Group, members: Tensor, request: RunRequest
@@ -115,7 +116,8 @@ class Passes:
 
         def by_row(state: Tensor) -> Tensor:
             at_suffix = state.gather(1, column.unsqueeze(-1).expand(-1, -1, state.shape[-1]))
-            return at_suffix.unflatten(0, (n_branches, len(members))).transpose(0, 1)
+            by_branch = at_suffix.view(n_branches, len(members), *at_suffix.shape[1:])
+            return by_branch.transpose(0, 1)
 
         return by_row(states), {site: by_row(state) for site, state in read.items()}
 
@@ -172,7 +174,7 @@ def _groups(model: LanguageModel, tokens: CutTokens, *, shares_prefix: bool) -> 
         column = torch.arange(both.shape[1], device=both.device)
         column = column + (width - tokens.prefix_lengths).unsqueeze(1)
         whole = both.gather(1, column.clamp(max=both.shape[1] - 1))
-    for found in lengths.unique(dim=0):
+    for found in torch.unique(lengths, dim=0):
         prompts = (lengths == found).all(dim=1).nonzero().flatten()
         if not shares_prefix:
             yield _Group(

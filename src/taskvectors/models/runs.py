@@ -70,7 +70,7 @@ class RunResult:
 class Prepared(Protocol):
     """Prompts that ran once, plain."""
 
-    sites: Mapping[Site, Float[Tensor, "prompt suffix width"]]
+    sites: dict[Site, Float[Tensor, "prompt suffix width"]]
 
     def residual(self, layer: int) -> Float[Tensor, "prompt suffix d_model"]:
         """Plain `resid_post` of a layer; -1 is the layer below block 0."""

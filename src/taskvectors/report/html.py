@@ -89,7 +89,7 @@ def alternative_text(figure: AnyFigure) -> str:
             f"{figure.title}: {figure.value_label} by {figure.y_label.lower()} and "
             f"{figure.x_label.lower()}."
         )
-    shown = [item.label for item in (*figure.series, *figure.references)]
+    shown = [one.label for one in figure.series] + [line.label for line in figure.references]
     return (
         f"{figure.title}: {figure.y_label} against {figure.x_label.lower()}. "
         f"Drawn: {'; '.join(shown)}."

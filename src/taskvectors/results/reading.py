@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, TypeVar, cast
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, field_validator
@@ -181,7 +181,8 @@ def checked(path: Path, schema: type[T], value: Any) -> T:
         DataError: It does not fit; the message names the place.
     """
     try:
-        found: T = _adapter(schema).validate_python(value)
+        adapter: Any = _adapter(cast(Any, schema))
+        found: T = adapter.validate_python(value)
         return found
     except (ValidationError, ValueError, TypeError, RecursionError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else None

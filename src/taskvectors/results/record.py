@@ -232,6 +232,11 @@ def _plain(value: Any) -> Any:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
+def named_rows(frame: pd.DataFrame) -> list[Any]:
+    """A table's rows with their columns as attributes."""
+    return list(frame.itertuples())
+
+
 def rows_of(frame: pd.DataFrame) -> list[dict[str, Any]]:
     """A table's rows as plain values; what is absent is None."""
     return [
