@@ -275,8 +275,6 @@ class TrainingChoice:
     """How the learning rate falls."""
     schedule_steps: Annotated[int | None, default("the recipe's")] = None
     """Steps over which it falls to zero."""
-    fallback: Annotated[Literal["none", "vanilla"] | None, default("the recipe's")] = None
-    """The extracted vector, kept where training does no better on validation, or nothing."""
     answer: Annotated[Literal["all-tokens", "first-token"] | None, default("the recipe's")] = None
     """Which tokens of the answer the loss is over."""
     check_every: Annotated[int | None, default("the recipe's")] = None

@@ -8,12 +8,9 @@ trained side by side: one branch per layer, all in one pass over one trunk.
 initialisation act on u, so one learning rate fits all layers and models.
 """
 
-from collections.abc import Sequence
 from typing import Literal
 
-from jaxtyping import Float
 from pydantic import model_validator
-from torch import Tensor
 
 from taskvectors.methods.shared.candidate import Candidate
 from taskvectors.methods.shared.method import METHODS, Method, Paper
@@ -21,7 +18,7 @@ from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.methods.shared.trained_sites import SiteTraining, plan_of_training, trained_sites
 from taskvectors.methods.training.recipe import Recipe
 from taskvectors.methods.training.vectors import train_vectors
-from taskvectors.vectors import Site, TaskVector
+from taskvectors.vectors import TaskVector
 
 LTV = Paper(
     "Yang, Cho, Ding, Inoue",
@@ -32,7 +29,7 @@ LTV = Paper(
 
 
 _RECIPES: dict[str, Recipe] = {
-    "ours": Recipe(fallback="vanilla"),
+    "ours": Recipe(),
     # the text of arXiv 2509.24169; what it does not say is ours
     "paper": Recipe(
         rate="absolute",
@@ -59,11 +56,6 @@ _RECIPES: dict[str, Recipe] = {
         patience=2,
     ),
 }
-
-
-_EXTRACTED_FROM = 32
-"""Training prompts that the extracted vector is the mean of."""
-_EXTRACTED = "the extracted vector, which training did not beat on validation"
 
 
 class Learned(SiteTraining):
@@ -101,17 +93,10 @@ def learned(context: RunContext, config: Learned) -> list[Candidate]:
 
     Source: Yang et al. (2026), https://arxiv.org/abs/2509.24169, AdamW on -log p(y|x, θ). We differ
         by default: the learning rate is relative to the residual stream, batches of 32, and the
-        vector of the best validation check is kept, or the extracted one where that is better.
+        vector of the best validation check is kept.
     """
     sites, recipe = trained_sites(context, config), config.training
-    fallbacks = None
-    # few pairs: the extracted vector's demonstrations would show others
-    has_fallback = context.shots and not config.train_shots and config.n_examples is None
-    if recipe.fallback == "vanilla" and has_fallback:
-        fallbacks = _extracted(context, sites)
-    trained = train_vectors(
-        context, sites, recipe, config.train_shots, config.n_examples, fallbacks=fallbacks
-    )
+    trained = train_vectors(context, sites, recipe, config.train_shots, config.n_examples)
     return [
         Candidate(
             method=config.kind,
@@ -123,33 +108,17 @@ def learned(context: RunContext, config: Learned) -> list[Candidate]:
                     config.kind,
                     shots=config.train_shots,
                     settings=recipe.model_dump()
-                    | {
-                        "s": list(result.scale),
-                        "alpha": result.strength,
-                        "kept": "extracted" if result.is_fallback else "trained",
-                    },
+                    | {"s": list(result.scale), "alpha": result.strength},
                     scores={"validation_accuracy": result.validation_accuracy},
                 ),
             ),
             shots=config.train_shots,
-            note=_EXTRACTED if result.is_fallback else "",
             cost=result.cost,
             converged=result.converged,
             curve=result.curve,
         )
         for group, result in zip(sites, trained, strict=True)
     ]
-
-
-def _extracted(
-    context: RunContext, groups: Sequence[tuple[Site, ...]]
-) -> list[Float[Tensor, "site d_model"]]:
-    """The vector at the sites of each group that `vanilla` would extract from few prompts."""
-    few_shot, plain = (
-        context.last_states("train", shots, _EXTRACTED_FROM) for shots in (context.shots, 0)
-    )
-    difference = (few_shot - plain).mean(dim=1)
-    return [difference[[site.layer + 1 for site in sites]] for sites in groups]
 
 
 METHODS.register(

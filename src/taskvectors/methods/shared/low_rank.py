@@ -49,7 +49,7 @@ class LowRankConfig(SiteTraining):
     @model_validator(mode="after")
     def _only_what_has_a_meaning(self) -> "LowRankConfig":
         plain, given = Recipe(), self.training
-        for name in ("rate", "initialisation", "scale", "penalty", "learn_strength", "fallback"):
+        for name in ("rate", "initialisation", "scale", "penalty", "learn_strength"):
             if getattr(given, name) != getattr(plain, name):
                 raise ValueError(f"{name} has no meaning for a low-rank edit; leave it out")
         return self

@@ -27,10 +27,6 @@ class Recipe(BaseModel):
     """Where the vector starts."""
     scale: float = Field(default=0.1, ge=0)
     """Half-width of a uniform start, standard deviation of a normal one."""
-    fallback: Literal["none", "vanilla"] = "none"
-    """What is kept where training does no better on validation: the extracted vector at the same
-    sites, or nothing. For `learned` on all training pairs, without demonstrations
-    (docs/decisions/0019)."""
     answer: Literal["all-tokens", "first-token"] = "all-tokens"
     """Which tokens of the answer the loss averages over."""
     check_every: int = Field(default=10, ge=1)

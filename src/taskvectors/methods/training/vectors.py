@@ -41,8 +41,6 @@ class Trained:
     """Whether training stopped because validation no longer improved."""
     cost: Cost
     curve: Sequence[Mapping[str, float]]
-    is_fallback: bool = False
-    """Whether the values are those of the fallback, which training did not beat."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -54,7 +52,6 @@ class _Vector(TrainState):
     """Which of the vectors it is."""
     offset: int
     """Where its sites begin among the parameters of all vectors."""
-    is_fallback: bool = False
 
     @property
     def rows(self) -> slice:
@@ -79,8 +76,6 @@ def train_vectors(
     recipe: Recipe,
     shots: int = 0,
     n_examples: int | None = None,
-    *,
-    fallbacks: Sequence[Float[Tensor, "site d_model"]] | None = None,
 ) -> list[Trained]:
     """Train one vector per group of sites, all in one pass per step.
 
@@ -90,7 +85,6 @@ def train_vectors(
         recipe: How to train.
         shots: Demonstrations in the prompts.
         n_examples: Training pairs to use; all by default.
-        fallbacks: A vector for each group, kept where training does no better on validation.
 
     Raises:
         TaskVectorsError: A vector's first gradient is zero or not finite.
@@ -106,8 +100,6 @@ def train_vectors(
         trunks = site_trunks(context, groups, recipe, shots, n_examples)
         trainer = _VectorTrainer(context, trunks, vectors, recipe)
         trainer.train()
-        if fallbacks is not None:
-            trainer.compare_with(fallbacks)
         seconds = context.trunks.clock() - started
     return [
         Trained(
@@ -117,7 +109,6 @@ def train_vectors(
             validation_accuracy=vector.best[0],
             converged=vector.is_done,
             curve=vector.curve,
-            is_fallback=vector.is_fallback,
             cost=trainer.cost(
                 vector,
                 seconds=seconds,
@@ -232,15 +223,6 @@ class _VectorTrainer(TrunkTrainer[_Vector]):
     def values(self, state: _Vector) -> tuple[Tensor, float]:
         theta = self.theta().detach()[state.rows]
         return theta.cpu().clone(), float(self.strength.detach()[state.number])
-
-    def compare_with(self, fallbacks: Sequence[Float[Tensor, "site d_model"]]) -> None:
-        """Keep the fallback of each vector that does better on validation than what was trained."""
-        given = torch.cat([values.to(self.u.device) for values in fallbacks])
-        merits = self.trunks.merits([vector.edits(given) for vector in self.states])
-        for vector, merit in zip(self.states, merits, strict=True):
-            if merit > vector.best:
-                vector.best, vector.is_fallback = merit, True
-                vector.kept = given[vector.rows].cpu().clone(), 1.0
 
     def check_gradient(self) -> None:
         assert self.u.grad is not None
