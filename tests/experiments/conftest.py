@@ -113,5 +113,6 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         counting = replace(method, find=counted(name, method.find))
         monkeypatch.setitem(METHODS._entries, name, counting)
     for name, control in CONTROLS.items():
-        monkeypatch.setitem(CONTROLS, name, counted(name, control))
+        counting = replace(control, make=counted(name, control.make))
+        monkeypatch.setitem(CONTROLS._entries, name, counting)
     return names

@@ -359,7 +359,7 @@ def cut_off(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     if name in METHODS:
         monkeypatch.setitem(METHODS._entries, name, replace(METHODS[name], find=interrupt))
     else:
-        monkeypatch.setitem(CONTROLS, name, interrupt)
+        monkeypatch.setitem(CONTROLS._entries, name, replace(CONTROLS[name], make=interrupt))
 
 
 @pytest.mark.parametrize(
