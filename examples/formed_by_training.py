@@ -13,7 +13,7 @@ import tempfile
 from pathlib import Path
 
 from taskvectors.learners import LearnerShape, TrainingConfig
-from taskvectors.learners.variants import VariantsConfig, train_variants
+from taskvectors.learners.variants import VariantsConfig, finding_of, train_variants
 
 parser = argparse.ArgumentParser(description="Can a task vector be made to form?")
 parser.add_argument("--layer", type=int, default=1, help="block after which it is to form")
@@ -52,7 +52,7 @@ config = VariantsConfig(
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
-    found = train_variants(config, Path(folder))
+    found = finding_of(train_variants(config, Path(folder)))
 
 # %% [markdown]
 # Recovery is the share of what demonstrations gain that the vector keeps: 1 is all of it.

@@ -19,30 +19,29 @@ from taskvectors.costs import (
     WORKS,
     Device,
     Question,
-    Work,
     cost_of,
     costs_of,
     devices_needed,
     find_device,
-    plan_of,
     room_beside,
     total,
     train_cost,
     weight_bytes,
     with_ceilings,
-    work_of,
 )
 from taskvectors.errors import MemoryBudgetError, TaskVectorsError
 from taskvectors.learners.presets import PRESETS
 from taskvectors.methods import Recipe, RunContext
 from taskvectors.methods.icl import InContext
 from taskvectors.methods.learned import Learned, learned
+from taskvectors.methods.shared.method import plan_of
 from taskvectors.methods.vanilla import Vanilla
 from taskvectors.methods.zero_shot import ZeroShot
 from taskvectors.models import LanguageModel, known_shapes, load_meta_model, load_model
 from taskvectors.tasks import Example, Task, load_task
 from taskvectors.trunk import Edit, Trunk
 from taskvectors.trunk.memory import trunk_bytes
+from taskvectors.trunk.work import Work, work_of
 
 Make = Callable[..., LanguageModel]
 ROOM = 1e12

@@ -87,7 +87,7 @@ def test_the_mean_jacobian_is_that_of_whole_passes(
 def test_parts_of_a_small_budget_give_what_one_pass_gives(
     tiny_model: Any, ragged_prompts: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from taskvectors.explain import responses
+    from taskvectors.explain.shared import responses
 
     model = tiny_model("llama")
     whole = Responses.of(model, ragged_prompts(model, 3), layer=1)

@@ -12,7 +12,6 @@ from taskvectors.learners.measures import measure, vectors_of
 from taskvectors.learners.passes import both_losses, gather, icl_losses, prompted_states
 from taskvectors.models import LanguageModel, patch
 from taskvectors.models.causal import CausalBody
-from taskvectors.models.language_model import find_family
 
 TASKS = [("linear", {"n_dims": 2, "n_demonstrations": 3}), ("offset", {"n_demonstrations": 3})]
 BODIES = ("gpt2", "llama")
@@ -76,7 +75,7 @@ def test_prompting_is_a_full_pass_with_the_state_replaced_by_a_hook(
         state[:, trial.site_column] = vectors
         return state
 
-    model = LanguageModel(hf=learner.hf, tokenizer=None, family=find_family(learner.hf), source="")
+    model = LanguageModel.wrap(learner.hf)
     with patch(model, layer, "resid_post", replace):
         naive = hf_states(learner, trial.queries)
     read = list(trial.query_reads)

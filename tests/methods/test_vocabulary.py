@@ -14,11 +14,10 @@ from taskvectors.methods import Recipe, RunContext
 from taskvectors.methods.adaptive import Adaptive, adaptive
 from taskvectors.methods.learned import Learned, learned
 from taskvectors.methods.learned_heads import LearnedHeads, learned_heads
-from taskvectors.methods.lobireft import LobiReFT
+from taskvectors.methods.lobireft import LobiReFT, lobireft
 from taskvectors.methods.lora import Lora
-from taskvectors.methods.loreft import LoReFT
+from taskvectors.methods.loreft import LoReFT, loreft
 from taskvectors.methods.shared.adapters import adapters
-from taskvectors.methods.shared.low_rank import lobireft, loreft
 from taskvectors.methods.training import vocabulary as module
 from taskvectors.methods.training.trainer import Trainer, TrainState
 from taskvectors.methods.training.vocabulary import Reads, Renewal, TrainingVocabulary

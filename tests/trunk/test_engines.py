@@ -21,7 +21,7 @@ STREAM: list[list[Spec]] = [
     [{"layer": 1}],
     [{"layer": -1, "positions": (-3,)}, {"layer": 2, "positions": (-3, -1), "each": "position"}],
     [{"layer": 2, "operation": "replace"}],
-    [{"layer": 0, "operation": "turn", "positions": (-2,)}],
+    [{"layer": 0, "operation": "rotate", "positions": (-2,)}],
     [],
 ]
 PARTS: list[list[Spec]] = [
