@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import pandas as pd
 import pytest
 from explain.own_analysis import OWN
 
 from taskvectors.explain import ANALYSES, Analysis, register
+from taskvectors.results import analysis_tables, read_run
 
 Tv = Callable[..., Any]
 
@@ -55,7 +55,11 @@ def test_explain_runs_every_analysis_and_writes_a_page_for_each(
     assert [one["analysis"] for one in found["findings"]] == names
     assert all(one["finding"] and not one["error"] for one in found["findings"])
     assert {row["analysis"] for row in found["rows"]} == set(names)
-    assert len(pd.read_parquet(folder / "results.parquet")) == len(found["rows"])
+    record = read_run(folder)
+    tables = analysis_tables(record.frame, record.metadata["analyses"])
+    assert {name: len(table) for name, table in tables.items()} == {
+        name: sum(row["analysis"] == name for row in found["rows"]) for name in names
+    }
     assert {Path(path).name for path in found["figures"]} == {
         f"{name}.{form}" for name in names for form in ("png", "svg")
     }

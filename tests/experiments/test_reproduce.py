@@ -355,9 +355,9 @@ def test_every_experiment_runs_on_small_models(
     keys = [*COLUMNS[:10], "group"]
     further = [c for c in ("preset", "strength", "selected", "place", "correct") if c in rows]
     assert not rows.duplicated([*keys, *further]).any()
-    names = [figure["name"] for figure in json.loads((tmp_path / "figures.json").read_text())]
-    assert len(set(names)) == len(names)
     run = read_run(tmp_path)
+    names = [figure.name for figure in run.figures]
+    assert len(set(names)) == len(names)
     drawn = write_figures(run, ("svg",))
     assert len(drawn) == len(names)
     title = found.metadata["title"]

@@ -80,7 +80,7 @@ def median_rms(model: Any, prompts: Sequence[Prompt], states_of: Any, site: Site
     [
         {},
         {"layers": ("embed", 2), "positions": (-3, -1)},
-        {"layers": (1,), "positions": ("query",), "shots": 2},
+        {"layers": (1,), "positions": ("query",), "train_shots": 2},
     ],
     ids=["every layer", "two layers and positions", "a named span"],
 )
@@ -97,7 +97,7 @@ def test_the_first_step_has_the_loss_and_gradient_of_whole_passes(
     found = learned(context, Learned(settings=AT_ALL, **about))
     scales = [s for one in found for s in one.vector.origin.settings["s"]]
     theta = (torch.tensor(scales)[:, None] * steps[0]["u"]).requires_grad_()
-    prompts = context.prompts("train", about.get("shots", 0))
+    prompts = context.prompts("train", about.get("train_shots", 0))
     row = 0
     for one in found:
         own = theta[row : row + len(one.vector.sites)]

@@ -223,7 +223,8 @@ def plain(name: str, value: Any) -> Any:
     """
     if hasattr(value, "tolist"):  # a NumPy scalar or array
         value = value.tolist()
-    if name in _LISTS and isinstance(value, str):
+    # an analysis may have a column of that name with a word in it, such as `last`
+    if name in _LISTS and isinstance(value, str) and value.startswith("["):
         value = json.loads(value)
     if isinstance(value, list | tuple):
         return tuple(value)

@@ -202,13 +202,14 @@ def finite(value: float | None) -> float | None:
 
 
 def frame_of(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
-    """Rows as a table: the common columns first, in their order, each of one type.
+    """Rows as a table: the common columns first, then the others by name, each of one type.
 
     Whole numbers stay such where values are absent; a column of several types is text, since no
     file of columns holds it otherwise.
     """
     rows = list(rows)
-    names = list(dict.fromkeys([*COLUMNS, *(name for row in rows for name in row)]))
+    # in one order, whichever rows came first: a run that went on is like one that did not stop
+    names = [*COLUMNS, *sorted({name for row in rows for name in row} - set(COLUMNS))]
     columns: dict[str, Any] = {}
     for name in names:
         values = [_plain(row.get(name)) for row in rows]

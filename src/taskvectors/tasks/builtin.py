@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from importlib import resources
 
 from taskvectors.errors import DataError
-from taskvectors.tasks.files import parse_json, task_data
+from taskvectors.tasks.files import task_data
+from taskvectors.tasks.formats import parse_json
 from taskvectors.tasks.task import TaskData
 
 _DATA = resources.files("taskvectors.tasks") / "data"

@@ -13,7 +13,7 @@ from typing import Any
 
 from taskvectors.errors import DataError
 from taskvectors.tasks.columns import SPLITS, Columns, examples
-from taskvectors.tasks.files import numbered
+from taskvectors.tasks.formats import numbered
 from taskvectors.tasks.task import Example, TaskData
 
 PREFIX = "hub:"

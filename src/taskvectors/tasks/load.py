@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 from taskvectors.errors import DataError
 from taskvectors.tasks.builtin import builtin_tasks, read_builtin
 from taskvectors.tasks.columns import Columns, examples, kind_of
-from taskvectors.tasks.files import numbered, read_file
+from taskvectors.tasks.files import read_file
+from taskvectors.tasks.formats import numbered
 from taskvectors.tasks.hub import PREFIX, read_hub
 from taskvectors.tasks.request import TaskRequest
 from taskvectors.tasks.splits import make_splits

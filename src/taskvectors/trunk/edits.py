@@ -15,7 +15,7 @@ from torch import Tensor
 
 from taskvectors.errors import UnsupportedModelError
 from taskvectors.models.language_model import LanguageModel
-from taskvectors.models.sites import EMBED, Component, check_site, width_of
+from taskvectors.models.sites import Component, check_site, width_of
 
 Operation = Literal["add", "replace", "rotate"]
 """`rotate` changes the direction of what is there and keeps its length; see `rotated`."""
@@ -125,10 +125,3 @@ twice to replace it is refused.
 def start_layer(branch: Branch, n_layers: int) -> int:
     """The layer after which a branch first differs from the plain run."""
     return min((edit.start_layer for edit in branch), default=n_layers - 1)
-
-
-def earliest_layer(branches: Sequence[Branch], n_layers: int) -> int:
-    """The layer after which the first of several branches differs; `EMBED` at the lowest."""
-    return max(
-        EMBED, min((start_layer(branch, n_layers) for branch in branches), default=n_layers - 1)
-    )
