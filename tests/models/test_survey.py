@@ -178,8 +178,8 @@ def test_families_prints_rows_for_machines_and_counts_for_people(
 
 
 def test_families_refuses_a_type_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["families", "--types", "lama"]) == 2
-    assert "no causal model type 'lama'" in capsys.readouterr().err
+    assert main(["families", "--types", "gpt9"]) == 2
+    assert "no causal model type 'gpt9'" in capsys.readouterr().err
 
 
 # --- all of them
