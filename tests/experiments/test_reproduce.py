@@ -25,6 +25,7 @@ from taskvectors.report import (
     write_markdown,
     write_report,
 )
+from taskvectors.report.table import markdown_text
 from taskvectors.results import COLUMNS, OVER_TASKS, Measurement, Record, read_run
 from taskvectors.results.record import TIMED
 
@@ -362,7 +363,7 @@ def test_every_experiment_runs_on_small_models(
     assert len(drawn) == len(names)
     title = found.metadata["title"]
     assert title in write_report(run).read_text()
-    assert title in write_markdown(run).read_text()
+    assert markdown_text(title) in write_markdown(run).read_text()
     assert title in write_latex(run).read_text()
     if name in ("ltv-ov", "ltv-key-heads"):
         assert "nothing of ours beside it" not in write_markdown(run).read_text()

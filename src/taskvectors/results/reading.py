@@ -8,7 +8,7 @@ import json
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal
 
 import pandas as pd
 from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, field_validator
@@ -33,7 +33,6 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
 """What `config.json` holds beside what every kind has."""
 _ROUNDING = 1e-6
 _SHORT = 160
-T = TypeVar("T")
 
 
 class Asked(BaseModel):
@@ -156,7 +155,8 @@ def read_asked(path: Path, held: Mapping[str, Any]) -> Asked:
             f"{path.parent} holds a run of an earlier version, which is not read any more; run its "
             "command again, into a new folder"
         )
-    return checked(path, Asked, held)
+    asked: Asked = checked(path, Asked, held)
+    return asked
 
 
 def read_object(path: Path) -> dict[str, Any]:
@@ -174,16 +174,14 @@ def read_object(path: Path) -> dict[str, Any]:
 _AGAIN = "run the command again, into a new folder"
 
 
-def checked(path: Path, schema: type[T], value: Any) -> T:
+def checked(path: Path, schema: Any, value: Any) -> Any:
     """A value that a file holds, as its schema has it.
 
     Raises:
         DataError: It does not fit; the message names the place.
     """
     try:
-        adapter: Any = _adapter(cast(Any, schema))
-        found: T = adapter.validate_python(value)
-        return found
+        return _adapter(schema).validate_python(value)
     except (ValidationError, ValueError, TypeError, RecursionError) as error:
         first = error.errors()[0] if isinstance(error, ValidationError) else None
         where = ".".join(map(str, first["loc"])) if first else ""
@@ -281,4 +279,5 @@ def figure_of(path: Path, held: Any) -> AnyFigure:
     """
     about = checked(path, _Figure, held)
     fields = {name: value for name, value in dict(held).items() if name != "kind"}
-    return checked(path, _FIGURES[about.kind], fields)
+    figure: AnyFigure = checked(path, _FIGURES[about.kind], fields)
+    return figure
