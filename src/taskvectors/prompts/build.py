@@ -131,8 +131,8 @@ def draw_demonstrations(
 
     Example:
         >>> pool = [Example(input=letter, output=letter.upper()) for letter in "abc"]
-        >>> draw_demonstrations(pool, pool[0], 1, seed=0)
-        (Example(input='c', output='C'),)
+        >>> [pair.output for pair in draw_demonstrations(pool, pool[0], 1, seed=0)]
+        ['C']
     """
     if shots < 0:
         raise DataError(f"{shots} demonstrations cannot be shown; give 0 or more")
