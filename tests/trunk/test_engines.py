@@ -12,7 +12,7 @@ from full_pass import Spec, branches_of, full_logits, positions_of
 from newer_types import NEWER
 
 from taskvectors.errors import UnsupportedModelError
-from taskvectors.models import Engine, LanguageModel, attention, identity
+from taskvectors.models import Engine, LanguageModel, attention, identity, trace
 from taskvectors.models.structure import Verified
 from taskvectors.trunk import Edit, Trunk
 
@@ -194,6 +194,34 @@ def test_a_model_in_half_precision_is_checked_in_float32(fresh_model: Any) -> No
     model.hf.bfloat16()
     assert identity.verify(model).error < 1e-4
     assert model.dtype == torch.bfloat16
+
+
+@pytest.mark.parametrize("is_tied", [True, False])
+def test_the_check_copies_the_first_words_of_a_large_vocabulary(
+    fresh_model: Any, is_tied: bool
+) -> None:
+    model = fresh_model("llama", vocab_size=9000, tie_word_embeddings=is_tied, pad_token_id=8999)
+    model.hf.bfloat16()
+    before = {name: p.clone() for name, p in model.hf.named_parameters()}
+    copied = identity._in_float32(model)
+    tables = copied.hf.get_input_embeddings(), copied.hf.get_output_embeddings()
+    assert [table.weight.shape[0] for table in tables] == [trace.FIRST_WORDS] * 2
+    assert (tables[0].weight is tables[1].weight) == is_tied
+    assert {p.dtype for p in copied.hf.parameters()} == {torch.float32}
+    assert identity.verify(model).error < 1e-4
+    assert model.d_vocab == 9000
+    assert all(torch.equal(p, before[name]) for name, p in model.hf.named_parameters())
+
+
+def test_the_check_is_a_few_short_passes(fresh_model: Any) -> None:
+    model = fresh_model("llama")
+    tokens: list[int] = []
+    model.body.register_forward_pre_hook(
+        lambda _, args, given: tokens.append(given["input_ids"].numel()), with_kwargs=True
+    )
+    assert identity.verify(model).engine == "trunk"
+    assert len(tokens) == 6  # causality, three full passes, prefixes, what follows them
+    assert sum(tokens) < 160
 
 
 # --- parts that a model does not have

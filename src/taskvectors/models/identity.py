@@ -20,7 +20,7 @@ from pathlib import Path
 
 import torch
 from jaxtyping import Float
-from torch import Tensor
+from torch import Tensor, nn
 
 from taskvectors.errors import UnsupportedModelError
 from taskvectors.models.calls import run_body
@@ -31,7 +31,7 @@ from taskvectors.models.recording import CutTokens
 from taskvectors.models.runs import RunRequest, Site, TokenIndex
 from taskvectors.models.sites import EMBED, Component, capture, patch
 from taskvectors.models.structure import Engine, Verified
-from taskvectors.models.trace import few_tokens
+from taskvectors.models.trace import FIRST_WORDS, few_tokens
 
 logger = logging.getLogger(__name__)
 
@@ -108,15 +108,14 @@ def verify(model: LanguageModel, engines: Sequence[Engine] = ENGINES) -> Verifie
         UnsupportedModelError: A later token changes what is before it, or no engine is exact.
     """
     checked = _in_float32(model)
-    probe = _Probe.of(checked)
     tolerance = _TOLERANCE
     if checked.dtype != torch.float32:
         # rounding of the type, which grows with the root of the number of sums
         tolerance = 4 * torch.finfo(checked.dtype).eps * math.sqrt(checked.n_layers)
-    _check_causal(checked, tolerance)
+    states = _check_causal(checked, tolerance)
+    probe = _Probe.of(checked, scale=float(states.square().mean().sqrt()))
     expected = [probe.full_pass(number) for number in range(len(_LENGTHS))]
-    plain = probe.full_pass(0, is_plain=True)
-    if float((plain - expected[0]).abs().max()) == 0:
+    if all(bool((logits[-1] == logits).all()) for logits in expected):
         raise UnsupportedModelError(
             f"changing the output of a block of {model.source} does not change its logits, so the "
             "blocks that were found are not on the way to them."
@@ -143,17 +142,32 @@ def verify(model: LanguageModel, engines: Sequence[Engine] = ENGINES) -> Verifie
 
 
 def _in_float32(model: LanguageModel) -> LanguageModel:
-    """The model, or a copy of it in float32 where that is small enough."""
-    size = 4 * sum(parameter.numel() for parameter in model.hf.parameters())
-    if model.dtype == torch.float32 or model._is_quantized or size > _COPY_BYTES:
+    """The model, or, where it is small enough, a float32 copy with the first of its words."""
+    if model.dtype == torch.float32 or model._is_quantized:
         return model
-    return replace(model, hf=copy.deepcopy(model.hf).float(), _memo={})
+    tables = model.hf.get_input_embeddings(), model.hf.get_submodule(model.structure.unembedding)
+    cut = {id(p) for table in tables for p in table.parameters(recurse=False)}
+    parts = {id(p): p[:FIRST_WORDS] if id(p) in cut else p for p in model.hf.parameters()}
+    if 4 * sum(part.numel() for part in parts.values()) > _COPY_BYTES:
+        return model
+    # `deepcopy` takes what its memo holds, so the weights are copied once
+    memo = {key: nn.Parameter(part.float(), requires_grad=False) for key, part in parts.items()}
+    hf = copy.deepcopy(model.hf, memo).float()
+    hf.get_input_embeddings().padding_idx = None  # it may be beyond the rows; gradients alone ask
+    return replace(model, hf=hf, _memo={})
 
 
-def _check_causal(model: LanguageModel, tolerance: float) -> None:
+def _check_causal(model: LanguageModel, tolerance: float) -> Float[Tensor, "2 pos d_model"]:
+    """The last block's states of two prompts whose last two tokens differ."""
     tokens = few_tokens(model.hf, 8)
-    others = torch.cat([tokens[:, :-2], tokens[:, :2]], dim=1)
-    first, second = (_final(model, ids)[:, :-2].float() for ids in (tokens, others))
+    both = torch.cat([tokens, torch.cat([tokens[:, :-2], tokens[:, :2]], dim=1)])
+    final: list[Tensor] = []
+    with torch.no_grad(), capture(model, model.n_layers - 1, "resid_post", final.append):
+        model.body(input_ids=both, use_cache=False)
+    if not final:
+        raise UnsupportedModelError(f"the last block of {model.source} never runs.")
+    states = final[0].float()
+    first, second = states[:, :-2]
     difference = float((first - second).abs().max())
     if difference > tolerance * max(1.0, float(first.abs().max())):
         raise UnsupportedModelError(
@@ -161,15 +175,7 @@ def _check_causal(model: LanguageModel, tolerance: float) -> None:
             f"{difference:.2g}, so nothing before an edit could be shared. Models with "
             "bidirectional attention are not supported."
         )
-
-
-def _final(model: LanguageModel, tokens: Tensor) -> Tensor:
-    final: list[Tensor] = []
-    with torch.no_grad(), capture(model, model.n_layers - 1, "resid_post", final.append):
-        model.body(input_ids=tokens, use_cache=False)
-    if not final:
-        raise UnsupportedModelError(f"the last block of {model.source} never runs.")
-    return final[0]
+    return states
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -182,11 +188,10 @@ class _Probe:
     """What is added, by branch and layer, at `resid_post`."""
 
     @classmethod
-    def of(cls, model: LanguageModel) -> "_Probe":
-        """A probe of a model: vectors half as long as the states that they are added to."""
+    def of(cls, model: LanguageModel, *, scale: float) -> "_Probe":
+        """A probe of a model: vectors half as long as states whose entries have this size."""
         ids = few_tokens(model.hf, sum(map(sum, _LENGTHS)))[0]
         middle = (model.n_layers - 1) // 2
-        scale = float(_final(model, ids[None, :6]).float().square().mean().sqrt())
         generator = torch.Generator().manual_seed(0)
         layers = ((0, middle), (1, EMBED), (1, middle))
         values = {at: scale / 2 * torch.randn(model.d_model, generator=generator) for at in layers}
@@ -204,8 +209,8 @@ class _Probe:
         )
         return cls(model=model, tokens=tokens, values=values)
 
-    def full_pass(self, number: int, *, is_plain: bool = False) -> Float[Tensor, "branch d_vocab"]:
-        """Logits of the branches of one prompt, alone and from its first token on, with hooks."""
+    def full_pass(self, number: int) -> Float[Tensor, "3 word"]:
+        """Logits of one prompt from its first token on, with hooks: both branches, and plain."""
         before, after = _LENGTHS[number]
         width = self.tokens.prefix.shape[1]
         row = torch.cat([self.tokens.prefix[number, width - before :], self.tokens.suffix[number]])
@@ -215,7 +220,7 @@ class _Probe:
             offsets=self.tokens.prefix_lengths.new_tensor([before]),
         )
         with torch.no_grad(), ExitStack() as stack:
-            for layer in () if is_plain else {layer for _, layer in self.values}:
+            for layer in {layer for _, layer in self.values}:
                 change = _Added(self, lengths=[after])
                 stack.enter_context(
                     patch(
@@ -225,14 +230,16 @@ class _Probe:
                         partial(change.apply, (layer, "resid_post"), index=index),
                     )
                 )
-            ids = row[: before + after].repeat(2, 1)
+            ids = row[: before + after].repeat(3, 1)
             states = run_body(self.model, input_ids=ids, use_cache=False)
             return self._logits(states[:, -1])
 
-    def _logits(self, states: Float[Tensor, "branch width"]) -> Float[Tensor, "branch d_vocab"]:
+    def _logits(self, states: Float[Tensor, "branch width"]) -> Float[Tensor, "branch word"]:
         """Logits of a prompt's last token, which sees all changes; a vocabulary is much work."""
         read = self.model.read_state(states.to(self.model.dtype))
-        return self.model.unembedding.logits(read).float()
+        whole = self.model.unembedding
+        bias = None if whole.bias is None else whole.bias[:FIRST_WORDS]
+        return replace(whole, weight=whole.weight[:FIRST_WORDS], bias=bias).logits(read).float()
 
     def error(self, engine: Engine, expected: Sequence[Tensor]) -> float:
         """Largest difference of logits between an engine's branches and the full passes."""
@@ -246,10 +253,10 @@ class _Probe:
         )
         with torch.no_grad():
             states = prepared.run(request).states
-            return max(
-                float((self._logits(states[row, [1, 0], after - 1]) - expected[row]).abs().max())
-                for row, after in enumerate(lengths)
-            )
+            found = [self._logits(states[row, [1, 0], n - 1]) for row, n in enumerate(lengths)]
+        return max(
+            float((ours - full[:2]).abs().max()) for ours, full in zip(found, expected, strict=True)
+        )
 
 
 @dataclass(frozen=True, kw_only=False, eq=False)
