@@ -23,7 +23,7 @@ from torch import Tensor
 
 from taskvectors.learners import LearnerShape, TrainingConfig, load_family
 from taskvectors.learners.devices import Devices
-from taskvectors.learners.training import Objective, draw_episode
+from taskvectors.learners.training import Objective, draw_batch
 
 SETTINGS = {"n_dims": 5, "n_demonstrations": 11}
 BATCH = 64
@@ -48,8 +48,8 @@ def our_step(size: str, device: str, *, tvp_layer: int | None, compile: bool) ->
     steps = iter(range(10**9))
 
     def step() -> Tensor:
-        episode = draw_episode(family, config, next(steps), devices)
-        in_context, prompted = prepared(episode, with_tvp=tvp_layer is not None)
+        batch = draw_batch(family, config, next(steps), devices)
+        in_context, prompted = prepared(batch, with_tvp=tvp_layer is not None)
         optimizer.zero_grad(set_to_none=True)
         devices.backward(in_context + prompted)
         optimizer.step()

@@ -12,8 +12,8 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from taskvectors.learners import LearnerShape, TrainingConfig
-from taskvectors.learners.variants import VariantsConfig, finding_of, train_variants
+from taskvectors.learners import LearnerShape, TrainingConfig, VariantsConfig
+from taskvectors.learners.variants import finding_of, train_variants
 
 parser = argparse.ArgumentParser(description="Can a task vector be made to form?")
 parser.add_argument("--layer", type=int, default=1, help="block after which it is to form")

@@ -316,6 +316,16 @@ def test_a_methods_page_says_what_its_row_says(name: str) -> None:
     assert f"\n| [`{name}`]({name}.md) | {method.summary} |" in index
 
 
+def test_families_of_tasks_are_in_the_table_of_the_page_about_learners() -> None:
+    from taskvectors.learners import FAMILIES
+
+    page = (DOCS / "learners.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| `([a-z-]+)` \| ([^|]+?) \| .*\|$", page, re.M))
+    assert {name: rows[name] for name in FAMILIES} == {
+        name: family.summary for name, family in FAMILIES.items()
+    }
+
+
 def test_pictures_are_few_and_each_is_shown() -> None:
     pictures = {path.relative_to(ROOT).as_posix() for path in DOCS.rglob("*.*")
                 if path.suffix in (".png", ".svg")}  # fmt: skip

@@ -121,3 +121,7 @@ CONTROLS: Registry[Any] = Registry(
     "control", "taskvectors.methods.controls", "taskvectors.controls"
 )
 """Baselines that must score lower than a vector."""
+FAMILIES: Registry[Any] = Registry(
+    "family of tasks", "taskvectors.learners.tasks", "taskvectors.families"
+)
+"""Families of tasks that learners are trained on."""

@@ -8,9 +8,12 @@ import pytest
 
 from taskvectors.cli import main
 from taskvectors.cli.train import FLAGS_WITH_FIELDS, Train
-from taskvectors.learners import LearnerShape, TrainingConfig
-from taskvectors.learners.presets import PRESETS
-from taskvectors.learners.variants import VariantsConfig
+from taskvectors.learners import (
+    FAMILIES,
+    LearnerShape,
+    TrainingConfig,
+    VariantsConfig,
+)
 
 SMALL = (
     "train", "--task", "offset", "--layers", "3", "--width", "8", "--heads", "1", "--steps", "4",
@@ -54,9 +57,10 @@ def test_layers_that_are_named_are_the_variants() -> None:
     assert verb("offset", "--tvp-layer", "none", "0", "2").config().tvp_layers == (None, 0, 2)
 
 
-@pytest.mark.parametrize(("preset", "name"), PRESETS)
-def test_without_flags_it_is_the_preset(preset: str, name: str) -> None:
-    assert verb(name, "--preset", preset).config() == PRESETS[preset, name]  # type: ignore[index]
+@pytest.mark.parametrize("name", FAMILIES)
+def test_without_flags_it_is_the_preset(name: str) -> None:
+    for preset, config in FAMILIES[name].presets.items():
+        assert verb(name, "--preset", preset).config() == config
 
 
 def test_flags_change_fields_that_there_are() -> None:
@@ -76,6 +80,7 @@ def test_flags_change_fields_that_there_are() -> None:
         (["--task", "offset", "--tvp-layer", "deep"], "'deep' is no layer"),
         (["--task", "offset", "--set", "n_symbols"], "is not NAME=VALUE"),
         (["--task", "cubic"], "no family of tasks 'cubic'"),
+        (["--task", "offset", "--preset", "huge"], "no preset 'huge'; it has cpu, paper"),
         (["--task", "offset", "--learning-rate", "-1"], "--learning-rate"),
         (["--task", "offset", "--set", "format=yx"], "format = 'yx'"),
         (["--task", "offset", "--layers", "2"], "layer 1 is no place for the vector"),

@@ -30,7 +30,7 @@ from taskvectors.costs import (
     with_ceilings,
 )
 from taskvectors.errors import MemoryBudgetError, TaskVectorsError
-from taskvectors.learners.presets import PRESETS
+from taskvectors.learners import preset_of
 from taskvectors.methods import Recipe, RunContext
 from taskvectors.methods.icl import InContext
 from taskvectors.methods.learned import Learned, learned
@@ -251,7 +251,7 @@ def test_what_is_measured_is_positive(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_training_learners_counts_shared_steps_once() -> None:
-    config = PRESETS["cpu", "offset"]
+    config = preset_of("offset")
     one = train_cost(config.model_copy(update={"tvp_layers": (None,)}), DEVICE)
     two = train_cost(config, DEVICE)
     assert one.flops < two.flops < 2.5 * one.flops

@@ -26,26 +26,26 @@ def tiny_learner() -> Callable[..., Any]:
 
 
 @pytest.fixture(scope="session")
-def tiny_episode() -> Callable[..., Any]:
-    """`tiny_episode(family, n=4, seed=0)`: training sequences."""
-    from taskvectors.learners import Extent
+def tiny_batch() -> Callable[..., Any]:
+    """`tiny_batch(family, n=4, seed=0)`: training sequences."""
+    from taskvectors.learners import CurriculumStage
     from taskvectors.learners.family import generator_for
 
-    def draw(family: Any, n: int = 4, seed: int = 0, **extent: Any) -> Any:
+    def draw(family: Any, n: int = 4, seed: int = 0, **stage: Any) -> Any:
         generator = generator_for("cpu", seed)
-        return family.episode(family.draw_tasks(n, generator), generator, Extent(**extent))
+        return family.batch(family.draw_tasks(n, generator), generator, CurriculumStage(**stage))
 
     return draw
 
 
 @pytest.fixture(scope="session")
-def tiny_trial() -> Callable[..., Any]:
-    """`tiny_trial(family, n=4, seed=0, **options)`: questions."""
+def tiny_eval_batch() -> Callable[..., Any]:
+    """`tiny_eval_batch(family, n=4, seed=0, **options)`: questions."""
     from taskvectors.learners.family import generator_for
 
     def draw(family: Any, n: int = 4, seed: int = 0, **options: Any) -> Any:
         generator = generator_for("cpu", seed)
         shown = options.pop("n_demonstrations", family.n_demonstrations)
-        return family.trial(family.draw_tasks(n, generator), generator, shown, **options)
+        return family.eval_batch(family.draw_tasks(n, generator), generator, shown, **options)
 
     return draw

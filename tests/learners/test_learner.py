@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from taskvectors.errors import DataError
-from taskvectors.learners import Learner, LearnerShape, Trial, is_learner, load_family
+from taskvectors.learners import EvalBatch, Learner, LearnerShape, is_learner, load_family
 from taskvectors.learners.measures import vectors_of
 from taskvectors.learners.passes import prompted_states
 from taskvectors.models import capture
@@ -23,7 +23,7 @@ def test_a_learner_is_the_same_after_saving_and_loading(
     body: str,
     tmp_path: Path,
     tiny_learner: Callable[..., Any],
-    tiny_trial: Callable[..., Trial],
+    tiny_eval_batch: Callable[..., EvalBatch],
 ) -> None:
     learner = tiny_learner(task, body, n_demonstrations=3)
     assert not is_learner(tmp_path)
@@ -31,7 +31,7 @@ def test_a_learner_is_the_same_after_saving_and_loading(
     assert is_learner(tmp_path)
     again = Learner.load(tmp_path)
     assert again.family == learner.family
-    queries = tiny_trial(learner.family).queries
+    queries = tiny_eval_batch(learner.family).queries
     first, second = (
         one.body.run(*one.body.enter(one.body.embed(queries)), range(3)) for one in (learner, again)
     )
@@ -45,18 +45,18 @@ def test_a_folder_without_a_learner_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("body", ["gpt2", "llama"])
 def test_a_vector_is_read_and_injected_as_in_any_model(
-    body: str, tiny_learner: Callable[..., Any], tiny_trial: Callable[..., Trial]
+    body: str, tiny_learner: Callable[..., Any], tiny_eval_batch: Callable[..., EvalBatch]
 ) -> None:
     learner = tiny_learner("offset", body, n_demonstrations=3)
-    trial = tiny_trial(learner.family)
+    eval_batch = tiny_eval_batch(learner.family)
     model = learner.language_model()
     assert model.engine == "trunk"
     kept: list[torch.Tensor] = []
-    prompt = torch.cat([trial.history, trial.dummies[:, 0]], dim=1)
+    prompt = torch.cat([eval_batch.history, eval_batch.dummies[:, 0]], dim=1)
     with torch.no_grad(), capture(model, 1, "resid_post", kept.append):
         model.hf(input_ids=prompt)
     with torch.no_grad():
-        expected = vectors_of(learner.body, trial)[1, :, 0]
+        expected = vectors_of(learner.body, eval_batch)[1, :, 0]
     torch.testing.assert_close(kept[0][:, -1], expected)
     site = Site(layer=1, position=-1)
     vectors = [
@@ -69,23 +69,23 @@ def test_a_vector_is_read_and_injected_as_in_any_model(
         for value in expected
     ]
     with torch.no_grad(), inject(model, vectors):
-        injected = model.hf(input_ids=trial.queries).logits[:, -1]
+        injected = model.hf(input_ids=eval_batch.queries).logits[:, -1]
     with torch.no_grad():
-        ours = prompted_states(learner.body, trial.queries, expected, 1, layer=1)
+        ours = prompted_states(learner.body, eval_batch.queries, expected, 1, layer=1)
         torch.testing.assert_close(injected, learner.body.logits(ours)[:, -1])
-        plain = model.hf(input_ids=trial.queries).logits[:, -1]
+        plain = model.hf(input_ids=eval_batch.queries).logits[:, -1]
     assert not torch.allclose(injected, plain, atol=1e-2)
 
 
 def test_the_trunk_branches_on_a_learner_as_its_own_passes_do(
-    tiny_learner: Callable[..., Any], tiny_trial: Callable[..., Trial]
+    tiny_learner: Callable[..., Any], tiny_eval_batch: Callable[..., EvalBatch]
 ) -> None:
     from taskvectors.prompts import Prompt
     from taskvectors.tasks import Example
     from taskvectors.trunk import Edit, Trunk
 
     learner = tiny_learner("offset", n_demonstrations=3)
-    trial = tiny_trial(learner.family)
+    eval_batch = tiny_eval_batch(learner.family)
     prompts = tuple(
         Prompt(
             token_ids=tuple(row),
@@ -95,7 +95,7 @@ def test_the_trunk_branches_on_a_learner_as_its_own_passes_do(
             demonstrations=(),
             text="",
         )
-        for row, answer in zip(trial.queries.tolist(), trial.targets[:, 0], strict=True)
+        for row, answer in zip(eval_batch.queries.tolist(), eval_batch.targets[:, 0], strict=True)
     )
     model = learner.language_model()
     value = torch.randn(16, generator=torch.Generator().manual_seed(3))
@@ -104,9 +104,9 @@ def test_the_trunk_branches_on_a_learner_as_its_own_passes_do(
     with torch.no_grad():
         states = trunk.run([[Edit(layer=1, value=value, operation="replace")]], batch)
         losses = trunk.answer_losses(states, batch)
-        final = prompted_states(learner.body, trial.queries, value.expand(4, -1), 1, layer=1)
+        final = prompted_states(learner.body, eval_batch.queries, value.expand(4, -1), 1, layer=1)
         logits = learner.body.logits(final)[:, -1]
-    expected = torch.nn.functional.cross_entropy(logits, trial.targets[:, 0])
+    expected = torch.nn.functional.cross_entropy(logits, eval_batch.targets[:, 0])
     torch.testing.assert_close(losses.squeeze(), expected)
 
 

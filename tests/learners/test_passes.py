@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from taskvectors.learners.family import Episode, Trial
+from taskvectors.learners.family import Batch, EvalBatch
 from taskvectors.learners.measures import measure, vectors_of
 from taskvectors.learners.passes import both_losses, gather, icl_losses, prompted_states
 from taskvectors.models import LanguageModel, patch
@@ -41,10 +41,10 @@ def test_blocks_one_by_one_are_the_models_own_pass(
     settings: dict[str, Any],
     body_name: str,
     tiny_learner: Callable[..., Any],
-    tiny_episode: Callable[..., Episode],
+    tiny_batch: Callable[..., Batch],
 ) -> None:
     learner = tiny_learner(task, body_name, **settings)
-    inputs = tiny_episode(learner.family).inputs
+    inputs = tiny_batch(learner.family).inputs
     torch.testing.assert_close(logits_of(learner.body, inputs), hf_states(learner, inputs))
 
 
@@ -62,84 +62,84 @@ def test_prompting_is_a_full_pass_with_the_state_replaced_by_a_hook(
     layer: int,
     body_name: str,
     tiny_learner: Callable[..., Any],
-    tiny_trial: Callable[..., Trial],
+    tiny_eval_batch: Callable[..., EvalBatch],
 ) -> None:
     learner = tiny_learner("offset", body_name, n_demonstrations=3, format=form)
-    trial = tiny_trial(learner.family)
-    assert trial.site_column is not None
+    eval_batch = tiny_eval_batch(learner.family)
+    assert eval_batch.site_column is not None
     vectors = torch.randn(4, 16, generator=torch.Generator().manual_seed(2))
-    quick = prompted_states(learner.body, trial.queries, vectors, trial.site_column, layer)
+    quick = prompted_states(
+        learner.body, eval_batch.queries, vectors, eval_batch.site_column, layer
+    )
 
     def replace(state: Tensor) -> Tensor:
         state = state.clone()
-        state[:, trial.site_column] = vectors
+        state[:, eval_batch.site_column] = vectors
         return state
 
     model = LanguageModel.wrap(learner.hf)
     with patch(model, layer, "resid_post", replace):
-        naive = hf_states(learner, trial.queries)
-    read = list(trial.query_reads)
+        naive = hf_states(learner, eval_batch.queries)
+    read = list(eval_batch.query_reads)
     torch.testing.assert_close(learner.body.logits(quick)[:, read], naive[:, read])
 
 
 @pytest.mark.parametrize("form", ["xzy", "zxy", "xzyd"])
 def test_a_state_put_into_its_own_prompt_gives_in_context_learning_exactly(
-    form: str, tiny_learner: Callable[..., Any], tiny_episode: Callable[..., Episode]
+    form: str, tiny_learner: Callable[..., Any], tiny_batch: Callable[..., Batch]
 ) -> None:
     learner = tiny_learner("linear", n_dims=2, n_demonstrations=3, format=form)
-    episode = tiny_episode(learner.family)
-    body, site = learner.body, int(episode.sites[0, -1])
-    state, arguments = body.enter(body.embed(episode.inputs))
+    batch = tiny_batch(learner.family)
+    body, site = learner.body, int(batch.sites[0, -1])
+    state, arguments = body.enter(body.embed(batch.inputs))
     own = body.run(state, arguments, range(2))[:, site]
-    again = prompted_states(body, episode.inputs, own, site, layer=1)
+    again = prompted_states(body, batch.inputs, own, site, layer=1)
     plain = body.run(state, arguments, range(3))
     torch.testing.assert_close(again[:, -1], plain[:, -1], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("form", ["xzy", "zxy", "xzyd"])
 def test_no_vector_depends_on_anything_after_its_site(
-    form: str, tiny_learner: Callable[..., Any], tiny_episode: Callable[..., Episode]
+    form: str, tiny_learner: Callable[..., Any], tiny_batch: Callable[..., Batch]
 ) -> None:
     learner = tiny_learner("linear", n_dims=2, n_demonstrations=3, format=form)
-    episode, body = tiny_episode(learner.family), learner.body
-    embedded = body.embed(episode.inputs).detach().requires_grad_()
+    batch, body = tiny_batch(learner.family), learner.body
+    embedded = body.embed(batch.inputs).detach().requires_grad_()
     state, arguments = body.enter(embedded)
-    vectors = gather(body.run(state, arguments, range(2)), episode.sites)
-    for number, site in enumerate(episode.sites[0].tolist()):
+    vectors = gather(body.run(state, arguments, range(2)), batch.sites)
+    for number, site in enumerate(batch.sites[0].tolist()):
         (slope,) = torch.autograd.grad(vectors[:, number].sum(), embedded, retain_graph=True)
         assert bool((slope[:, site + 1 :] == 0).all())
         assert bool(slope[:, : site + 1].abs().sum() > 0)
 
 
-def test_no_query_is_in_the_sequence_up_to_its_site(tiny_episode: Callable[..., Episode]) -> None:
+def test_no_query_is_in_the_sequence_up_to_its_site(tiny_batch: Callable[..., Batch]) -> None:
     from taskvectors.learners import load_family
 
-    episode = tiny_episode(load_family("offset"), n=32)
-    for number, site in enumerate(episode.sites[0].tolist()):
-        inputs = episode.inputs[:, 0 : site + 1 : 3]
-        assert not bool((inputs == episode.queries[:, number, :1]).any())
+    batch = tiny_batch(load_family("offset"), n=32)
+    for number, site in enumerate(batch.sites[0].tolist()):
+        inputs = batch.inputs[:, 0 : site + 1 : 3]
+        assert not bool((inputs == batch.queries[:, number, :1]).any())
 
 
 # --- gradients, as the definitions have them
 
 
-def slopes(
-    learner: Any, episode: Episode, *, stop_gradient: bool
-) -> tuple[Tensor, dict[str, Tensor]]:
+def slopes(learner: Any, batch: Batch, *, stop_gradient: bool) -> tuple[Tensor, dict[str, Tensor]]:
     """Of L_TVP: at the embeddings of the ICL pass, and at the weights of the first block."""
     body, kept = learner.body, []
     real_embed = CausalBody.embed
 
     def embed(self: CausalBody, inputs: Tensor) -> Tensor:
         out = real_embed(self, inputs)
-        if inputs is episode.inputs:
+        if inputs is batch.inputs:
             out = out.detach().requires_grad_()
             kept.append(out)
         return out
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CausalBody, "embed", embed)
-        _, prompted = both_losses(body, learner.family, episode, 1, stop_gradient=stop_gradient)
+        _, prompted = both_losses(body, learner.family, batch, 1, stop_gradient=stop_gradient)
     weights = {n: p for n, p in learner.hf.named_parameters() if ".h.0." in n and p.dim() > 1}
     found = torch.autograd.grad(prompted.sum(), [*kept, *weights.values()], allow_unused=True)
     at_embeddings = torch.zeros_like(kept[0]) if found[0] is None else found[0]
@@ -151,14 +151,14 @@ def test_the_gradient_reaches_the_demonstrations_unless_it_is_stopped(
     task: str,
     settings: dict[str, Any],
     tiny_learner: Callable[..., Any],
-    tiny_episode: Callable[..., Episode],
+    tiny_batch: Callable[..., Batch],
 ) -> None:
     learner = tiny_learner(task, **settings)
-    episode = tiny_episode(learner.family)
-    through, first_block = slopes(learner, episode, stop_gradient=False)
+    batch = tiny_batch(learner.family)
+    through, first_block = slopes(learner, batch, stop_gradient=False)
     first_demonstration = through[:, :3]
     assert bool((first_demonstration.abs().sum(dim=(1, 2)) > 0).all())
-    stopped, stopped_block = slopes(learner, episode, stop_gradient=True)
+    stopped, stopped_block = slopes(learner, batch, stop_gradient=True)
     assert bool((stopped == 0).all())
     for found in (first_block, stopped_block):  # the query goes through the first block in both
         assert found
@@ -166,44 +166,44 @@ def test_the_gradient_reaches_the_demonstrations_unless_it_is_stopped(
 
 
 def test_both_losses_have_the_in_context_loss_of_one(
-    tiny_learner: Callable[..., Any], tiny_episode: Callable[..., Episode]
+    tiny_learner: Callable[..., Any], tiny_batch: Callable[..., Batch]
 ) -> None:
     learner = tiny_learner("linear", n_dims=2, n_demonstrations=3)
-    episode = tiny_episode(learner.family)
-    alone = icl_losses(learner.body, learner.family, episode)
-    beside, _ = both_losses(learner.body, learner.family, episode, 1)
+    batch = tiny_batch(learner.family)
+    alone = icl_losses(learner.body, learner.family, batch)
+    beside, _ = both_losses(learner.body, learner.family, batch, 1)
     torch.testing.assert_close(beside, alone)
 
 
 def test_the_tvp_loss_is_the_naive_one_site_by_site(
-    tiny_learner: Callable[..., Any], tiny_episode: Callable[..., Episode]
+    tiny_learner: Callable[..., Any], tiny_batch: Callable[..., Batch]
 ) -> None:
     learner = tiny_learner("offset", n_demonstrations=3)
-    episode, model = tiny_episode(learner.family), learner.body
-    _, quick = both_losses(model, learner.family, episode, 1)
-    for row in range(len(episode.inputs)):
-        for number, site in enumerate(episode.sites[row].tolist()):
-            state, arguments = model.enter(model.embed(episode.inputs[row : row + 1, : site + 1]))
+    batch, model = tiny_batch(learner.family), learner.body
+    _, quick = both_losses(model, learner.family, batch, 1)
+    for row in range(len(batch.inputs)):
+        for number, site in enumerate(batch.sites[row].tolist()):
+            state, arguments = model.enter(model.embed(batch.inputs[row : row + 1, : site + 1]))
             vector = model.run(state, arguments, range(2))[0, -1]
-            query, arguments = model.enter(model.embed(episode.queries[row, number : number + 1]))
+            query, arguments = model.enter(model.embed(batch.queries[row, number : number + 1]))
             state = model.run(query, arguments, range(2)).clone()
             state[0, 1] = vector
             logits = model.logits(model.run(state, arguments, range(2, 3)))[0, 1]
-            answer = (episode.queries[row, number, 0] - episode.inputs[row, 0]) + episode.inputs[
-                row, 2
-            ]
+            answer = (batch.queries[row, number, 0] - batch.inputs[row, 0]) + batch.inputs[row, 2]
             loss = torch.nn.functional.cross_entropy(logits, answer % learner.family.n_symbols)
             torch.testing.assert_close(quick[row, number, 0], loss)
 
 
 def test_at_the_last_layer_the_output_is_the_dummys(
-    tiny_learner: Callable[..., Any], tiny_trial: Callable[..., Trial]
+    tiny_learner: Callable[..., Any], tiny_eval_batch: Callable[..., EvalBatch]
 ) -> None:
     learner = tiny_learner("linear", n_dims=2, n_demonstrations=3)
-    trial = tiny_trial(learner.family)
-    vectors = vectors_of(learner.body, trial)[-1, :, 0]
-    put = prompted_states(learner.body, trial.queries, vectors, 1, layer=2)
-    plain = logits_of(learner.body, torch.cat([trial.history, trial.dummies[:, 0]], dim=1))
+    eval_batch = tiny_eval_batch(learner.family)
+    vectors = vectors_of(learner.body, eval_batch)[-1, :, 0]
+    put = prompted_states(learner.body, eval_batch.queries, vectors, 1, layer=2)
+    plain = logits_of(
+        learner.body, torch.cat([eval_batch.history, eval_batch.dummies[:, 0]], dim=1)
+    )
     torch.testing.assert_close(learner.body.logits(put)[:, -1], plain[:, -1])
 
 

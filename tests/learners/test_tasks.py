@@ -9,7 +9,14 @@ import pytest
 import torch
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.learners import Episode, Extent, TaskFamily, Trial, family_names, load_family
+from taskvectors.learners import (
+    FAMILIES,
+    Batch,
+    CurriculumStage,
+    EvalBatch,
+    TaskFamily,
+    load_family,
+)
 from taskvectors.learners.family import HELD_OUT, IN_DISTRIBUTION, generator_for
 from taskvectors.learners.regression import ORTHOGONAL, SHIFTS, ridge
 
@@ -21,7 +28,7 @@ FEATURES: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 }
 
 
-@pytest.fixture(params=family_names())
+@pytest.fixture(params=list(FAMILIES))
 def family(request: pytest.FixtureRequest) -> TaskFamily:
     return load_family(request.param)
 
@@ -29,42 +36,42 @@ def family(request: pytest.FixtureRequest) -> TaskFamily:
 # --- what every family keeps to
 
 
-def test_an_episode_fits_the_model_it_is_for(
-    family: TaskFamily, tiny_episode: Callable[..., Episode]
+def test_a_batch_fits_the_model_it_is_for(
+    family: TaskFamily, tiny_batch: Callable[..., Batch]
 ) -> None:
-    episode = tiny_episode(family)
-    n_columns = episode.inputs.shape[1]
+    batch = tiny_batch(family)
+    n_columns = batch.inputs.shape[1]
     assert n_columns <= family.n_positions(family.n_demonstrations)
-    if episode.inputs.dim() == 2:
-        assert 0 <= int(episode.inputs.min()) <= int(episode.inputs.max()) < family.d_vocab
+    if batch.inputs.dim() == 2:
+        assert 0 <= int(batch.inputs.min()) <= int(batch.inputs.max()) < family.d_vocab
     else:
-        assert episode.inputs.shape[2] == family.d_vocab
-    assert int(episode.reads.max()) < n_columns
-    assert int(episode.sites.max()) < n_columns
-    assert min(episode.query_reads) >= episode.site_column
-    logits = torch.zeros(*episode.reads.shape, family.d_vocab)
-    assert family.losses(logits, episode.targets).shape == episode.reads.shape
+        assert batch.inputs.shape[2] == family.d_vocab
+    assert int(batch.reads.max()) < n_columns
+    assert int(batch.sites.max()) < n_columns
+    assert min(batch.query_reads) >= batch.site_column
+    logits = torch.zeros(*batch.reads.shape, family.d_vocab)
+    assert family.losses(logits, batch.targets).shape == batch.reads.shape
 
 
 def test_every_shift_gives_trials_that_can_be_scored(
-    family: TaskFamily, tiny_trial: Callable[..., Trial]
+    family: TaskFamily, tiny_eval_batch: Callable[..., EvalBatch]
 ) -> None:
     assert family.shifts[0] == IN_DISTRIBUTION
     for shift in family.shifts:
-        trial = tiny_trial(family, shift=shift, n_dummies=2)
+        eval_batch = tiny_eval_batch(family, shift=shift, n_dummies=2)
         # a vector that is read at a delimiter has seen no query, so there is one of it
-        assert trial.dummies.shape[1] == (1 if family.kind in ("ginc", "regbench") else 2)
-        logits = torch.zeros(len(trial.queries), len(trial.query_reads), family.d_vocab)
-        assert family.errors(logits, trial.targets).shape == trial.weights.shape
-        assert set(trial.baselines) >= {"without", "optimal"}
-        assert all(one.shape == trial.weights.shape for one in trial.baselines.values())
-    assert family.probe_targets(trial.tasks).shape[0] == len(trial.queries)
+        assert eval_batch.dummies.shape[1] == (1 if family.kind in ("ginc", "regbench") else 2)
+        logits = torch.zeros(len(eval_batch.queries), len(eval_batch.query_reads), family.d_vocab)
+        assert family.errors(logits, eval_batch.targets).shape == eval_batch.weights.shape
+        assert set(eval_batch.baselines) >= {"without", "optimal"}
+        assert all(one.shape == eval_batch.weights.shape for one in eval_batch.baselines.values())
+    assert family.probe_targets(eval_batch.tasks).shape[0] == len(eval_batch.queries)
 
 
 def test_the_same_generator_draws_the_same_and_another_something_else(
-    family: TaskFamily, tiny_episode: Callable[..., Episode]
+    family: TaskFamily, tiny_batch: Callable[..., Batch]
 ) -> None:
-    first, again, other = (tiny_episode(family, seed=seed) for seed in (1, 1, 2))
+    first, again, other = (tiny_batch(family, seed=seed) for seed in (1, 1, 2))
     assert torch.equal(first.inputs, again.inputs)
     assert not torch.equal(first.inputs, other.inputs)
 
@@ -73,7 +80,12 @@ def test_a_family_of_ones_own_is_one_file(tmp_path: Path) -> None:
     from taskvectors.learners.tasks import linear
 
     file = tmp_path / "mine.py"
-    file.write_text(Path(linear.__file__).read_text().replace('"linear"', '"mine"'))
+    file.write_text(
+        Path(linear.__file__)
+        .read_text()
+        .replace('"linear"', '"mine"')
+        .replace("FAMILIES.register(", "FAMILY = (")
+    )
     mine = load_family(str(file), {"n_dims": 4})
     assert (mine.kind, mine.d_vocab) == ("mine", 7)
 
@@ -96,7 +108,7 @@ def test_what_is_no_family_is_an_error_that_says_what_there_is(
 
 def test_a_file_without_a_family_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "empty.py").write_text("")
-    with pytest.raises(TaskVectorsError, match="names no class FAMILY"):
+    with pytest.raises(TaskVectorsError, match="names no FAMILY"):
         load_family(str(tmp_path / "empty.py"))
 
 
@@ -113,35 +125,35 @@ LAYOUTS = {
 
 @pytest.mark.parametrize("form", LAYOUTS)
 def test_an_offset_sequence_is_written_as_its_format_says(
-    form: str, tiny_episode: Callable[..., Episode]
+    form: str, tiny_batch: Callable[..., Batch]
 ) -> None:
     family = load_family("offset", {"format": form, "n_demonstrations": 2})
-    episode = tiny_episode(family, n=1)
+    batch = tiny_batch(family, n=1)
     text, reads, sites = LAYOUTS[form]
-    x = [int(episode.inputs[0, text.split().index(f"x{i}")]) for i in range(3)]
-    offset = (int(episode.inputs[0, text.split().index("y0")]) - x[0]) % 11
+    x = [int(batch.inputs[0, text.split().index(f"x{i}")]) for i in range(3)]
+    offset = (int(batch.inputs[0, text.split().index("y0")]) - x[0]) % 11
     named = {"z": Z, "d": D} | {f"x{i}": v for i, v in enumerate(x)}
     named |= {f"y{i}": (v + offset) % 11 for i, v in enumerate(x)}
-    assert episode.inputs[0].tolist() == [named[word] for word in text.split()]
-    assert episode.reads[0].tolist() == reads
-    assert episode.targets[0].tolist() == [(v + offset) % 11 for v in x]
+    assert batch.inputs[0].tolist() == [named[word] for word in text.split()]
+    assert batch.reads[0].tolist() == reads
+    assert batch.targets[0].tolist() == [(v + offset) % 11 for v in x]
     if sites is None:
-        assert episode.sites.shape[1] == 0
+        assert batch.sites.shape[1] == 0
         return
-    assert episode.sites[0].tolist() == sites
-    last = int(episode.queries[0, 1, 1 if form == "zxy" else 0])
+    assert batch.sites[0].tolist() == sites
+    last = int(batch.queries[0, 1, 1 if form == "zxy" else 0])
     for number, query in enumerate((x[2], last)):
         tail = [Z, query] if form == "zxy" else [query, Z]
-        assert episode.queries[0, number].tolist() == tail
-        assert int(episode.query_targets[0, number, 0]) == (query + offset) % 11
+        assert batch.queries[0, number].tolist() == tail
+        assert int(batch.query_targets[0, number, 0]) == (query + offset) % 11
 
 
 @pytest.mark.parametrize("name", REGRESSIONS)
 def test_a_regression_sequence_is_written_in_coordinates(
-    name: str, tiny_episode: Callable[..., Episode]
+    name: str, tiny_batch: Callable[..., Batch]
 ) -> None:
     family = load_family(name, {"n_dims": 2, "n_demonstrations": 4})
-    rows = tiny_episode(family, n=1).inputs[0]
+    rows = tiny_batch(family, n=1).inputs[0]
     assert bool((rows[0::3, 2:] == 0).all())  # x, and nothing else
     assert rows[1].tolist() == [0, 0, 0, 1, 0]  # z
     assert rows[2, [0, 1, 3, 4]].tolist() == [0, 0, 0, 0]  # y alone
@@ -151,25 +163,29 @@ def test_a_regression_sequence_is_written_in_coordinates(
     torch.testing.assert_close(phi @ w, y, rtol=1e-3, atol=1e-3)
 
 
-def test_a_trial_is_what_an_episode_ends_in(tiny_trial: Callable[..., Trial]) -> None:
+def test_an_evaluation_batch_is_what_a_batch_ends_in(
+    tiny_eval_batch: Callable[..., EvalBatch],
+) -> None:
     family = load_family("offset", {"n_demonstrations": 3})
-    trial = tiny_trial(family, n=16, n_dummies=2)
-    x, y = trial.history[:, 0::3], trial.history[:, 2::3]
-    assert torch.equal(y, (x + trial.tasks.unsqueeze(1)) % 11)
-    assert torch.equal(trial.targets[:, 0], (trial.queries[:, 0] + trial.tasks) % 11)
-    assert torch.equal(trial.wrong_targets[1:, 0], (trial.queries[1:, 0] + trial.tasks[:-1]) % 11)
-    shown = torch.cat([x, trial.dummies[..., 0], trial.queries[:, :1]], dim=1)
+    eval_batch = tiny_eval_batch(family, n=16, n_dummies=2)
+    x, y = eval_batch.history[:, 0::3], eval_batch.history[:, 2::3]
+    assert torch.equal(y, (x + eval_batch.tasks.unsqueeze(1)) % 11)
+    assert torch.equal(eval_batch.targets[:, 0], (eval_batch.queries[:, 0] + eval_batch.tasks) % 11)
+    assert torch.equal(
+        eval_batch.wrong_targets[1:, 0], (eval_batch.queries[1:, 0] + eval_batch.tasks[:-1]) % 11
+    )
+    shown = torch.cat([x, eval_batch.dummies[..., 0], eval_batch.queries[:, :1]], dim=1)
     assert all(len(set(row)) == len(row) for row in shown.tolist())
 
 
 def test_a_curriculum_cuts_dimensions_and_demonstrations(
-    tiny_episode: Callable[..., Episode],
+    tiny_batch: Callable[..., Batch],
 ) -> None:
     family = load_family("linear", {"n_dims": 4, "n_demonstrations": 9})
-    episode = tiny_episode(family, n_demonstrations=2, n_dims=1)
-    assert episode.inputs.shape[1] == family.n_positions(2)
-    assert bool((episode.inputs[:, 0::3, 1:4] == 0).all())
-    assert bool((episode.inputs[:, 0::3, 0] != 0).all())
+    batch = tiny_batch(family, n_demonstrations=2, n_dims=1)
+    assert batch.inputs.shape[1] == family.n_positions(2)
+    assert bool((batch.inputs[:, 0::3, 1:4] == 0).all())
+    assert bool((batch.inputs[:, 0::3, 0] != 0).all())
 
 
 # --- statistics
@@ -179,8 +195,8 @@ def test_a_curriculum_cuts_dimensions_and_demonstrations(
 def test_outputs_have_the_published_variance(name: str, variance: float) -> None:
     family = load_family(name, {"n_dims": 3})
     generator = generator_for("cpu", 3)
-    episode = family.episode(family.draw_tasks(20_000, generator), generator, Extent())
-    assert float(episode.targets.square().mean()) == pytest.approx(3 * variance, rel=0.05)
+    batch = family.batch(family.draw_tasks(20_000, generator), generator, CurriculumStage())
+    assert float(batch.targets.square().mean()) == pytest.approx(3 * variance, rel=0.05)
     if name == "sinusoidal":
         assert variance == pytest.approx((1 - math.exp(-2)) / 2, rel=1e-4)
 
@@ -199,26 +215,30 @@ def test_without_held_out_offsets_there_is_no_such_shift() -> None:
     assert HELD_OUT not in load_family("offset", {"held_out": 0}).shifts
 
 
-def pieces(trial: Trial, d: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    return trial.history[:, 0::3, :d], trial.history[:, 2::3, d], trial.queries[:, 0, :d]
+def pieces(eval_batch: EvalBatch, d: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    return (
+        eval_batch.history[:, 0::3, :d],
+        eval_batch.history[:, 2::3, d],
+        eval_batch.queries[:, 0, :d],
+    )
 
 
 @pytest.mark.parametrize("name", REGRESSIONS)
 @pytest.mark.parametrize("shift", SHIFTS)
 def test_under_every_shift_the_optimum_knows_the_task(
-    name: str, shift: str, tiny_trial: Callable[..., Trial]
+    name: str, shift: str, tiny_eval_batch: Callable[..., EvalBatch]
 ) -> None:
     family = load_family(name, {"n_dims": 3, "n_demonstrations": 30})
-    trial = tiny_trial(family, n=64, shift=shift)
-    optimal, without = (float(trial.baselines[key].mean()) for key in ("optimal", "without"))
+    eval_batch = tiny_eval_batch(family, n=64, shift=shift)
+    optimal, without = (float(eval_batch.baselines[key].mean()) for key in ("optimal", "without"))
     assert optimal < (0.25 * without if shift == "label-noise" else 1e-6 + 1e-3 * without)
-    wrong = (trial.targets - trial.wrong_targets).square().mean()
-    assert float(wrong) > 0.5 * float(trial.targets.square().mean())
+    wrong = (eval_batch.targets - eval_batch.wrong_targets).square().mean()
+    assert float(wrong) > 0.5 * float(eval_batch.targets.square().mean())
 
 
-def test_shifted_inputs_are_what_their_names_say(tiny_trial: Callable[..., Trial]) -> None:
+def test_shifted_inputs_are_what_their_names_say(tiny_eval_batch: Callable[..., EvalBatch]) -> None:
     family = load_family("linear", {"n_dims": 4, "n_demonstrations": 40})
-    drawn = {s: pieces(tiny_trial(family, n=400, shift=s), 4) for s in (*SHIFTS, ORTHOGONAL)}
+    drawn = {s: pieces(tiny_eval_batch(family, n=400, shift=s), 4) for s in (*SHIFTS, ORTHOGONAL)}
     plain = float(drawn["none"][0].square().mean())
     x, _, query = drawn["orthants"]
     assert bool((x.sign() == x.sign()[:, :1]).all())

@@ -5,7 +5,7 @@ from functools import cache
 import pytest
 import torch
 
-from taskvectors.learners import Extent, Learner
+from taskvectors.learners import CurriculumStage, Learner
 from taskvectors.learners.family import generator_for
 from taskvectors.learners.measures import Measured, Prompted, locality, measure
 from taskvectors.learners.model import TRAINED
@@ -65,10 +65,10 @@ def test_trained_on_the_tvp_loss_alone_at_the_last_layer_the_error_tends_to_e_ba
     for step in range(100):
         generator = generator_for("cpu", 7, step)
         tasks = learner.family.draw_tasks(16, generator)
-        episode = learner.family.episode(tasks, generator, Extent())
-        _, terms = both_losses(learner.body, learner.family, episode, last)
+        batch = learner.family.batch(tasks, generator, CurriculumStage())
+        _, terms = both_losses(learner.body, learner.family, batch, last)
         optimizer.zero_grad()
-        mean_loss(terms, episode.query_weights).backward()
+        mean_loss(terms, batch.query_weights).backward()
         optimizer.step()
     after = measure(learner, n_trials=256, seed=11)
     assert after.prompted is not None

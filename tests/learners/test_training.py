@@ -17,9 +17,9 @@ from taskvectors.learners.training import (
     CHECKPOINT,
     METRICS,
     SHARED,
-    draw_episode,
-    extent_at,
+    draw_batch,
     rate_at,
+    stage_at,
 )
 
 FAMILY = load_family("offset", {"n_symbols": 7, "n_demonstrations": 3})
@@ -136,7 +136,7 @@ def test_sequences_are_a_function_of_seed_and_step() -> None:
 
     def drawn(seed: int, step: int) -> torch.Tensor:
         config = CONFIG.model_copy(update={"seed": seed})
-        return draw_episode(FAMILY, config, step, devices).inputs
+        return draw_batch(FAMILY, config, step, devices).inputs
 
     assert torch.equal(drawn(0, 5), drawn(0, 5))
     assert not torch.equal(drawn(0, 5), drawn(0, 6))
@@ -145,8 +145,8 @@ def test_sequences_are_a_function_of_seed_and_step() -> None:
 
 def test_a_step_puts_some_sites_into_the_loss_each_with_its_own_query() -> None:
     config = CONFIG.model_copy(update={"sites_per_sequence": 2})
-    everything = draw_episode(FAMILY, CONFIG, 0, Devices("cpu"))
-    some = draw_episode(FAMILY, config, 0, Devices("cpu"))
+    everything = draw_batch(FAMILY, CONFIG, 0, Devices("cpu"))
+    some = draw_batch(FAMILY, config, 0, Devices("cpu"))
     assert some.sites.shape == (4, 2)
     for number, site in enumerate(some.sites[0].tolist()):
         at = everything.sites[0].tolist().index(site)
@@ -166,7 +166,7 @@ def test_the_rate_rises_stays_and_falls_to_a_tenth() -> None:
 
 def test_a_curriculum_stops_where_it_ends() -> None:
     curriculum = Curriculum(every=10, dims=(5, 20, 1), demonstrations=(10, 40, 2))
-    at = [extent_at(step, curriculum) for step in (0, 25, 10_000)]
+    at = [stage_at(step, curriculum) for step in (0, 25, 10_000)]
     assert [(one.n_dims, one.n_demonstrations) for one in at] == [(5, 10), (7, 14), (20, 40)]
 
 

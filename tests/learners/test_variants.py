@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from taskvectors.errors import DataError, TaskVectorsError
-from taskvectors.learners import LearnerShape, TrainingConfig, family_names, load_family
+from taskvectors.learners import FAMILIES, LearnerShape, TrainingConfig, VariantsConfig, load_family
 from taskvectors.learners.devices import Devices
-from taskvectors.learners.presets import PRESETS
 from taskvectors.learners.records import (
     MEASURES,
     Finding,
@@ -20,7 +19,6 @@ from taskvectors.learners.training import SHARED
 from taskvectors.learners.variants import (
     EQUAL_FLOPS,
     VANILLA,
-    VariantsConfig,
     finding_of,
     flops_ratio,
     read_finding,
@@ -134,18 +132,14 @@ def test_a_trend_needs_three_layers_and_leaves_vanilla_out() -> None:
     assert found["correlation"] == -1
 
 
-@pytest.mark.parametrize(("preset", "name"), PRESETS)
-def test_a_preset_is_of_a_family_that_there_is_and_trains_both_variants(
-    preset: Any, name: str
-) -> None:
-    config = PRESETS[preset, name]
-    assert config.task == name
-    assert name in family_names()
-    load_family(name, config.settings)
-    assert None in config.tvp_layers
-    last = config.training.shape.n_layers - 2
-    assert all(layer is None or layer <= last for layer in config.tvp_layers)
-    assert len(config.tvp_layers) > 1
+@pytest.mark.parametrize("name", FAMILIES)
+def test_presets_of_a_family_are_of_it_and_train_both_variants(name: str) -> None:
+    assert {"cpu", "paper"} <= set(FAMILIES[name].presets)
+    for config in FAMILIES[name].presets.values():
+        assert config.task == name
+        load_family(name, config.settings)
+        assert None in config.tvp_layers
+        assert len(config.tvp_layers) > 1
 
 
 def test_wide_rows_of_learners_are_the_same_after_being_tidy() -> None:

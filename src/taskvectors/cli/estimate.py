@@ -15,7 +15,7 @@ from taskvectors.cli.arguments import (
     default,
     method_config,
 )
-from taskvectors.cli.names import AnalysisName
+from taskvectors.cli.names import AnalysisName, FamilyName
 from taskvectors.cli.results import Result, Table, duration
 from taskvectors.errors import TaskVectorsError
 
@@ -62,8 +62,8 @@ class Estimate:
     """Bytes per second to and from its memory, such as 2e12."""
     device_memory: Annotated[str | None, default("the device's")] = None
     """Its memory, such as 80GB."""
-    preset: Literal["smoke", "cpu", "paper"] = "cpu"
-    """How large an experiment is run, or the settings that train starts from."""
+    preset: str = "cpu"
+    """How large an experiment is run (smoke, cpu or paper), or what train starts from."""
     tasks: Annotated[tuple[str, ...], arg(help_behavior_hint="(default: the preset's)")] = ()
     """Tasks of an experiment."""
     seeds: Annotated[
@@ -78,7 +78,7 @@ class Estimate:
     """What explain runs."""
     shots: int = 8
     """Demonstrations in a few-shot prompt; of a verb."""
-    family: str = "offset"
+    family: FamilyName = FamilyName("offset")  # noqa: RUF009  (a text)
     """Family of tasks that train trains on."""
     task: VerbsTaskChoice
     sites: SiteChoice
@@ -126,17 +126,11 @@ class Estimate:
         import torch
 
         from taskvectors.costs import train_cost
-        from taskvectors.learners.presets import PRESETS
+        from taskvectors.learners import preset_of
 
-        key: Any = (self.preset, self.family)
-        if key not in PRESETS:
-            known = ", ".join(family for preset, family in PRESETS if preset == self.preset)
-            raise TaskVectorsError(
-                f"--preset {self.preset} --family {self.family}: the preset has settings of "
-                f"{known or 'no family'}; choose another"
-            )
         device = self._device(torch.float32)
-        return self._shown([train_cost(PRESETS[key], device)], device, f"learner of {self.family}")
+        config = preset_of(str(self.family), self.preset)
+        return self._shown([train_cost(config, device)], device, f"learner of {self.family}")
 
     def _experiments(self) -> Result:
         import torch

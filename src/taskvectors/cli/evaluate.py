@@ -24,6 +24,8 @@ class Evaluate:
     """Folder of the vector, or of a run that has one."""
     learner: Annotated[str, default("none")] = ""
     """Folder of a learner, or one that comes with the package, to measure on its own task."""
+    family: Annotated[str, default("the learner's")] = ""
+    """Python file of the family that a learner was trained on, where that is in one."""
     trials: int = 1280
     """Questions to measure a learner on."""
     split: Literal["train", "validation", "test"] = "test"
@@ -41,7 +43,9 @@ class Evaluate:
     def run(self) -> Result:
         """Measure it."""
         if self.learner:
-            return evaluate_learner(self.learner, trials=self.trials, seed=self.task.seed or 0)
+            return evaluate_learner(
+                self.learner, family=self.family, trials=self.trials, seed=self.task.seed or 0
+            )
         if not self.vector:
             raise TaskVectorsError("give --vector, or --learner")
         from taskvectors.evaluate import dose_response

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import Positional, arg
 
@@ -43,8 +43,8 @@ class Reproduce:
     """Name of an experiment, or `all`."""
     list: bool = False
     """List the experiments, and do nothing else."""
-    preset: Literal["smoke", "cpu", "paper"] = "cpu"
-    """How large: random models, seconds; the embedded model, two cores; or the paper's sizes."""
+    preset: str = "cpu"
+    """How large: `smoke` (random models, seconds), `cpu` (the embedded model), or `paper`."""
     models: Annotated[tuple[str, ...], arg(help_behavior_hint="(default: --model)")] = ()
     """Several models, in place of --model."""
     tasks: Annotated[tuple[str, ...], arg(help_behavior_hint="(default: the preset's)")] = ()

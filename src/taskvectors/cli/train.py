@@ -11,12 +11,13 @@ from tyro.conf import arg
 from taskvectors.cli.arguments import Output, checked, default
 from taskvectors.cli.folders import folder_for
 from taskvectors.cli.learner_rows import layer_table, shift_table, trend_table
+from taskvectors.cli.names import FamilyName
 from taskvectors.cli.results import Result
 from taskvectors.cli.typed import command_line
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
-    from taskvectors.learners.variants import VariantsConfig
+    from taskvectors.learners import VariantsConfig
 
 _OF_THE_SHAPE = {"layers": "n_layers", "width": "d_model", "heads": "n_heads", "body": "body"}
 _OF_TRAINING = {
@@ -44,10 +45,10 @@ class Train:
     the same start. A run that was cut off goes on when it is given the same --out.
     """
 
-    task: str
-    """linear, sinusoidal, offset or another family, or a Python file that names one."""
-    preset: Literal["cpu", "paper"] = "cpu"
-    """Settings to start from: small, or those of published code, for a GPU."""
+    task: FamilyName
+    """A family of tasks, or a Python file that names one."""
+    preset: str = "cpu"
+    """Settings to start from: `cpu` is small, `paper` has published sizes, for a GPU."""
     set: Annotated[tuple[str, ...], arg(metavar="NAME=VALUE ...")] = ()
     """Fields of the family, such as n_symbols=11, n_dims=3, n_demonstrations=10 or format=zxy."""
     tvp_layer: Annotated[
@@ -105,7 +106,7 @@ class Train:
         from taskvectors.learners.variants import finding_of, train_variants
 
         config = self.config()
-        folder = folder_for(self.out, "runs", "train", self.task)
+        folder = folder_for(self.out, "runs", "train", Path(self.task).stem)
         record = train_variants(
             config,
             folder,
@@ -130,12 +131,9 @@ class Train:
 
     def config(self) -> "VariantsConfig":
         """The same for the library."""
-        from taskvectors.learners.config import TrainingConfig
-        from taskvectors.learners.model import LearnerShape
-        from taskvectors.learners.presets import PRESETS
-        from taskvectors.learners.variants import VariantsConfig
+        from taskvectors.learners import LearnerShape, TrainingConfig, VariantsConfig, preset_of
 
-        start = PRESETS.get((self.preset, self.task), VariantsConfig(task=self.task))
+        start = preset_of(str(self.task), self.preset)
         training = start.training
         shape = checked(LearnerShape, **training.shape.model_dump() | self._given(_OF_THE_SHAPE))
         changed = checked(
@@ -157,29 +155,30 @@ class Train:
         return {field: value for field, value in values.items() if value not in (None, ())}
 
 
-def evaluate_learner(folder: str, *, trials: int, seed: int) -> Result:
+def evaluate_learner(folder: str, *, family: str, trials: int, seed: int) -> Result:
     """What `taskvectors evaluate` says of a learner's folder.
 
     Args:
         folder: The learner.
+        family: The file of its family, where that is not a registered one.
         trials: Questions to measure on.
         seed: Their seed.
     """
     from taskvectors.learners import Learner
     from taskvectors.learners.rows import measured_rows, shifted_rows
 
-    learner = Learner.load(Path(folder))
+    learner = Learner.load(Path(folder), family)
     training = dict(learner.about.get("training", {}))
     about = {"variant": Path(folder).name, "seed": seed, "tvp_layer": training.get("tvp_layer")}
     logger.info("Measuring on %d questions", trials)
     rows = [about | row for row in measured_rows(learner, n_trials=trials, seed=seed)]
     logger.info("Measuring out of distribution")
     shifts = [about | row for row in shifted_rows(learner, n_trials=trials, seed=seed)]
-    family: Any = learner.family
+    drawn: Any = learner.family
     data = {
         "learner": folder,
         "task": learner.family_source,
-        "settings": family.model_dump(mode="json"),
+        "settings": drawn.model_dump(mode="json"),
         "training": training,
         "rows": rows,
         "shifts": shifts,

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 
 from taskvectors.costs.devices import Device
 from taskvectors.costs.roofline import Cost, block_weights, total, weight_bytes
-from taskvectors.learners.family import Extent, TaskFamily, generator_for
-from taskvectors.learners.model import LearnerShape
+from taskvectors.learners.config import VariantsConfig
+from taskvectors.learners.families import load_family
+from taskvectors.learners.family import CurriculumStage, TaskFamily, generator_for
 from taskvectors.learners.rows import N_DUMMIES
-from taskvectors.learners.tasks import load_family
-from taskvectors.learners.variants import VariantsConfig, flops_ratio, variants_of
+from taskvectors.learners.shape import LearnerShape
+from taskvectors.learners.variants import flops_ratio, variants_of
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt
 
@@ -42,8 +43,8 @@ class _Sizes:
     @classmethod
     def of(cls, family: TaskFamily, shape: LearnerShape) -> "_Sizes":
         generator = generator_for("cpu", 0)
-        episode = family.episode(family.draw_tasks(1, generator), generator, Extent())
-        columns, queries = int(episode.inputs.shape[1]), int(episode.queries.shape[2])
+        batch = family.batch(family.draw_tasks(1, generator), generator, CurriculumStage())
+        columns, queries = int(batch.inputs.shape[1]), int(batch.queries.shape[2])
         return cls(shape=shape, columns=columns, queries=queries)
 
     @property

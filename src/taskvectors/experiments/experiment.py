@@ -63,8 +63,8 @@ class Preset(BaseModel):
     """Where vectors sit, as shares of the model's depth."""
     memory: str | None = None
     """Memory to use, such as 4GB."""
-    sizes: Literal["cpu", "paper"] = "cpu"
-    """Whose sizes learners have: those of `taskvectors train --preset`."""
+    sizes: str = "cpu"
+    """Preset of the families, as `taskvectors train --preset` has it."""
     shrink: int = Field(default=1, ge=1)
     """Learners are trained in this many times fewer steps than their preset says."""
     n_trials: int = Field(default=1280, ge=2)

@@ -1,22 +1,33 @@
-"""Small in-context learners trained from scratch, with and without the TVP-loss."""
+"""Small in-context learners trained from scratch, with and without the TVP-loss.
 
-from taskvectors.learners.config import Curriculum, TrainingConfig
-from taskvectors.learners.family import Episode, Extent, TaskFamily, Trial
-from taskvectors.learners.model import Learner, LearnerShape, is_learner
-from taskvectors.learners.tasks import family_names, load_family
+A family of tasks of your own comes in through `taskvectors.learners.register(Family(...))`, or
+through an entry point of the group `taskvectors.families`.
+"""
+
+from taskvectors.learners.config import Curriculum, TrainingConfig, VariantsConfig
+from taskvectors.learners.families import FAMILIES, Family, load_family, preset_of
+from taskvectors.learners.family import Batch, CurriculumStage, EvalBatch, TaskFamily
+from taskvectors.learners.model import Learner, is_learner
+from taskvectors.learners.shape import LearnerShape
 from taskvectors.learners.training import train
 
+register = FAMILIES.register
+
 __all__ = [
+    "FAMILIES",
+    "Batch",
     "Curriculum",
-    "Episode",
-    "Extent",
+    "CurriculumStage",
+    "EvalBatch",
+    "Family",
     "Learner",
     "LearnerShape",
     "TaskFamily",
     "TrainingConfig",
-    "Trial",
-    "family_names",
+    "VariantsConfig",
     "is_learner",
     "load_family",
+    "preset_of",
+    "register",
     "train",
 ]

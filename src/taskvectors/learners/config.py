@@ -1,10 +1,10 @@
-"""How a learner is trained: one config, and the settings that presets name."""
+"""What learners are trained on and measured with, and how each is trained."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from taskvectors.learners.model import LearnerShape
+from taskvectors.learners.shape import LearnerShape
 
 
 class Curriculum(BaseModel):
@@ -81,4 +81,37 @@ class TrainingConfig(BaseModel):
                 f"{self.tvp_from} steps on L_ICL alone (tvp_from, --icl-steps) are more than all "
                 f"{self.steps} steps"
             )
+        return self
+
+
+class VariantsConfig(BaseModel):
+    """What is trained and measured."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
+    task: str
+    """A family, or the path of a file that has one."""
+    settings: dict[str, Any] = {}
+    """Values of the family's fields."""
+    training: TrainingConfig = TrainingConfig()
+    """How each variant is trained, apart from seed and layer."""
+    tvp_layers: tuple[int | None, ...] = Field(default=(None, 1), min_length=1)
+    """One variant each; None is vanilla."""
+    equal_flops: bool = False
+    """Train vanilla with the floating-point operations of the costliest variant, too."""
+    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
+    """Each trains all variants."""
+    n_trials: int = Field(default=1280, ge=2)
+    """Trials that results are on."""
+    with_shifts: bool = False
+    """Run the out-of-distribution battery on every variant."""
+
+    @model_validator(mode="after")
+    def _fits(self) -> "VariantsConfig":
+        n_layers = self.training.shape.n_layers
+        for layer in self.tvp_layers:
+            if layer is not None and not 0 <= layer <= n_layers - 2:
+                raise ValueError(
+                    f"layer {layer} is no place for the vector of a learner of {n_layers} layers: "
+                    f"after it a block has to read the query, so it is 0 to {n_layers - 2}"
+                )
         return self

@@ -1,10 +1,10 @@
 """What a family of tasks is: a source of sequences, and of what is read and scored in them.
 
-A learner is trained on `Episode`s (one sequence per task, every read and every task-vector site of
-it at once) and measured on `Trial`s (one question per task: demonstrations, a dummy query that the
-vector is read from, and a fresh query that it is put into). Both know columns and targets only, so
-that pairs in any format, and strings of a formal language with a delimiter, are the same to
-everything that follows. This module draws nothing and runs no model.
+A learner is trained on a `Batch`: one sequence per task, with every read and every task-vector site
+of it. It is measured on an `EvalBatch`: one question per task, which is demonstrations, a dummy
+query that the vector is read from, and a fresh query that it is put into. Both know columns and
+targets only, so that pairs in any format, and strings of a formal language with a delimiter, are
+the same to everything that follows. This module draws nothing and runs no model.
 
 Inputs are token ids `[batch, pos]` or, for real-valued tasks, coordinates `[batch, pos, d_vocab]`:
 a token is one coordinate, a real vector is a mixture of several. Sequences are padded on the right.
@@ -25,11 +25,11 @@ IN_DISTRIBUTION = "none"
 HELD_OUT = "held-out"
 """The shift to tasks of the split `test`, in families whose tasks are fixed."""
 
-_Held = TypeVar("_Held", "Episode", "Trial")
+_Held = TypeVar("_Held", "Batch", "EvalBatch")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Extent:
+class CurriculumStage:
     """How much of a family a sequence shows; a curriculum raises it."""
 
     n_demonstrations: int | None = None
@@ -39,7 +39,7 @@ class Extent:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Episode:
+class Batch:
     """One training sequence per task.
 
     Every read is scored by L_ICL. Every site holds a task vector: the state there after block l* is
@@ -66,7 +66,7 @@ class Episode:
     query_weights: Float[Tensor, "batch site query_read"]
     """0 where a read, or a whole site, is padding."""
 
-    def with_sites(self, chosen: Int[Tensor, " chosen"]) -> "Episode":
+    def with_sites(self, chosen: Int[Tensor, " chosen"]) -> "Batch":
         """The same sequences with some of their sites."""
         return replace(
             self,
@@ -78,7 +78,7 @@ class Episode:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Trial:
+class EvalBatch:
     """One question per task.
 
     In-context learning runs `history` and then `queries`. A task vector is read from `history` and
@@ -110,8 +110,7 @@ class TaskFamily(Protocol):
     """A family of tasks: a frozen config that draws.
 
     Everything is drawn from the generator, on its device; tasks that are fixed (automata, held-out
-    offsets) depend on the config alone. A family is one file under `learners/tasks/`, or a user's
-    own, that names its class `FAMILY`.
+    offsets) depend on the config alone.
     """
 
     @property
@@ -120,7 +119,7 @@ class TaskFamily(Protocol):
 
     @property
     def n_demonstrations(self) -> int:
-        """Demonstrations before the last read of an episode."""
+        """Demonstrations before the last read of a training sequence."""
 
     @property
     def d_vocab(self) -> int:
@@ -142,12 +141,12 @@ class TaskFamily(Protocol):
     ) -> Shaped[Tensor, "batch ..."]:
         """Draw tasks."""
 
-    def episode(
-        self, tasks: Shaped[Tensor, "batch ..."], generator: torch.Generator, extent: Extent
-    ) -> Episode:
+    def batch(
+        self, tasks: Shaped[Tensor, "batch ..."], generator: torch.Generator, stage: CurriculumStage
+    ) -> Batch:
         """Draw a training sequence of each task."""
 
-    def trial(
+    def eval_batch(
         self,
         tasks: Shaped[Tensor, "batch ..."],
         generator: torch.Generator,
@@ -155,18 +154,18 @@ class TaskFamily(Protocol):
         *,
         shift: str = IN_DISTRIBUTION,
         n_dummies: int = 1,
-    ) -> Trial:
+    ) -> EvalBatch:
         """Draw a question for each task."""
 
     def losses(
         self, logits: Float[Tensor, "*reads d_vocab"], targets: Shaped[Tensor, "..."]
     ) -> Float[Tensor, "*reads"]:
-        """The loss of each read, against an episode's targets."""
+        """The loss of each read, against a batch's targets."""
 
     def errors(
         self, logits: Float[Tensor, "*reads d_vocab"], targets: Shaped[Tensor, "..."]
     ) -> Float[Tensor, "*reads"]:
-        """The error of each read, against a trial's targets: 1 is as bad as knowing nothing."""
+        """The error of each read; 1 is as bad as knowing nothing."""
 
     def probe_targets(self, tasks: Shaped[Tensor, "batch ..."]) -> Float[Tensor, "batch label"]:
         """What a linear probe has to find in a state: the task's parameters, or its one-hot."""
@@ -190,12 +189,12 @@ def wrong_tokens(
 
 
 def moved(held: _Held, device: torch.device) -> _Held:
-    """The same episode or trial on a device."""
+    """The same batch on a device."""
     values = {field.name: getattr(held, field.name) for field in fields(held)}
     kept: dict[str, Any] = {
         name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)
     }
-    if isinstance(held, Trial):
+    if isinstance(held, EvalBatch):
         kept["baselines"] = {name: value.to(device) for name, value in held.baselines.items()}
     return replace(held, **kept)
 

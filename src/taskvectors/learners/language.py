@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from taskvectors.errors import DataError, TaskVectorsError
-from taskvectors.learners.files import write_whole
+from taskvectors.files import write_whole
 from taskvectors.learners.language_measures import Row, measured_rows
 from taskvectors.models import LanguageModel, load_model
 from taskvectors.models.prefix import after_prefix

@@ -14,9 +14,9 @@ from torch import Tensor
 from taskvectors.learners.family import (
     HELD_OUT,
     IN_DISTRIBUTION,
+    EvalBatch,
     Split,
     TaskFamily,
-    Trial,
     generator_for,
 )
 from taskvectors.learners.model import Learner
@@ -148,46 +148,48 @@ def measure(
             generator = generator_for(device, seed, start, _TRIALS)
             split: Split = "test" if shift == HELD_OUT else "train"
             tasks = family.draw_tasks(min(_ROWS_PER_PASS, n_trials - start), generator, split)
-            trial = family.trial(tasks, generator, n, shift=shift, n_dummies=n_dummies)
-            parts.append(_measure_trial(learner.body, family, trial, n, shift))
+            eval_batch = family.eval_batch(tasks, generator, n, shift=shift, n_dummies=n_dummies)
+            parts.append(_measure_batch(learner.body, family, eval_batch, n, shift))
     return _joined(parts)
 
 
-def _measure_trial(
-    body: CausalBody, family: TaskFamily, trial: Trial, n: int, shift: str
+def _measure_batch(
+    body: CausalBody, family: TaskFamily, eval_batch: EvalBatch, n: int, shift: str
 ) -> Measured:
-    history = trial.history.shape[1]
+    history = eval_batch.history.shape[1]
 
     def errors(final: Tensor, targets: Tensor, first: int = 0) -> Tensor:
-        read = torch.tensor(trial.query_reads, device=final.device) + first
+        read = torch.tensor(eval_batch.query_reads, device=final.device) + first
         return family.errors(body.logits(final[:, read]), targets)
 
-    in_context = _final(body, torch.cat([trial.history, trial.queries], dim=1))
-    alone = _final(body, trial.queries)
+    in_context = _final(body, torch.cat([eval_batch.history, eval_batch.queries], dim=1))
+    alone = _final(body, eval_batch.queries)
     prompted = states = None
-    if trial.site_column is not None:
-        states = vectors_of(body, trial)
-        prompted = _prompted(body, trial, states, errors)
+    if eval_batch.site_column is not None:
+        states = vectors_of(body, eval_batch)
+        prompted = _prompted(body, eval_batch, states, errors)
     return Measured(
         n_demonstrations=n,
         shift=shift,
-        weights=trial.weights,
-        icl=errors(in_context, trial.targets, history),
-        zero_shot=errors(alone, trial.targets),
-        baselines=trial.baselines,
+        weights=eval_batch.weights,
+        icl=errors(in_context, eval_batch.targets, history),
+        zero_shot=errors(alone, eval_batch.targets),
+        baselines=eval_batch.baselines,
         prompted=prompted,
         states=states,
-        probe_targets=family.probe_targets(trial.tasks),
+        probe_targets=family.probe_targets(eval_batch.tasks),
     )
 
 
-def vectors_of(body: CausalBody, trial: Trial) -> Float[Tensor, "layer trial dummy d_model"]:
+def vectors_of(
+    body: CausalBody, eval_batch: EvalBatch
+) -> Float[Tensor, "layer trial dummy d_model"]:
     """The state at the site after every block, for each dummy."""
-    batch, n_dummies = trial.dummies.shape[:2]
-    assert trial.site_column is not None
-    repeated = trial.history.repeat_interleave(n_dummies, dim=0)
-    prompts = torch.cat([repeated, trial.dummies.flatten(0, 1)], dim=1)
-    column = trial.history.shape[1] + trial.site_column
+    batch, n_dummies = eval_batch.dummies.shape[:2]
+    assert eval_batch.site_column is not None
+    repeated = eval_batch.history.repeat_interleave(n_dummies, dim=0)
+    prompts = torch.cat([repeated, eval_batch.dummies.flatten(0, 1)], dim=1)
+    column = eval_batch.history.shape[1] + eval_batch.site_column
     state, arguments = body.enter(body.embed(prompts))
     found = []
     for layer in range(body.n_layers):
@@ -197,26 +199,31 @@ def vectors_of(body: CausalBody, trial: Trial) -> Float[Tensor, "layer trial dum
 
 
 def _prompted(
-    body: CausalBody, trial: Trial, states: Tensor, errors: Callable[[Tensor, Tensor], Tensor]
+    body: CausalBody,
+    eval_batch: EvalBatch,
+    states: Tensor,
+    errors: Callable[[Tensor, Tensor], Tensor],
 ) -> Prompted:
     """Errors at every layer, with one plain pass of the demonstrations for all of them."""
-    assert trial.site_column is not None
+    assert eval_batch.site_column is not None
     kinds: dict[str, list[Tensor]] = {
         name: [] for name in ("reset", "kept", "averaged", "wrong", "wrong_to_injected")
     }
     for layer in range(body.n_layers):
-        at = {"site_column": trial.site_column, "layer": layer}
+        at = {"site_column": eval_batch.site_column, "layer": layer}
         one, mean = states[layer, :, 0], states[layer].mean(dim=1)
-        reset = prompted_states(body, trial.queries, one, **at)
-        kept = prompted_states(body, trial.queries, one, **at, start=trial.history.shape[1])
-        averaged = prompted_states(body, trial.queries, mean, **at)
-        wrong = prompted_states(body, trial.queries, one.roll(1, 0), **at)
-        kinds["reset"].append(errors(reset, trial.targets))
-        kinds["kept"].append(errors(kept, trial.targets))
-        kinds["averaged"].append(errors(averaged, trial.targets))
-        kinds["wrong"].append(errors(wrong, trial.targets))
-        kinds["wrong_to_injected"].append(errors(wrong, trial.wrong_targets))
-    other = (trial.targets != trial.wrong_targets).flatten(1).any(dim=1).float()
+        reset = prompted_states(body, eval_batch.queries, one, **at)
+        kept = prompted_states(
+            body, eval_batch.queries, one, **at, start=eval_batch.history.shape[1]
+        )
+        averaged = prompted_states(body, eval_batch.queries, mean, **at)
+        wrong = prompted_states(body, eval_batch.queries, one.roll(1, 0), **at)
+        kinds["reset"].append(errors(reset, eval_batch.targets))
+        kinds["kept"].append(errors(kept, eval_batch.targets))
+        kinds["averaged"].append(errors(averaged, eval_batch.targets))
+        kinds["wrong"].append(errors(wrong, eval_batch.targets))
+        kinds["wrong_to_injected"].append(errors(wrong, eval_batch.wrong_targets))
+    other = (eval_batch.targets != eval_batch.wrong_targets).flatten(1).any(dim=1).float()
     return Prompted(**{name: torch.stack(found) for name, found in kinds.items()}, is_other=other)
 
 

@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from taskvectors.learners.family import Episode, Extent, Trial
+from taskvectors.learners.family import Batch, CurriculumStage, EvalBatch
 
 Format = Literal["xy", "xzy", "zxy", "xzyd"]
 """F0 to F3: pairs, a separator z between x and y, z before x, and a delimiter after each pair."""
@@ -65,7 +65,7 @@ def read_column(form: Format) -> int:
     return len(_TAILS[form]) - 1
 
 
-def pair_episode(rows: PairRows, form: Format, x: Tensor, y: Tensor) -> Episode:
+def pair_batch(rows: PairRows, form: Format, x: Tensor, y: Tensor) -> Batch:
     """Training sequences of n demonstrations and a query, with a fresh query for each site.
 
     The vector at the i-th z has seen i demonstrations and the i-th input; the fresh query is the
@@ -87,7 +87,7 @@ def pair_episode(rows: PairRows, form: Format, x: Tensor, y: Tensor) -> Episode:
     site = site_column(form)
     first = n + 1 if site is None else 1  # a format without sites has no queries either
     read = read_column(form)
-    return Episode(
+    return Batch(
         inputs=torch.cat([history, tails[:, n]], dim=1),
         reads=(at + read).expand(batch, -1),
         targets=y[:, : n + 1],
@@ -101,11 +101,11 @@ def pair_episode(rows: PairRows, form: Format, x: Tensor, y: Tensor) -> Episode:
     )
 
 
-def pair_trial(rows: PairRows, form: Format, asked: Question) -> Trial:
+def pair_eval_batch(rows: PairRows, form: Format, asked: Question) -> EvalBatch:
     """A question in a format."""
     tail = _TAILS[form]
     query = asked.query.unsqueeze(1)
-    return Trial(
+    return EvalBatch(
         history=_written(rows, form, asked.x, asked.y).flatten(1, 2),
         dummies=_written(rows, tail, asked.dummies, None),
         queries=_written(rows, tail, query, None)[:, 0],
@@ -137,6 +137,6 @@ def _written(
     return torch.stack(written, dim=2)
 
 
-def shown_extent(extent: Extent, n_demonstrations: int) -> int:
-    """Demonstrations of an episode."""
-    return n_demonstrations if extent.n_demonstrations is None else extent.n_demonstrations
+def shown_demonstrations(stage: CurriculumStage, n_demonstrations: int) -> int:
+    """Demonstrations of a training sequence."""
+    return n_demonstrations if stage.n_demonstrations is None else stage.n_demonstrations

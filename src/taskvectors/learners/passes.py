@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
-from taskvectors.learners.family import Episode, TaskFamily
+from taskvectors.learners.family import Batch, TaskFamily
 from taskvectors.models.causal import CausalBody
 
 
@@ -50,20 +50,18 @@ def prompted_states(
     return body.run(state, arguments, range(layer + 1, body.n_layers))
 
 
-def icl_losses(
-    body: CausalBody, family: TaskFamily, episode: Episode
-) -> Float[Tensor, "batch read"]:
+def icl_losses(body: CausalBody, family: TaskFamily, batch: Batch) -> Float[Tensor, "batch read"]:
     """L_ICL's terms: the loss of every read, 0 at padding."""
-    state, arguments = body.enter(body.embed(episode.inputs))
+    state, arguments = body.enter(body.embed(batch.inputs))
     state = body.run(state, arguments, range(body.n_layers))
-    logits = body.logits(gather(state, episode.reads))
-    return family.losses(logits, episode.targets) * episode.weights
+    logits = body.logits(gather(state, batch.reads))
+    return family.losses(logits, batch.targets) * batch.weights
 
 
 def both_losses(
     body: CausalBody,
     family: TaskFamily,
-    episode: Episode,
+    batch: Batch,
     layer: int,
     *,
     stop_gradient: bool = False,
@@ -76,29 +74,29 @@ def both_losses(
     Args:
         body: The learner.
         family: Says what a loss is.
-        episode: The sequences; its sites are where the vectors are read.
+        batch: The sequences; its sites are where the vectors are read.
         layer: The block l after which they are read and put.
         stop_gradient: Do not let L_TVP change how the vectors are made.
 
     Source: Yang et al. (2025), https://arxiv.org/abs/2501.09240, the TVP-loss. The paper's formula
         is not known to us; this one is reconstructed from its description.
     """
-    state, arguments = body.enter(body.embed(episode.inputs))
+    state, arguments = body.enter(body.embed(batch.inputs))
     state = body.run(state, arguments, range(layer + 1))
-    vectors = gather(state, episode.sites).flatten(0, 1)
+    vectors = gather(state, batch.sites).flatten(0, 1)
     state = body.run(state, arguments, range(layer + 1, body.n_layers))
-    logits = body.logits(gather(state, episode.reads))
-    in_context = family.losses(logits, episode.targets) * episode.weights
+    logits = body.logits(gather(state, batch.reads))
+    in_context = family.losses(logits, batch.targets) * batch.weights
     final = prompted_states(
         body,
-        episode.queries.flatten(0, 1),
+        batch.queries.flatten(0, 1),
         vectors.detach() if stop_gradient else vectors,
-        episode.site_column,
+        batch.site_column,
         layer,
     )
-    read = torch.stack([final[:, column] for column in episode.query_reads], dim=1)
-    logits = body.logits(read).view(*episode.sites.shape, read.shape[1], -1)
-    prompted = family.losses(logits, episode.query_targets) * episode.query_weights
+    read = torch.stack([final[:, column] for column in batch.query_reads], dim=1)
+    logits = body.logits(read).view(*batch.sites.shape, read.shape[1], -1)
+    prompted = family.losses(logits, batch.query_targets) * batch.query_weights
     return in_context, prompted
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pandas as pd
 
 from taskvectors.learners.family import IN_DISTRIBUTION
-from taskvectors.learners.model import LearnerShape
 from taskvectors.learners.rows import Row
+from taskvectors.learners.shape import LearnerShape
 from taskvectors.results import Measurement
 from taskvectors.results.record import rows_of
 

@@ -14,14 +14,24 @@ from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from taskvectors.learners.family import IN_DISTRIBUTION, Episode, Extent, Split, Trial
+from taskvectors.learners.config import Curriculum, TrainingConfig, VariantsConfig
+from taskvectors.learners.family import IN_DISTRIBUTION, Batch, CurriculumStage, EvalBatch, Split
 from taskvectors.learners.pairs import (
     Format,
     Question,
     columns_of,
-    pair_episode,
-    pair_trial,
-    shown_extent,
+    pair_batch,
+    pair_eval_batch,
+    shown_demonstrations,
+)
+from taskvectors.learners.shape import LearnerShape
+from taskvectors.methods import Paper
+
+GARG = Paper(
+    "Garg, Tsipras, Liang, Valiant",
+    2022,
+    "What Can Transformers Learn In-Context? A Case Study of Simple Function Classes",
+    "https://arxiv.org/abs/2208.01066",
 )
 
 SCALES: dict[str, float] = {"third": 1 / 3, "half": 1 / 2, "double": 2.0, "triple": 3.0}
@@ -112,17 +122,17 @@ class Regression(BaseModel, ABC):
         del split
         return torch.randn(n, self.n_dims, generator=generator, device=generator.device)
 
-    def episode(
-        self, tasks: Float[Tensor, "batch d"], generator: torch.Generator, extent: Extent
-    ) -> Episode:
+    def batch(
+        self, tasks: Float[Tensor, "batch d"], generator: torch.Generator, stage: CurriculumStage
+    ) -> Batch:
         """Training sequences."""
-        n = shown_extent(extent, self.n_demonstrations)
+        n = shown_demonstrations(stage, self.n_demonstrations)
         x = torch.randn(len(tasks), n + 2, self.n_dims, generator=generator, device=tasks.device)
-        if extent.n_dims is not None:
-            x[..., extent.n_dims :] = 0
-        return pair_episode(self._coordinates, self.format, x, self._outputs(x, tasks))
+        if stage.n_dims is not None:
+            x[..., stage.n_dims :] = 0
+        return pair_batch(self._coordinates, self.format, x, self._outputs(x, tasks))
 
-    def trial(
+    def eval_batch(
         self,
         tasks: Float[Tensor, "batch d"],
         generator: torch.Generator,
@@ -130,7 +140,7 @@ class Regression(BaseModel, ABC):
         *,
         shift: str = IN_DISTRIBUTION,
         n_dummies: int = 1,
-    ) -> Trial:
+    ) -> EvalBatch:
         """A question for each w, drawn under a shift.
 
         Source: Garg et al. (2022), https://arxiv.org/abs/2208.01066, the shifts of the released
@@ -170,7 +180,7 @@ class Regression(BaseModel, ABC):
                 name: (guess - answer).square() / self.variance for name, guess in guesses.items()
             },
         )
-        return pair_trial(self._coordinates, self.format, question)
+        return pair_eval_batch(self._coordinates, self.format, question)
 
     def losses(
         self, logits: Float[Tensor, "*reads d_vocab"], targets: Float[Tensor, "*reads"]
@@ -249,3 +259,31 @@ def _shifted_inputs(
         query = query * (d**0.5 / query.norm(dim=-1, keepdim=True))
         return torch.cat([x[:, :-1], query], dim=1)
     return x
+
+
+def paper_preset(task: str) -> VariantsConfig:
+    """The published sizes of a regression family.
+
+    Source: Garg et al. (2022), https://arxiv.org/abs/2208.01066: 12 layers, 8 heads, width 256,
+        learning rate 1e-4, batch 64, 500,000 steps, dimensions 5 to 20 and points 11 to 41. l* over
+        every second layer, and where both losses begin, are our choice.
+    """
+    return VariantsConfig(
+        task=task,
+        settings={"n_dims": 20, "n_demonstrations": 40},
+        training=TrainingConfig(
+            shape=LearnerShape(n_layers=12, d_model=256, n_heads=8),
+            steps=500_000,
+            tvp_from=250_000,
+            batch_size=64,
+            learning_rate=1e-4,
+            warmup_steps=0,
+            clip=None,
+            curriculum=Curriculum(every=2_000, dims=(5, 20, 1), demonstrations=(10, 40, 2)),
+            checkpoint_every=10_000,
+            measure_every=5_000,
+        ),
+        tvp_layers=(None, 1, 3, 5, 7, 9),
+        seeds=(0, 1, 2),
+        with_shifts=True,
+    )

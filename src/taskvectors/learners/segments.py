@@ -4,7 +4,7 @@ A site is a delimiter of a training sequence; its query is a segment of the same
 first, that the site has not seen. Every position of the segment is read, and in trials every one
 but the delimiter's own counts: that is read where the vector is put, with no query before it, so
 that after the last block it is in-context learning's own prediction whatever the vector is. This
-module puts what a family drew into episodes and trials.
+module puts what a family drew into batches.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ import torch
 from jaxtyping import Bool, Float, Int, Shaped
 from torch import Tensor
 
-from taskvectors.learners.family import Episode, Trial
+from taskvectors.learners.family import Batch, EvalBatch
 
 SITE_COLUMN = 0
 """The delimiter opens a query."""
@@ -34,12 +34,12 @@ def chosen_sites(
     return found.indices, (found.values >= 0).float()
 
 
-def segment_episode(
+def segment_batch(
     tokens: Int[Tensor, "batch pos"],
     counted: Bool[Tensor, "batch read"],
     sites: tuple[Int[Tensor, "batch site"], Float[Tensor, "batch site"]],
     segments: Int[Tensor, "batch site segment_pos"],
-) -> Episode:
+) -> Batch:
     """Training sequences: each next token is predicted, and each position of a site's segment.
 
     Args:
@@ -51,7 +51,7 @@ def segment_episode(
     columns, site_weights = sites
     batch, width = tokens.shape
     n_reads = segments.shape[-1] - 1
-    return Episode(
+    return Batch(
         inputs=tokens,
         reads=torch.arange(width - 1, device=tokens.device).expand(batch, -1),
         targets=tokens[:, 1:],
@@ -65,14 +65,14 @@ def segment_episode(
     )
 
 
-def segment_trial(
+def segment_eval_batch(
     history: Int[Tensor, "batch pos"],
     segment: Int[Tensor, "batch segment_pos"],
     targets: Shaped[Tensor, "batch segment_pos *target"],
     wrong_targets: Shaped[Tensor, "batch segment_pos *target"],
     tasks: Int[Tensor, " batch"],
     baselines: Mapping[str, Float[Tensor, "batch segment_pos"]],
-) -> Trial:
+) -> EvalBatch:
     """A question per task: what comes after each token of a segment.
 
     A delimiter has seen no query, so there is one dummy.
@@ -87,7 +87,7 @@ def segment_trial(
     """
     weights = torch.ones(segment.shape, device=segment.device)
     weights[:, SITE_COLUMN] = 0
-    return Trial(
+    return EvalBatch(
         history=history,
         dummies=segment[:, None, : SITE_COLUMN + 1],
         queries=segment,

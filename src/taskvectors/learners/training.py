@@ -20,10 +20,10 @@ from torch import Tensor, nn
 
 from taskvectors._version import __version__
 from taskvectors.errors import DataError
+from taskvectors.files import write_whole
 from taskvectors.learners.config import Curriculum, TrainingConfig
 from taskvectors.learners.devices import Devices
-from taskvectors.learners.family import Episode, Extent, TaskFamily, generator_for
-from taskvectors.learners.files import write_whole
+from taskvectors.learners.family import Batch, CurriculumStage, TaskFamily, generator_for
 from taskvectors.learners.model import Learner
 from taskvectors.learners.passes import both_losses, icl_losses, mean_loss
 from taskvectors.learners.tracking import Tracker
@@ -52,20 +52,20 @@ class Objective(nn.Module):
         self._family = family
         self._config = config
 
-    def forward(self, episode: Episode, *, with_tvp: bool) -> tuple[Tensor, Tensor]:
+    def forward(self, batch: Batch, *, with_tvp: bool) -> tuple[Tensor, Tensor]:
         """L_ICL and L_TVP of some sequences; the second is 0 without it."""
         config = self._config
         if not with_tvp:
-            terms = icl_losses(self._body, self._family, episode)
-            loss = mean_loss(terms, episode.weights)
+            terms = icl_losses(self._body, self._family, batch)
+            loss = mean_loss(terms, batch.weights)
             return loss, torch.zeros_like(loss)
         assert config.tvp_layer is not None
         in_context, prompted = both_losses(
-            self._body, self._family, episode, config.tvp_layer, stop_gradient=config.stop_gradient
+            self._body, self._family, batch, config.tvp_layer, stop_gradient=config.stop_gradient
         )
         return (
-            mean_loss(in_context, episode.weights),
-            mean_loss(prompted, episode.query_weights),
+            mean_loss(in_context, batch.weights),
+            mean_loss(prompted, batch.query_weights),
         )
 
 
@@ -135,7 +135,7 @@ def train(  # noqa: PLR0913  (what is trained, how, where to, and who is told)
     return Trained(learner=learner, curve=tuple(run.metrics), seconds=time.perf_counter() - started)
 
 
-def extent_at(step: int, curriculum: Curriculum | None) -> Extent:
+def stage_at(step: int, curriculum: Curriculum | None) -> CurriculumStage:
     """How much a sequence of some step shows.
 
     Example:
@@ -143,12 +143,12 @@ def extent_at(step: int, curriculum: Curriculum | None) -> Extent:
         7
     """
     if curriculum is None:
-        return Extent()
+        return CurriculumStage()
 
     def grown(first: int, last: int, by: int) -> int:
         return min(last, first + by * (step // curriculum.every))
 
-    return Extent(
+    return CurriculumStage(
         n_demonstrations=None
         if curriculum.demonstrations is None
         else grown(*curriculum.demonstrations),
@@ -163,20 +163,18 @@ def rate_at(step: int, config: TrainingConfig) -> float:
     return config.learning_rate * rise * (0.55 + 0.45 * math.cos(math.pi * fall))
 
 
-def draw_episode(
-    family: TaskFamily, config: TrainingConfig, step: int, devices: Devices
-) -> Episode:
+def draw_batch(family: TaskFamily, config: TrainingConfig, step: int, devices: Devices) -> Batch:
     """The sequences of some step, on their device."""
     words = (config.seed, step, devices.rank)
     generator = generator_for(devices.device, *words, _SEQUENCES)
     tasks = family.draw_tasks(config.batch_size // devices.n, generator)
-    episode = family.episode(tasks, generator, extent_at(step, config.curriculum))
-    n_sites = episode.sites.shape[1]
+    batch = family.batch(tasks, generator, stage_at(step, config.curriculum))
+    n_sites = batch.sites.shape[1]
     if n_sites > config.sites_per_sequence:
         generator = generator_for(devices.device, *words, _SITES)
         order = torch.randperm(n_sites, generator=generator, device=devices.device)
-        episode = episode.with_sites(order[: config.sites_per_sequence])
-    return episode
+        batch = batch.with_sites(order[: config.sites_per_sequence])
+    return batch
 
 
 @dataclass(kw_only=True, eq=False)
@@ -221,14 +219,14 @@ class _Run:
 
     def _step(self) -> tuple[Tensor, Tensor]:
         config = self.config
-        episode = draw_episode(self.learner.family, config, self.step, self.devices)
+        batch = draw_batch(self.learner.family, config, self.step, self.devices)
         with_tvp = config.tvp_layer is not None and self.step >= config.tvp_from
         for group in self.optimizer.param_groups:
             group["lr"] = rate_at(self.step, config)
         with torch.autocast(
             self.devices.device.type, torch.bfloat16, enabled=config.precision == "bfloat16"
         ):
-            in_context, prompted = self.objective(episode, with_tvp=with_tvp)
+            in_context, prompted = self.objective(batch, with_tvp=with_tvp)
         self.optimizer.zero_grad(set_to_none=True)
         self.devices.backward(in_context + config.tvp_weight * prompted)
         if config.clip is not None:

@@ -13,17 +13,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from taskvectors._version import __version__
 from taskvectors.errors import TaskVectorsError
-from taskvectors.learners.config import TrainingConfig
+from taskvectors.learners.config import TrainingConfig, VariantsConfig
 from taskvectors.learners.devices import Devices
-from taskvectors.learners.family import Extent, TaskFamily, generator_for
+from taskvectors.learners.families import load_family
+from taskvectors.learners.family import CurriculumStage, TaskFamily, generator_for
 from taskvectors.learners.records import Finding, of_shifts, of_variants, rows_and_shifts
 from taskvectors.learners.robustness import trend_on_layer
 from taskvectors.learners.rows import Row, curve_point, measured_rows, shifted_rows
-from taskvectors.learners.tasks import load_family
 from taskvectors.learners.tracking import TrackerName, open_tracker
 from taskvectors.learners.training import SHARED, Trained, train
 from taskvectors.results import Cell, Record, RunFolder, frame_of, open_run, read_run
@@ -33,39 +32,6 @@ from taskvectors.results.provenance import inputs_of_file, inputs_of_versions, v
 logger = logging.getLogger(__name__)
 
 VANILLA, EQUAL_FLOPS = "vanilla", "vanilla-equal-flops"
-
-
-class VariantsConfig(BaseModel):
-    """What is trained and measured."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-    task: str
-    """A family, or the path of a file that has one."""
-    settings: dict[str, Any] = {}
-    """Values of the family's fields."""
-    training: TrainingConfig = TrainingConfig()
-    """How each variant is trained, apart from seed and layer."""
-    tvp_layers: tuple[int | None, ...] = Field(default=(None, 1), min_length=1)
-    """One variant each; None is vanilla."""
-    equal_flops: bool = False
-    """Train vanilla with the floating-point operations of the costliest variant, too."""
-    seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
-    """Each trains all variants."""
-    n_trials: int = Field(default=1280, ge=2)
-    """Trials that results are on."""
-    with_shifts: bool = False
-    """Run the out-of-distribution battery on every variant."""
-
-    @model_validator(mode="after")
-    def _fits(self) -> "VariantsConfig":
-        n_layers = self.training.shape.n_layers
-        for layer in self.tvp_layers:
-            if layer is not None and not 0 <= layer <= n_layers - 2:
-                raise ValueError(
-                    f"layer {layer} is no place for the vector of a learner of {n_layers} layers: "
-                    f"after it a block has to read the query, so it is 0 to {n_layers - 2}"
-                )
-        return self
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -183,13 +149,13 @@ def flops_ratio(family: TaskFamily, config: TrainingConfig) -> float:
     """
     assert config.tvp_layer is not None
     generator = generator_for("cpu", 0)
-    episode = family.episode(family.draw_tasks(1, generator), generator, Extent())
+    batch = family.batch(family.draw_tasks(1, generator), generator, CurriculumStage())
     n_layers, lower = config.shape.n_layers, config.tvp_layer + 1
-    n_sites = min(episode.sites.shape[1], config.sites_per_sequence)
-    columns = episode.queries.shape[2]
-    is_last = episode.site_column == columns - 1
+    n_sites = min(batch.sites.shape[1], config.sites_per_sequence)
+    columns = batch.queries.shape[2]
+    is_last = batch.site_column == columns - 1
     extra = n_sites * (lower * (columns - is_last) + (n_layers - lower) * columns)
-    return 1 + extra / (n_layers * episode.inputs.shape[1])
+    return 1 + extra / (n_layers * batch.inputs.shape[1])
 
 
 def trends_of(shifts: Sequence[Row]) -> list[Row]:
@@ -212,7 +178,7 @@ def variants_of(config: VariantsConfig, family: TaskFamily, seed: int) -> list[V
     base = config.training.model_copy(update={"seed": seed, "tvp_layer": None})
     layers = sorted(layer for layer in config.tvp_layers if layer is not None)
     generator = generator_for("cpu", 0)
-    probe = family.episode(family.draw_tasks(1, generator), generator, Extent())
+    probe = family.batch(family.draw_tasks(1, generator), generator, CurriculumStage())
     if layers and not probe.sites.shape[1]:
         raise TaskVectorsError(
             "this format has no place for a task vector that is not the query, so the TVP-loss is "

@@ -17,7 +17,7 @@ def seeded() -> Callable[[int], Any]:
 @pytest.fixture(scope="session")
 def small_world(seeded: Callable[[int], Any]) -> Any:
     """Six hidden states, five symbols, four models: small enough to enumerate."""
-    from taskvectors.learners.tasks.ginc_world import WorldSizes, draw_world
+    from taskvectors.learners.tasks.shared.ginc_world import WorldSizes, draw_world
 
     sizes = WorldSizes(
         n_symbols=5, n_values=2, n_slots=3, n_hmms=4, transition_temperature=0.5, value_identity=0.6
@@ -28,6 +28,6 @@ def small_world(seeded: Callable[[int], Any]) -> Any:
 @pytest.fixture(scope="session")
 def published(seeded: Callable[[int], Any]) -> Any:
     """A GINC world of the published sizes."""
-    from taskvectors.learners.tasks.ginc_world import WorldSizes, draw_world
+    from taskvectors.learners.tasks.shared.ginc_world import WorldSizes, draw_world
 
     return draw_world(WorldSizes(), seeded(1111))

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.learners.tasks.automata import (
+from taskvectors.learners.tasks.shared.automata import (
     Automata,
     AutomatonSizes,
     draw_automata,

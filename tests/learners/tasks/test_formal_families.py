@@ -1,14 +1,14 @@
-"""GINC and RegBench as families: what an episode and a trial hold, and what may not leak."""
+"""GINC and RegBench as families: what batches hold, and what may not leak."""
 
 import pytest
 import torch
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.learners.family import HELD_OUT, Extent, TaskFamily
+from taskvectors.learners import FAMILIES, load_family
+from taskvectors.learners.family import HELD_OUT, CurriculumStage, TaskFamily
 from taskvectors.learners.passes import both_losses, prompted_states
 from taskvectors.learners.rows import measured_rows
-from taskvectors.learners.tasks import family_names, load_family
-from taskvectors.learners.tasks.regbench_instances import legal_letters
+from taskvectors.learners.tasks.shared.regbench_instances import legal_letters
 
 SMALL = {
     "ginc": {"n_hmms": 40, "n_symbols": 12, "n_demonstrations": 4, "segment_length": 3},
@@ -33,71 +33,71 @@ def drawn(family, seeded, n=32, split="train", seed=0):
 
 
 def test_they_are_found_by_name(family):
-    assert family.kind in family_names()
+    assert family.kind in FAMILIES
     assert isinstance(family, TaskFamily)
 
 
-def test_an_episode_predicts_each_next_token(family, seeded):
+def test_a_batch_predicts_each_next_token(family, seeded):
     tasks, generator = drawn(family, seeded)
-    episode = family.episode(tasks, generator, Extent())
-    assert episode.inputs.shape == (32, family.n_positions(family.n_demonstrations))
-    assert torch.equal(episode.targets, episode.inputs[:, 1:])
-    assert torch.equal(episode.reads[0], torch.arange(episode.inputs.shape[1] - 1))
-    assert int(episode.inputs.max()) < family.d_vocab
+    batch = family.batch(tasks, generator, CurriculumStage())
+    assert batch.inputs.shape == (32, family.n_positions(family.n_demonstrations))
+    assert torch.equal(batch.targets, batch.inputs[:, 1:])
+    assert torch.equal(batch.reads[0], torch.arange(batch.inputs.shape[1] - 1))
+    assert int(batch.inputs.max()) < family.d_vocab
 
 
 def test_sites_are_delimiters_after_a_demonstration(family, seeded):
     tasks, generator = drawn(family, seeded)
-    episode = family.episode(tasks, generator, Extent())
-    used = episode.query_weights[..., 0] > 0
-    at_sites = episode.inputs.gather(1, episode.sites)
+    batch = family.batch(tasks, generator, CurriculumStage())
+    used = batch.query_weights[..., 0] > 0
+    at_sites = batch.inputs.gather(1, batch.sites)
     assert (at_sites[used] == delimiter_of(family)).all()
-    assert (episode.sites[used] > 0).all()
-    n_delimiters = (episode.inputs == delimiter_of(family)).sum(dim=1)
+    assert (batch.sites[used] > 0).all()
+    n_delimiters = (batch.inputs == delimiter_of(family)).sum(dim=1)
     assert (used.sum(dim=1) <= n_delimiters).all()
     assert used.any()
-    for row, ok in zip(episode.sites, used, strict=True):
+    for row, ok in zip(batch.sites, used, strict=True):
         assert len(set(row[ok].tolist())) == int(ok.sum())  # none is taken twice
 
 
 def test_queries_are_segments_of_the_same_task_that_their_sites_have_not_seen(family, seeded):
     tasks, generator = drawn(family, seeded, n=200)
-    episode = family.episode(tasks, generator, Extent())
-    used = episode.query_weights[..., 0] > 0
-    assert (episode.queries[..., 0] == delimiter_of(family))[used].all()
-    assert torch.equal(episode.queries[..., 1:], episode.query_targets[..., :-1])
-    assert episode.query_reads == tuple(range(family.segment_length))
-    assert episode.site_column == 0
+    batch = family.batch(tasks, generator, CurriculumStage())
+    used = batch.query_weights[..., 0] > 0
+    assert (batch.queries[..., 0] == delimiter_of(family))[used].all()
+    assert torch.equal(batch.queries[..., 1:], batch.query_targets[..., :-1])
+    assert batch.query_reads == tuple(range(family.segment_length))
+    assert batch.site_column == 0
     if family.kind == "regbench":
         automata = family.automata("cpu")
-        whole = torch.cat([episode.queries, episode.query_targets[..., -1:]], dim=-1)
+        whole = torch.cat([batch.queries, batch.query_targets[..., -1:]], dim=-1)
         each = tasks.repeat_interleave(whole.shape[1])
         legal = legal_letters(family.sizes, automata, each, whole.flatten(0, 1))[:, :-1]
         assert legal.gather(2, whole.flatten(0, 1)[:, 1:, None]).all()
     # of a document they are what follows the site, and of strings fresh ones
-    following = episode.inputs[:, 1:].unfold(1, family.segment_length, 1)
-    column = episode.sites.clamp(max=following.shape[1] - 1)
+    following = batch.inputs[:, 1:].unfold(1, family.segment_length, 1)
+    column = batch.sites.clamp(max=following.shape[1] - 1)
     rows = torch.arange(len(tasks))[:, None]
-    agree = (following[rows, column] == episode.query_targets).all(dim=-1)
+    agree = (following[rows, column] == batch.query_targets).all(dim=-1)
     assert agree[used].all() if family.kind == "ginc" else float(agree.float().mean()) < 0.5
 
 
 def test_every_place_that_a_trial_reads_at_is_trained(family, seeded):
     tasks, generator = drawn(family, seeded)
-    trial = family.trial(tasks, generator, family.n_demonstrations)
-    episode = family.episode(tasks, generator, Extent())
-    last = trial.history.shape[1] + max(trial.query_reads)
-    assert episode.weights[episode.reads >= last].any()
+    eval_batch = family.eval_batch(tasks, generator, family.n_demonstrations)
+    batch = family.batch(tasks, generator, CurriculumStage())
+    last = eval_batch.history.shape[1] + max(eval_batch.query_reads)
+    assert batch.weights[batch.reads >= last].any()
 
 
 def test_ginc_goes_on_with_the_value_at_the_delimiter(seeded):
     """Trials are windows of documents, so in-context learning can reach the optimum on them."""
     family = load_family("ginc", {"n_symbols": 40, "n_demonstrations": 12})
     tasks, generator = drawn(family, seeded, n=400)
-    trial = family.trial(tasks, generator, 12)
-    assert float(trial.baselines["optimal"].mean()) < 0.02
+    eval_batch = family.eval_batch(tasks, generator, 12)
+    assert float(eval_batch.baselines["optimal"].mean()) < 0.02
     world = family.world("cpu")
-    whole = torch.cat([trial.history, trial.queries], dim=1)
+    whole = torch.cat([eval_batch.history, eval_batch.queries], dim=1)
     value = torch.full(whole.shape, -1)
     for one in range(family.n_values):  # 40 symbols: most words tell their value
         own, others = world.memory[one, 1:], world.memory[torch.arange(2) != one, 1:]
@@ -110,32 +110,34 @@ def test_ginc_goes_on_with_the_value_at_the_delimiter(seeded):
     assert float((after == known)[told].float().mean()) > 0.65
 
 
-def test_a_curriculum_shortens_an_episode(family, seeded):
+def test_a_curriculum_shortens_a_batch(family, seeded):
     tasks, generator = drawn(family, seeded)
-    episode = family.episode(tasks, generator, Extent(n_demonstrations=2))
-    assert episode.inputs.shape[1] == family.n_positions(2)
-    assert episode.inputs.shape[1] < family.n_positions(family.n_demonstrations)
+    batch = family.batch(tasks, generator, CurriculumStage(n_demonstrations=2))
+    assert batch.inputs.shape[1] == family.n_positions(2)
+    assert batch.inputs.shape[1] < family.n_positions(family.n_demonstrations)
 
 
 @pytest.mark.parametrize("shift", ["none", HELD_OUT])
 def test_a_trial_is_a_history_a_delimiter_and_a_segment(family, seeded, shift):
     split = "test" if shift == HELD_OUT else "train"
     tasks, generator = drawn(family, seeded, split=split)
-    trial = family.trial(tasks, generator, 3, shift=shift)
-    assert trial.history.shape[1] + trial.queries.shape[1] <= family.n_positions(3)
-    assert (trial.queries[:, 0] == delimiter_of(family)).all()
-    assert torch.equal(trial.dummies[:, 0], trial.queries[:, :1])
-    assert trial.site_column == 0
-    assert trial.query_reads == tuple(range(family.segment_length))
-    assert set(trial.baselines) >= {"without", "optimal"}
-    for error in trial.baselines.values():
-        assert error.shape == trial.weights.shape
-    assert float(trial.baselines["optimal"].mean()) < float(trial.baselines["without"].mean())
+    eval_batch = family.eval_batch(tasks, generator, 3, shift=shift)
+    assert eval_batch.history.shape[1] + eval_batch.queries.shape[1] <= family.n_positions(3)
+    assert (eval_batch.queries[:, 0] == delimiter_of(family)).all()
+    assert torch.equal(eval_batch.dummies[:, 0], eval_batch.queries[:, :1])
+    assert eval_batch.site_column == 0
+    assert eval_batch.query_reads == tuple(range(family.segment_length))
+    assert set(eval_batch.baselines) >= {"without", "optimal"}
+    for error in eval_batch.baselines.values():
+        assert error.shape == eval_batch.weights.shape
+    assert float(eval_batch.baselines["optimal"].mean()) < float(
+        eval_batch.baselines["without"].mean()
+    )
 
 
 def test_demonstrations_bring_the_optimum_down(family, seeded):
     tasks, _ = drawn(family, seeded, n=200)
-    few, many = (family.trial(tasks, seeded(1), n).baselines for n in (1, 8))
+    few, many = (family.eval_batch(tasks, seeded(1), n).baselines for n in (1, 8))
     assert float(few["without"].mean()) > float(few["optimal"].mean())
     assert float(few["optimal"].mean()) >= float(many["optimal"].mean())
     assert float(many["optimal"].mean()) < 0.1
@@ -149,38 +151,43 @@ def test_what_is_held_out_is_never_trained_on(family, seeded):
 
 def test_the_wrong_targets_are_those_of_the_row_before(family, seeded):
     tasks, generator = drawn(family, seeded, n=40)
-    trial = family.trial(tasks, generator, 3)
+    eval_batch = family.eval_batch(tasks, generator, 3)
     if family.kind == "regbench":
-        expected = legal_letters(family.sizes, family.automata("cpu"), tasks.roll(1), trial.queries)
-        assert torch.equal(trial.wrong_targets, expected)
+        expected = legal_letters(
+            family.sizes, family.automata("cpu"), tasks.roll(1), eval_batch.queries
+        )
+        assert torch.equal(eval_batch.wrong_targets, expected)
     same = tasks == tasks.roll(1)
     if family.kind == "regbench":
-        assert torch.equal(trial.wrong_targets[same], trial.targets[same])
-    assert not torch.equal(trial.wrong_targets, trial.targets)
+        assert torch.equal(eval_batch.wrong_targets[same], eval_batch.targets[same])
+    assert not torch.equal(eval_batch.wrong_targets, eval_batch.targets)
 
 
 def test_a_right_answer_has_no_error_and_a_wrong_one_has(family, seeded):
     tasks, generator = drawn(family, seeded)
-    trial = family.trial(tasks, generator, 3)
-    right = trial.targets.float() if family.kind == "regbench" else None
+    eval_batch = family.eval_batch(tasks, generator, 3)
+    right = eval_batch.targets.float() if family.kind == "regbench" else None
     if right is None:
-        right = torch.nn.functional.one_hot(trial.targets, family.d_vocab).float()
+        right = torch.nn.functional.one_hot(eval_batch.targets, family.d_vocab).float()
     right = torch.nn.functional.pad(right, (0, family.d_vocab - right.shape[-1]))
-    assert not family.errors(right, trial.targets).any()
+    assert not family.errors(right, eval_batch.targets).any()
     bar = torch.nn.functional.one_hot(torch.tensor(family.d_vocab - 1), family.d_vocab).float()
-    nothing = bar.expand(*trial.weights.shape, -1)
+    nothing = bar.expand(*eval_batch.weights.shape, -1)
     if family.kind == "regbench":
-        assert (family.errors(nothing, trial.targets) == 1).all()
+        assert (family.errors(nothing, eval_batch.targets) == 1).all()
 
 
 def test_a_seed_fixes_tasks_and_draws(family, seeded):
-    one, again = (family.trial(drawn(family, seeded)[0], seeded(2), 3).queries for _ in range(2))
+    one, again = (
+        family.eval_batch(drawn(family, seeded)[0], seeded(2), 3).queries for _ in range(2)
+    )
     assert torch.equal(one, again)
     settings = SMALL[family.kind]
     other = load_family(family.kind, settings | {"task_seed": 1})
     tasks = torch.arange(6)
     assert not torch.equal(
-        other.trial(tasks, seeded(2), 3).history, family.trial(tasks, seeded(2), 3).history
+        other.eval_batch(tasks, seeded(2), 3).history,
+        family.eval_batch(tasks, seeded(2), 3).history,
     )
 
 
@@ -199,10 +206,10 @@ def test_the_published_corpus_is_shown_again_and_again(monkeypatch, seeded):
     family = load_family("ginc", SMALL["ginc"] | {"corpus": "published"})
     documents = ginc._corpus(family.sizes, 0, "cpu")
     tasks = documents.hmm[torch.randint(12, (40,), generator=seeded(0))]
-    episode = family.episode(tasks, seeded(1), Extent())
-    width = episode.inputs.shape[1]
+    batch = family.batch(tasks, seeded(1), CurriculumStage())
+    width = batch.inputs.shape[1]
     windows = documents.documents.unfold(1, width, 1)
-    for task, row in zip(tasks, episode.inputs, strict=True):
+    for task, row in zip(tasks, batch.inputs, strict=True):
         own = windows[documents.hmm == task].flatten(0, 1)
         assert (own == row).all(dim=1).any()
     ginc._corpus.cache_clear()
@@ -211,12 +218,12 @@ def test_the_published_corpus_is_shown_again_and_again(monkeypatch, seeded):
 def test_published_instances_are_one_per_automaton(seeded):
     family = load_family("regbench", SMALL["regbench"] | {"corpus": "published"})
     tasks = torch.tensor([3, 4, 3])
-    one, other = (family.episode(tasks, seeded(seed), Extent()) for seed in (1, 2))
+    one, other = (family.batch(tasks, seeded(seed), CurriculumStage()) for seed in (1, 2))
     assert torch.equal(one.inputs, other.inputs)
     assert torch.equal(one.inputs[0], one.inputs[2])
     assert not torch.equal(one.queries, other.queries)
     with pytest.raises(TaskVectorsError, match="fixed"):
-        family.episode(tasks, seeded(1), Extent(n_demonstrations=2))
+        family.batch(tasks, seeded(1), CurriculumStage(n_demonstrations=2))
 
 
 @pytest.mark.parametrize(
@@ -233,12 +240,12 @@ def test_a_state_put_into_its_own_sequence_gives_in_context_learning_exactly(
 ):
     learner = tiny_learner(family.kind, **SMALL[family.kind])
     tasks, generator = drawn(family, seeded, n=3)
-    episode, body = family.episode(tasks, generator, Extent()), learner.body
-    state, arguments = body.enter(body.embed(episode.inputs))
+    batch, body = family.batch(tasks, generator, CurriculumStage()), learner.body
+    state, arguments = body.enter(body.embed(batch.inputs))
     below, plain = body.run(state, arguments, range(2)), body.run(state, arguments, range(3))
     for row in range(3):
-        site = int(episode.sites[row, 0])
-        one = episode.inputs[row : row + 1]
+        site = int(batch.sites[row, 0])
+        one = batch.inputs[row : row + 1]
         again = prompted_states(body, one, below[row : row + 1, site], site, layer=1)
         torch.testing.assert_close(again[0], plain[row], rtol=0, atol=1e-5)
 
@@ -246,21 +253,21 @@ def test_a_state_put_into_its_own_sequence_gives_in_context_learning_exactly(
 def test_the_tvp_loss_is_the_naive_one_at_every_position_of_a_segment(family, seeded, tiny_learner):
     learner = tiny_learner(family.kind, **SMALL[family.kind])
     tasks, generator = drawn(family, seeded, n=3)
-    episode, body = family.episode(tasks, generator, Extent()), learner.body
-    _, quick = both_losses(body, family, episode, 1)
+    batch, body = family.batch(tasks, generator, CurriculumStage()), learner.body
+    _, quick = both_losses(body, family, batch, 1)
     for row in range(3):
-        for number, site in enumerate(episode.sites[row].tolist()):
-            if not episode.query_weights[row, number, 0]:
+        for number, site in enumerate(batch.sites[row].tolist()):
+            if not batch.query_weights[row, number, 0]:
                 assert not quick[row, number].any()
                 continue
-            state, arguments = body.enter(body.embed(episode.inputs[row : row + 1, : site + 1]))
+            state, arguments = body.enter(body.embed(batch.inputs[row : row + 1, : site + 1]))
             vector = body.run(state, arguments, range(2))[0, -1]
-            query, arguments = body.enter(body.embed(episode.queries[row, number][None]))
+            query, arguments = body.enter(body.embed(batch.queries[row, number][None]))
             state = body.run(query, arguments, range(2)).clone()
             state[0, 0] = vector
             logits = body.logits(body.run(state, arguments, range(2, 3)))[0]
             loss = torch.nn.functional.cross_entropy(
-                logits, episode.query_targets[row, number], reduction="none"
+                logits, batch.query_targets[row, number], reduction="none"
             )
             torch.testing.assert_close(quick[row, number], loss)
 

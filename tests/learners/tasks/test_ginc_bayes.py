@@ -8,21 +8,21 @@ import torch
 from naive_paths import N_STATES, naive_paths
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.learners.tasks.ginc_bayes import (
+from taskvectors.learners.tasks.shared.ginc_bayes import (
     document_surprise,
     log_start_of_segments,
     prompt_predictor,
     segment_predictions,
     states_after,
 )
-from taskvectors.learners.tasks.ginc_world import (
+from taskvectors.learners.tasks.shared.ginc_world import (
     draw_documents,
     draw_histories,
     draw_prompts,
     draw_segments,
     draw_trained,
 )
-from taskvectors.learners.tasks.hmm import log_evidence
+from taskvectors.learners.tasks.shared.hmm import log_evidence
 
 
 def test_the_bayes_predictor_is_the_sum_over_models_and_start_slots(small_world, seeded):

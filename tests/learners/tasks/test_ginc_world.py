@@ -8,7 +8,7 @@ import torch
 from naive_paths import N_STATES, naive_paths
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.learners.tasks.ginc_world import (
+from taskvectors.learners.tasks.shared.ginc_world import (
     DELIMITER,
     WorldSizes,
     draw_corpus,

@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from taskvectors.learners.tasks.hmm import (
+from taskvectors.learners.tasks.shared.hmm import (
     HiddenMarkovModels,
     forward_states,
     log_evidence,

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from taskvectors.learners.tasks.ngram import backoff_predictor
+from taskvectors.learners.tasks.shared.ngram import backoff_predictor
 
 RESTART, N_LETTERS = 4, 4
 

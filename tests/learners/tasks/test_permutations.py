@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from taskvectors.learners.tasks.permutations import PermutationMixtures, draw_mixtures, walk
+from taskvectors.learners.tasks.shared.permutations import PermutationMixtures, draw_mixtures, walk
 
 
 def test_matrices_are_the_weighted_sums_of_permutation_matrices(seeded):

@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from taskvectors.learners.tasks.automata import Automata, AutomatonSizes, draw_distinct
-from taskvectors.learners.tasks.ngram import backoff_predictor
-from taskvectors.learners.tasks.regbench_instances import (
+from taskvectors.learners.tasks.shared.automata import Automata, AutomatonSizes, draw_distinct
+from taskvectors.learners.tasks.shared.ngram import backoff_predictor
+from taskvectors.learners.tasks.shared.regbench_instances import (
     InstanceSizes,
     automaton_accuracy,
     draw_corpus,
@@ -161,7 +161,7 @@ def test_the_baselines_order(context, seeded):
 
 
 def test_automata_of_a_split_are_minimal(context):
-    from taskvectors.learners.tasks.automata import minimize
+    from taskvectors.learners.tasks.shared.automata import minimize
 
     assert torch.equal(minimize(context.train).targets, context.train.targets)
     assert isinstance(context.train[:3], Automata)

@@ -17,7 +17,7 @@ from taskvectors.experiments.catalog.learner_runs import (
 )
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import GroupResult, Preset, RunUnit, WorkDir
-from taskvectors.learners import Learner
+from taskvectors.learners import Learner, VariantsConfig, load_family
 from taskvectors.learners.family import TaskFamily
 from taskvectors.learners.measures import measure
 from taskvectors.learners.records import (
@@ -26,8 +26,6 @@ from taskvectors.learners.records import (
     of_shifts,
     of_variants,
 )
-from taskvectors.learners.tasks import load_family
-from taskvectors.learners.variants import VariantsConfig
 
 Places = Mapping[str, tuple[dict[str, Any], Any]]
 """Changes of a config and l*, by the part that a group is of."""
@@ -83,7 +81,7 @@ def of_context(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
     _, folder = trained(config, work_dir)
     found = []
     for variant in sorted((folder / f"seed-{group.seed}").iterdir()):
-        learner = Learner.load(variant)
+        learner = Learner.load(variant, config.task if config.task.endswith(".py") else "")
         about: dict[str, Any] = {
             "variant": variant.name,
             "tvp_layer": _layer_of(variant),

@@ -9,16 +9,15 @@ import torch
 from taskvectors.costs import Cost, train_cost
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import Preset, PresetName, RunUnit, WorkDir
-from taskvectors.learners import LearnerShape, TrainingConfig
-from taskvectors.learners.presets import PRESETS
+from taskvectors.learners import LearnerShape, TrainingConfig, VariantsConfig, preset_of
+from taskvectors.learners.families import find_family
 from taskvectors.learners.records import Finding
-from taskvectors.learners.variants import VariantsConfig, finding_of, read_finding, train_variants
+from taskvectors.learners.variants import finding_of, read_finding, train_variants
 
-_BASE = VariantsConfig(task="offset", training=TrainingConfig())
 _SWEPT = (None, 0, 1, 2)
 """l* that are swept, so that several experiments share what is trained."""
-_UNSWEPT_ON_CPU = frozenset({"sinusoidal"})
-"""Families that take twice the steps of the others: on two cores they have one l*."""
+_MOST_SWEPT_STEPS = 3_000
+"""On two cores, a family that takes more steps has one l*."""
 
 
 def scales(
@@ -46,7 +45,7 @@ def config_of(group: RunUnit, scale: Preset, **about: Any) -> VariantsConfig:
         about: Fields of the config that an experiment changes; `settings` and `shape` are added to
             the preset's.
     """
-    start = PRESETS.get((scale.sizes, group.task), _BASE.model_copy(update={"task": group.task}))
+    start = preset_of(group.task, scale.sizes)
     settings = start.settings | about.pop("settings", {})
     shape = LearnerShape(**start.training.shape.model_dump() | about.pop("shape", {}))
     training = start.training.model_dump() | {"shape": shape}
@@ -59,7 +58,7 @@ def config_of(group: RunUnit, scale: Preset, **about: Any) -> VariantsConfig:
             "measure_every": max(1, steps // 2),
             "n_curve_trials": scale.n_trials,
         }
-        settings = _SMALLEST.get(group.task, {}) | settings
+        settings = {**find_family(group.task).quick} | settings
     return VariantsConfig(
         **start.model_dump()
         | {"settings": settings, "training": TrainingConfig(**training), "with_shifts": False}
@@ -68,16 +67,10 @@ def config_of(group: RunUnit, scale: Preset, **about: Any) -> VariantsConfig:
     )
 
 
-_SMALLEST: dict[str, dict[str, Any]] = {
-    "regbench": {"n_train": 20, "n_test": 8},
-    "ginc": {"n_hmms": 4},
-}
-"""Settings of families whose worlds are large, where seconds count."""
-
-
 def swept(group: RunUnit, scale: Preset) -> VariantsConfig:
     """Vanilla and every l*, with equal operations and the out-of-distribution battery."""
-    if scale.sizes == "cpu" and group.task in _UNSWEPT_ON_CPU:
+    steps = preset_of(group.task, scale.sizes).training.steps
+    if scale.sizes == "cpu" and steps > _MOST_SWEPT_STEPS:
         return config_of(group, scale)
     n_layers = config_of(group, scale, tvp_layers=(None,)).training.shape.n_layers
     layers = (*_SWEPT,) if n_layers == 4 else (None, *range(1, n_layers - 1, 2))

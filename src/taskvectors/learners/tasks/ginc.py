@@ -14,23 +14,26 @@ from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from taskvectors.learners.config import TrainingConfig, VariantsConfig
+from taskvectors.learners.families import FAMILIES, YANG, Family
 from taskvectors.learners.family import (
     HELD_OUT,
     IN_DISTRIBUTION,
-    Episode,
-    Extent,
+    Batch,
+    CurriculumStage,
+    EvalBatch,
     Split,
-    Trial,
     cross_entropies,
     wrong_tokens,
 )
-from taskvectors.learners.segments import chosen_sites, segment_episode, segment_trial
-from taskvectors.learners.tasks.ginc_bayes import (
+from taskvectors.learners.segments import chosen_sites, segment_batch, segment_eval_batch
+from taskvectors.learners.shape import SMALL, LearnerShape
+from taskvectors.learners.tasks.shared.ginc_bayes import (
     log_start_of_segments,
     segment_predictions,
     states_after,
 )
-from taskvectors.learners.tasks.ginc_world import (
+from taskvectors.learners.tasks.shared.ginc_world import (
     DELIMITER,
     Corpus,
     World,
@@ -42,6 +45,7 @@ from taskvectors.learners.tasks.ginc_world import (
     draw_trained,
     draw_world,
 )
+from taskvectors.methods import Paper
 
 PUBLISHED_DOCUMENTS = (1000, 10240)
 """Documents of the published corpus, and tokens of each."""
@@ -110,14 +114,14 @@ class Ginc(BaseModel):
         world = self.world(generator.device)
         return draw_trained(world, n, generator) + (split == "test") * world.n_trained
 
-    def episode(
-        self, tasks: Int[Tensor, " batch"], generator: torch.Generator, extent: Extent
-    ) -> Episode:
+    def batch(
+        self, tasks: Int[Tensor, " batch"], generator: torch.Generator, stage: CurriculumStage
+    ) -> Batch:
         """Documents; vectors at their delimiters, after a demonstration's length.
 
         A query is what comes next in the document: a delimiter has not seen it.
         """
-        n = self.n_demonstrations if extent.n_demonstrations is None else extent.n_demonstrations
+        n = self.n_demonstrations if stage.n_demonstrations is None else stage.n_demonstrations
         tokens = self._documents(tasks, self.n_positions(n), generator)
         is_site = tokens == DELIMITER
         is_site[:, : self.n_slots] = False
@@ -127,9 +131,9 @@ class Ginc(BaseModel):
         columns = columns.clamp(max=tokens.shape[1] - 1)  # of sites that are padding
         segments = tokens.gather(1, columns.flatten(1)).view(columns.shape)
         counted = torch.ones_like(tokens[:, 1:], dtype=torch.bool)
-        return segment_episode(tokens, counted, sites, segments)
+        return segment_batch(tokens, counted, sites, segments)
 
-    def trial(
+    def eval_batch(
         self,
         tasks: Int[Tensor, " batch"],
         generator: torch.Generator,
@@ -137,7 +141,7 @@ class Ginc(BaseModel):
         *,
         shift: str = IN_DISTRIBUTION,
         n_dummies: int = 1,  # noqa: ARG002  (a delimiter carries no query: all would be one)
-    ) -> Trial:
+    ) -> EvalBatch:
         """The middle of a document, a delimiter, and what comes next in that document.
 
         A target is the token that is likeliest under the model itself after all that was before.
@@ -163,7 +167,7 @@ class Ginc(BaseModel):
         baselines = {
             name: (_likeliest(guess) != targets).float() for name, guess in guesses.items()
         }
-        return segment_trial(history, segment, targets, wrong, tasks, baselines)
+        return segment_eval_batch(history, segment, targets, wrong, tasks, baselines)
 
     def losses(
         self, logits: Float[Tensor, "*reads d_vocab"], targets: Int[Tensor, "*reads"]
@@ -219,4 +223,59 @@ def _corpus(sizes: WorldSizes, seed: int, device: str) -> Corpus:
     return draw_corpus(world, *PUBLISHED_DOCUMENTS, generator).to(torch.device(device))
 
 
-FAMILY = Ginc
+FAMILIES.register(
+    Family(
+        config=Ginc,
+        summary="the next token of one of some hidden Markov models",
+        papers=(
+            Paper(
+                "Xie, Raghunathan, Liang, Ma",
+                2022,
+                "An Explanation of In-context Learning as Implicit Bayesian Inference",
+                "https://arxiv.org/abs/2111.02080",
+            ),
+            YANG,
+        ),
+        presets={
+            "cpu": VariantsConfig(
+                task="ginc",
+                training=TrainingConfig(
+                    shape=SMALL,
+                    steps=2_000,
+                    tvp_from=1_000,
+                    batch_size=32,
+                    learning_rate=2e-3,
+                    sites_per_sequence=4,
+                    measure_every=250,
+                ),
+            ),
+            # Xie et al. (2022): 4 layers, 12 heads, width 768, learning rate 8e-4, warm-up 1,000,
+            # batch 8 of 1,024 tokens, about 6,250 steps; steps with both losses and l* are ours
+            "paper": VariantsConfig(
+                task="ginc",
+                settings={
+                    "n_symbols": 50,
+                    "n_values": 10,
+                    "n_slots": 10,
+                    "n_hmms": 10,
+                    "n_demonstrations": 102,
+                    "corpus": "published",
+                },
+                training=TrainingConfig(
+                    shape=LearnerShape(n_layers=4, d_model=768, n_heads=12),
+                    steps=12_500,
+                    tvp_from=6_250,
+                    batch_size=8,
+                    learning_rate=8e-4,
+                    warmup_steps=1_000,
+                    checkpoint_every=1_000,
+                    measure_every=625,
+                ),
+                tvp_layers=(None, 0, 1, 2),
+                seeds=(0, 1, 2),
+                with_shifts=True,
+            ),
+        },
+        quick={"n_hmms": 4},
+    )
+)

@@ -3,7 +3,10 @@
 from jaxtyping import Float
 from torch import Tensor
 
-from taskvectors.learners.regression import ORTHOGONAL, SHIFTS, Regression
+from taskvectors.learners.config import TrainingConfig, VariantsConfig
+from taskvectors.learners.families import FAMILIES, Family
+from taskvectors.learners.regression import GARG, ORTHOGONAL, SHIFTS, Regression, paper_preset
+from taskvectors.learners.shape import SMALL
 
 
 class LinearRegression(Regression):
@@ -32,4 +35,24 @@ class LinearRegression(Regression):
         return x
 
 
-FAMILY = LinearRegression
+FAMILIES.register(
+    Family(
+        config=LinearRegression,
+        summary="y = w·x; w, x ~ N(0, I)",
+        papers=(GARG,),
+        presets={
+            "cpu": VariantsConfig(
+                task="linear",
+                settings={"n_dims": 2, "n_demonstrations": 6},
+                training=TrainingConfig(
+                    shape=SMALL,
+                    steps=3_000,
+                    tvp_from=1_200,
+                    learning_rate=2e-3,
+                    measure_every=250,
+                ),
+            ),
+            "paper": paper_preset("linear"),
+        },
+    )
+)

@@ -8,13 +8,15 @@ from jaxtyping import Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
+from taskvectors.learners.config import TrainingConfig, VariantsConfig
+from taskvectors.learners.families import FAMILIES, YANG, Family
 from taskvectors.learners.family import (
     HELD_OUT,
     IN_DISTRIBUTION,
-    Episode,
-    Extent,
+    Batch,
+    CurriculumStage,
+    EvalBatch,
     Split,
-    Trial,
     cross_entropies,
     wrong_tokens,
 )
@@ -22,10 +24,11 @@ from taskvectors.learners.pairs import (
     Format,
     Question,
     columns_of,
-    pair_episode,
-    pair_trial,
-    shown_extent,
+    pair_batch,
+    pair_eval_batch,
+    shown_demonstrations,
 )
+from taskvectors.learners.shape import SMALL, LearnerShape
 
 
 class TokenOffset(BaseModel):
@@ -81,15 +84,15 @@ class TokenOffset(BaseModel):
         picked = torch.randint(len(offsets), (n,), generator=generator, device=generator.device)
         return offsets[picked]
 
-    def episode(
-        self, tasks: Int[Tensor, " batch"], generator: torch.Generator, extent: Extent
-    ) -> Episode:
+    def batch(
+        self, tasks: Int[Tensor, " batch"], generator: torch.Generator, stage: CurriculumStage
+    ) -> Batch:
         """Training sequences."""
-        n = shown_extent(extent, self.n_demonstrations)
+        n = shown_demonstrations(stage, self.n_demonstrations)
         x = self._inputs(len(tasks), n + 2, generator)
-        return pair_episode(self, self.format, x, self._outputs(x, tasks))
+        return pair_batch(self, self.format, x, self._outputs(x, tasks))
 
-    def trial(
+    def eval_batch(
         self,
         tasks: Int[Tensor, " batch"],
         generator: torch.Generator,
@@ -97,7 +100,7 @@ class TokenOffset(BaseModel):
         *,
         shift: str = IN_DISTRIBUTION,
         n_dummies: int = 1,
-    ) -> Trial:
+    ) -> EvalBatch:
         """A question for each task; dummies and query are none of the demonstrations."""
         n = n_demonstrations
         x = self._inputs(len(tasks), n + 1, generator)
@@ -119,7 +122,7 @@ class TokenOffset(BaseModel):
             tasks=tasks,
             baselines={"without": unknown, "optimal": torch.zeros_like(unknown)},
         )
-        return pair_trial(self, self.format, question)
+        return pair_eval_batch(self, self.format, question)
 
     def losses(
         self, logits: Float[Tensor, "*reads d_vocab"], targets: Int[Tensor, "*reads"]
@@ -165,4 +168,41 @@ class TokenOffset(BaseModel):
         return order.repeat(1, -(-n // self.n_symbols))[:, :n]
 
 
-FAMILY = TokenOffset
+FAMILIES.register(
+    Family(
+        config=TokenOffset,
+        summary="y = (x + w) mod V, inputs without repeats",
+        papers=(YANG,),
+        presets={
+            "cpu": VariantsConfig(
+                task="offset",
+                settings={"n_symbols": 11, "n_demonstrations": 6},
+                training=TrainingConfig(
+                    shape=SMALL,
+                    steps=2_100,
+                    tvp_from=1_500,
+                    batch_size=32,
+                    learning_rate=2e-3,
+                    measure_every=200,
+                ),
+            ),
+            "paper": VariantsConfig(
+                task="offset",
+                settings={"n_symbols": 101, "n_demonstrations": 20},
+                training=TrainingConfig(
+                    shape=LearnerShape(n_layers=6, d_model=128, n_heads=4),
+                    steps=50_000,
+                    tvp_from=20_000,
+                    batch_size=256,
+                    learning_rate=5e-4,
+                    warmup_steps=1_000,
+                    checkpoint_every=5_000,
+                    measure_every=1_000,
+                ),
+                tvp_layers=(None, 0, 1, 2, 3, 4),
+                seeds=(0, 1, 2),
+                with_shifts=True,
+            ),
+        },
+    )
+)

@@ -13,19 +13,22 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError
+from taskvectors.learners.config import TrainingConfig, VariantsConfig
+from taskvectors.learners.families import FAMILIES, YANG, Family
 from taskvectors.learners.family import (
     HELD_OUT,
     IN_DISTRIBUTION,
-    Episode,
-    Extent,
+    Batch,
+    CurriculumStage,
+    EvalBatch,
     Split,
-    Trial,
     cross_entropies,
 )
-from taskvectors.learners.segments import chosen_sites, segment_episode, segment_trial
-from taskvectors.learners.tasks.automata import Automata, AutomatonSizes, mixture_predictor
-from taskvectors.learners.tasks.ngram import backoff_predictor
-from taskvectors.learners.tasks.regbench_instances import (
+from taskvectors.learners.segments import chosen_sites, segment_batch, segment_eval_batch
+from taskvectors.learners.shape import SMALL, LearnerShape
+from taskvectors.learners.tasks.shared.automata import Automata, AutomatonSizes, mixture_predictor
+from taskvectors.learners.tasks.shared.ngram import backoff_predictor
+from taskvectors.learners.tasks.shared.regbench_instances import (
     InstanceSizes,
     SplitAutomata,
     draw_corpus,
@@ -37,6 +40,7 @@ from taskvectors.learners.tasks.regbench_instances import (
     legal_letters,
     trained_targets,
 )
+from taskvectors.methods import Paper
 
 
 class RegBench(BaseModel):
@@ -131,15 +135,15 @@ class RegBench(BaseModel):
         first, count = (0, self.n_train) if split == "train" else (self.n_train, self.n_test)
         return first + torch.randint(count, (n,), generator=generator, device=generator.device)
 
-    def episode(
-        self, tasks: Int[Tensor, " batch"], generator: torch.Generator, extent: Extent
-    ) -> Episode:
+    def batch(
+        self, tasks: Int[Tensor, " batch"], generator: torch.Generator, stage: CurriculumStage
+    ) -> Batch:
         """Instances; vectors at their separators.
 
         Raises:
             TaskVectorsError: A curriculum asks for shorter instances of a fixed corpus.
         """
-        sizes, automata = self._shown(extent), self.automata(generator.device)
+        sizes, automata = self._shown(stage), self.automata(generator.device)
         if self.corpus == "fresh":
             tokens = draw_instances(sizes, automata, tasks, generator)
         elif sizes == self.sizes:
@@ -153,9 +157,9 @@ class RegBench(BaseModel):
         each = tasks.repeat_interleave(sites[0].shape[1])
         segments = draw_segments(sizes, automata, each, self.segment_length, generator)
         counted = trained_targets(sizes, tokens)
-        return segment_episode(tokens, counted, sites, segments.view(*sites[0].shape, -1))
+        return segment_batch(tokens, counted, sites, segments.view(*sites[0].shape, -1))
 
-    def trial(
+    def eval_batch(
         self,
         tasks: Int[Tensor, " batch"],
         generator: torch.Generator,
@@ -163,7 +167,7 @@ class RegBench(BaseModel):
         *,
         shift: str = IN_DISTRIBUTION,
         n_dummies: int = 1,  # noqa: ARG002  (a separator carries no query: all would be one)
-    ) -> Trial:
+    ) -> EvalBatch:
         """Strings of an automaton, a separator, and a fresh string.
 
         All trials have strings of the same lengths, which are spread evenly over those that are
@@ -185,7 +189,7 @@ class RegBench(BaseModel):
         }
         wrong = legal_letters(sizes, automata, tasks.roll(1, 0), segment)
         baselines = {name: self.errors(guess, targets) for name, guess in guesses.items()}
-        return segment_trial(history, segment, targets, wrong, tasks, baselines)
+        return segment_eval_batch(history, segment, targets, wrong, tasks, baselines)
 
     def losses(
         self, logits: Float[Tensor, "*reads d_vocab"], targets: Int[Tensor, "*reads"]
@@ -213,10 +217,10 @@ class RegBench(BaseModel):
         """The automata that are trained on, and after them those of the test."""
         return _automata(self.sizes, self.task_seed, str(device))
 
-    def _shown(self, extent: Extent) -> InstanceSizes:
-        if extent.n_demonstrations is None:
+    def _shown(self, stage: CurriculumStage) -> InstanceSizes:
+        if stage.n_demonstrations is None:
             return self.sizes
-        n = extent.n_demonstrations + 1
+        n = stage.n_demonstrations + 1
         return self.sizes.model_copy(update={"strings": (n, n)})
 
     def _history(
@@ -246,4 +250,67 @@ def _corpus(sizes: InstanceSizes, seed: int, device: str) -> Int[Tensor, "automa
     return corpus.to(torch.device(device))
 
 
-FAMILY = RegBench
+FAMILIES.register(
+    Family(
+        config=RegBench,
+        summary="a letter that an automaton allows next",
+        papers=(
+            Paper(
+                "Akyürek, Wang, Kim, Andreas",
+                2024,
+                "In-Context Language Learning: Architectures and Algorithms",
+                "https://arxiv.org/abs/2401.12973",
+            ),
+            YANG,
+        ),
+        presets={
+            # strings of one length, so that in a learner with absolute positions each place in a
+            # string is always at the same ones: with 3 to 6 letters, what it does in context stays
+            # far from the optimum where a vector, whose query begins at position 0, is near it
+            "cpu": VariantsConfig(
+                task="regbench",
+                settings={"n_train": 20, "strings": (6, 6), "length": (5, 5)},
+                training=TrainingConfig(
+                    shape=SMALL,
+                    steps=1_100,
+                    tvp_from=500,
+                    batch_size=32,
+                    learning_rate=2e-3,
+                    sites_per_sequence=4,
+                    measure_every=100,
+                ),
+            ),
+            # Akyürek et al. (2024): 8 layers, 2 heads, width 128, learning rate 5e-4, decay 0.1,
+            # batch 32, 200 epochs of 5,000 instances, 20 of them warm-up; steps with both losses
+            # and l* are ours
+            "paper": VariantsConfig(
+                task="regbench",
+                settings={
+                    "states": (4, 12),
+                    "alphabet": (4, 18),
+                    "n_letters": 18,
+                    "n_train": 5000,
+                    "strings": (10, 19),
+                    "length": (1, 49),
+                    "segment_length": 10,
+                    "corpus": "published",
+                },
+                training=TrainingConfig(
+                    shape=LearnerShape(n_layers=8, d_model=128, n_heads=2),
+                    steps=62_500,
+                    tvp_from=31_250,
+                    batch_size=32,
+                    learning_rate=5e-4,
+                    weight_decay=0.1,
+                    warmup_steps=3_125,
+                    checkpoint_every=5_000,
+                    measure_every=3_125,
+                ),
+                tvp_layers=(None, 1, 3, 5),
+                seeds=(0, 1, 2),
+                with_shifts=True,
+            ),
+        },
+        quick={"n_train": 20, "n_test": 8},
+    )
+)

@@ -5,7 +5,10 @@ import math
 from jaxtyping import Float
 from torch import Tensor
 
-from taskvectors.learners.regression import SHIFTS, Regression
+from taskvectors.learners.config import TrainingConfig, VariantsConfig
+from taskvectors.learners.families import FAMILIES, YANG, Family
+from taskvectors.learners.regression import SHIFTS, Regression, paper_preset
+from taskvectors.learners.shape import SMALL
 
 
 class SinusoidalRegression(Regression):
@@ -34,4 +37,24 @@ class SinusoidalRegression(Regression):
         return x.sin()
 
 
-FAMILY = SinusoidalRegression
+FAMILIES.register(
+    Family(
+        config=SinusoidalRegression,
+        summary="y = w·sin(x), the sine of each entry",
+        papers=(YANG,),
+        presets={
+            "cpu": VariantsConfig(
+                task="sinusoidal",
+                settings={"n_dims": 2, "n_demonstrations": 6},
+                training=TrainingConfig(
+                    shape=SMALL,
+                    steps=4_000,
+                    tvp_from=1_000,
+                    learning_rate=2e-3,
+                    measure_every=250,
+                ),
+            ),
+            "paper": paper_preset("sinusoidal"),
+        },
+    )
+)

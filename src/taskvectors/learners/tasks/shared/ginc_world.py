@@ -16,12 +16,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.learners.tasks.hmm import (
+from taskvectors.learners.tasks.shared.hmm import (
     HiddenMarkovModels,
     forward_states,
     next_symbol,
 )
-from taskvectors.learners.tasks.permutations import PermutationMixtures, draw_mixtures, walk
+from taskvectors.learners.tasks.shared.permutations import PermutationMixtures, draw_mixtures, walk
 
 END_OF_TEXT = 0
 """Token id that no symbol has; symbol s is token s + 1."""

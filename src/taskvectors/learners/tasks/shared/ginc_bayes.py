@@ -12,8 +12,8 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.learners.tasks.ginc_world import DELIMITER, Prompts, World
-from taskvectors.learners.tasks.hmm import (
+from taskvectors.learners.tasks.shared.ginc_world import DELIMITER, Prompts, World
+from taskvectors.learners.tasks.shared.hmm import (
     HiddenMarkovModels,
     forward_states,
     log_evidence,

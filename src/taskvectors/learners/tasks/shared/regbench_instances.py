@@ -11,7 +11,7 @@ from jaxtyping import Bool, Float, Int
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from taskvectors.learners.tasks.automata import (
+from taskvectors.learners.tasks.shared.automata import (
     Automata,
     AutomatonSizes,
     draw_distinct,
