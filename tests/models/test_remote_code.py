@@ -11,7 +11,7 @@ import torch
 
 from taskvectors.cli import main
 from taskvectors.errors import TaskVectorsError
-from taskvectors.models import load_model
+from taskvectors.models import load_meta_model, load_model
 from taskvectors.models.random_model import build_random
 
 MODELING = """
@@ -70,6 +70,21 @@ def test_code_is_run_where_it_is_trusted(folder: Path) -> None:
     tokens = torch.tensor([[1, 5, 9]])
     expected = build_random("random")[0](input_ids=tokens).logits
     torch.testing.assert_close(model.hf(input_ids=tokens).logits, expected)
+
+
+def test_a_model_without_weights_trusts_nobody_either(
+    folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["estimate", "learn", "--model", str(folder), "--device", "a100", "--json"]
+    assert main(words) == 2
+    assert "--trust-remote-code" in capsys.readouterr().err
+    with pytest.raises(TaskVectorsError, match=r"code of its own.*--trust-remote-code"):
+        load_meta_model(str(folder))
+    assert not (folder.parent / "mark").exists()
+    assert main([*words, "--trust-remote-code"]) == 0
+    trusted = load_meta_model(str(folder), trust_remote_code=True)
+    assert type(trusted.hf).__name__ == "StrangeForCausalLM"
+    assert trusted.device.type == "meta"
 
 
 def test_the_command_line_trusts_nobody_and_passes_the_flag_on(

@@ -52,6 +52,8 @@ class Estimate:
     llama-3.1-8b, llama-3.1-70b, llama-3.1-405b, smollm2-135m."""
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
     """Type to compute in; `auto` is what the verb would take, bfloat16 where the device has it."""
+    trust_remote_code: bool = False
+    """Run the code that comes with the model; it can do anything, so read it first."""
     device: str = "local"
     """`local`, which is measured once, or a100, h100, h200."""
     measure: bool = False
@@ -101,7 +103,9 @@ class Estimate:
         # what explain adds up is float32 unless another type is asked for
         is_exact = self.what == "explain" and self.dtype == "auto"
         model = load_meta_model(
-            self.model or "embedded", dtype="float32" if is_exact else self._dtype()
+            self.model or "embedded",
+            dtype="float32" if is_exact else self._dtype(),
+            trust_remote_code=self.trust_remote_code,
         )
         device = self._device(model.dtype)
         context = RunContext(
@@ -152,7 +156,7 @@ class Estimate:
             experiment=self.what,
             preset=self.preset,
             models=tuple(filter(None, (self.model,))),
-            loading=ModelConfig(dtype=self.dtype),
+            loading=ModelConfig(dtype=self.dtype, trust_remote_code=self.trust_remote_code),
             tasks=self.tasks,
             seeds=self.seeds,
         )

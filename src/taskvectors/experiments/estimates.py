@@ -49,7 +49,9 @@ class Estimator:
         dtype = self.auto if config.dtype == "auto" else config.dtype
         key = (config.source, dtype)
         if key not in self._models:
-            self._models[key] = load_meta_model(config.source, dtype=dtype)
+            self._models[key] = load_meta_model(
+                config.source, dtype=dtype, trust_remote_code=config.trust_remote_code
+            )
         return self._models[key]
 
     def is_new(self, *key: Hashable) -> bool:

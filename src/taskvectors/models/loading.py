@@ -258,11 +258,7 @@ def _unreadable(files: _Files, error: Exception) -> TaskVectorsError:
 
     said = first_line(error)
     if "trust_remote_code" in str(error):
-        return TaskVectorsError(
-            f"{files.source} comes with code of its own, which is not run unless you ask for it. "
-            "Read it, and if you trust who wrote it, pass --trust-remote-code "
-            "(trust_remote_code=True in Python)."
-        )
+        return untrusted(files.source)
     if isinstance(error, SafetensorError):
         return TaskVectorsError(
             f"the weights of {files.source} are not whole files: {said}. Download them again."
@@ -270,6 +266,15 @@ def _unreadable(files: _Files, error: Exception) -> TaskVectorsError:
     return TaskVectorsError(
         f"cannot load the model {files.path!r}: {said} Expected 'embedded', a hub id "
         "that can be reached, a folder written by save_pretrained, or a .gguf file."
+    )
+
+
+def untrusted(source: str) -> TaskVectorsError:
+    """What to say of a model that needs code of its own."""
+    return TaskVectorsError(
+        f"{source} comes with code of its own, which is not run unless you ask for it. Read it, "
+        "and if you trust who wrote it, pass --trust-remote-code (trust_remote_code=True in "
+        "Python)."
     )
 
 

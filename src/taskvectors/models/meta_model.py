@@ -13,7 +13,7 @@ import torch
 from taskvectors.errors import TaskVectorsError
 from taskvectors.models.conversion import first_line
 from taskvectors.models.language_model import LanguageModel
-from taskvectors.models.loading import auto_class, find_files, load_model
+from taskvectors.models.loading import auto_class, find_files, load_model, untrusted
 from taskvectors.models.options import resolve_attention, resolve_dtype
 from taskvectors.models.random_model import RANDOM_MODELS
 
@@ -28,7 +28,10 @@ def known_shapes() -> tuple[str, ...]:
 
 
 def load_meta_model(
-    source: str, *, dtype: Literal["auto", "bfloat16", "float16", "float32"] = "bfloat16"
+    source: str,
+    *,
+    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "bfloat16",
+    trust_remote_code: bool = False,
 ) -> LanguageModel:
     """A model by its config alone.
 
@@ -37,10 +40,11 @@ def load_meta_model(
             hub id the config and the tokenizer are fetched, and no weights. The small random models
             are built as they are.
         dtype: Type to compute in.
+        trust_remote_code: Run the code that comes with the model, as `load_model` does.
 
     Raises:
         UnsupportedModelError: The family is not supported.
-        TaskVectorsError: There is no such config.
+        TaskVectorsError: There is no such config, or it needs code that is not trusted.
     """
     from transformers import AutoConfig
 
@@ -52,22 +56,27 @@ def load_meta_model(
     elif Path(source).suffix != ".json":
         path = find_files(source, None).path
     try:
-        config = AutoConfig.from_pretrained(path)
+        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
         with torch.device("meta"):
             hf: Any = auto_class(config).from_config(
                 config,
+                trust_remote_code=trust_remote_code,
                 dtype=resolve_dtype(dtype, None),
                 attn_implementation=resolve_attention(config.get_text_config().model_type, None),
             )
     except (OSError, ValueError) as error:
         if isinstance(error, TaskVectorsError):
             raise
+        if "trust_remote_code" in str(error):
+            raise untrusted(source) from error
         raise TaskVectorsError(
             f"no config of a model in {source!r}: {first_line(error)} Expected a config's .json "
             f"file, a model's folder or hub id, or one of {', '.join(known_shapes())}."
         ) from error
     name = Path(source).name or source
-    return LanguageModel.wrap(hf, _tokenizer(path), source=name, weights_note="no weights")
+    return LanguageModel.wrap(
+        hf, _tokenizer(path, trust_remote_code), source=name, weights_note="no weights"
+    )
 
 
 def stand_in_tokenizer() -> Any:
@@ -86,12 +95,12 @@ def stand_in_tokenizer() -> Any:
     return fast(tokenizer_object=backend, unk_token="<unk>")
 
 
-def _tokenizer(path: str) -> Any:
+def _tokenizer(path: str, trust_remote_code: bool) -> Any:
     from transformers import AutoTokenizer
 
     if Path(path).suffix == ".json":
         return stand_in_tokenizer()
     try:
-        return AutoTokenizer.from_pretrained(path)
+        return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
     except (OSError, ValueError):  # a folder with nothing but a config
         return stand_in_tokenizer()
