@@ -4,6 +4,7 @@ Run with `pytest tests/trunk/test_engines.py`.
 """
 
 from copy import deepcopy
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -13,8 +14,11 @@ from newer_types import NEWER
 
 from taskvectors.errors import UnsupportedModelError
 from taskvectors.models import Engine, LanguageModel, attention, identity, trace
+from taskvectors.models.adapters import BiasAdapter, biased_modules
+from taskvectors.models.prefix import after_prefix
 from taskvectors.models.structure import Verified
-from taskvectors.trunk import Edit, Trunk
+from taskvectors.trunk import Edit, FullForward, Trunk
+from taskvectors.trunk.answers import answer_states
 
 TOLERANCE = 1e-4
 STREAM: list[list[Spec]] = [
@@ -104,14 +108,36 @@ def test_states_losses_and_gradients_are_those_of_the_trunk(
         torch.testing.assert_close(own, other, atol=1e-5, rtol=1e-4)
 
 
+@pytest.mark.parametrize("name", [n for n, (engine, _) in NEWER.items() if engine != "trunk"])
+def test_gradients_go_through_a_model_that_writes_over_its_own_cache(
+    tiny_model: Any, ragged_prompts: Any, name: str
+) -> None:
+    model = tiny_model(name)
+    trunk = Trunk.build(model, ragged_prompts(model, 3), positions=(-3,))
+    direction = torch.linspace(-1, 1, model.d_model)
+
+    def loss(value: torch.Tensor, positions: tuple[int, ...]) -> torch.Tensor:
+        branch = [Edit(layer=1, value=value, positions=positions)]
+        return trunk.answer_losses(trunk.run([branch, branch]), trunk.batch()).sum()
+
+    for positions in ((-1,), (-3, -1)):
+        value = torch.zeros(model.d_model, requires_grad=True)
+        (gradient,) = torch.autograd.grad(loss(value, positions), value)
+        with torch.no_grad():
+            ends = [loss(step * direction, positions) for step in (0.01, -0.01)]
+        slope = float(ends[0] - ends[1]) / 0.02
+        assert float(gradient @ direction) == pytest.approx(slope, rel=0.02, abs=0.01)
+
+
 def afresh(model: LanguageModel) -> None:
     """Forget the scale of a longer call, which transformers keeps for `dynamic`."""
     rotary = model.hf.model.rotary_emb
-    rotary.max_seq_len_cached = rotary.config.max_position_embeddings
-    rotary.inv_freq = rotary.original_inv_freq
+    if rotary.rope_type == "dynamic":
+        rotary.max_seq_len_cached = rotary.config.max_position_embeddings
+        rotary.inv_freq = rotary.original_inv_freq.clone()
 
 
-@pytest.mark.parametrize(
+ROPES = pytest.mark.parametrize(
     "rope",
     [
         {
@@ -126,20 +152,54 @@ def afresh(model: LanguageModel) -> None:
     ],
     ids=["longrope", "dynamic"],
 )
+
+
+def scaled(fresh_model: Any, rope: dict[str, Any], name: str = "llama") -> LanguageModel:
+    """A model whose rotary positions change at 11 tokens, for any engine."""
+    changes = {"max_position_embeddings": 11} if rope["rope_type"] == "dynamic" else {}
+    model: LanguageModel = running(fresh_model(name, rope_parameters=rope, **changes), "trunk")
+    # the reference starts afresh each time; what runs branches calls the body alone
+    model.hf.register_forward_pre_hook(lambda *_: afresh(model))
+    assert model.rope_limit == 11
+    return model
+
+
+@ROPES
 def test_a_prompt_over_the_limit_of_its_rotary_positions_changes_no_other(
     fresh_model: Any, ragged_prompts: Any, rope: dict[str, Any]
 ) -> None:
-    changes = {"max_position_embeddings": 11} if rope["rope_type"] == "dynamic" else {}
-    model = fresh_model("llama", rope_parameters=rope, **changes)
-    running(model, "trunk")
-    # the reference starts afresh each time; what runs branches calls the body alone
-    model.hf.register_forward_pre_hook(lambda *_: afresh(model))
+    model = scaled(fresh_model, rope)
+    short_factors = model.hf.model.rotary_emb.original_inv_freq.clone()
     prompts = ragged_prompts(model, 6)
     lengths = {len(prompt.token_ids) + len(prompt.answer_ids) - 1 for prompt in prompts}
-    assert model.rope_limit == 11
     assert min(lengths) <= 11 < max(lengths)
     assert largest_difference(model, prompts, STREAM, [0, 1, 2, 3, 4, 5]) < TOLERANCE
     assert largest_difference(model, prompts, STREAM, [5, 2]) < TOLERANCE
+    assert torch.equal(model.hf.model.rotary_emb.original_inv_freq, short_factors)
+
+
+@ROPES
+@pytest.mark.parametrize("n_before", [0, 3])
+def test_whole_passes_and_what_follows_a_prefix_are_split_at_the_limit_too(
+    fresh_model: Any, ragged_prompts: Any, rope: dict[str, Any], n_before: int
+) -> None:
+    model = scaled(fresh_model, rope, "llama-biased")
+    prompts = ragged_prompts(model, 6)
+    before = prompts[0].token_ids[:n_before]
+    prompts = [replace(p, token_ids=before + p.token_ids[n_before:]) for p in prompts]
+    rest = [replace(prompt, token_ids=prompt.token_ids[n_before:]) for prompt in prompts]
+    nothing = BiasAdapter(modules=tuple(biased_modules(model, [1])))
+    with nothing.on(model) as adapted:
+        forwards = [after_prefix(model, before), *([] if n_before else [adapted.forward])]
+        for forward in forwards:
+            passes = FullForward.of(model, rest, forward)
+            batch = passes.batch([5, 0, 1, 2, 4, 3])
+            with torch.no_grad():
+                logits = model.logits(answer_states(passes.run(batch), batch))[:, 0]
+                for at, row in enumerate([5, 0, 1, 2, 4, 3]):
+                    expected = full_logits(model, prompts[row], [])
+                    found = logits[batch.read_rows == at]
+                    torch.testing.assert_close(found, expected, atol=TOLERANCE, rtol=0)
 
 
 # --- the check

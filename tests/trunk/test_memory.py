@@ -3,6 +3,7 @@
 Run with `pytest tests/trunk/test_memory.py`.
 """
 
+import weakref
 from dataclasses import replace
 from typing import Any
 
@@ -11,9 +12,11 @@ import torch
 from full_pass import places_in
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 
 from taskvectors.errors import MemoryBudgetError
-from taskvectors.trunk import Shape, Trunk, memory, prompts_that_fit, resolve_budget, shape_of
+from taskvectors.trunk import Edit, Shape, Trunk, memory, prompts_that_fit, resolve_budget, shape_of
 from taskvectors.trunk.memory import (
     Kept,
     logits_that_fit,
@@ -55,6 +58,52 @@ def test_the_estimate_of_a_trunk_covers_what_it_keeps(
     trunk = Trunk.build(model, prompts)
     expected = 8 * trunk_bytes(model, shape_of(prompts, (-1,), n_branches=1))
     assert 0.5 * trunk.bytes_held < expected < 2 * trunk.bytes_held
+
+
+class Held(TorchDispatchMode):
+    """Bytes of all tensors that are made inside and still there, and the most there were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.now = self.peak = 0
+        self.known: set[int] = set()
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        for tensor in tree_leaves(out):
+            if isinstance(tensor, torch.Tensor):
+                storage = tensor.untyped_storage()
+                if storage._cdata not in self.known:
+                    self.known.add(storage._cdata)
+                    self.now += storage.nbytes()
+                    weakref.finalize(storage, self.forget, storage._cdata, storage.nbytes())
+                self.peak = max(self.peak, self.now)
+        return out
+
+    def forget(self, key: int, size: int) -> None:
+        self.known.discard(key)
+        self.now -= size
+
+
+@pytest.mark.parametrize("is_training", [False, True])
+@pytest.mark.parametrize(
+    "name", ["llama", "qwen3_5_text", "nemotron_h", "bloom", "mamba", "deepseek_v32"]
+)
+def test_the_estimate_covers_the_peak_of_branches_on_every_engine(
+    tiny_model: Any, ragged_prompts: Any, name: str, is_training: bool
+) -> None:
+    model = tiny_model(name)
+    prompts = ragged_prompts(model, 3, lengths=(40, 40), answers=(1, 1))
+    shape = shape_of(prompts, (-3,), n_branches=4, is_training=is_training)
+    trunk = Trunk.build(model, prompts, positions=(-3,))
+    assert 3 * trunk_bytes(model, shape) > 0.5 * trunk.bytes_held
+    value = torch.ones(model.d_model, requires_grad=is_training)
+    held = Held()
+    with held, torch.set_grad_enabled(is_training):
+        states = trunk.run([[Edit(layer=0, value=value, positions=(-3, -1))]] * 4)
+        if is_training:
+            trunk.answer_losses(states, trunk.batch()).sum().backward()
+    assert held.peak < 3 * work_bytes(model, shape) < 8 * held.peak
 
 
 def test_more_of_anything_needs_more(tiny_model: Any) -> None:

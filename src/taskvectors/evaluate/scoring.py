@@ -14,8 +14,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from taskvectors.models import LanguageModel
-from taskvectors.models.adapters import Forward
 from taskvectors.models.prefix import after_prefix
+from taskvectors.models.rope import Forward
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import (
     AnswerScores,

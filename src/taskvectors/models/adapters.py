@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from taskvectors.errors import TaskVectorsError
@@ -23,13 +22,9 @@ from taskvectors.models.block_parts import is_linear
 from taskvectors.models.calls import cache_name, run_body
 from taskvectors.models.interface import AttentionCall, attention_configs, watch_interface
 from taskvectors.models.language_model import LanguageModel
+from taskvectors.models.rope import Forward, by_length
 from taskvectors.models.sites import patch_output
 from taskvectors.models.trace import few_tokens
-
-Forward = Callable[
-    [Int[Tensor, "prompt pos"], Int[Tensor, "prompt pos"]], Float[Tensor, "prompt pos d_model"]
-]
-"""From token ids and their mask (padding on the right) to `resid_post` of the last block."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -214,7 +209,7 @@ def _forward(model: LanguageModel, adapted: Any) -> Forward:
         states = run_body(model, attention_mask=mask, **given)
         return states[:, -tokens.shape[1] :]  # a prefix has no states, virtual tokens have
 
-    return forward
+    return by_length(model.rope_limit, forward, n_before=virtual)
 
 
 # --- which modules

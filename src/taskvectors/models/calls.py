@@ -166,6 +166,7 @@ def run_body(model: LanguageModel, **given: Any) -> Float[Tensor, "row column wi
         `resid_post` of the last block, or, of a model whose logits are not made from that alone,
         the body's output; see `LanguageModel.read_state`.
     """
+    model.forget_longer_calls()
     if model.structure.final is None:
         output: Tensor = model.body(**given)[0]
         return output

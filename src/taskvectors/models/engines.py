@@ -27,6 +27,7 @@ def prepare(
         sites: Further sites to read at the suffix.
         rows_per_pass: Prompts per forward pass of `trunk`; all at once by default.
     """
+    model.forget_longer_calls()
     if engine != "trunk":
         return prepare_passes(model, tokens, shares_prefix=engine == "cached", sites=sites)
     step = rows_per_pass or len(tokens)

@@ -27,8 +27,9 @@ from taskvectors.models.calls import run_body
 from taskvectors.models.engines import prepare
 from taskvectors.models.language_model import LanguageModel
 from taskvectors.models.packing import Packing
+from taskvectors.models.passes import Passes, tensors_of
 from taskvectors.models.recording import CutTokens
-from taskvectors.models.runs import RunRequest, Site, TokenIndex
+from taskvectors.models.runs import Prepared, RunRequest, Site, TokenIndex
 from taskvectors.models.sites import EMBED, Component, capture, patch
 from taskvectors.models.structure import Engine, Verified
 from taskvectors.models.trace import FIRST_WORDS, few_tokens
@@ -48,7 +49,7 @@ _TOLERANCE = 1e-4
 """Largest difference of logits in float32, as a share of the largest logit or of 1."""
 _COPY_BYTES = 1_500_000_000
 """Largest float32 copy that is made of a model in half precision."""
-_VERSION = 1
+_VERSION = 2
 
 
 def verified(model: LanguageModel) -> Verified:
@@ -122,18 +123,21 @@ def verify(model: LanguageModel, engines: Sequence[Engine] = ENGINES) -> Verifie
         )
     limit = tolerance * max(1.0, *(float(each.abs().max()) for each in expected))
     reasons: dict[str, str] = {}
+    state_bytes = 0
     for engine in engines:
         unseen = [why for name, why in _NOT_SEEN.items() if getattr(model.config, name, None)]
         if engine == "cached" and unseen:
             reasons[engine] = unseen[0]
             continue
         try:
-            error = probe.error(engine, expected)
+            prepared = prepare(checked, probe.tokens, engine)
+            state_bytes = max(state_bytes, _state_bytes(prepared))
+            error = probe.error(prepared, expected)
         except Exception as failure:  # whatever a stranger's model raises, another engine may do
             reasons[engine] = f"{type(failure).__name__}: {str(failure).splitlines()[0][:200]}"
             continue
         if error <= limit:
-            return Verified(engine=engine, error=error, reasons=reasons)
+            return Verified(engine=engine, error=error, reasons=reasons, state_bytes=state_bytes)
         reasons[engine] = f"logits of a branch differ by {error:.2g} from those of the full pass"
     raise UnsupportedModelError(
         f"no engine runs {model.source} exactly, so what is measured on it would be wrong: "
@@ -155,6 +159,19 @@ def _in_float32(model: LanguageModel) -> LanguageModel:
     hf = copy.deepcopy(model.hf, memo).float()
     hf.get_input_embeddings().padding_idx = None  # it may be beyond the rows; gradients alone ask
     return replace(model, hf=hf, _memo={})
+
+
+def _state_bytes(prepared: Prepared) -> int:
+    """What the cache of a prompt holds however long it is, in float32."""
+    if not isinstance(prepared, Passes) or prepared.groups[0].cache is None:
+        return 0
+    short, long = (
+        sum(t.nbytes for t in tensors_of(group.cache) if t.is_floating_point())
+        // len(group.prompts)
+        for group in prepared.groups  # the shorter prefix first
+    )
+    few, many = sorted({before for before, _ in _LENGTHS})
+    return max(0, short - few * (long - short) // (many - few))
 
 
 def _check_causal(model: LanguageModel, tolerance: float) -> Float[Tensor, "2 pos d_model"]:
@@ -241,10 +258,9 @@ class _Probe:
         bias = None if whole.bias is None else whole.bias[:FIRST_WORDS]
         return replace(whole, weight=whole.weight[:FIRST_WORDS], bias=bias).logits(read).float()
 
-    def error(self, engine: Engine, expected: Sequence[Tensor]) -> float:
-        """Largest difference of logits between an engine's branches and the full passes."""
+    def error(self, prepared: Prepared, expected: Sequence[Tensor]) -> float:
+        """Largest difference of logits between branches and the full passes."""
         lengths = [after for _, after in _LENGTHS]
-        prepared = prepare(self.model, self.tokens, engine)
         request = RunRequest(
             rows=None,
             packing=Packing.of(lengths, max(lengths), self.model.device),

@@ -17,6 +17,7 @@ from taskvectors.errors import UnsupportedModelError
 from taskvectors.models.detect import detect
 from taskvectors.models.interface import attention_configs
 from taskvectors.models.peft_models import unwrapped
+from taskvectors.models.rope import rope_limit
 from taskvectors.models.structure import (
     BlockParts,
     Engine,
@@ -192,22 +193,19 @@ class LanguageModel:
 
     @cached_property
     def rope_limit(self) -> int | None:
-        """The length beyond which rotary positions are scaled by how long a call is, if any.
+        """The length beyond which rotary positions are scaled by how long a call is, if any."""
+        return rope_limit(self.config)
 
-        transformers takes the scale of `longrope` and `dynamic` from the longest row of a call.
-        """
-        given = getattr(self.config, "rope_parameters", None) or {}
-        kinds = [given, *(kind for kind in given.values() if isinstance(kind, dict))]
-        limits = {
-            "longrope": "original_max_position_embeddings",
-            "dynamic": "original_max_position_embeddings",
-        }
-        found = [
-            int(kind.get(limits[kind["rope_type"]]) or self.config.max_position_embeddings)
-            for kind in kinds
-            if kind.get("rope_type") in limits
-        ]
-        return min(found, default=None)
+    def forget_longer_calls(self) -> None:
+        """Undo the scale of a longer call, which `dynamic` rotary positions keep."""
+        for module in self.body.modules() if self.rope_limit else ():
+            for name in [name for name in module._buffers if name.endswith("original_inv_freq")]:
+                kind = name.removesuffix(
+                    "original_inv_freq"
+                )  # some have one for each kind of layer
+                # a copy: `longrope` writes its long factors over what is in use
+                module.register_buffer(f"{kind}inv_freq", getattr(module, name).clone(), False)
+                setattr(module, f"{kind}max_seq_len_cached", module.original_max_seq_len)
 
     @property
     def dtype(self) -> torch.dtype:
@@ -330,6 +328,14 @@ class LanguageModel:
             UnsupportedModelError: A later token changes what is before it, or no engine is exact.
         """
         return self.verified.engine
+
+    def engine_for(self, n_tokens: int) -> Engine:
+        """The engine of prompts the longest of which has so many tokens.
+
+        Over `rope_limit`, only prompts of one length run together, as each would alone.
+        """
+        is_over = self.rope_limit is not None and n_tokens > self.rope_limit
+        return "whole" if is_over else self.engine
 
     @cached_property
     def verified(self) -> Verified:

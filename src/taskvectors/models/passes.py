@@ -7,7 +7,7 @@ that are equally long run together.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from typing import Any
@@ -109,7 +109,9 @@ class Passes:
             for site in request.sites:
                 keep: Callable[[Tensor], None] = partial(read.__setitem__, site)
                 stack.enter_context(capture(self.model, *site, keep))
-            states = _run(self.model, tokens, _copied(group, members.repeat(n_branches)))
+            cache = _copied(group, members.repeat(n_branches))
+            stack.enter_context(_saved_apart(cache))
+            states = _run(self.model, tokens, cache)
         column = starts[:, None] + torch.arange(suffix, device=starts.device)
         # of a prompt that is shorter than others, columns behind its last token are never read
         column = column.clamp(max=n_columns - 1).repeat(n_branches, 1)
@@ -206,10 +208,6 @@ def _filled(model: LanguageModel, tokens: Int[Tensor, "prompt prefix"]) -> Any:
 
 def _run(model: LanguageModel, tokens: Int[Tensor, "row column"], cache: Any) -> Tensor:
     """Run a model without its unembedding, over what a cache holds."""
-    for module in model.body.modules() if model.rope_limit else ():
-        if hasattr(module, "original_max_seq_len"):  # `dynamic` keeps the scale of a longer call
-            module.max_seq_len_cached = module.original_max_seq_len
-            module.inv_freq = module.original_inv_freq
     given = {} if cache is None else {cache_name(model): cache}
     return run_body(model, input_ids=tokens, use_cache=cache is not None, **given)
 
@@ -217,6 +215,25 @@ def _run(model: LanguageModel, tokens: Int[Tensor, "row column"], cache: Any) ->
 def _copied(group: _Group, members: Int[Tensor, " row"]) -> Any:
     """A cache of some of a group's prompts, in this order, that nothing else writes to."""
     return None if group.cache is None else _rows_of(group.cache, len(group.prompts), members, {})
+
+
+def _saved_apart(cache: Any) -> AbstractContextManager[None]:
+    """Save copies of a cache's tensors for the backward pass: models write new states over them."""
+    held = {tensor.untyped_storage().data_ptr() for tensor in tensors_of(cache)}
+
+    def pack(tensor: Tensor) -> tuple[Tensor, int]:
+        if tensor.untyped_storage().data_ptr() in held:
+            tensor = tensor.clone()
+        return tensor, tensor._version
+
+    def unpack(saved: tuple[Tensor, int]) -> Tensor:
+        tensor, version = saved
+        if tensor._version != version:  # torch itself does not look where there are hooks
+            raise RuntimeError("a tensor that the backward pass needs was written over")
+        return tensor
+
+    # torch's own context, as its stubs have it, is not typed
+    return torch.autograd.graph.saved_tensors_hooks(pack, unpack) if held else nullcontext()
 
 
 def _rows_of(value: Any, n_held: int, rows: Tensor, done: dict[int, Any]) -> Any:

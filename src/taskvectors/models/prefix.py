@@ -8,10 +8,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from taskvectors.models.adapters import Forward
 from taskvectors.models.calls import cache_name, run_body
 from taskvectors.models.language_model import LanguageModel
 from taskvectors.models.recording import make_read_only
+from taskvectors.models.rope import Forward, by_length
 
 
 def after_prefix(model: LanguageModel, prefix: Sequence[int]) -> Forward:
@@ -27,17 +27,20 @@ def after_prefix(model: LanguageModel, prefix: Sequence[int]) -> Forward:
     """
     from transformers import DynamicCache
 
-    if model.engine != "trunk":
-        before = torch.tensor(list(prefix), dtype=torch.long, device=model.device)
-        return partial(_follow_whole, model, before)
+    before = torch.tensor(list(prefix), dtype=torch.long, device=model.device)
+    whole = partial(_follow_whole, model, before)
+    limit, n_before = model.rope_limit, len(prefix)
+    if model.engine_for(n_before) != "trunk":
+        return by_length(limit, whole, n_before=n_before)
     cache: Any = None
     if prefix:
         cache = DynamicCache()  # without a config: every layer keeps every position
-        ids = torch.tensor([list(prefix)], device=model.device)
+        model.forget_longer_calls()
         with torch.no_grad():
-            model.body(input_ids=ids, use_cache=True, **{cache_name(model): cache})
+            model.body(input_ids=before[None], use_cache=True, **{cache_name(model): cache})
         make_read_only(cache)
-    return partial(_follow, model, cache, len(prefix))
+    follow = partial(_follow, model, cache, n_before)
+    return by_length(limit, follow, over=whole, n_before=n_before)
 
 
 def _follow(

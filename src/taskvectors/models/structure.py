@@ -126,6 +126,9 @@ class Verified:
     """Largest difference of logits between a branch and its full pass, in that engine."""
     reasons: dict[str, str]
     """Why each faster engine was passed over."""
+    state_bytes: int = 0
+    """What the model's own cache holds of a prompt however long it is, in float32: states of linear
+    attention and of state spaces."""
 
     def notes(self, source: str) -> list[str]:
         """What to say of a run on a slower engine: what it does not share, and why."""

@@ -20,6 +20,7 @@ from taskvectors.models.engines import prepare
 from taskvectors.models.language_model import LanguageModel
 from taskvectors.models.runs import Prepared, RunRequest, Site
 from taskvectors.models.sites import Component
+from taskvectors.models.structure import Engine
 from taskvectors.models.unembedding import SoftTargets
 from taskvectors.prompts import Prompt
 from taskvectors.trunk.answers import AnswerScores, answer_losses, answer_scores, answer_states
@@ -35,6 +36,8 @@ class Trunk:
 
     model: LanguageModel
     cut: PromptSplit
+    engine: Engine
+    """What its branches share."""
     prepared: Prepared
     _columns: dict[tuple[Position, ...], Columns] = field(default_factory=dict)
 
@@ -58,17 +61,20 @@ class Trunk:
             rows_per_pass: Prompts per forward pass; all at once by default.
         """
         cut = cut_prompts(prompts, positions, device=model.device)
-        engine, limit = model.engine, model.rope_limit
         lengths = cut.tokens.prefix_lengths + cut.tokens.suffix_lengths
-        if limit is not None and int(lengths.max()) > limit:
-            engine = "whole"  # only prompts of one length run together, as each would alone
+        engine = model.engine_for(int(lengths.max()))
         prepared = prepare(model, cut.tokens, engine, sites=sites, rows_per_pass=rows_per_pass)
-        return cls(model=model, cut=cut, prepared=prepared)
+        return cls(model=model, cut=cut, engine=engine, prepared=prepared)
 
     @property
     def n_prompts(self) -> int:
         """How many prompts the trunk holds."""
         return len(self.cut.tokens)
+
+    @property
+    def can_capture(self) -> bool:
+        """Whether every step has the same shapes and kernels, as a CUDA graph needs."""
+        return self.engine == "trunk"  # the others group prompts by their lengths
 
     @property
     def suffix(self) -> int:

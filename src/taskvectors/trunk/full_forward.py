@@ -10,8 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
-from taskvectors.models.adapters import Forward
 from taskvectors.models.language_model import LanguageModel
+from taskvectors.models.rope import Forward
 from taskvectors.prompts import Prompt
 from taskvectors.trunk.answers import AnswerScores, answer_losses, answer_scores
 from taskvectors.trunk.batch import Batch, make_batch
@@ -28,6 +28,8 @@ class FullForward:
     model: LanguageModel
     cut: PromptSplit
     forward: Forward
+    can_capture = False
+    """Whether every step has the same shapes and kernels, as a CUDA graph needs."""
 
     @classmethod
     def of(cls, model: LanguageModel, prompts: Sequence[Prompt], forward: Forward) -> "FullForward":

@@ -21,6 +21,8 @@ from taskvectors.trunk.split import suffix_start
 DEFAULT_SHARE = 0.5
 """Share of the free memory that may be used when no budget is stated."""
 
+_CHUNK = 64
+"""Tokens that linear attention works on at once where the config does not say (Qwen3-Next)."""
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "t": 10**12}
 
 
@@ -56,9 +58,15 @@ def shape_of(
 
 def trunk_bytes(model: LanguageModel, shape: Shape) -> int:
     """Bytes that the trunk of one prompt keeps."""
-    keys_and_values = model.n_layers * key_value_bytes(model) * shape.prefix
+    tokens = shape.prefix + shape.suffix
     residual = (model.n_layers + 1) * shape.suffix * model.d_model * model.dtype.itemsize
-    return keys_and_values + residual + 4 * shape.suffix * (shape.prefix + shape.suffix)
+    kept = 8 * tokens if model.engine_for(tokens) == "whole" else cache_bytes(model, shape.prefix)
+    return kept + residual + 4 * shape.suffix * tokens
+
+
+def cache_bytes(model: LanguageModel, n_tokens: int) -> int:
+    """Bytes of what some tokens of one prompt leave for those after them."""
+    return model.n_layers * key_value_bytes(model) * n_tokens + model.verified.state_bytes
 
 
 def key_value_bytes(model: LanguageModel) -> int:
@@ -79,9 +87,19 @@ def work_bytes(model: LanguageModel, shape: Shape) -> int:
     tokens = shape.prefix + shape.suffix
     n_heads = model.attention_size[0]
     plain = tokens * per_token + 4 * n_heads * tokens * max(shape.prefix, shape.suffix)
-    rows = shape.n_branches * shape.suffix
+    engine, states = model.engine_for(tokens), model.verified.state_bytes
+    run = tokens if engine == "whole" else shape.suffix
+    if states and engine == "whole":  # a scan makes the states after every token, some times over
+        per_token += 4 * states // model.n_layers
+    elif states:  # linear attention fills up its last chunk
+        chunk = int(getattr(model.config, "chunk_size", None) or _CHUNK)
+        run = -(-run // chunk) * chunk
     kept = model.n_layers if shape.is_training else 1
-    branch = kept * rows * (per_token + 3 * 4 * n_heads * tokens)
+    branch = kept * shape.n_branches * run * (per_token + 3 * 4 * n_heads * tokens)
+    if engine == "cached":  # every row goes on from a copy, and what a block appends is a new one
+        plain += 2 * cache_bytes(model, tokens)
+        branch += shape.n_branches * 2 * cache_bytes(model, tokens)
+    rows = shape.n_branches * shape.suffix
     logits = rows * (VOCABULARY_SLICE * (4 + model.dtype.itemsize) + 8 * model.d_model)
     return max(plain, branch + logits)
 

@@ -211,7 +211,6 @@ def train_adapter(
 class _Run(Trainer[TrainState]):
     """One adapter in training."""
 
-    can_capture = False
     passes: FullForward
     adapted: Adapted
     validation: FullForward

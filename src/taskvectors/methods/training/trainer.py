@@ -63,8 +63,6 @@ class Trainer(ABC, Generic[T]):
         states: The things that are trained.
     """
 
-    can_capture = True
-    """Whether a step has the same shapes and kernels each time, as a captured graph needs."""
     starts_plain = False
     """Whether all states start as the plain run, and so give the same first shortlist."""
 
@@ -141,7 +139,7 @@ class Trainer(ABC, Generic[T]):
             num_training_steps=recipe.schedule_steps or recipe.steps,
         )
         batches = Batches(self.passes, recipe.batch_size, self.seed)
-        device = self.passes.model.device if self.can_capture else torch.device("cpu")
+        device = self.passes.model.device if self.passes.can_capture else torch.device("cpu")
         parameters = [parameter for group in groups for parameter in group["params"]]
         losses_of = GraphedLosses(self.losses, parameters, device)
         active, note = list(self.states), ""

@@ -160,7 +160,8 @@ class Batches:
             n_prompts = len(self.passes.cut.prompts)
             self._left = torch.randperm(n_prompts, generator=self._generator).tolist()
         rows, self._left = self._left[: self.size], self._left[self.size :]
-        if isinstance(self.passes, Trunk) and self.passes.model.device.type == "cuda":
+        is_cuda = self.passes.model.device.type == "cuda"
+        if isinstance(self.passes, Trunk) and self.passes.can_capture and is_cuda:
             return self.passes.batch(rows, n_reads=self._n_reads)
         return self.passes.batch(rows)
 
