@@ -175,8 +175,15 @@ class Analysis:
         return self.find(case) if self.over_layers is None else at_each_layer(self, case)
 
     def cost(self, sizes: Sizes) -> list[Work]:
-        """Its passes, named after it."""
-        return [replace(work, name=f"{self.name}, {work.name}") for work in self.works(sizes)]
+        """Its passes, named after it: of each vector, where it is asked of each."""
+        parts = [sizes]
+        if self.over_layers is not None:  # another task's vector stands beside the first alone
+            parts = [
+                replace(sizes, layers=(layer,), has_other=sizes.has_other and not number)
+                for number, layer in enumerate(sizes.layers)
+            ]
+        works = [work for part in parts for work in self.works(part)]
+        return [replace(work, name=f"{self.name}, {work.name}") for work in works]
 
     def figure(self, result: Result) -> AnyFigure:
         """A result's figure, with its name and its whole caption."""
