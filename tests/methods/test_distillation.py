@@ -13,8 +13,9 @@ from torch import Tensor
 
 from taskvectors.methods import Recipe
 from taskvectors.methods.learned import Learned, learned
+from taskvectors.methods.training.teacher import Teacher
 from taskvectors.methods.training.vectors import cosine_penalty, norm_penalty
-from taskvectors.models.unembedding import SoftTargets, Unembedding, score_tokens, token_losses
+from taskvectors.models.unembedding import SoftTargets, Unembedding, token_losses
 from taskvectors.trunk import Edit, Trunk
 
 AT_ALL = Recipe(steps=1, batch_size=99, check_every=1, initialisation="normal", scale=0.5)
@@ -30,13 +31,15 @@ def test_the_loss_and_its_gradient_are_those_of_all_logits_at_once(
 ) -> None:
     generator = torch.Generator().manual_seed(0)
     weight = torch.randn(4500, 12, generator=generator)  # more than one slice
-    unembedding = Unembedding(weight=weight, bias=None, softcap=softcap)
+    bias = torch.randn(4500, generator=generator)
+    unembedding = Unembedding(weight=weight, bias=bias, softcap=softcap)
     teacher = torch.randn(3, 12, generator=generator)
     state = torch.randn(6, 12, generator=generator).requires_grad_()  # two branches a read
     targets = torch.tensor([5, 5, 4200, 4200, 90, 90])
-    normalizer = score_tokens(unembedding, teacher, targets[::2]).normalizer
-    soft = SoftTargets(state=teacher, normalizer=normalizer, share=share)
+    soft = SoftTargets.of(unembedding, teacher, share)
     found = token_losses(unembedding, state, targets, soft)
+    walked = token_losses(unembedding, state.detach(), targets, soft)  # without a gradient
+    torch.testing.assert_close(walked, found, atol=1e-4, rtol=1e-4)
     (gradient,) = torch.autograd.grad(found.sum(), state)
     again = state.detach().requires_grad_()
     log_q = unembedding.logits(again).log_softmax(dim=-1)
@@ -105,6 +108,24 @@ def test_distillation_comes_closer_to_the_few_shot_run_than_the_label_does(
         before = naive(model, context, torch.zeros(model.d_model), 2, 1.0)
     assert reached[1.0] < before - 0.05
     assert reached[1.0] < reached[0.0] - 0.05
+
+
+def test_a_teacher_is_normalized_anew_over_each_list_in_the_same_memory(
+    tiny_model: Any, bench_of: Any, mixed: Any
+) -> None:
+    model = tiny_model("llama")
+    context = bench_of(model, mixed, sizes=(6, 2, 2))
+    prompts, shown = (context.prompts("train", shots) for shots in (0, context.shots))
+    teacher = Teacher.of(context, prompts, shown, 0.5)
+    held, states = teacher.mean_rows, teacher.states.flatten(0, 1)
+    assert held is not None
+    for step in (1, 3, 2):
+        short = model.unembedding.rows(torch.arange(0, len(model.unembedding.weight), step))
+        teacher.normalize(short)
+        logits = states @ short.weight.T
+        found = teacher.normalizers.flatten(), held.flatten(0, 1)
+        expected = logits.logsumexp(dim=1), logits.softmax(dim=1) @ short.weight
+        torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-4)
 
 
 # --- penalties

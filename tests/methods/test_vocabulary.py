@@ -59,7 +59,10 @@ def reads_of(
         soft = None
         if share is not None:
             soft = SoftTargets(
-                state=teacher[part], normalizer=torch.zeros(len(teacher[part])), share=share
+                state=teacher[part],
+                normalizer=torch.zeros(len(teacher[part])),
+                mean_row=None,
+                share=share,
             )
         parts.append(
             Reads(
@@ -148,9 +151,7 @@ def test_losses_over_the_list_and_the_gap_are_the_full_losses(softcap: float | N
     losses = torch.zeros(BRANCHES)
     for some in reads:
         assert some.soft is not None
-        nothing = torch.zeros(len(some.targets), dtype=torch.long)
-        over = score_tokens(short.unembedding, some.soft.state, nothing).normalizer
-        soft = SoftTargets(state=some.soft.state, normalizer=over, share=some.soft.share)
+        soft = some.soft.over(short.unembedding)
         targets = short.index(some.targets).repeat_interleave(BRANCHES)
         found = token_losses(short.unembedding, some.state.flatten(0, 1), targets, soft)
         losses += (found.view(-1, BRANCHES) * some.weights.unsqueeze(1)).sum(dim=0)

@@ -3,6 +3,7 @@
 Run with `pytest tests/models/test_gguf_vocabulary.py`; `-m slow` adds the embedded model's file.
 """
 
+import json
 import random
 from itertools import pairwise
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import pytest
 
 from taskvectors.errors import TaskVectorsError, UnsupportedModelError
+from taskvectors.models.conversion import save_tokenizer
 from taskvectors.models.gguf_vocabulary import (
     Vocabulary,
     add_bos,
@@ -99,15 +101,25 @@ def test_its_special_tokens_are_found_first_and_named() -> None:
     assert gemma_tokenizer(vocabulary(adds_bos=None))("hand")["input_ids"] == [2, hand]
 
 
-def test_it_survives_saving_and_loading(tmp_path: Path) -> None:
+def test_it_survives_saving_and_loading_which_does_not_parse_all_of_it_in_python(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     from transformers import AutoTokenizer
 
     tokenizer = gemma_tokenizer(vocabulary(chat_template="{{ messages }}"))
-    tokenizer.save_pretrained(tmp_path)
+    save_tokenizer(tokenizer, tmp_path)
+    read, load = [], json.load
+    monkeypatch.setattr(
+        json, "load", lambda file, **k: (read.append(file.name), load(file, **k))[1]
+    )
     again = AutoTokenizer.from_pretrained(tmp_path)
-    for text in ("the sand\nand the lands", "  é"):
+    assert str(tmp_path / "tokenizer_config.json") in read
+    assert str(tmp_path / "tokenizer.json") not in read
+    for text in ("the sand\nand the lands", "  é", "hand\n\nhand<eos><pad>\n"):
         assert again(text)["input_ids"] == tokenizer(text)["input_ids"]
     assert again.chat_template == "{{ messages }}"
+    for name in ("added_tokens_decoder", "special_tokens_map", "all_special_ids", "padding_side"):
+        assert getattr(again, name) == getattr(tokenizer, name)
     assert again.get_vocab() == tokenizer.get_vocab()
 
 

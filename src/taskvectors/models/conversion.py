@@ -32,6 +32,7 @@ FORMAT = 2
 """Of the copies; raised when those of an earlier version are to be made again. Those of 1 could
 hold a wrong tokenizer."""
 _LAST_FILE = "conversion.json"
+_TOKEN_FIELDS = ("content", "single_word", "lstrip", "rstrip", "normalized", "special")
 
 
 def converted(gguf: Path) -> tuple[Path, str]:
@@ -99,7 +100,7 @@ def convert(gguf: Path, folder: Path) -> None:
             ) from error
         add_bos(tokenizer, vocabulary)
         check_tokenizer(tokenizer, vocabulary, gguf.name)
-        tokenizer.save_pretrained(partial)
+        save_tokenizer(tokenizer, partial)
         _plain(model).save_pretrained(partial)
         made = {"file": gguf.name, "transformers": transformers.__version__, "format": FORMAT}
         (partial / _LAST_FILE).write_text(json.dumps(made))
@@ -109,6 +110,24 @@ def convert(gguf: Path, folder: Path) -> None:
     finally:
         if partial.exists():
             shutil.rmtree(partial)
+
+
+def save_tokenizer(tokenizer: Any, folder: Path) -> None:
+    """Save a tokenizer so that it loads fast.
+
+    Where tokenizer_config.json has no `added_tokens_decoder`, transformers parses the whole of
+    tokenizer.json in Python to make one: 2 of 3.5 s of processor time for Gemma's 33 MB.
+    """
+    tokenizer.save_pretrained(folder)
+    path = folder / "tokenizer_config.json"
+    settings = json.loads(path.read_text(encoding="utf-8"))
+    added = tokenizer.added_tokens_decoder
+    special = {str(number): added[number] for number in tokenizer.all_special_ids}
+    settings["added_tokens_decoder"] = {
+        number: {name: getattr(token, name) for name in _TOKEN_FIELDS}
+        for number, token in special.items()
+    }
+    path.write_text(json.dumps(settings, indent=2, ensure_ascii=False), encoding="utf-8")
 
 
 def first_line(error: Exception) -> str:

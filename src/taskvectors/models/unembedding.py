@@ -132,13 +132,39 @@ class SoftTargets:
     """States after the final norm."""
     normalizer: Float[Tensor, " read"]
     """log of the sum of their exponentiated logits."""
+    mean_row: Float[Tensor, "read d_state"] | None
+    """Mean under p of W_U's rows, float32; None with a soft-cap, where it is not enough."""
     share: float
     """Of the divergence in the loss, from 0 to 1; the rest is cross-entropy."""
 
+    @classmethod
+    def of(
+        cls, unembedding: Unembedding, state: Float[Tensor, "read d_state"], share: float
+    ) -> "SoftTargets":
+        """The distributions of some states over the tokens of an unembedding."""
+        wanted: _Wanted = "mean row" if unembedding.softcap is None else "loss"
+        targets = torch.zeros(len(state), dtype=torch.long, device=state.device)
+        with torch.no_grad():
+            walk = _walk(unembedding, state.contiguous(), targets, wanted=wanted, bias=None)
+        return cls(state=state, normalizer=walk.normalizer, mean_row=walk.mean_row, share=share)
+
     def over(self, unembedding: Unembedding) -> "SoftTargets":
         """The same states' distributions over the tokens of an unembedding."""
-        targets = torch.zeros(len(self.state), dtype=torch.long, device=self.state.device)
-        return replace(self, normalizer=score_tokens(unembedding, self.state, targets).normalizer)
+        return SoftTargets.of(unembedding, self.state, self.share)
+
+    def each(self, values: Float[Tensor, "read ..."], n_rows: int) -> Float[Tensor, "row ..."]:
+        """What every row has of something that every read has."""
+        return values.repeat_interleave(n_rows // len(values), dim=0)
+
+    def away_from(self, state: Float[Tensor, "row d_state"]) -> Float[Tensor, " row"]:
+        """Mean under p of log p minus a row's logits: a product of states where logits are linear.
+
+        In half precision the two logits are not rounded here as the normalizers' are, so it is off
+        by some hundredths of a nat.
+        """
+        assert self.mean_row is not None
+        own, mean = (self.each(held.float(), len(state)) for held in (self.state, self.mean_row))
+        return ((own - state) * mean).sum(dim=1) - self.each(self.normalizer, len(state))
 
 
 def token_losses(
@@ -168,14 +194,20 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         targets: Tensor,
         soft: SoftTargets | None,
     ) -> Tensor:
-        wanted: _Wanted = "gradient" if ctx.needs_input_grad[0] else "loss"  # type: ignore[attr-defined]
-        walk = _walk(unembedding, state, targets, wanted=wanted, bias=None, soft=soft)
-        if walk.gradient is not None:
-            ctx.save_for_backward(walk.gradient)
+        needs_gradient = ctx.needs_input_grad[0]  # type: ignore[attr-defined]
+        wanted: _Wanted = "mean row" if needs_gradient else "loss"
+        # the mean row saves the walk, but not the rounding of half-precision logits
+        is_known = needs_gradient and soft is not None and soft.mean_row is not None
+        walked = None if is_known else soft
+        walk = _walk(unembedding, state, targets, wanted=wanted, bias=None, soft=walked)
+        if walk.mean_row is not None:
+            rows = _wanted_rows(unembedding, targets, walk, soft)
+            ctx.save_for_backward((walk.mean_row - rows).to(state.dtype))
         loss = walk.normalizer - walk.target
         if soft is None:
             return loss
-        divergence = walk.normalizer + walk.soft  # log of p over the row's distribution, under p
+        away = soft.away_from(state) if is_known else walk.away
+        divergence = walk.normalizer + away  # log of p over the row's distribution, under p
         return (1 - soft.share) * loss + soft.share * divergence
 
     @staticmethod
@@ -186,7 +218,7 @@ class _SlicedCrossEntropy(torch.autograd.Function):
         return (gradient * upstream.unsqueeze(1)).to(gradient.dtype), None, None, None
 
 
-_Wanted = Literal["loss", "best", "gradient"]
+_Wanted = Literal["loss", "best", "mean row"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -194,9 +226,12 @@ class _Walk:
     target: Tensor
     normalizer: Tensor
     best: Tensor | None
-    gradient: Tensor | None
-    soft: Tensor
+    mean_row: Tensor | None
+    """Mean slope of the logits, under the row's distribution: that of W_U's rows, capped."""
+    away: Tensor
     """Mean under the soft targets p of log p minus the row's logits; zeros without them."""
+    pull: Tensor | None
+    """Mean slope of the logits under the soft targets."""
 
 
 def _walk(
@@ -220,7 +255,7 @@ def _walk(
     total, target = torch.zeros_like(reference), torch.zeros_like(reference)
     maximum, best = reference, torch.zeros_like(targets) if wanted == "best" else None
     expected = None
-    if wanted == "gradient":
+    if wanted == "mean row":
         expected = state.new_zeros(state.shape, dtype=torch.float32)
     pulled = None
     if soft is not None:
@@ -252,29 +287,28 @@ def _walk(
                 weights *= 1 - (logits.float() / cap) ** 2
             expected.mul_(shrink.unsqueeze(1)).add_(weights.to(weight.dtype) @ weight)
         reference = raised
-    gradient = None
-    if expected is not None:
-        wanted_rows = _wanted_rows(unembedding, targets, target, pulled)
-        gradient = (expected / total.unsqueeze(1) - wanted_rows).to(state.dtype)
     return _Walk(
         target=target,
         normalizer=reference + total.log(),
         best=best,
-        gradient=gradient,
-        soft=torch.zeros_like(total) if pulled is None else pulled.total,
+        mean_row=None if expected is None else expected / total.unsqueeze(1),
+        away=torch.zeros_like(total) if pulled is None else pulled.away,
+        pull=None if pulled is None else pulled.expected,
     )
 
 
 def _wanted_rows(
-    unembedding: Unembedding, targets: Tensor, logits: Tensor, pulled: "_Pull | None"
+    unembedding: Unembedding, targets: Tensor, walk: _Walk, soft: SoftTargets | None
 ) -> Float[Tensor, "row d_state"]:
     """Slope of the logits that are to grow: the target's, or their mean under the soft targets."""
     rows = unembedding.weight[targets].float()
     if unembedding.softcap is not None:
-        rows = rows * (1 - (logits / unembedding.softcap) ** 2).unsqueeze(1)
-    if pulled is None:
+        rows = rows * (1 - (walk.target / unembedding.softcap) ** 2).unsqueeze(1)
+    if soft is None:
         return rows
-    return (1 - pulled.soft.share) * rows + pulled.soft.share * pulled.expected
+    pull = walk.pull if soft.mean_row is None else soft.each(soft.mean_row, len(rows))
+    assert pull is not None
+    return (1 - soft.share) * rows + soft.share * pull
 
 
 @dataclass(kw_only=True, eq=False)
@@ -282,19 +316,17 @@ class _Pull:
     """Running sums over slices of the vocabulary, under the soft targets p."""
 
     soft: SoftTargets
-    total: Float[Tensor, " row"]
+    away: Float[Tensor, " row"]
     """Of p times (log p minus the row's logits)."""
-    expected: Float[Tensor, "row d_state"]
-    """Of p times the slope of the row's logits, which are W_U's rows without a soft-cap."""
-    with_gradient: bool
+    expected: Float[Tensor, "row d_state"] | None
+    """Of p times the slope of the row's logits; None where it is known, or nobody asks for it."""
 
     @classmethod
     def start(cls, soft: SoftTargets, state: Tensor, *, with_gradient: bool) -> "_Pull":
         return cls(
             soft=soft,
-            total=state.new_zeros(state.shape[0], dtype=torch.float32),
-            expected=state.new_zeros(state.shape, dtype=torch.float32),
-            with_gradient=with_gradient,
+            away=state.new_zeros(state.shape[0], dtype=torch.float32),
+            expected=state.new_zeros(state.shape, dtype=torch.float32) if with_gradient else None,
         )
 
     def add(self, unembedding: Unembedding, logits: Tensor, weight: Tensor, start: int) -> None:
@@ -303,15 +335,12 @@ class _Pull:
         p = log_p.exp()
         rows = logits.float().view(p.shape[0], -1, p.shape[1])  # [read, branch, slice]
         differences = (p * log_p).sum(dim=1, keepdim=True) - (rows @ p.unsqueeze(2)).squeeze(2)
-        self.total += differences.flatten()
-        if not self.with_gradient:
-            return
-        if unembedding.softcap is None:
-            pull = (p.to(weight.dtype) @ weight).float().unsqueeze(1).expand(-1, rows.shape[1], -1)
-        else:
+        self.away += differences.flatten()
+        if self.expected is not None:
+            assert unembedding.softcap is not None
             slope = 1 - (rows / unembedding.softcap) ** 2
             pull = (p.unsqueeze(1) * slope).to(weight.dtype) @ weight
-        self.expected += pull.flatten(0, 1)
+            self.expected += pull.flatten(0, 1)
 
 
 def _slice_logits(

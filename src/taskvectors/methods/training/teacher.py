@@ -13,7 +13,7 @@ from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.methods.shared.run_context import RunContext
-from taskvectors.models.unembedding import SoftTargets, Unembedding, score_tokens
+from taskvectors.models.unembedding import SoftTargets, Unembedding
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Batch, Trunk, prompts_that_fit, resolve_budget, shape_of
 
@@ -25,6 +25,8 @@ class Teacher:
     states: Float[Tensor, "prompt answer d_state"]
     """After the final norm, where each token of the answer is predicted."""
     normalizers: Float[Tensor, "prompt answer"]
+    mean_rows: Float[Tensor, "prompt answer d_state"] | None
+    """See `SoftTargets`; both are those over the tokens that were last named."""
     share: float
     """Of the divergence in the loss."""
     n_tokens: int
@@ -59,29 +61,39 @@ class Teacher:
         n_answer = max(len(prompt.answer_ids) for prompt in shown)
         width = model.unembedding.weight.shape[1]
         states = torch.zeros(len(shown), n_answer, width, device=model.device, dtype=model.dtype)
-        normalizers = torch.zeros(len(shown), n_answer, device=model.device)
         tokens = 0
         for start in range(0, len(shown), step):
             trunk = Trunk.build(model, shown[start : start + step])
             batch = trunk.batch()
             with torch.no_grad():
                 read = trunk.answer_states(trunk.run([()], batch), batch)[:, 0]
-                final = model.read_state(read)
-                found = score_tokens(model.unembedding, final, batch.targets)
-            at = (batch.read_rows + start, batch.read_slots)
-            states[at], normalizers[at] = final, found.normalizer
+                states[batch.read_rows + start, batch.read_slots] = model.read_state(read)
             tokens += trunk.tokens_run(())
-        return cls(states=states, normalizers=normalizers, share=share, n_tokens=tokens)
+        is_linear = model.unembedding.softcap is None
+        teacher = cls(
+            states=states,
+            normalizers=torch.zeros(len(shown), n_answer, device=model.device),
+            mean_rows=torch.zeros_like(states, dtype=torch.float32) if is_linear else None,
+            share=share,
+            n_tokens=tokens,
+        )
+        teacher.normalize(model.unembedding)
+        return teacher
 
     def normalize(self, unembedding: Unembedding) -> None:
         """Take its distributions over the tokens of an unembedding, such as a shortlist's."""
-        every = SoftTargets(
-            state=self.states.flatten(0, 1), normalizer=self.normalizers.flatten(), share=self.share
-        )
-        over = every.over(unembedding).normalizer
-        self.normalizers.copy_(over.view_as(self.normalizers))  # in place: a graph reads it
+        every = SoftTargets.of(unembedding, self.states.flatten(0, 1), self.share)
+        # in place: a graph reads them
+        self.normalizers.copy_(every.normalizer.view_as(self.normalizers))
+        if self.mean_rows is not None and every.mean_row is not None:
+            self.mean_rows.copy_(every.mean_row.view_as(self.mean_rows))
 
     def targets(self, batch: Batch) -> SoftTargets:
         """Its distributions where a mini-batch's answers are read."""
         at = (batch.read_prompts, batch.read_slots)
-        return SoftTargets(state=self.states[at], normalizer=self.normalizers[at], share=self.share)
+        return SoftTargets(
+            state=self.states[at],
+            normalizer=self.normalizers[at],
+            mean_row=None if self.mean_rows is None else self.mean_rows[at],
+            share=self.share,
+        )
