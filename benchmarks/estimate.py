@@ -192,7 +192,7 @@ def config_of(name: str, n_layers: int) -> Any:
     """A method's config: few steps, at the middle layer where something is trained at one."""
     kind: Any = METHODS[name].config
     if issubclass(kind, SiteTraining):
-        return kind(layers=(n_layers // 2,), settings=Recipe(**_STEPS))
+        return kind(layers=(n_layers // 2,), recipe=Recipe(**_STEPS))
     if issubclass(kind, AdapterConfig):
         return kind(sizes=("matched",), learning_rates=(0.01,), **_STEPS)
     return kind(**(_STEPS if "steps" in kind.model_fields else {}))

@@ -29,7 +29,7 @@ tasks = [tv.load_task(name, **sizes) for name in asked.tasks]
 layer = model.n_layers // 2
 recipe = Recipe(steps=2, check_every=2) if asked.fast else Recipe(steps=100)
 first, second = (
-    tv.learn(model, task, layers=[layer], settings=recipe, template="qa") for task in tasks
+    tv.learn(model, task, layers=[layer], recipe=recipe, template="qa") for task in tasks
 )
 
 # %%

@@ -35,7 +35,7 @@ shots = 2 if asked.fast else 8
 # %%
 layer = model.n_layers // 2
 recipe = Recipe(steps=4, check_every=2) if asked.fast else Recipe(steps=100)
-vector = tv.learn(model, task, layers=[layer], settings=recipe)
+vector = tv.learn(model, task, layers=[layer], recipe=recipe)
 
 # %%
 generator = torch.Generator().manual_seed(0)

@@ -25,7 +25,7 @@ sizes = {"n_train": 12, "n_validation": 4, "n_test": 8} if asked.fast else {}
 task = tv.load_task(asked.task, **sizes)
 layer = model.n_layers // 3
 recipe = Recipe(steps=2, check_every=2) if asked.fast else Recipe(steps=60)
-vector = tv.learn(model, task, layers=[layer], settings=recipe)
+vector = tv.learn(model, task, layers=[layer], recipe=recipe)
 
 # %%
 prompts = RunContext(model=model, task=task).prompts("train")[: 6 if asked.fast else 60]

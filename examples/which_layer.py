@@ -30,7 +30,7 @@ context = RunContext(model=model, task=task, shots=2 if asked.fast else 8)
 recipe = Recipe(steps=2, check_every=2) if asked.fast else Recipe(steps=60)
 candidates = {
     "extracted": vanilla(context, Vanilla(strengths=(1.0,))),
-    "learned": learned(context, Learned(settings=recipe)),
+    "learned": learned(context, Learned(recipe=recipe)),
 }
 
 # %% [markdown]

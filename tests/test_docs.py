@@ -149,7 +149,7 @@ def small_python(small_model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
     monkeypatch.setattr(tv, "load_model", small_load)
     monkeypatch.setattr(tv, "load_task", lambda *about, **more: load_task(*about, **sizes | more))
-    monkeypatch.setattr(tv, "learn", lambda *a, **k: learn(*a, **{"settings": Recipe(steps=2)} | k))
+    monkeypatch.setattr(tv, "learn", lambda *a, **k: learn(*a, **{"recipe": Recipe(steps=2)} | k))
     yield
     for name in set(METHODS) - known:
         METHODS.unregister(name)

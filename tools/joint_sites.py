@@ -47,7 +47,7 @@ SIZES = {"n_validation": 60, "n_test": 120}
 
 def find(context: RunContext, **where: Any) -> list[Candidate]:
     """Vectors learned at some sites."""
-    return METHODS["learned"].find(context, Learned(settings=RECIPE, **where))
+    return METHODS["learned"].find(context, Learned(recipe=RECIPE, **where))
 
 
 def run(model: LanguageModel, exact: LanguageModel, task: str, seed: int) -> dict[str, Any]:

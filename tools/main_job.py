@@ -48,7 +48,7 @@ def run(task: str, folder: Path) -> Record:
             ZeroShot(),
             InContext(),
             Vanilla(layers=VANILLA_LAYERS, each_layer=True),
-            Learned(layers=LAYERS, each_layer=True, settings=Recipe(steps=60)),
+            Learned(layers=LAYERS, each_layer=True, recipe=Recipe(steps=60)),
         ),
         controls=CONTROLS,
         test_dtype="float32",

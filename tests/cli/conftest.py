@@ -104,7 +104,7 @@ def on_both(on_model: list[object], task_file: Path) -> list[object]:
 def vector(tv: Callable[..., Said], on_both: list[object], tmp_path: Path) -> Path:
     """A vector of the small model, at two layers."""
     folder = tmp_path / "vector"
-    steps = ["--steps", 2, "--check-every", 1, "--seed", 1]
+    steps = ["--steps", 2, "--seed", 1]
     said = tv("learn", *on_both, *steps, "--layers", 1, 2, "--out", folder)
     assert said.code == 0, said.err
     return folder

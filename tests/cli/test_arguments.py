@@ -4,6 +4,7 @@ Run with `pytest tests/cli/test_arguments.py`.
 """
 
 from dataclasses import fields
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
@@ -25,7 +26,8 @@ from taskvectors.errors import TaskVectorsError
 from taskvectors.experiments import CompareConfig, ModelConfig
 from taskvectors.methods import METHODS, Recipe
 from taskvectors.methods.controls import CONTROLS
-from taskvectors.methods.learned import Learned, named_recipe
+from taskvectors.methods.learned import Learned
+from taskvectors.methods.training.recipe import RECIPES
 
 
 def words_of(hint: Any) -> set[str]:
@@ -65,14 +67,13 @@ def test_the_flags_of_a_model_are_those_of_its_config() -> None:
 
 
 def test_the_flags_of_training_are_those_of_a_recipe() -> None:
-    flags = choices(TrainingChoice)
-    assert flags.pop("recipe") == words_of(Learned.model_fields["recipe"].annotation)
-    assert flags.pop("train_shots") == flags.pop("n_examples") == set()
-    assert flags.pop("patience") == {"never"}
-    recipe = choices(Recipe)
-    recipe.pop("patience")
-    assert flags == recipe
+    flags = choices(TrainingChoice).keys() - {"recipe", "train_shots", "n_examples"}
+    assert flags < Recipe.model_fields.keys()
     assert {name: v for name, v in defaults(TrainingChoice).items() if v} == {"recipe": "ours"}
+    for name in flags:  # each reaches the recipe
+        value = Recipe.model_fields[name].annotation(0.5) or 1
+        choice = TrainingChoice(**{name: value})
+        assert getattr(method_config("learned", SiteChoice(), choice).recipe, name) == value
 
 
 def test_methods_and_controls_are_those_of_the_registries(
@@ -136,10 +137,12 @@ def test_adapters_have_no_control_that_needs_a_vector() -> None:
     )
 
 
-def test_flags_of_training_go_to_adapters_and_low_rank_edits_too() -> None:
+def test_a_recipe_and_flags_go_to_adapters_and_low_rank_edits_too(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    path.write_text("patience: null\nsteps: 9\ncheck_every: 3\n")
     verb = parsed(
         *("compare", "--task", "t", "--methods", "lora", "loreft", "--steps", "7", "--layers"),
-        *("4", "--learning-rate", "0.02", "--patience", "never", "--n-examples", "9"),
+        *("4", "--learning-rate", "0.02", "--recipe", str(path), "--n-examples", "9"),
     )
     lora, edit = map(verb._config, verb.methods)
     assert (lora.steps, lora.learning_rates, lora.patience, lora.n_examples) == (
@@ -149,7 +152,22 @@ def test_flags_of_training_go_to_adapters_and_low_rank_edits_too() -> None:
         9,
     )
     assert (edit.layers, edit.n_examples) == ((4,), 9)
-    assert (edit.training.steps, edit.training.learning_rate) == (7, 0.02)
+    assert (lora.check_every, lora.batch_size) == (3, 32)
+    assert edit.recipe == Recipe(steps=7, learning_rate=0.02, check_every=3, patience=None)
+
+
+def test_a_named_recipe_is_of_learned_alone_and_the_others_say_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    verb = parsed("compare", "--task", "t", "--recipe", "paper")
+    for name in ("learned", "vanilla", "icl"):
+        verb._config(name)
+    assert not caplog.messages
+    for name in ("lora", "loreft", "adaptive"):
+        assert verb._config(name) == METHODS[name].config()
+        assert caplog.messages.pop() == (
+            f"--recipe paper says nothing to {name}, which trains its own way"
+        )
 
 
 def test_each_method_gets_the_flags_that_mean_something_for_it() -> None:
@@ -252,11 +270,9 @@ def test_training_without_flags_is_the_recipe() -> None:
 
 
 def test_flags_change_a_named_recipe_and_nothing_else_of_it() -> None:
-    choice = TrainingChoice(recipe="released-code", steps=7, patience="never", scale=0.0)
-    changed = {"steps": 7, "patience": None, "scale": 0.0}
-    assert method_config("learned", SiteChoice(), choice).training == named_recipe(
-        "released-code"
-    ).model_copy(update=changed)
+    choice = TrainingChoice(recipe="released-code", steps=7, distillation=0.0)
+    changed = RECIPES["released-code"].model_copy(update={"steps": 7})
+    assert method_config("learned", SiteChoice(), choice).recipe == changed
 
 
 @pytest.mark.parametrize(

@@ -19,7 +19,7 @@ Tv = Callable[..., Any]
 @pytest.fixture
 def one_vector(tv: Tv, on_both: list[object], tmp_path: Path) -> Path:
     folder = tmp_path / "one"
-    steps = ["--steps", 2, "--check-every", 1, "--layers", 1]
+    steps = ["--steps", 2, "--layers", 1]
     assert tv("learn", *on_both, *steps, "--out", folder).code == 0
     return folder
 
@@ -27,7 +27,7 @@ def one_vector(tv: Tv, on_both: list[object], tmp_path: Path) -> Path:
 @pytest.fixture
 def other_vector(tv: Tv, on_model: list[object], tmp_path: Path) -> Path:
     folder = tmp_path / "other"
-    steps = ["--steps", 2, "--check-every", 1, "--layers", 1]
+    steps = ["--steps", 2, "--layers", 1]
     sizes = ["--n-train", 24, "--n-validation", 8, "--n-test", 16]
     assert tv("learn", *on_model, *sizes, "--task", "antonym", *steps, "--out", folder).code == 0
     return folder

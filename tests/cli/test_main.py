@@ -88,7 +88,7 @@ def test_the_version_is_printed(tv: Tv) -> None:
         (["compare", "--task", "capital", "--methods", "magic"], "invalid choice 'magic'"),
         (["tasks", "--jason"], "Unrecognized options: --jason; Perhaps you meant: --json"),
         (["learn", "--task", "capital", "--steps", "many"], "Error parsing --steps"),
-        (["learn", "--task", "capital", "--patience", "soon"], "Error parsing --patience"),
+        (["learn", "--task", "capital", "--patience", "3"], "Unrecognized options: --patience"),
     ],
 )
 def test_bad_words_are_one_line_and_exit_code_2(tv: Tv, words: list[str], message: str) -> None:

@@ -23,7 +23,7 @@ from taskvectors.tasks import HUB_PRESETS, builtin_tasks, load_task
 
 ROOT = Path(__file__).parents[2]
 Tv = Callable[..., Any]
-QUICK = ["--steps", 2, "--check-every", 1]
+QUICK = ["--steps", 2]
 
 
 # --- what there is
@@ -101,12 +101,17 @@ def test_learn_does_what_its_flags_say(tv: Tv, on_both: list[object], tmp_path: 
         assert said.code == 0, said.err
         return TaskVector.load(tmp_path / name).values
 
-    still = ["--steps", 1, "--learning-rate", 1e-12, "--initialisation", "normal"]
-    absolute = [*still, "--rate", "absolute", "--weight-decay", 0]
-    one = values("one", *absolute, "--scale", 0.5)
+    def recipe(scale: float) -> Path:
+        path = tmp_path / f"{scale}.yaml"
+        text = "initialisation: normal\nrate: absolute\nweight_decay: 0\nsteps: 50"
+        path.write_text(f"{text}\nscale: {scale}\nlearning_rate: 1e-12\n")
+        return path
+
+    still = ["--steps", 1, "--recipe"]
+    one = values("one", *still, recipe(0.5))
     assert one.std().item() == pytest.approx(0.5, rel=0.4)
-    assert torch.allclose(values("two", *absolute, "--scale", 1), 2 * one, atol=1e-5)
-    assert not torch.allclose(values("seed", *absolute, "--scale", 0.5, "--seed", 1), one)
+    assert torch.allclose(values("two", *still, recipe(1.0)), 2 * one, atol=1e-5)
+    assert not torch.allclose(values("seed", *still, recipe(0.5), "--seed", 1), one)
 
 
 def test_a_vector_is_not_learned_where_it_cannot_be_saved(

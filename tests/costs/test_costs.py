@@ -125,7 +125,7 @@ def test_tokens_and_trunk_are_those_of_the_engine(tiny_model: Make, ragged_promp
 
 def test_learning_is_estimated_with_the_tokens_that_it_runs(context: RunContext) -> None:
     recipe = Recipe(steps=4, batch_size=4, check_every=2, patience=None)
-    config = Learned(layers=(1,), settings=recipe)
+    config = Learned(layers=(1,), recipe=recipe)
     found = learned(context, config)[0].cost
     works = WORKS["learn"](Question(context=context, methods=(), learned=config))
     costs = [cost_of(context.model, work, DEVICE, budget=ROOM) for work in works]

@@ -28,7 +28,7 @@ from taskvectors.vectors import TaskVector, sites_at
 
 ROOM = 1e12
 STEPS = {"steps": 4, "batch_size": 4, "check_every": 2, "patience": 4}
-RECIPE = {"settings": Recipe(**STEPS)}
+RECIPE = {"recipe": Recipe(**STEPS)}
 ADAPTER = STEPS | {"learning_rates": (0.01,)}
 QUICK: dict[str, dict[str, Any]] = {
     "learned-heads": STEPS,

@@ -60,7 +60,7 @@ def asked(model_folder: Path, task_file: Path) -> Callable[..., Any]:
                 ZeroShot(),
                 InContext(),
                 Vanilla(strengths=(1.0, 2.0), n_prompts=4),
-                Learned(settings=recipe),
+                Learned(recipe=recipe),
             ),
             "controls": ("majority", "random"),
             "n_shown": 2,

@@ -193,7 +193,7 @@ def test_validation_chooses_and_the_test_split_is_scored_once(
 
 def test_a_method_in_several_ways_has_one_selected_row(asked: Any, tmp_path: Path) -> None:
     recipe = Recipe(steps=4, learning_rate=0.3, check_every=2)
-    methods = tuple(Learned(layers=(layer,), settings=recipe) for layer in (0, 3, 1))
+    methods = tuple(Learned(layers=(layer,), recipe=recipe) for layer in (0, 3, 1))
     found = compare(asked(methods=methods, controls=("random",)), tmp_path / "run")
     rows = rows_of(found, "learned")
     assert [row["layers"] for row in rows] == [[0], [3], [1]]
@@ -325,7 +325,7 @@ def test_it_is_told_what_is_to_be_done_before_it_is_done(
     for module in (compare_module, one_seed):
         monkeypatch.setattr(module.logger, "info", info)
 
-    methods = (*VECTORLESS, Vanilla(n_prompts=4), Learned(layers=(1,), settings=Recipe(steps=5)))
+    methods = (*VECTORLESS, Vanilla(n_prompts=4), Learned(layers=(1,), recipe=Recipe(steps=5)))
     compare(asked(methods=methods, n_shown=2), tmp_path / "run")
     assert "Loading the model" in said[0]
     assert said[1].startswith("0 done; zero-shot: 6 validation and 8 test prompts with 0 shots, ")
@@ -422,9 +422,9 @@ def test_no_prompt_is_run_twice_whatever_methods_share_it(
         *VECTORLESS,
         Vanilla(),
         Hendel(),
-        Learned(settings=few),
+        Learned(recipe=few),
         LearnedHeads(steps=2, check_every=1),
-        LoReFT(settings=few, layers=(1,)),
+        LoReFT(recipe=few, layers=(1,)),
     )
     pairs = [{"input": str(i), "output": f"{i} house"} for i in range(40)]  # no set of labels
     (tmp_path / "pairs.json").write_text(json.dumps(pairs))
@@ -570,7 +570,7 @@ def test_what_cannot_be_loaded_is_an_error_of_the_whole_run(
 @pytest.fixture(scope="session")
 def two_seeds(asked: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
     recipe = Recipe(steps=6, learning_rate=0.3, check_every=2)
-    methods = (*VECTORLESS, Learned(layers=(2, 3), each_layer=True, settings=recipe))
+    methods = (*VECTORLESS, Learned(layers=(2, 3), each_layer=True, recipe=recipe))
     config = asked(methods=methods, controls=("random",), seeds=(0, 5), n_shown=1)
     return compare(config, tmp_path_factory.mktemp("runs") / "seeds")
 

@@ -27,7 +27,7 @@ METHODS = (
     ZeroShot(),
     InContext(),
     Vanilla(strengths=(1.0, 3.0), n_prompts=4),
-    Learned(settings=RECIPE),
+    Learned(recipe=RECIPE),
     PromptTuning(sizes=("matched",), steps=1, check_every=1, learning_rates=(0.01,)),
 )
 
@@ -130,7 +130,7 @@ def test_a_vector_trained_without_demonstrations_is_trained_once_for_both_uses(
     monkeypatch.setattr(module, "train_vectors", counted)
     config = asked(
         configurations="paper",
-        methods=(Learned(settings=RECIPE),),
+        methods=(Learned(recipe=RECIPE),),
         controls=(),
         n_shown=0,
         template="qa",

@@ -23,9 +23,9 @@ def test_learn_returns_the_vector_of_the_layer_that_is_best_on_validation(
     tiny_model: Any, task_of: Any, mixed: Any
 ) -> None:
     model, task = tiny_model("llama"), task_of(mixed)
-    vector = tv.learn(model, task, settings=QUICK, seed=2, template="colon")
+    vector = tv.learn(model, task, recipe=QUICK, seed=2, template="colon")
     context = RunContext(model=model, task=task, seed=2, template="colon")
-    candidates = learned(context, Learned(settings=QUICK))
+    candidates = learned(context, Learned(recipe=QUICK))
     best = candidates[choose(score_candidates(context, "validation", candidates))].vector
     assert vector.sites == best.sites
     assert torch.equal(vector.values, best.values)
@@ -43,14 +43,14 @@ def test_learn_takes_layers_positions_shots_and_examples(tiny_model: Any, task_o
         positions=[-1, -3],
         train_shots=2,
         n_examples=5,
-        settings=QUICK,
+        recipe=QUICK,
     )
     assert vector.sites == sites_at([-1, 1], [-1, -3])
     assert vector.origin.shots == 2
     assert vector.origin.settings["learning_rate"] == 0.3
     context = RunContext(model=model, task=task)
     config = Learned(
-        layers=("embed", 1), positions=(-1, -3), train_shots=2, n_examples=5, settings=QUICK
+        layers=("embed", 1), positions=(-1, -3), train_shots=2, n_examples=5, recipe=QUICK
     )
     assert torch.equal(vector.values, learned(context, config)[0].vector.values)
 
@@ -75,7 +75,7 @@ def test_a_learned_vector_is_evaluated_and_injected_with_the_same_effect(
     """From the task to the answer, through every part of the package that a user touches."""
     model, task = tiny_model("llama"), task_of("cold")
     recipe = Recipe(steps=30, learning_rate=0.2, check_every=5)
-    vector = tv.learn(model, task, layers=[3], settings=recipe)
+    vector = tv.learn(model, task, layers=[3], recipe=recipe)
     assert tv.evaluate(model, task.test).accuracy == 0
     assert tv.evaluate(model, task.test, vector).accuracy == 1
     context = RunContext(model=model, task=task)
@@ -100,7 +100,7 @@ def test_extract_takes_any_method_that_gives_vectors(
     about: dict[str, Any] = {"shots": 2}
     asked = {"positions": [-1, -3], "layers": [1, 2]}
     about |= {key: asked[key] for key in asked if key in METHODS[name].config.model_fields}
-    few = {"steps": 2, "n_effect_prompts": 2, "n_prompts": 3, "n_heads": (2,), "settings": QUICK}
+    few = {"steps": 2, "n_effect_prompts": 2, "n_prompts": 3, "n_heads": (2,), "recipe": QUICK}
     known = METHODS[name].config.model_fields
     config = METHODS[name].config(**{key: few[key] for key in few if key in known})
     vector = tv.extract(model, task, config, **about)
@@ -129,7 +129,7 @@ def test_extract_refuses_layers_where_a_method_leaves_no_choice(
 
 def test_a_field_that_a_bench_does_not_have_is_an_error(tiny_model: Any, task_of: Any) -> None:
     with pytest.raises(TypeError, match="colour"):
-        tv.learn(tiny_model("llama"), task_of("cold"), settings=QUICK, colour="blue")
+        tv.learn(tiny_model("llama"), task_of("cold"), recipe=QUICK, colour="blue")
 
 
 # --- shots, places
@@ -154,21 +154,21 @@ def test_distillation_learns_from_the_eight_shot_run(
 
     monkeypatch.setattr(Teacher, "of", watching)
     model, task = tiny_model("llama"), task_of("cold")
-    tv.learn(model, task, layers=1, settings=kl_only())
-    tv.learn(model, task, layers=1, settings=kl_only(), shots=3, train_shots=1)
+    tv.learn(model, task, layers=1, recipe=kl_only())
+    tv.learn(model, task, layers=1, recipe=kl_only(), shots=3, train_shots=1)
     assert seen == [(0, 8), (1, 3)]
 
 
 def test_a_teacher_with_other_shots_teaches_another_vector(tiny_model: Any, task_of: Any) -> None:
     model, task = tiny_model("llama"), task_of("cold")
-    found = [tv.learn(model, task, layers=1, settings=kl_only(), shots=n).values for n in (1, 8)]
+    found = [tv.learn(model, task, layers=1, recipe=kl_only(), shots=n).values for n in (1, 8)]
     assert (found[0] - found[1]).abs().max() > 1e-4
 
 
 def test_one_place_need_not_be_a_list(tiny_model: Any, task_of: Any) -> None:
     model, task = tiny_model("llama"), task_of("cold")
-    one = tv.learn(model, task, layers=2, positions="last", settings=QUICK)
-    same = tv.learn(model, task, layers=[2], positions=["last"], settings=QUICK)
+    one = tv.learn(model, task, layers=2, positions="last", recipe=QUICK)
+    same = tv.learn(model, task, layers=[2], positions=["last"], recipe=QUICK)
     assert one.sites == same.sites
     assert (one.values == same.values).all()
     assert tv.extract(model, task, layers="embed", positions=-2).sites == sites_at([-1], [-2])

@@ -17,7 +17,7 @@ from taskvectors.methods.learned import Learned, learned
 from taskvectors.methods.shared.choosing import score_candidates
 from taskvectors.vectors import Site, TaskVector, VectorOrigin
 
-QUICK = Learned(settings=Recipe(steps=2, check_every=1))
+QUICK = Learned(recipe=Recipe(steps=2, check_every=1))
 MAKES_A_VECTOR = {"random", "other-task", "shuffled-labels", "learned-from-shots"}
 
 
@@ -93,7 +93,7 @@ def test_the_random_vector_is_not_the_start_of_the_learned_one(
     """Drawn with the same seed in the same way, they would be one direction."""
     context = bench_of(tiny_model("llama"))
     recipe = Recipe(steps=1, initialisation="normal", scale=9.0, learning_rate=1e-6)
-    (start,) = learned(context, Learned(layers=(1,), settings=recipe))
+    (start,) = learned(context, Learned(layers=(1,), recipe=recipe))
     control = CONTROLS["random"].make(context, start, QUICK)
     assert abs(control.vector.cosine(start.vector)) < 0.6
 

@@ -87,7 +87,7 @@ def test_the_first_loss_is_the_mixture_of_label_and_divergence(
     for share in (0.4, 1.0):
         seen.clear()
         recipe = AT_ALL.model_copy(update={"distillation": share})
-        (one,) = learned(context, Learned(layers=(1,), settings=recipe))
+        (one,) = learned(context, Learned(layers=(1,), recipe=recipe))
         with torch.no_grad():
             expected = naive(model, context, seen[0], 1, share)
         assert one.curve[0]["loss"] == pytest.approx(expected, abs=2e-4)
@@ -101,7 +101,7 @@ def test_distillation_comes_closer_to_the_few_shot_run_than_the_label_does(
     reached = {}
     for share in (0.0, 1.0):
         recipe = Recipe(steps=30, learning_rate=0.1, distillation=share, check_every=30)
-        (one,) = learned(context, Learned(layers=(2,), settings=recipe))
+        (one,) = learned(context, Learned(layers=(2,), recipe=recipe))
         with torch.no_grad():
             reached[share] = naive(model, context, one.vector.values[0], 2, 1.0)
     with torch.no_grad():
@@ -164,7 +164,7 @@ def test_a_penalty_acts_on_what_it_is_about(tiny_model: Any, bench_of: Any, pena
             penalty_weight=weight,
             initialisation="normal",
         )
-        config = Learned(layers=(0, 2), positions=(-2, -1), settings=recipe)
+        config = Learned(layers=(0, 2), positions=(-2, -1), recipe=recipe)
         (one,) = learned(context, config)
         s = torch.tensor(one.vector.origin.settings["s"]).unsqueeze(1)
         reached.append(float(measure(one.vector.values / s)))
@@ -174,7 +174,7 @@ def test_a_penalty_acts_on_what_it_is_about(tiny_model: Any, bench_of: Any, pena
 def test_without_a_penalty_nothing_is_added(tiny_model: Any, bench_of: Any) -> None:
     context = bench_of(tiny_model("llama"), "cold")
     none, zero = (
-        learned(context, Learned(layers=(0, 2), settings=AT_ALL.model_copy(update=about)))[0]
+        learned(context, Learned(layers=(0, 2), recipe=AT_ALL.model_copy(update=about)))[0]
         for about in ({}, {"penalty": "sparsity", "penalty_weight": 0.0})
     )
     assert none.curve == zero.curve
@@ -190,9 +190,9 @@ def test_a_learned_strength_is_part_of_the_vector_and_counted(
     recipe = Recipe(
         steps=20, learning_rate=0.05, check_every=20, learn_strength=True, initialisation="normal"
     )
-    (one,) = learned(context, Learned(layers=(1,), settings=recipe))
+    (one,) = learned(context, Learned(layers=(1,), recipe=recipe))
     (fixed,) = learned(
-        context, Learned(layers=(1,), settings=recipe.model_copy(update={"learn_strength": False}))
+        context, Learned(layers=(1,), recipe=recipe.model_copy(update={"learn_strength": False}))
     )
     alpha = one.vector.origin.settings["alpha"]
     assert alpha != pytest.approx(1.0, abs=0.05)
@@ -217,12 +217,12 @@ def test_layers_share_a_relative_rate_and_positions_the_root_of_it(
     """Adam moves every entry by the rate: n sites of one stream move their sum n times as far."""
     context = bench_of(tiny_model("llama"), "cold")
     recipe = Recipe(steps=1, batch_size=12, learning_rate=0.02, weight_decay=0.0, check_every=1)
-    config = Learned(layers=layers, positions=positions, each_layer=False, settings=recipe)
+    config = Learned(layers=layers, positions=positions, each_layer=False, recipe=recipe)
     (one,) = learned(context, config)
     s = torch.tensor(one.vector.origin.settings["s"]).unsqueeze(1)
     assert float((one.vector.values / s).abs().median()) == pytest.approx(0.02 / share, rel=1e-3)
     absolute = recipe.model_copy(update={"rate": "absolute"})
-    (other,) = learned(context, config.model_copy(update={"settings": absolute}))
+    (other,) = learned(context, config.model_copy(update={"recipe": absolute}))
     assert float(other.vector.values.abs().median()) == pytest.approx(0.02, rel=1e-3)
 
 

@@ -15,7 +15,8 @@ from torch import Tensor
 
 from taskvectors.errors import MemoryBudgetError, TaskVectorsError
 from taskvectors.methods import Recipe
-from taskvectors.methods.learned import Learned, learned, named_recipe
+from taskvectors.methods.learned import Learned, learned
+from taskvectors.methods.training.recipe import RECIPES
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Edit, Trunk, resolve_budget
 from taskvectors.vectors import Site
@@ -94,7 +95,7 @@ def test_the_first_step_has_the_loss_and_gradient_of_whole_passes(
 ) -> None:
     model = tiny_model(tiny_kind)
     context = bench_of(model, mixed, sizes=(5, 2, 2))
-    found = learned(context, Learned(settings=AT_ALL, **about))
+    found = learned(context, Learned(recipe=AT_ALL, **about))
     scales = [s for one in found for s in one.vector.origin.settings["s"]]
     theta = (torch.tensor(scales)[:, None] * steps[0]["u"]).requires_grad_()
     prompts = context.prompts("train", about.get("train_shots", 0))
@@ -119,9 +120,7 @@ def test_s_is_the_median_norm_of_the_residual_stream_over_root_d(
     model = tiny_model(tiny_kind)
     context = bench_of(model, sizes=(7, 2, 2))
     recipe = AT_ALL.model_copy(update={"scale": 0.1})
-    for one in learned(
-        context, Learned(layers=("embed", 2), positions=(position,), settings=recipe)
-    ):
+    for one in learned(context, Learned(layers=("embed", 2), positions=(position,), recipe=recipe)):
         expected = [
             median_rms(model, context.prompts("train"), states_of, site)
             for site in one.vector.sites
@@ -136,7 +135,7 @@ def test_the_first_step_moves_each_entry_by_the_rate_times_s(
     """Adam's first step is the gradient's sign: θ moves in units of the stream's entries."""
     context = bench_of(tiny_model("llama"))
     recipe = Recipe(steps=1, batch_size=12, learning_rate=0.02, weight_decay=0.0)
-    for one in learned(context, Learned(settings=recipe)):
+    for one in learned(context, Learned(recipe=recipe)):
         moved = one.vector.values.abs() / one.vector.origin.settings["s"][0]
         assert float(moved.median()) == pytest.approx(0.02, rel=1e-3)
         assert float(moved.max()) <= 0.02 * 1.001
@@ -145,11 +144,11 @@ def test_the_first_step_moves_each_entry_by_the_rate_times_s(
 def test_a_relative_rate_is_the_absolute_rate_times_s(tiny_model: Any, bench_of: Any) -> None:
     context = bench_of(tiny_model("gemma3_text"))
     common = {"steps": 6, "batch_size": 4, "weight_decay": 0.0, "check_every": 6}
-    (ours,) = learned(context, Learned(layers=(2,), settings=Recipe(learning_rate=0.02, **common)))
+    (ours,) = learned(context, Learned(layers=(2,), recipe=Recipe(learning_rate=0.02, **common)))
     (s,) = ours.vector.origin.settings["s"]
     assert not 0.8 < s < 1.25
     absolute = Recipe(rate="absolute", learning_rate=0.02 * s, **common)
-    (theirs,) = learned(context, Learned(layers=(2,), settings=absolute))
+    (theirs,) = learned(context, Learned(layers=(2,), recipe=absolute))
     assert theirs.vector.origin.settings["s"] == [1.0]
     torch.testing.assert_close(ours.vector.values, theirs.vector.values, atol=1e-4 * s, rtol=1e-3)
 
@@ -160,7 +159,7 @@ def test_decay_and_start_act_on_u_in_units_of_s(
     context = bench_of(tiny_model("llama"))
     for rate in ("relative", "absolute"):
         recipe = Recipe(steps=1, initialisation="uniform", scale=0.3, rate=rate)
-        learned(context, Learned(layers=(0, 1, 2), settings=recipe))
+        learned(context, Learned(layers=(0, 1, 2), recipe=recipe))
     for one in steps:
         assert 0.25 < float(one["u"].abs().max()) <= 0.3
     assert torch.equal(steps[0]["u"], steps[1]["u"])
@@ -178,7 +177,7 @@ def test_the_vector_starts_where_it_is_told_to(
     tiny_model: Any, bench_of: Any, steps: Steps, initialisation: Any, check: Any
 ) -> None:
     recipe = Recipe(steps=1, initialisation=initialisation, scale=0.5)
-    learned(bench_of(tiny_model("llama")), Learned(settings=recipe))
+    learned(bench_of(tiny_model("llama")), Learned(recipe=recipe))
     assert check(steps[0]["u"])
 
 
@@ -190,7 +189,7 @@ def test_only_the_first_token_counts_where_the_recipe_says_so(
     model = tiny_model("llama")
     context = bench_of(model, mixed, sizes=(4, 2, 2))
     recipe = Recipe(steps=1, batch_size=4, check_every=1, answer="first-token")
-    (one,) = learned(context, Learned(layers=(1,), settings=recipe))
+    (one,) = learned(context, Learned(layers=(1,), recipe=recipe))
     prompts = context.prompts("train")
     firsts = [replace(prompt, answer_ids=prompt.answer_ids[:1]) for prompt in prompts]
     start = torch.zeros(1, model.d_model)
@@ -210,7 +209,7 @@ def test_a_planted_answer_is_learned_and_the_loss_falls(
     """One answer for every query: at the last layer the vector acts as a bias on the logits."""
     context = bench_of(tiny_model(tiny_kind), "cold")
     recipe = Recipe(steps=40, learning_rate=0.2, check_every=5)
-    (one,) = learned(context, Learned(layers=(3,), settings=recipe))
+    (one,) = learned(context, Learned(layers=(3,), recipe=recipe))
     start = torch.zeros(1, context.model.d_model)
     plain = float(naive_loss(context.model, context.prompts("train"), one.vector.sites, start))
     assert one.curve[-1]["loss"] < plain - 1.5  # Gemma 2's soft cap keeps the loss high
@@ -226,7 +225,7 @@ def test_answers_that_nothing_tells_are_not_learned(tiny_model: Any, bench_of: A
         tiny_model("llama"), lambda number: ("cold", "small")[coin[number]], sizes=(24, 18, 18)
     )
     recipe = Recipe(steps=60, learning_rate=0.2, check_every=10, patience=None)
-    found = learned(context, Learned(settings=recipe))
+    found = learned(context, Learned(recipe=recipe))
     reached = [one.vector.origin.scores["validation_accuracy"] for one in found]
     assert 0 < max(reached) < 0.85
     labels = [context.score("validation", 0, [one.branch(())]).label_is_correct for one in found]
@@ -238,9 +237,9 @@ def test_all_layers_in_one_pass_learn_what_each_learns_alone(
 ) -> None:
     context = bench_of(tiny_model(tiny_kind), mixed)
     recipe = Recipe(steps=6, batch_size=5, check_every=3)
-    together = learned(context, Learned(settings=recipe))
+    together = learned(context, Learned(recipe=recipe))
     for layer, one in enumerate(together):
-        (alone,) = learned(context, Learned(layers=(layer,), settings=recipe))
+        (alone,) = learned(context, Learned(layers=(layer,), recipe=recipe))
         (s,) = alone.vector.origin.settings["s"]
         assert one.vector.origin.settings["s"] == [s]
         torch.testing.assert_close(one.vector.values, alone.vector.values, atol=1e-4 * s, rtol=1e-2)
@@ -251,8 +250,8 @@ def test_all_layers_in_one_pass_learn_what_each_learns_alone(
 def test_each_layer_is_the_same_as_each_of_them_alone(tiny_model: Any, bench_of: Any) -> None:
     context = bench_of(tiny_model("llama"))
     recipe = Recipe(steps=2, check_every=1)
-    apart = learned(context, Learned(layers=("embed", 2), each_layer=True, settings=recipe))
-    alone = [learned(context, Learned(layers=(x,), settings=recipe))[0] for x in ("embed", 2)]
+    apart = learned(context, Learned(layers=("embed", 2), each_layer=True, recipe=recipe))
+    alone = [learned(context, Learned(layers=(x,), recipe=recipe))[0] for x in ("embed", 2)]
     for one, other in zip(apart, alone, strict=True):
         assert one.vector.sites == other.vector.sites
         torch.testing.assert_close(one.vector.values, other.vector.values, atol=1e-4, rtol=1e-2)
@@ -262,7 +261,7 @@ def test_each_layer_is_the_same_as_each_of_them_alone(tiny_model: Any, bench_of:
 
 
 def test_the_published_recipes_have_the_published_numbers() -> None:
-    paper, code, ours = map(named_recipe, ("paper", "released-code", "ours"))
+    paper, code, ours = map(RECIPES.get, ("paper", "released-code", "ours"))
     for published in (paper, code):
         assert published.rate == "absolute"
         assert published.weight_decay == 0.01
@@ -280,11 +279,11 @@ def test_the_released_codes_rate_falls_only_a_little(
     tiny_model: Any, bench_of: Any, steps: Steps
 ) -> None:
     """Linearly over 10 * 600 samples, of which at most 1,000 are seen: 5e-3 to about 4.2e-3."""
-    recipe = named_recipe("released-code")
+    recipe = RECIPES["released-code"]
     assert recipe.schedule == "linear"
     assert recipe.schedule_steps == 6000
     short = recipe.model_copy(update={"steps": 4, "schedule_steps": 8})
-    learned(bench_of(tiny_model("llama")), Learned(layers=(1,), settings=short))
+    learned(bench_of(tiny_model("llama")), Learned(layers=(1,), recipe=short))
     rates = [float(step["lr"]) for step in steps]
     assert rates == pytest.approx([5e-3 * share for share in (1, 7 / 8, 6 / 8, 5 / 8)])
 
@@ -296,7 +295,7 @@ def test_a_rate_is_constant_or_falls_to_zero_over_all_steps(
     found = {}
     for schedule in ("constant", "linear", "cosine"):
         steps.clear()
-        learned(context, Learned(layers=(1,), settings=Recipe(steps=4, schedule=schedule)))
+        learned(context, Learned(layers=(1,), recipe=Recipe(steps=4, schedule=schedule)))
         found[schedule] = [float(step["lr"]) / Recipe().learning_rate for step in steps]
     assert found["constant"] == pytest.approx([1, 1, 1, 1])
     assert found["linear"] == pytest.approx([1, 0.75, 0.5, 0.25])
@@ -307,23 +306,22 @@ def test_a_rate_is_constant_or_falls_to_zero_over_all_steps(
 def test_a_recipe_by_name_is_its_settings(
     tiny_model: Any, bench_of: Any, recipe: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert Learned(recipe=recipe).training == named_recipe(recipe)
-    assert Learned(settings=named_recipe(recipe)).training == named_recipe(recipe)
+    assert Learned(recipe=recipe).recipe == RECIPES[recipe]
+    assert Learned(recipe=RECIPES[recipe]) == Learned(recipe=recipe)
 
 
 @pytest.mark.parametrize(
     "given",
     [
-        {"recipe": "paper", "settings": {}},
         {"recipe": "theirs"},
         {"layers": ()},
         {"positions": ()},
         {"layers": (1, 2, 1)},
         {"layers": ("embed", -1)},
         {"positions": (-1, "last")},
-        {"settings": {"steps": 0}},
-        {"settings": {"learning_rate": 0}},
-        {"settings": {"speed": 1}},
+        {"recipe": {"steps": 0}},
+        {"recipe": {"learning_rate": 0}},
+        {"recipe": {"speed": 1}},
         {"n_examples": 0},
     ],
     ids=str,
@@ -341,7 +339,7 @@ def test_a_site_that_no_answer_sees_is_an_error_on_the_first_step(
 ) -> None:
     """What is added before the last token at the last layer goes nowhere."""
     context = bench_of(tiny_model("llama"))
-    config = Learned(layers=(1, 3), positions=(-2,), settings=Recipe(steps=5))
+    config = Learned(layers=(1, 3), positions=(-2,), recipe=Recipe(steps=5))
     with pytest.raises(TaskVectorsError, match=r"the gradient at layer 3, position -2 is 0\.0"):
         learned(context, config)
     assert not steps
@@ -355,7 +353,7 @@ def test_by_default_the_last_layer_is_left_out_where_it_could_do_nothing(
     for positions, n_layers in (((-2, -1), 3), (("query",), 3), (("all",), 4), (("last",), 4)):
         caplog.clear()
         with caplog.at_level(logging.WARNING):
-            found = learned(context, Learned(positions=positions, settings=recipe))
+            found = learned(context, Learned(positions=positions, recipe=recipe))
         assert [one.vector.layers for one in found] == [(layer,) for layer in range(n_layers)]
         assert ("no vector is learned at the last layer (3)" in caplog.text) == (n_layers == 3)
 
@@ -373,13 +371,13 @@ def test_an_edit_that_does_not_act_is_noticed(
 
     monkeypatch.setattr(Trunk, "run", plain)
     with pytest.raises(TaskVectorsError, match="nothing can be learned there"):
-        learned(bench_of(tiny_model("llama")), Learned(settings=Recipe(steps=3)))
+        learned(bench_of(tiny_model("llama")), Learned(recipe=Recipe(steps=3)))
 
 
 def test_a_rate_that_blows_up_is_an_error_that_says_so(tiny_model: Any, bench_of: Any) -> None:
     recipe = Recipe(steps=3, rate="absolute", learning_rate=1e30, check_every=3)
     with pytest.raises(TaskVectorsError, match="lower the learning rate"):
-        learned(bench_of(tiny_model("llama")), Learned(layers=(1,), settings=recipe))
+        learned(bench_of(tiny_model("llama")), Learned(layers=(1,), recipe=recipe))
 
 
 # --- memory
@@ -403,7 +401,7 @@ def test_the_validation_trunk_counts_and_is_checked_in_pieces(
 ) -> None:
     """The least budget with which it goes is not enough with more to validate on."""
     recipe = Recipe(steps=4, batch_size=1, check_every=2)
-    config = Learned(layers=(0, 2), each_layer=True, settings=recipe)
+    config = Learned(layers=(0, 2), each_layer=True, recipe=recipe)
     roomy = learned(bench_of(tiny_model("llama"), mixed), config)
     sizes: list[int] = []
     run = Trunk.run
@@ -444,7 +442,7 @@ def test_a_gpu_learns_what_a_cpu_learns(
     """There a step is a captured graph, of batches of one shape."""
     recipe = Recipe(steps=7, batch_size=5, check_every=3)
     found = [
-        learned(bench_of(model, mixed), Learned(settings=recipe))
+        learned(bench_of(model, mixed), Learned(recipe=recipe))
         for model in (tiny_model(tiny_kind), gpu_model(tiny_kind))
     ]
     assert "cannot be captured" not in caplog.text

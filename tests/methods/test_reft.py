@@ -48,7 +48,7 @@ def test_a_trained_edit_is_scored_as_its_formula_in_whole_passes(
     """At two layers: the second edit reads a state that the first has changed."""
     model = tiny_model(tiny_kind)
     context = bench_of(model, mixed)
-    (one,) = loreft(context, LoReFT(layers=(0, 2), rank=3, settings=RECIPE))
+    (one,) = loreft(context, LoReFT(layers=(0, 2), rank=3, recipe=RECIPE))
     (scores,) = score_candidates(context, "test", [one])
     plain = context.score("test", 0)
     parts = subspaces(one)
@@ -78,7 +78,7 @@ def test_the_constant_edit_is_a_task_vector_in_the_span_of_r(
     tiny_model: Any, bench_of: Any
 ) -> None:
     context = bench_of(tiny_model("llama"), "cold")
-    found = lobireft(context, LobiReFT(rank=2, settings=RECIPE))
+    found = lobireft(context, LobiReFT(rank=2, recipe=RECIPE))
     assert [one.vector.layers for one in found] == [(layer,) for layer in range(4)]
     for one in found:
         assert one.vector.norm() > 0
@@ -89,7 +89,7 @@ def test_an_edit_starts_where_it_changes_nothing(tiny_model: Any, bench_of: Any)
     context = bench_of(tiny_model("llama"), "cold")
     still = Recipe(steps=1, batch_size=99, learning_rate=1e-12, check_every=1)
     plain = float(context.score("validation", 0).log_probability.mean())
-    for method, config in ((loreft, LoReFT(settings=still)), (lobireft, LobiReFT(settings=still))):
+    for method, config in ((loreft, LoReFT(recipe=still)), (lobireft, LobiReFT(recipe=still))):
         for one in method(context, config):  # type: ignore[operator]
             assert one.curve[0]["validation_logprob"] == pytest.approx(plain, abs=1e-4)
 
@@ -99,8 +99,8 @@ def test_more_training_helps_the_planted_answer(tiny_model: Any, bench_of: Any) 
     plain = float(context.score("test", 0).log_probability.mean())
     recipe = Recipe(steps=30, learning_rate=0.2, check_every=10)
     for method, config in (
-        (loreft, LoReFT(layers=(3,), settings=recipe)),
-        (lobireft, LobiReFT(layers=(3,), settings=recipe)),
+        (loreft, LoReFT(layers=(3,), recipe=recipe)),
+        (lobireft, LobiReFT(layers=(3,), recipe=recipe)),
     ):
         (one,) = method(context, config)  # type: ignore[operator]
         (scores,) = score_candidates(context, "test", [one])
@@ -133,4 +133,4 @@ def test_r_follows_its_matrix_without_jumps() -> None:
 )
 def test_settings_without_a_meaning_for_an_edit_are_refused(given: dict[str, Any]) -> None:
     with pytest.raises(ValidationError, match="has no meaning for a low-rank edit"):
-        LoReFT(settings=Recipe(**given))
+        LoReFT(recipe=Recipe(**given))

@@ -54,7 +54,7 @@ def test_every_prompt_is_seen_once_before_any_is_seen_again(
     tiny_model: Any, bench_of: Any, drawn: list[list[int]]
 ) -> None:
     context = bench_of(tiny_model("llama"))
-    learned(context, Learned(layers=(1,), settings=Recipe(steps=6, batch_size=4)))
+    learned(context, Learned(layers=(1,), recipe=Recipe(steps=6, batch_size=4)))
     assert [len(rows) for rows in drawn] == [4] * 6
     for epoch in (drawn[:3], drawn[3:]):
         assert sorted(row for rows in epoch for row in rows) == list(range(12))
@@ -66,7 +66,7 @@ def test_a_batch_is_at_most_all_prompts(
 ) -> None:
     learned(
         bench_of(tiny_model("llama")),
-        Learned(layers=(1,), n_examples=5, settings=Recipe(steps=2, batch_size=32)),
+        Learned(layers=(1,), n_examples=5, recipe=Recipe(steps=2, batch_size=32)),
     )
     assert [sorted(rows) for rows in drawn] == [[0, 1, 2, 3, 4]] * 2
 
@@ -76,9 +76,9 @@ def test_training_uses_the_first_pairs_and_says_how_many(
 ) -> None:
     model = tiny_model("llama")
     recipe = Recipe(steps=3, check_every=1)
-    few = learned(bench_of(model, mixed), Learned(n_examples=5, settings=recipe))
+    few = learned(bench_of(model, mixed), Learned(n_examples=5, recipe=recipe))
     other = bench_of(model, lambda number: mixed(number) if number < 5 or number > 11 else "hot")
-    again = learned(other, Learned(n_examples=5, settings=recipe))
+    again = learned(other, Learned(n_examples=5, recipe=recipe))
     for one, same in zip(few, again, strict=True):
         assert one.cost.examples == 5
         assert torch.equal(one.vector.values, same.vector.values)
@@ -91,7 +91,7 @@ def test_the_vector_of_the_best_check_is_kept(tiny_model: Any, bench_of: Any) ->
     """By accuracy first, then by log-probability; here it is seldom the last one."""
     context = bench_of(tiny_model("llama"), overtrained(4))
     recipe = Recipe(steps=24, learning_rate=0.3, schedule="constant", check_every=2, patience=None)
-    found = learned(context, Learned(settings=recipe))
+    found = learned(context, Learned(recipe=recipe))
     places = []
     for one in found:
         best = max(merits(one))
@@ -113,8 +113,8 @@ def test_training_stops_after_as_many_checks_without_improvement_as_asked(
     patient = endless.model_copy(update={"patience": 2})
     stopped = []
     for one, on in zip(
-        learned(context, Learned(settings=patient)),
-        learned(context, Learned(settings=endless)),
+        learned(context, Learned(recipe=patient)),
+        learned(context, Learned(recipe=endless)),
         strict=True,
     ):
         expected, best, waited = 12, (-1.0, -float("inf")), 0
@@ -135,7 +135,7 @@ def test_training_stops_after_as_many_checks_without_improvement_as_asked(
 
 def test_the_last_step_is_checked_even_between_checks(tiny_model: Any, bench_of: Any) -> None:
     recipe = Recipe(steps=5, check_every=3)
-    (one,) = learned(bench_of(tiny_model("llama")), Learned(layers=(1,), settings=recipe))
+    (one,) = learned(bench_of(tiny_model("llama")), Learned(layers=(1,), recipe=recipe))
     assert [point["step"] for point in one.curve] == [3, 5]
 
 
@@ -144,10 +144,10 @@ def test_a_vector_trained_with_demonstrations_is_checked_with_them(
 ) -> None:
     context = bench_of(tiny_model("llama"), mixed)
     recipe = Recipe(steps=2, check_every=1)
-    (one,) = learned(context, Learned(layers=(1,), train_shots=2, settings=recipe))
+    (one,) = learned(context, Learned(layers=(1,), train_shots=2, recipe=recipe))
     assert one.shots == 2
     assert rescored(context, one) == pytest.approx(max(merits(one)), abs=1e-4)
-    (other,) = learned(context, Learned(layers=(1,), settings=recipe))
+    (other,) = learned(context, Learned(layers=(1,), recipe=recipe))
     assert merits(other)[0] != pytest.approx(merits(one)[0], abs=1e-4)
 
 
@@ -157,7 +157,7 @@ def test_a_vector_trained_with_demonstrations_is_checked_with_them(
 def test_a_seed_repeats_bit_for_bit(tiny_model: Any, bench_of: Any, mixed: Any) -> None:
     recipe = Recipe(steps=4, batch_size=5, initialisation="normal", check_every=2)
     runs = [
-        learned(bench_of(tiny_model("gemma2"), mixed, seed=seed), Learned(settings=recipe))
+        learned(bench_of(tiny_model("gemma2"), mixed, seed=seed), Learned(recipe=recipe))
         for seed in (7, 7, 8)
     ]
     for one, same, other in zip(*runs, strict=True):
@@ -172,7 +172,7 @@ def test_a_seed_draws_other_batches_even_from_the_same_start(
     for seed in (0, 1):
         learned(
             bench_of(tiny_model("llama"), seed=seed),
-            Learned(layers=(1,), settings=Recipe(steps=1, batch_size=4)),
+            Learned(layers=(1,), recipe=Recipe(steps=1, batch_size=4)),
         )
     assert drawn[0] != drawn[1]
 
@@ -183,7 +183,7 @@ def test_global_random_state_and_gradient_mode_are_left_as_they_were(
     model = tiny_model("llama")
     state = torch.get_rng_state()
     with torch.no_grad():
-        learned(bench_of(model), Learned(settings=Recipe(steps=1, initialisation="normal")))
+        learned(bench_of(model), Learned(recipe=Recipe(steps=1, initialisation="normal")))
         assert not torch.is_grad_enabled()
     assert torch.equal(torch.get_rng_state(), state)
     assert not any(parameter.requires_grad for parameter in model.hf.parameters())
@@ -194,7 +194,7 @@ def test_global_random_state_and_gradient_mode_are_left_as_they_were(
 
 def test_a_vector_costs_its_numbers_steps_and_examples(tiny_model: Any, bench_of: Any) -> None:
     model = tiny_model("llama")
-    config = Learned(layers=(0, 2), positions=(-1, -2), settings=Recipe(steps=3))
+    config = Learned(layers=(0, 2), positions=(-1, -2), recipe=Recipe(steps=3))
     (one,) = learned(bench_of(model), config)
     assert one.cost.parameters == 4 * model.d_model
     assert (one.cost.steps, one.cost.examples) == (3, 12)
@@ -216,5 +216,5 @@ def test_tokens_are_those_of_the_trunks_and_of_each_steps_blocks(
         for prompt in context.prompts(split)
     )
     for layer, share in ((1, 0.5), (3, 0.0)):
-        (one,) = learned(context, Learned(layers=(layer,), settings=recipe))
+        (one,) = learned(context, Learned(layers=(layer,), recipe=recipe))
         assert one.cost.forward_tokens == round(trunks + (5 * 4 + 6) * share)

@@ -226,10 +226,10 @@ def short_lists(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 TRAINED: dict[str, tuple[Any, Any]] = {
-    "learned": (learned, Learned(layers=(1,), settings=Recipe(steps=2))),
-    "distilled": (learned, Learned(layers=(1,), settings=Recipe(steps=2, distillation=0.5))),
-    "loreft": (loreft, LoReFT(layers=(1,), settings=Recipe(steps=2))),
-    "lobireft": (lobireft, LobiReFT(layers=(1,), settings=Recipe(steps=2))),
+    "learned": (learned, Learned(layers=(1,), recipe=Recipe(steps=2))),
+    "distilled": (learned, Learned(layers=(1,), recipe=Recipe(steps=2, distillation=0.5))),
+    "loreft": (loreft, LoReFT(layers=(1,), recipe=Recipe(steps=2))),
+    "lobireft": (lobireft, LobiReFT(layers=(1,), recipe=Recipe(steps=2))),
     "learned-heads": (learned_heads, LearnedHeads(steps=2)),
     "adaptive": (adaptive, Adaptive(layers=(1,), steps=2)),
     "lora": (adapters, Lora(steps=2, learning_rates=(0.01,), sizes=("matched",))),
@@ -283,12 +283,12 @@ def test_the_reported_loss_is_that_over_the_full_vocabulary(
 ) -> None:
     """The list's loss and what was measured to be missing; without the check it is too low."""
     context = bench_of(tiny_model("llama"), mixed)
-    (one,) = learned(context, Learned(layers=(1,), settings=RECIPE))
+    (one,) = learned(context, Learned(layers=(1,), recipe=RECIPE))
     with torch.no_grad():
         expected = final_loss(context, one.vector.values[0], 1)
     assert one.curve[-1]["loss"] == pytest.approx(expected, abs=0.05)  # one step apart
     monkeypatch.setattr(module, "FIRST_BOUND", 0.1)
-    (one,) = learned(context, Learned(layers=(1,), settings=RECIPE))
+    (one,) = learned(context, Learned(layers=(1,), recipe=RECIPE))
     assert one.curve[-1]["loss"] == pytest.approx(expected, abs=0.3)  # the list moves the vector
     renew = TrainingVocabulary.renew
 
@@ -297,7 +297,7 @@ def test_the_reported_loss_is_that_over_the_full_vocabulary(
         return Renewal(None, None)
 
     monkeypatch.setattr(TrainingVocabulary, "renew", unmeasured)
-    (blind,) = learned(context, Learned(layers=(1,), settings=RECIPE))
+    (blind,) = learned(context, Learned(layers=(1,), recipe=RECIPE))
     assert blind.curve[-1]["loss"] < expected - 1
 
 
@@ -307,12 +307,12 @@ def test_the_lower_the_bound_the_nearer_the_vector_is_to_that_of_the_full_vocabu
     context = bench_of(tiny_model("llama"), mixed)
     monkeypatch.setattr(module, "LARGEST_GAP", float("inf"))
     monkeypatch.setattr(module, "LARGEST_SHARE", 0.0)
-    full = learned(context, Learned(layers=(1,), settings=RECIPE))[0].vector.values
+    full = learned(context, Learned(layers=(1,), recipe=RECIPE))[0].vector.values
     monkeypatch.setattr(module, "LARGEST_SHARE", 1.0)
     distance = []
     for bound in (3e-3, 0.1):
         monkeypatch.setattr(module, "FIRST_BOUND", bound)
-        short = learned(context, Learned(layers=(1,), settings=RECIPE))[0].vector.values
+        short = learned(context, Learned(layers=(1,), recipe=RECIPE))[0].vector.values
         distance.append(float((short - full).norm() / full.norm()))
     near, far = distance
     assert 0 < near < 0.1 * far

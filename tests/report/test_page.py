@@ -184,7 +184,7 @@ def test_what_was_asked_for_is_a_short_table(compared: Make) -> None:
     asked = {
         "model": {"source": "embedded", "dtype": "auto", "adapter": None},
         "seeds": [0, 1],
-        "methods": [{"kind": "learned", "settings": {"steps": 60}}, {"kind": "icl"}],
+        "methods": [{"kind": "learned", "recipe": {"steps": 60}}, {"kind": "icl"}],
         "chat": False,
         "memory": None,
     }

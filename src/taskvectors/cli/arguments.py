@@ -5,9 +5,10 @@ numbers here, since help must not wait for torch; what they may be is repeated f
 configs, and a test compares the two.
 """
 
+import logging
 import re
 from collections.abc import Callable
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
 from tyro.conf import arg
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 Layer = int | Literal["embed"]
 Config = TypeVar("Config")
+
+logger = logging.getLogger(__name__)
 
 _FLAGS = {
     "source": "model",
@@ -245,87 +248,52 @@ class SiteChoice:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingChoice:
-    """How a vector is learned. What is not given is as --recipe has it."""
+    """How a vector is learned; what is not given is as the recipe has it."""
 
-    recipe: Literal["ours", "paper", "released-code"] = "ours"
-    """Named settings to start from."""
-    train_shots: int = 0
-    """Demonstrations in the prompts that it is trained and used on."""
-    n_examples: Annotated[int | None, default("all")] = None
-    """Training pairs to learn from."""
+    recipe: Annotated[str, arg(metavar="NAME|FILE")] = "ours"
+    """`ours`, `paper`, `released-code`, or a .yaml or .json file of a recipe's fields, such as
+    schedule, initialisation, weight_decay, patience."""
     steps: Annotated[int | None, default("the recipe's")] = None
     """Most gradient steps."""
-    batch_size: Annotated[int | None, default("the recipe's")] = None
-    """Prompts per step."""
     learning_rate: Annotated[float | None, default("the recipe's")] = None
     """Learning rate of AdamW."""
-    rate: Annotated[Literal["relative", "absolute"] | None, default("the recipe's")] = None
-    """Whether the learning rate is in units of the residual stream at the site."""
-    initialisation: Annotated[
-        Literal["zero", "uniform", "normal"] | None, default("the recipe's")
-    ] = None
-    """Where the vector starts."""
-    scale: Annotated[float | None, default("the recipe's")] = None
-    """Half-width of a uniform start, standard deviation of a normal one."""
-    weight_decay: Annotated[float | None, default("the recipe's")] = None
-    """Weight decay of AdamW."""
-    schedule: Annotated[Literal["constant", "linear", "cosine"] | None, default("the recipe's")] = (
-        None
-    )
-    """How the learning rate falls."""
-    schedule_steps: Annotated[int | None, default("the recipe's")] = None
-    """Steps over which it falls to zero."""
-    answer: Annotated[Literal["all-tokens", "first-token"] | None, default("the recipe's")] = None
-    """Which tokens of the answer the loss is over."""
-    check_every: Annotated[int | None, default("the recipe's")] = None
-    """Steps between looks at the validation split."""
-    patience: Annotated[
-        int | Literal["never"] | None,
-        arg(metavar="INT|never", help_behavior_hint="(default: the recipe's)"),
-    ] = None
-    """Looks without improvement after which it stops."""
-
+    batch_size: Annotated[int | None, default("the recipe's")] = None
+    """Prompts per step."""
     distillation: Annotated[float | None, default("the recipe's")] = None
     """Share of the loss that is the divergence from the few-shot run, from 0 to 1."""
-    penalty: Annotated[
-        Literal["none", "orthogonality", "sparsity"] | None, default("the recipe's")
-    ] = None
-    """What is added to the loss of a vector with several sites."""
-    penalty_weight: Annotated[float | None, default("the recipe's")] = None
-    """Factor of the penalty."""
-    learn_strength: Annotated[bool | None, default("the recipe's")] = None
-    """Learn a factor of the whole vector beside its values."""
+    n_examples: Annotated[int | None, default("all")] = None
+    """Training pairs to learn from."""
+    train_shots: int = 0
+    """Demonstrations in the prompts that it is trained and used on."""
 
     def config(self, kind: "type[BaseModel]") -> dict[str, Any]:
         """The same as fields of a method's config.
 
+        A named recipe is of one method; a file and flags are of every method that trains.
+
         Args:
-            kind: The config: with a recipe's settings as one field, or with fields of its own.
+            kind: The config: with a recipe as one field, or with fields of its own.
         """
-        from taskvectors.methods import Recipe
-        from taskvectors.methods.learned import named_recipe
+        from taskvectors.methods import Recipe, load_recipe
+        from taskvectors.methods.training.recipe import RECIPES
 
-        given = self._given()
-        about: dict[str, Any] = given | {"n_examples": self.n_examples}
-        if "settings" in kind.model_fields:
-            about["train_shots"] = self.train_shots
-        if self.learning_rate is not None:
-            about["learning_rates"] = (self.learning_rate,)
-        if "recipe" in kind.model_fields and not given:
-            about["recipe"] = self.recipe
-        elif given:
-            start = named_recipe(self.recipe) if "recipe" in kind.model_fields else Recipe()
-            about["settings"] = checked(Recipe, **start.model_dump() | given)
+        recipe = load_recipe(self.recipe)
+        flags = ("steps", "learning_rate", "batch_size", "distillation")
+        given = {name: getattr(self, name) for name in flags if getattr(self, name) is not None}
+        if getattr(kind, "has_named_recipes", False):
+            given = recipe.model_dump() | given
+        elif self.recipe not in RECIPES:
+            given = recipe.model_dump(exclude_unset=True) | given
+        elif self.recipe != "ours" and kind.model_fields.keys() & {"recipe", "steps"}:
+            name = kind.model_fields["kind"].default
+            logger.warning("--recipe %s says nothing to %s, which trains its own way",
+                           self.recipe, name)  # fmt: skip
+        about = given | {"n_examples": self.n_examples}
+        if "learning_rate" in given:
+            about["learning_rates"] = (given["learning_rate"],)
+        if "recipe" in kind.model_fields:
+            about |= {"train_shots": self.train_shots, "recipe": checked(Recipe, **given)}
         return about
-
-    def _given(self) -> dict[str, Any]:
-        """The settings of a recipe for which there was a flag."""
-        own = {"recipe", "train_shots", "n_examples"}
-        names = [field.name for field in fields(self) if field.name not in own]
-        given = {name: getattr(self, name) for name in names if getattr(self, name) is not None}
-        if given.get("patience") == "never":
-            given["patience"] = None
-        return given
 
 
 def without_meaning(name: str, sites: SiteChoice, strengths: tuple[float, ...]) -> list[str]:

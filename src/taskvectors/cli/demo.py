@@ -38,12 +38,11 @@ class Demo:
         from taskvectors.experiments import CompareConfig, compare
         from taskvectors.methods import Recipe
         from taskvectors.methods.icl import InContext
-        from taskvectors.methods.learned import Learned, named_recipe
+        from taskvectors.methods.learned import Learned
         from taskvectors.methods.vanilla import Vanilla
         from taskvectors.methods.zero_shot import ZeroShot
 
-        own = named_recipe("ours").model_dump() | {"steps": self.steps}
-        learned = Learned(settings=checked(Recipe, **own))
+        learned = Learned(recipe=checked(Recipe, steps=self.steps))
         config = checked(
             CompareConfig,
             model=model,

@@ -175,8 +175,8 @@ class OneSeed:
             )
         if isinstance(config, SiteTraining):
             return (
-                f"trained in at most {config.training.steps} steps of "
-                f"{config.training.batch_size} prompts, then {len(validation)} validation and "
+                f"trained in at most {config.recipe.steps} steps of "
+                f"{config.recipe.batch_size} prompts, then {len(validation)} validation and "
                 f"{len(test)} test prompts; the time is told when a few steps have shown it"
             )
         shots = context.shots if config.kind == "icl" else 0

@@ -219,9 +219,7 @@ def _bench(context: RunContext, task: Task) -> RunContext:
 
 
 def _learn(context: RunContext, configuration: Configuration, recipe: Recipe) -> Branch:
-    config = Learned(
-        layers=configuration.layers, positions=configuration.positions, settings=recipe
-    )
+    config = Learned(layers=configuration.layers, positions=configuration.positions, recipe=recipe)
     vector = best_candidate(context, learned(context, config)).vector
     assert vector is not None
     return vector.edits()
@@ -345,7 +343,7 @@ def both_ways(
         for way in ("forward", "backward")
     ]
     for one in configurations:
-        config = Learned(layers=one.layers, positions=one.positions, settings=recipe)
+        config = Learned(layers=one.layers, positions=one.positions, recipe=recipe)
         plan = plan_of(context, config)
         tested = replace(plan, joins=plan.joins * 3).tested(context)
         for way in ("forward", "backward"):

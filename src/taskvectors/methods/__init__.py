@@ -13,7 +13,7 @@ from taskvectors.methods.shared.method import METHODS, Method, MethodConfig, Pap
 from taskvectors.methods.shared.one_vector import extract, learn
 from taskvectors.methods.shared.plan import Plan
 from taskvectors.methods.shared.run_context import RunContext
-from taskvectors.methods.training.recipe import Recipe
+from taskvectors.methods.training.recipe import Recipe, load_recipe
 
 register = METHODS.register
 
@@ -29,6 +29,7 @@ __all__ = [
     "RunContext",
     "extract",
     "learn",
+    "load_recipe",
     "plan_of",
     "register",
 ]

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from einops import einsum
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError
@@ -28,42 +28,31 @@ from taskvectors.methods.shared.run_context import (
 )
 from taskvectors.methods.training import (
     PeakMemory,
-    Recipe,
     TrainingTrunks,
     TrainState,
     TrunkTrainer,
     residual_rms,
 )
+from taskvectors.methods.training.recipe import OwnTraining
 from taskvectors.models import load_model
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import AnswerScores, Batch, Branch, Edit
 from taskvectors.vectors import Site
 
 
-class Adaptive(BaseModel):
+class Adaptive(OwnTraining):
     """θ_l = s_l W_l e(query) added at the last token after every layer l, W trained."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     kind: Literal["adaptive"] = "adaptive"
     layers: Layers = None
     """Layers that get a vector, together; all blocks by default."""
     embedder: str | None = None
     """Another model that embeds the queries, as `load_model` takes it; by default the model
     itself."""
-    n_examples: int | None = Field(default=None, ge=1)
-    """Training pairs to use; all by default."""
-    steps: int = Field(default=200, ge=1)
-    """Most gradient steps."""
-    batch_size: int = Field(default=32, ge=1)
-    """Prompts per step."""
     learning_rate: float = Field(default=1e-4, gt=0)
     """Of AdamW, on W; it falls linearly to zero."""
     weight_decay: float = Field(default=0.01, ge=0)
     """Of AdamW."""
-    check_every: int = Field(default=10, ge=1)
-    """Steps between looks at the validation split."""
-    patience: int | None = Field(default=5, ge=1)
-    """Checks without improvement after which training stops; never if None."""
 
 
 def adaptive(context: RunContext, config: Adaptive) -> list[Candidate]:
@@ -178,16 +167,8 @@ class _MapTrainer(TrunkTrainer[TrainState]):
         blocks: Sequence[int],
         embedded: tuple[Tensor, Tensor],
     ) -> None:
-        recipe = Recipe(
-            steps=config.steps,
-            batch_size=config.batch_size,
-            learning_rate=config.learning_rate,
-            rate="absolute",  # of W, which acts in units of s
-            weight_decay=config.weight_decay,
-            schedule="linear",
-            check_every=config.check_every,
-            patience=config.patience,
-        )
+        # the rate is of W, which acts in units of s
+        recipe = config.recipe(config.learning_rate, weight_decay=config.weight_decay)
         super().__init__(context, trunks, recipe, [state])
         self.blocks = blocks
         self.embedded, self.embedded_validation = embedded

@@ -8,15 +8,13 @@ trained side by side: one branch per layer, all in one pass over one trunk.
 initialisation act on u, so one learning rate fits all layers and models.
 """
 
-from typing import Literal
-
-from pydantic import model_validator
+from typing import ClassVar, Literal
 
 from taskvectors.methods.shared.candidate import Candidate
 from taskvectors.methods.shared.method import METHODS, Method, Paper
 from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.methods.shared.trained_sites import SiteTraining, plan_of_training, trained_sites
-from taskvectors.methods.training.recipe import Recipe
+from taskvectors.methods.training.recipe import NamedRecipe, Recipe
 from taskvectors.methods.training.vectors import train_vectors
 from taskvectors.vectors import TaskVector
 
@@ -28,60 +26,13 @@ LTV = Paper(
 )
 
 
-_RECIPES: dict[str, Recipe] = {
-    "ours": Recipe(),
-    # the text of arXiv 2509.24169; what it does not say is ours
-    "paper": Recipe(
-        rate="absolute",
-        learning_rate=1e-3,
-        weight_decay=0.01,
-        schedule="constant",
-        steps=1000,
-        patience=10,
-    ),
-    # the released code, as reimplementations report it: batch 1, at most 10 rounds of 100 sampled
-    # queries, linear decay over 6,000 steps of which 1,000 run, first answer token only
-    "released-code": Recipe(
-        rate="absolute",
-        learning_rate=5e-3,
-        weight_decay=0.01,
-        steps=1000,
-        batch_size=1,
-        schedule="linear",
-        schedule_steps=6000,
-        initialisation="uniform",
-        scale=0.1,
-        answer="first-token",
-        check_every=100,
-        patience=2,
-    ),
-}
-
-
 class Learned(SiteTraining):
     """A vector trained by gradient descent at any layers and positions."""
 
     kind: Literal["learned"] = "learned"
-    recipe: Literal["ours", "paper", "released-code"] = "ours"
-    """Named settings of everything below that is not given."""
-    settings: Recipe | None = None
-    """Settings in place of a named recipe."""
-
-    @model_validator(mode="after")
-    def _one_source_of_settings(self) -> "Learned":
-        if self.settings is not None and self.recipe != "ours":
-            raise ValueError("give a recipe by name, or settings, not both")
-        return self
-
-    @property
-    def training(self) -> Recipe:
-        """The settings that apply."""
-        return self.settings or _RECIPES[self.recipe]
-
-
-def named_recipe(name: str) -> Recipe:
-    """The settings of a named recipe, to start from."""
-    return _RECIPES[name]
+    recipe: NamedRecipe = Recipe()
+    """How it is trained: a recipe, or the name of one."""
+    has_named_recipes: ClassVar[bool] = True
 
 
 def learned(context: RunContext, config: Learned) -> list[Candidate]:
@@ -95,7 +46,7 @@ def learned(context: RunContext, config: Learned) -> list[Candidate]:
         by default: the learning rate is relative to the residual stream, batches of 32, and the
         vector of the best validation check is kept.
     """
-    sites, recipe = trained_sites(context, config), config.training
+    sites, recipe = trained_sites(context, config), config.recipe
     trained = train_vectors(context, sites, recipe, config.train_shots, config.n_examples)
     return [
         Candidate(
@@ -131,6 +82,6 @@ METHODS.register(
         papers=(LTV,),
         fails="Near the last layer it can be little more than a bias on the answer (compare with "
         "the control logit-bias), and positions that no answer token sees have nothing to learn.",
-        quick={"settings": Recipe(steps=2, batch_size=4, check_every=1)},
+        quick={"recipe": Recipe(steps=2, batch_size=4, check_every=1)},
     )
 )

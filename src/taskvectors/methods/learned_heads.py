@@ -11,7 +11,7 @@ from typing import Any, Literal
 import torch
 from einops import einsum
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError
@@ -23,40 +23,33 @@ from taskvectors.methods.shared.plan import Plan, read_work, training_work
 from taskvectors.methods.shared.run_context import Positions, RunContext
 from taskvectors.methods.training import (
     PeakMemory,
-    Recipe,
     TrainingTrunks,
     TrainState,
     TrunkTrainer,
 )
+from taskvectors.methods.training.recipe import OwnTraining
 from taskvectors.trunk import Branch, Edit
 from taskvectors.vectors import TaskVector, sites_at
 
 
-class LearnedHeads(BaseModel):
+class LearnedHeads(OwnTraining):
     """One learned weight per head, on the heads' mean results."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     kind: Literal["learned-heads"] = "learned-heads"
     positions: Positions = (-1,)
     """Where the vectors of all layers are added; heads are always read at the last token."""
     trained_on: Literal["zero-shot", "shuffled-labels"] = "zero-shot"
     """Training prompts: without demonstrations, as it is used, or with shuffled labels."""
-    n_examples: int | None = Field(default=None, ge=1)
-    """Training pairs to use; all by default."""
     n_prompts: int = Field(default=100, ge=1)
     """Most training prompts that the heads' means are over."""
     steps: int = Field(default=100, ge=1)
     """Most gradient steps."""
-    batch_size: int = Field(default=32, ge=1)
-    """Prompts per step."""
     learning_rate: float = Field(default=0.05, gt=0)
     """Of Adam, on the weights."""
     start: float = Field(default=0.0, ge=0)
     """Standard deviation of the weights' normal start."""
-    check_every: int = Field(default=10, ge=1)
-    """Steps between looks at the validation split."""
-    patience: int = Field(default=3, ge=1)
-    """Looks without improvement after which it stops."""
+    patience: int | None = Field(default=3, ge=1)
+    """Checks without improvement after which training stops; never if None."""
 
 
 def learned_heads(context: RunContext, config: LearnedHeads) -> list[Candidate]:
@@ -138,16 +131,7 @@ class _HeadsTrainer(TrunkTrainer[TrainState]):
         results: Float[Tensor, "layer head d_model"],
         config: LearnedHeads,
     ) -> None:
-        recipe = Recipe(
-            steps=config.steps,
-            batch_size=config.batch_size,
-            learning_rate=config.learning_rate,
-            rate="absolute",
-            weight_decay=0.0,
-            schedule="constant",
-            check_every=config.check_every,
-            patience=config.patience,
-        )
+        recipe = config.recipe(config.learning_rate, weight_decay=0.0, schedule="constant")
         super().__init__(context, trunks, recipe, [state])
         self.results, self.positions = results, config.positions
         generator = torch.Generator().manual_seed(context.seed)

@@ -40,7 +40,7 @@ def lobireft(context: RunContext, config: LobiReFT) -> list[Candidate]:
                 origin=context.origin(
                     config.kind,
                     shots=config.train_shots,
-                    settings=config.training.model_dump() | {"rank": config.rank},
+                    settings=config.recipe.model_dump() | {"rank": config.rank},
                     scores={"validation_accuracy": one.best[0]},
                 ),
             ),
@@ -64,6 +64,6 @@ METHODS.register(
         papers=(REFT,),
         fails="At low rank the subspace has to turn first: what its random start does not hold is "
         "learned slowly.",
-        quick={"rank": 2, "settings": Recipe(steps=2, batch_size=4, check_every=1)},
+        quick={"rank": 2, "recipe": Recipe(steps=2, batch_size=4, check_every=1)},
     )
 )

@@ -54,6 +54,6 @@ METHODS.register(
         "into generation. At rank 4 it has eight times the numbers of a vector and fits few pairs "
         "sooner.",
         gives_vector=False,
-        quick={"rank": 2, "settings": Recipe(steps=2, batch_size=4, check_every=1)},
+        quick={"rank": 2, "recipe": Recipe(steps=2, batch_size=4, check_every=1)},
     )
 )

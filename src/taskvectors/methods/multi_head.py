@@ -12,7 +12,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Bool, Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 from torch.nn.functional import logsigmoid
 
@@ -22,19 +22,17 @@ from taskvectors.methods.shared.method import METHODS, Method, Paper
 from taskvectors.methods.shared.plan import Plan, read_work, training_work
 from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.methods.training import Merit, PeakMemory, TrainingTrunks
+from taskvectors.methods.training.recipe import OwnTraining
 from taskvectors.methods.training.trunks import Batches
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Branch, Edit
 from taskvectors.vectors import Site
 
 
-class MultiHead(BaseModel):
+class MultiHead(OwnTraining):
     """Heads chosen by policy gradient, replaced by their means at the last token."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     kind: Literal["multi-head"] = "multi-head"
-    n_examples: int | None = Field(default=None, ge=1)
-    """Training pairs to use; all by default."""
     n_prompts: int = Field(default=100, ge=1)
     """Most training prompts that the heads' means are over."""
     steps: int = Field(default=100, ge=1)
@@ -47,10 +45,8 @@ class MultiHead(BaseModel):
     """Of Adam, on the logits of the heads' probabilities."""
     start: float = Field(default=0.25, gt=0, lt=1)
     """Probability of each head before the first step."""
-    check_every: int = Field(default=10, ge=1)
-    """Steps between looks at the validation split."""
-    patience: int = Field(default=4, ge=1)
-    """Looks without improvement after which it stops."""
+    patience: int | None = Field(default=4, ge=1)
+    """Checks without improvement after which the search stops; never if None."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -184,7 +180,7 @@ def _search(trunks: TrainingTrunks, means: HeadMeans, config: MultiHead, seed: i
     (plain,) = trunks.merits([()])
     best: tuple[Merit, Tensor] = (plain, nothing)
     curve: list[dict[str, float]] = []
-    waited, step = 0, 0
+    waited, step, converged = 0, 0, False
     for step, drawn in enumerate(reinforce(losses_of, shape, config, generator), start=1):
         if step % config.check_every == 0 or step == config.steps:
             tried = (drawn.probability > 0.5, drawn.best)
@@ -195,13 +191,14 @@ def _search(trunks: TrainingTrunks, means: HeadMeans, config: MultiHead, seed: i
                 best, waited = (merit, heads), 0
             point = {"validation_accuracy": merit[0], "validation_logprob": merit[1]}
             curve.append({"step": step, "loss": drawn.loss} | point)
-        if step == config.steps or waited >= config.patience:
+        converged = config.patience is not None and waited >= config.patience
+        if converged or step == config.steps:
             break
     return _Found(
         heads=best[1],
         steps=step,
         seconds=time.perf_counter() - started,
-        converged=waited >= config.patience,
+        converged=converged,
         curve=curve,
     )
 

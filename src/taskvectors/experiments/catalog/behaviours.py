@@ -96,7 +96,7 @@ def _plain_and_extracted(scale: Preset, model: LanguageModel) -> tuple[Any, ...]
 
 
 def _learned(scale: Preset, model: LanguageModel) -> Learned:
-    return Learned(layers=layers_at(model, scale.depths)[:1], settings=recipe(scale))
+    return Learned(layers=layers_at(model, scale.depths)[:1], recipe=recipe(scale))
 
 
 def _measured(context: RunContext, candidate: Candidate) -> list[Measurement]:

@@ -33,7 +33,7 @@ _TABLE = "table of configurations in the published summary of the paper; means o
 
 def _extracted_and_learned(model: LanguageModel, scale: Preset) -> tuple[Any, ...]:
     del model
-    return (*BASE, Vanilla(), FunctionVector(), Learned(settings=recipe(scale)))
+    return (*BASE, Vanilla(), FunctionVector(), Learned(recipe=recipe(scale)))
 
 
 def _table(configuration: str, *values: float) -> list[Published]:
@@ -107,10 +107,10 @@ def _strides(model: LanguageModel, scale: Preset) -> tuple[Any, ...]:
     n_layers, settings = model.n_layers, recipe(scale)
     # in a small model large strides have the same layers
     joint = dict.fromkeys(
-        Learned(layers=("embed", *range(stride - 1, n_layers - 1, stride)), settings=settings)
+        Learned(layers=("embed", *range(stride - 1, n_layers - 1, stride)), recipe=settings)
         for stride in _STRIDE_CHOICES
     )
-    return (*BASE, Learned(layers=middle_of(model), settings=settings), *joint)
+    return (*BASE, Learned(layers=middle_of(model), recipe=settings), *joint)
 
 
 def _strides_drawn(rows: pd.DataFrame) -> list[AnyFigure]:
@@ -151,7 +151,7 @@ def _at_the_middle(model: LanguageModel, scale: Preset) -> tuple[Any, ...]:
         *BASE,
         Vanilla(layers=middle),
         FunctionVector(layers=middle),
-        Learned(layers=middle, settings=recipe(scale)),
+        Learned(layers=middle, recipe=recipe(scale)),
     )
 
 

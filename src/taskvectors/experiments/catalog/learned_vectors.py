@@ -117,4 +117,4 @@ def meta_model(group: RunUnit, estimator: Estimator) -> LanguageModel:
 
 
 def _config(scale: Preset, layers: Sequence[int]) -> Learned:
-    return Learned(layers=tuple(layers), each_layer=True, settings=recipe(scale))
+    return Learned(layers=tuple(layers), each_layer=True, recipe=recipe(scale))

@@ -56,8 +56,8 @@ def _vector_and_adapters(model: LanguageModel, scale: Preset) -> tuple[Any, ...]
         "learning_rates": _rates(scale.steps),
         "sizes": ("matched",),
     }
-    learned = Learned(layers=middle, settings=recipe(scale))
-    everywhere = Learned(layers=middle, positions=("all",), settings=recipe(scale))
+    learned = Learned(layers=middle, recipe=recipe(scale))
+    everywhere = Learned(layers=middle, positions=("all",), recipe=recipe(scale))
     adapters = [kind(**grid) for kind in (PromptTuning, PrefixTuning, Lora, IA3, BitFit)]
     return (*BASE, learned, everywhere, *adapters)
 
@@ -165,7 +165,7 @@ def _sized(name: str, scale: Preset, layers: tuple[int, ...], shelf: str) -> Any
     given: dict[str, Any] = {}
     fields = kind.model_fields
     if issubclass(kind, SiteTraining):
-        given |= {"settings": recipe(scale), "layers": layers}
+        given |= {"recipe": recipe(scale), "layers": layers}
     if "steps" in fields:
         given["steps"] = min(scale.steps, fields["steps"].default)
     if "sizes" in fields:

@@ -14,14 +14,15 @@ from dataclasses import replace
 from typing import Any, Literal
 
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from taskvectors.errors import MemoryBudgetError, TaskVectorsError
 from taskvectors.methods.shared.candidate import Candidate, Cost
-from taskvectors.methods.shared.plan import Plan, n_checks
+from taskvectors.methods.shared.plan import Plan
 from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.methods.training import PeakMemory, Recipe, Trainer, TrainState
+from taskvectors.methods.training.recipe import OwnTraining
 from taskvectors.methods.training.trunks import in_pieces
 from taskvectors.models import LanguageModel
 from taskvectors.models.adapters import (
@@ -48,26 +49,15 @@ _VIRTUAL_TOKENS = 20
 """From as many on Lester et al. saw little gain."""
 
 
-class AdapterConfig(BaseModel, ABC):
+class AdapterConfig(OwnTraining, ABC):
     """What all adapters share: one budget and one grid."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     sizes: tuple[Size, ...] = Field(default=("matched", "default"), min_length=1)
     """`matched`: as near to a vector in numbers as it gets; `default`: the method's own size."""
     layer: int | None = Field(default=None, ge=0)
     """The block of a matched adapter that sits in one; the middle one by default."""
-    n_examples: int | None = Field(default=None, ge=1)
-    """Training pairs to use; all by default."""
-    steps: int = Field(default=200, ge=1)
-    """Most gradient steps per learning rate."""
-    batch_size: int = Field(default=32, ge=1)
-    """Prompts per step."""
     learning_rates: tuple[float, ...] = Field(default=(0.001, 0.01, 0.1), min_length=1)
     """Rates of AdamW that are tried; the best on validation is kept, and all are in the cost."""
-    check_every: int = Field(default=10, ge=1)
-    """Steps between looks at the validation split."""
-    patience: int | None = Field(default=5, ge=1)
-    """Checks without improvement after which training stops; never if None."""
 
     @abstractmethod
     def build(self, model: LanguageModel, size: Size, seed: int) -> Adapter:
@@ -93,17 +83,6 @@ class AdapterConfig(BaseModel, ABC):
         layer = model.n_layers // 2 if self.layer is None else self.layer
         check_site(model, layer, "resid_pre")
         return layer
-
-    def recipe(self, rate: float) -> Recipe:
-        """How it is trained at one of the learning rates."""
-        return Recipe(
-            steps=self.steps,
-            batch_size=self.batch_size,
-            learning_rate=rate,
-            rate="absolute",
-            check_every=self.check_every,
-            patience=self.patience,
-        )
 
 
 def adapters(context: RunContext, config: AdapterConfig) -> list[Candidate]:
@@ -160,7 +139,7 @@ def plan_of_adapter(context: RunContext, config: AdapterConfig) -> Plan:
                 batch=config.batch_size, is_training=True, n_before=n_before,
             ),
             whole_passes(
-                f"checks, {size}", validation, n_layers, n_passes=n_rates * n_checks(config),
+                f"checks, {size}", validation, n_layers, n_passes=n_rates * config.n_checks,
                 n_before=n_before,
             ),
         ]  # fmt: skip

@@ -43,21 +43,14 @@ class LowRankConfig(SiteTraining):
 
     rank: int = Field(default=4, ge=1)
     """Width of the subspace."""
-    settings: Recipe | None = None
-    """How it is trained, in place of the settings of `learned`."""
 
     @model_validator(mode="after")
     def _only_what_has_a_meaning(self) -> "LowRankConfig":
-        plain, given = Recipe(), self.training
+        plain, given = Recipe(), self.recipe
         for name in ("rate", "initialisation", "scale", "penalty", "learn_strength"):
             if getattr(given, name) != getattr(plain, name):
                 raise ValueError(f"{name} has no meaning for a low-rank edit; leave it out")
         return self
-
-    @property
-    def training(self) -> Recipe:
-        """The settings that apply."""
-        return self.settings or Recipe()
 
 
 REFT = Paper(
@@ -179,7 +172,7 @@ def train_edits(
     sites = trained_sites(context, config)
     started = context.trunks.clock()
     with PeakMemory(context.model.device, context.trunks) as peak:
-        trunks = site_trunks(context, sites, config.training, config.train_shots, config.n_examples)
+        trunks = site_trunks(context, sites, config.recipe, config.train_shots, config.n_examples)
         generator = torch.Generator().manual_seed(context.seed)
         edits = [
             _Edit(
@@ -188,7 +181,7 @@ def train_edits(
             )
             for group in sites
         ]
-        trainer = _EditTrainer(context, trunks, config.training, edits)
+        trainer = _EditTrainer(context, trunks, config.recipe, edits)
         trainer.train()
     seconds = context.trunks.clock() - started
     return [

@@ -1,6 +1,7 @@
 """`learn` and `extract`: one vector in one call, in Python and on the command line."""
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -10,7 +11,7 @@ from taskvectors.methods.learned import Learned
 from taskvectors.methods.shared.choosing import best_candidate
 from taskvectors.methods.shared.method import METHODS
 from taskvectors.methods.shared.run_context import LayerName, RunContext
-from taskvectors.methods.training.recipe import Recipe
+from taskvectors.methods.training.recipe import Recipe, load_recipe
 from taskvectors.models import LanguageModel
 from taskvectors.tasks import Task
 from taskvectors.trunk import Position
@@ -26,8 +27,7 @@ def learn(  # noqa: PLR0913  (sites, data and settings)
     positions: Position | Sequence[Position] = -1,
     train_shots: int = 0,
     n_examples: int | None = None,
-    recipe: str = "ours",
-    settings: Recipe | None = None,
+    recipe: str | Path | Recipe = "ours",
     **context: Any,
 ) -> TaskVector:
     """Train one vector for a task, the model frozen.
@@ -41,8 +41,8 @@ def learn(  # noqa: PLR0913  (sites, data and settings)
         positions: A token position, or several, each with its own part of the vector.
         train_shots: Demonstrations in the prompts it is trained and used on.
         n_examples: Training pairs to use; all by default.
-        recipe: Named settings.
-        settings: Settings in place of a named recipe.
+        recipe: How it is trained: `ours`, `paper`, `released-code`, a YAML or JSON file of a
+            recipe's fields, or a `Recipe`.
         context: Further fields of `RunContext`: `shots` (demonstrations of the few-shot run, which
             is the teacher where the recipe has distillation), `template`, `seed`, `memory`, `chat`.
 
@@ -58,8 +58,7 @@ def learn(  # noqa: PLR0913  (sites, data and settings)
         "positions": _several(positions),
         "train_shots": train_shots,
         "n_examples": n_examples,
-        "recipe": recipe,
-        "settings": settings,
+        "recipe": load_recipe(recipe),
     }
     return _best(RunContext(model=model, task=task, **context), _checked(Learned, fields))
 

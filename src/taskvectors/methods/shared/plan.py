@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
 from taskvectors.methods.shared.run_context import Layers, RunContext, Split, layer_groups
+from taskvectors.methods.training.recipe import TrainingSteps
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Position, shape_of
 from taskvectors.trunk.memory import Kept
@@ -97,26 +98,9 @@ def joins_at(context: RunContext, config: AtLayers) -> tuple[int, ...]:
     return tuple(min(group) for group in groups)
 
 
-@runtime_checkable
-class Stepped(Protocol):
-    """Settings with steps, a batch, and a check every so often."""
-
-    @property
-    def steps(self) -> int: ...  # noqa: D102
-    @property
-    def batch_size(self) -> int: ...  # noqa: D102
-    @property
-    def check_every(self) -> int: ...  # noqa: D102
-
-
-def n_checks(settings: Stepped) -> int:
-    """Checks on validation, the one after the last step included."""
-    return -(-settings.steps // settings.check_every)
-
-
 def training_work(
     context: RunContext,
-    settings: Stepped,
+    settings: TrainingSteps,
     prompts: tuple[Sequence[Prompt], Sequence[Prompt]],
     positions: tuple[Position, ...],
     joins: tuple[int, ...],
@@ -147,7 +131,7 @@ def training_work(
             batch=settings.batch_size, is_training=is_training, kept=kept, keeps="trunk",
         ),
         work_of(
-            "checks", validation, positions, joins, n_layers, n_passes=n_checks(settings),
+            "checks", validation, positions, joins, n_layers, n_passes=settings.n_checks,
             kept=kept, keeps="trunk",
         ),
     )  # fmt: skip

@@ -1,7 +1,7 @@
 """Training at sites: what the configs of methods share that train something at a site."""
 
 import logging
-from abc import ABC, abstractmethod
+from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -14,7 +14,7 @@ from taskvectors.vectors import Site, sites_at
 logger = logging.getLogger(__name__)
 
 
-class SiteTraining(BaseModel, ABC):
+class SiteTraining(BaseModel):
     """Where something is trained, and on what."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
@@ -29,10 +29,10 @@ class SiteTraining(BaseModel, ABC):
     n_examples: int | None = Field(default=None, ge=1)
     """Training pairs to use; all by default."""
 
-    @property
-    @abstractmethod
-    def training(self) -> Recipe:
-        """The settings that apply."""
+    recipe: Recipe = Recipe()
+    """How it is trained."""
+    has_named_recipes: ClassVar[bool] = False
+    """Whether published settings under a name are of this method."""
 
 
 def trained_sites(context: RunContext, config: SiteTraining) -> list[tuple[Site, ...]]:
@@ -66,7 +66,7 @@ def _reach_the_answer(context: RunContext, config: SiteTraining) -> bool:
 
 def plan_of_training(context: RunContext, config: SiteTraining) -> Plan:
     """The teacher's run, the steps and the checks, for any method that trains at sites."""
-    recipe, shots = config.training, config.train_shots
+    recipe, shots = config.recipe, config.train_shots
     joins = tuple(min(site.layer for site in sites) for sites in trained_sites(context, config))
     train = context.prompts("train", shots)[: config.n_examples]
     if recipe.answer == "first-token":
