@@ -22,7 +22,7 @@ import yaml
 from taskvectors.cli import main
 from taskvectors.cli.parsing import VERBS, parse
 from taskvectors.errors import TaskVectorsError
-from taskvectors.registry import METHODS
+from taskvectors.registry import EXPERIMENTS, METHODS
 
 ROOT = Path(__file__).parents[1]
 DOCS = ROOT / "docs"
@@ -136,11 +136,11 @@ def small_model(tmp_path_factory: pytest.TempPathFactory, fresh_model: Any, toke
 
 @pytest.fixture
 def small_python(small_model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Python of the pages sees the small model, few pairs and few steps; its methods go again."""
+    """Python of the pages sees a small model, few pairs and steps; what it registers goes again."""
     import taskvectors as tv
     from taskvectors.methods import Recipe
 
-    known = set(METHODS)
+    known = [(registry, set(registry)) for registry in (METHODS, EXPERIMENTS)]
     load_model, load_task, learn = tv.load_model, tv.load_task, tv.learn
     sizes = {"n_train": 12, "n_validation": 4, "n_test": 4}
 
@@ -151,8 +151,9 @@ def small_python(small_model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
     monkeypatch.setattr(tv, "load_task", lambda *about, **more: load_task(*about, **sizes | more))
     monkeypatch.setattr(tv, "learn", lambda *a, **k: learn(*a, **{"recipe": Recipe(steps=2)} | k))
     yield
-    for name in set(METHODS) - known:
-        METHODS.unregister(name)
+    for registry, names in known:
+        for name in set(registry) - names:
+            registry.unregister(name)
 
 
 def run_page(page: str, model: Path, folder: Path, *, with_slow: bool) -> int:

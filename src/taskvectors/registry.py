@@ -36,14 +36,17 @@ class Registry(Mapping[str, Entry]):
 
     Args:
         kind: What an entry is, for messages.
-        package: Each module of it that is no package itself holds one entry.
+        package: Each module of it that is no package itself holds one entry, and has its name.
         group: Entry points of this group name entries of other packages.
+        many_per_file: A module holds several: all are imported to know their names, and entries
+            are in the order of their names.
     """
 
-    def __init__(self, kind: str, package: str, group: str) -> None:
+    def __init__(self, kind: str, package: str, group: str, *, many_per_file: bool = False) -> None:
         self.kind = kind
         self.package = package
         self.group = group
+        self.many_per_file = many_per_file
         self._entries: dict[str, Entry] = {}
 
     @cached_property
@@ -63,14 +66,21 @@ class Registry(Mapping[str, Entry]):
     def _entry_points(self) -> dict[str, EntryPoint]:
         return {point.name: point for point in entry_points(group=self.group)}
 
+    def _import(self, name: str) -> None:
+        """Import the package's own module of a name; where modules hold several, all of them."""
+        if self.many_per_file:
+            for module in self._modules.values():
+                import_module(module)
+        elif name in self._modules:
+            import_module(self._modules[name])
+
     def register(self, entry: Entry) -> Entry:
         """Add an entry under its name, and return it.
 
         Raises:
             TaskVectorsError: Another entry has that name.
         """
-        if entry.name in self._modules:  # the package's own comes first
-            import_module(self._modules[entry.name])
+        self._import(entry.name)  # the package's own comes first
         if self._entries.setdefault(entry.name, entry) is not entry:
             raise TaskVectorsError(
                 f"there is a {self.kind} {entry.name!r} already; register yours under another name"
@@ -83,9 +93,8 @@ class Registry(Mapping[str, Entry]):
 
     def __getitem__(self, name: str) -> Entry:
         if name not in self._entries:
-            if name in self._modules:
-                import_module(self._modules[name])
-            elif name in self._entry_points:
+            self._import(name)
+            if name not in self._entries and name in self._entry_points:
                 self.register(self._entry_points[name].load())
             if name not in self._entries:
                 raise KeyError(name)
@@ -107,6 +116,9 @@ class Registry(Mapping[str, Entry]):
         return any(name == known for known in self)
 
     def __iter__(self) -> Iterator[str]:
+        if self.many_per_file:
+            self._import("")
+            return iter(sorted({*self._entry_points, *self._entries}))
         return iter(dict.fromkeys((*self._modules, *self._entry_points, *self._entries)))
 
     def __len__(self) -> int:
@@ -121,6 +133,10 @@ CONTROLS: Registry[Any] = Registry(
     "control", "taskvectors.methods.controls", "taskvectors.controls"
 )
 """Baselines that must score lower than a vector."""
+EXPERIMENTS: Registry[Any] = Registry(
+    "experiment", "taskvectors.experiments.catalog", "taskvectors.experiments", many_per_file=True
+)
+"""Tables and figures of papers that can be made again."""
 FAMILIES: Registry[Any] = Registry(
     "family of tasks", "taskvectors.learners.tasks", "taskvectors.families"
 )

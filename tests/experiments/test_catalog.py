@@ -8,9 +8,8 @@ from typing import Any, get_args
 
 import pytest
 
-from taskvectors.experiments.catalog import EXPERIMENTS
 from taskvectors.experiments.catalog.comparisons import MAIN_TABLE
-from taskvectors.experiments.experiment import PRESETS, Experiment, PresetName
+from taskvectors.experiments.experiment import EXPERIMENTS, PRESETS, Experiment, PresetName
 from taskvectors.experiments.paper_configurations import paper_configurations
 from taskvectors.explain import ANALYSES
 from taskvectors.methods import METHODS
@@ -38,11 +37,11 @@ def test_an_experiment_says_what_it_asks_and_what_differs(name: str) -> None:
     assert one.question.endswith("?")
     for text in (one.title, one.paper, one.what_the_paper_did, one.what_we_do_otherwise):
         assert len(text) > 10
-    assert set(one.scales) == set(PRESETS)
-    for scale in one.scales.values():
-        assert scale.tasks
-        assert bool(scale.models) == one.has_models
-        keys = [group.key for group in one.groups(one.name, scale)]
+    assert set(one.presets) == set(PRESETS)
+    for preset in one.presets.values():
+        assert preset.tasks
+        assert bool(preset.models) == one.has_models
+        keys = [unit.key for unit in one.units(one.name, preset)]
         assert keys
         assert len(set(keys)) == len(keys)
 

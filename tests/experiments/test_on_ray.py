@@ -26,8 +26,7 @@ from filelock import FileLock, Timeout
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.experiments import on_ray
-from taskvectors.experiments.catalog import EXPERIMENTS
-from taskvectors.experiments.experiment import GroupResult, Preset, RunUnit, WorkDir
+from taskvectors.experiments.experiment import EXPERIMENTS, GroupResult, Preset, RunUnit, WorkDir
 from taskvectors.experiments.runner import Job
 
 HERE = Path(__file__).parent
@@ -49,7 +48,7 @@ def test_groups_on_one_machine_share_what_they_keep_and_wait_for_each_other(
 ) -> None:
     seen: list[bool] = []
 
-    def run(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
+    def run(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
         with work_dir.locked("learners/one") as folder:
             with pytest.raises(Timeout):
                 FileLock(f"{folder}.lock").acquire(timeout=0)
@@ -60,9 +59,9 @@ def test_groups_on_one_machine_share_what_they_keep_and_wait_for_each_other(
 
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     experiment = replace(EXPERIMENTS[NAME], run=run)
-    scale = experiment.scales["smoke"]
-    (group,) = experiment.groups(NAME, scale)
-    job = Job(experiment=experiment, group=group, scale=scale)
+    preset = experiment.presets["smoke"]
+    (unit,) = experiment.units(NAME, preset)
+    job = Job(experiment=experiment, unit=unit, preset=preset)
     found = [on_ray._work(job, name) for name in ("of-one-run", "of-one-run", "of-another")]
     assert [one.error for one in found] == [""] * 3
     assert seen == [False, True, False]

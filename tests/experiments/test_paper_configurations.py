@@ -123,9 +123,9 @@ def test_a_vector_trained_without_demonstrations_is_trained_once_for_both_uses(
     asked_for: list[Any] = []
     train = module.train_vectors
 
-    def counted(context: Any, groups: Any, *rest: Any) -> Any:
-        asked_for.append((tuple(groups), rest[1]))
-        return train(context, groups, *rest)
+    def counted(context: Any, units: Any, *rest: Any) -> Any:
+        asked_for.append((tuple(units), rest[1]))
+        return train(context, units, *rest)
 
     monkeypatch.setattr(module, "train_vectors", counted)
     config = asked(

@@ -14,9 +14,8 @@ import pandas as pd
 import pytest
 
 from taskvectors.errors import DataError, TaskVectorsError
-from taskvectors.experiments.catalog import EXPERIMENTS
 from taskvectors.experiments.estimates import Estimator
-from taskvectors.experiments.experiment import GroupResult, Preset, RunUnit, WorkDir
+from taskvectors.experiments.experiment import EXPERIMENTS, GroupResult, Preset, RunUnit, WorkDir
 from taskvectors.experiments.reproduce import ReproduceConfig, estimate, reproduce
 from taskvectors.report import (
     page_of,
@@ -170,15 +169,17 @@ def counted(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[str]]:
     ran: list[str] = []
     raised: dict[str, BaseException | None] = {"what": None}
 
-    def run(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
-        ran.append(group.key)
+    def run(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
+        ran.append(unit.key)
         what = raised["what"]
-        if what is not None and group.seed == scale.seeds[1]:
+        if what is not None and unit.seed == preset.seeds[1]:
             raise what
-        one = Measurement(measure="accuracy", value=group.seed / 10, method="counting")
+        one = Measurement(measure="accuracy", value=unit.seed / 10, method="counting")
         return GroupResult(measurements=[one], warnings=["a note"])
 
-    monkeypatch.setitem(EXPERIMENTS, FIRST, replace(EXPERIMENTS[FIRST], run=run, figures=None))
+    monkeypatch.setitem(
+        EXPERIMENTS._entries, FIRST, replace(EXPERIMENTS[FIRST], run=run, figures=None)
+    )
 
     def start(stop: BaseException | None = None) -> list[str]:
         raised["what"] = stop
@@ -252,7 +253,7 @@ def test_all_is_every_experiment_in_a_folder_of_its_own(
     counted()
     for name in list(EXPERIMENTS):
         one = replace(EXPERIMENTS[name], run=EXPERIMENTS[FIRST].run, figures=None)
-        monkeypatch.setitem(EXPERIMENTS, name, one)
+        monkeypatch.setitem(EXPERIMENTS._entries, name, one)
     found = reproduce(ReproduceConfig(experiment="all", preset="smoke"), tmp_path)
     assert [one.folder.name for one in found] == list(EXPERIMENTS)
     assert all((one.folder / "results.parquet").is_file() for one in found)
@@ -262,13 +263,13 @@ def test_all_is_every_experiment_in_a_folder_of_its_own(
 def test_one_that_cannot_be_run_does_not_stop_all_of_them(
     counted: Callable[..., list[str]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
+    def fail(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
         raise TaskVectorsError("no such data set")
 
     counted()
-    for name, one in EXPERIMENTS.copy().items():
+    for name, one in dict(EXPERIMENTS).items():
         run = fail if name == "ltv-ov" else EXPERIMENTS[FIRST].run
-        monkeypatch.setitem(EXPERIMENTS, name, replace(one, run=run, figures=None))
+        monkeypatch.setitem(EXPERIMENTS._entries, name, replace(one, run=run, figures=None))
     found = reproduce(ReproduceConfig(experiment="all", preset="smoke"), tmp_path)
     failed = {one.metadata["experiment"]: one.metadata["groups_failed"] for one in found}
     assert {name for name, count in failed.items() if count} == {"ltv-ov"}
@@ -281,8 +282,8 @@ def test_one_that_cannot_be_run_does_not_stop_all_of_them(
 def test_every_group_of_every_experiment_is_estimated(name: str) -> None:
     config = ReproduceConfig(experiment=name, preset="smoke", seeds=(0, 1))
     costs = estimate(config, Estimator())
-    scale = config.scale(EXPERIMENTS[name])
-    assert [one.name for one in costs] == [g.key for g in EXPERIMENTS[name].groups(name, scale)]
+    preset = config.preset_for(EXPERIMENTS[name])
+    assert [one.name for one in costs] == [g.key for g in EXPERIMENTS[name].units(name, preset)]
     assert all(one.seconds > 0 and one.forward_tokens > 0 for one in costs)
     assert all(one.peak_bytes > 0 for one in costs)
 
@@ -317,7 +318,7 @@ def test_what_cannot_be_estimated_is_told_and_run(
         raise TaskVectorsError("nobody knows")
 
     counted()
-    monkeypatch.setitem(EXPERIMENTS, FIRST, replace(EXPERIMENTS[FIRST], estimate=unknown))
+    monkeypatch.setitem(EXPERIMENTS._entries, FIRST, replace(EXPERIMENTS[FIRST], estimate=unknown))
     caplog.set_level(logging.INFO)
     (found,) = reproduce(ReproduceConfig(experiment=FIRST, preset="smoke"), tmp_path)
     assert f"{FIRST}: not estimated: nobody knows" in caplog.messages

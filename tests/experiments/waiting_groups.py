@@ -13,9 +13,8 @@ from pathlib import Path
 import torch
 
 from taskvectors.costs import Cost
-from taskvectors.experiments.catalog import EXPERIMENTS
 from taskvectors.experiments.estimates import Estimator
-from taskvectors.experiments.experiment import GroupResult, Preset, RunUnit, WorkDir
+from taskvectors.experiments.experiment import EXPERIMENTS, GroupResult, Preset, RunUnit, WorkDir
 from taskvectors.experiments.reproduce import ReproduceConfig, reproduce
 from taskvectors.results import Measurement
 
@@ -25,21 +24,21 @@ SIGNS = "TASKVECTORS_TEST_SIGNS"
 """Environment variable: the folder of the notes and of `go`."""
 
 
-def run(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
+def run(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
     """Note where it runs, wait for the sign, and compute a little."""
     import ray
 
     signs = Path(os.environ[SIGNS])
     node = ray.get_runtime_context().get_node_id()
-    (signs / f"{group.seed}.{node}.{os.getpid()}").touch()
+    (signs / f"{unit.seed}.{node}.{os.getpid()}").touch()
     while not (signs / "go").exists():
         time.sleep(0.05)
-    draws = torch.randn(3, generator=torch.Generator().manual_seed(group.seed))
+    draws = torch.randn(3, generator=torch.Generator().manual_seed(unit.seed))
     values = [Measurement(measure=f"draw_{n}", value=float(x)) for n, x in enumerate(draws)]
     return GroupResult(measurements=values)
 
 
-def nothing(group: RunUnit, scale: Preset, estimator: Estimator) -> list[Cost]:
+def nothing(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[Cost]:
     """Nobody waits for a device to be measured."""
     return []
 
@@ -47,7 +46,7 @@ def nothing(group: RunUnit, scale: Preset, estimator: Estimator) -> list[Cost]:
 def main(address: str, folder: str) -> None:
     """Run it on a cluster."""
     own = {"run": run, "estimate": nothing, "figures": None}
-    EXPERIMENTS[NAME] = replace(EXPERIMENTS[NAME], **own)
+    EXPERIMENTS._entries[NAME] = replace(EXPERIMENTS[NAME], **own)
     config = ReproduceConfig(experiment=NAME, preset="smoke", seeds=SEEDS, ray=address)
     reproduce(config, Path(folder))
 

@@ -140,8 +140,8 @@ class Estimate:
         import torch
 
         from taskvectors.experiments import ModelConfig
-        from taskvectors.experiments.catalog import EXPERIMENTS
         from taskvectors.experiments.estimates import Estimator
+        from taskvectors.experiments.experiment import EXPERIMENTS
         from taskvectors.experiments.reproduce import ALL, ReproduceConfig, estimate
 
         if self.what not in (*EXPERIMENTS, ALL):

@@ -97,8 +97,7 @@ class Reproduce:
 
 
 def _listed() -> Result:
-    from taskvectors.experiments.catalog import EXPERIMENTS
-    from taskvectors.experiments.experiment import PRESETS
+    from taskvectors.experiments.experiment import EXPERIMENTS, PRESETS
 
     rows: Sequence[dict[str, Any]] = [
         {
@@ -110,10 +109,10 @@ def _listed() -> Result:
             "what_we_do_otherwise": one.what_we_do_otherwise,
             "presets": {
                 name: {
-                    "models": [model.source for model in one.scales[name].models],
-                    "tasks": [*one.scales[name].tasks],
-                    "seeds": [*one.scales[name].seeds],
-                    "groups": len(one.groups(one.name, one.scales[name])),
+                    "models": [model.source for model in one.presets[name].models],
+                    "tasks": [*one.presets[name].tasks],
+                    "seeds": [*one.presets[name].seeds],
+                    "groups": len(one.units(one.name, one.presets[name])),
                 }
                 for name in PRESETS
             },

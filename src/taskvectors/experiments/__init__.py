@@ -2,13 +2,27 @@
 
 from taskvectors.experiments.compare import compare, comparison_json
 from taskvectors.experiments.config import CompareConfig, ModelConfig
+from taskvectors.experiments.experiment import (
+    Experiment,
+    GroupResult,
+    Preset,
+    RunUnit,
+    WorkDir,
+    register,
+)
 from taskvectors.experiments.explain import ExplainConfig, explain
 
 __all__ = [
     "CompareConfig",
+    "Experiment",
     "ExplainConfig",
+    "GroupResult",
     "ModelConfig",
+    "Preset",
+    "RunUnit",
+    "WorkDir",
     "compare",
     "comparison_json",
     "explain",
+    "register",
 ]

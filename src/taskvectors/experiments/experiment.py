@@ -19,6 +19,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from taskvectors.costs import Cost
 from taskvectors.experiments.config import Loader, ModelConfig
 from taskvectors.experiments.estimates import Estimator
+from taskvectors.registry import EXPERIMENTS as _EXPERIMENTS
+from taskvectors.registry import Registry
 from taskvectors.results import Cell, Measurement, Published, Record
 from taskvectors.results.figures import AnyFigure
 from taskvectors.results.record import rows_of
@@ -57,7 +59,7 @@ class Preset(BaseModel):
     """Test pairs."""
     steps: int = Field(default=200, ge=1)
     """Most steps of learning a vector or an adapter."""
-    most: int = Field(default=100, ge=2)
+    limit: int = Field(default=100, ge=2)
     """Most prompts of a split that an analysis uses."""
     depths: tuple[float, ...] = (0.5,)
     """Where vectors sit, as shares of the model's depth."""
@@ -106,18 +108,18 @@ class GroupResult:
     figures: Sequence[AnyFigure] = ()
     warnings: Sequence[str] = ()
 
-    def cell(self, group: "RunUnit", **metadata: Any) -> Cell:
+    def cell(self, unit: "RunUnit", **metadata: Any) -> Cell:
         """What is kept of it: its rows are those of the group.
 
         Args:
-            group: The group.
+            unit: The group.
             metadata: What else is kept.
         """
-        model = "learner" if group.model is None else group.model.source
-        shared = {"experiment": group.experiment, "seed": group.seed, "group": group.key}
-        own = [one.as_row(task=group.task) for one in self.measurements]
+        model = "learner" if unit.model is None else unit.model.source
+        shared = {"experiment": unit.experiment, "seed": unit.seed, "group": unit.key}
+        own = [one.as_row(task=unit.task) for one in self.measurements]
         found = [] if self.record is None else rows_of(self.record.frame)
-        rows = own + [row | {"task": group.task} for row in found]
+        rows = own + [row | {"task": unit.task} for row in found]
         return Cell(
             rows=[row | shared | {"model": str(row.get("learner", model))} for row in rows],
             figures=[*self.figures, *(self.record.figures if self.record else ())],
@@ -157,14 +159,14 @@ class Experiment:
     paper: str
     what_the_paper_did: str
     what_we_do_otherwise: str
-    scales: Mapping[PresetName, Preset]
+    presets: Mapping[PresetName, Preset]
     """By preset."""
     run: Callable[[RunUnit, Preset, WorkDir], GroupResult]
     """Runs the cells of one group."""
     estimate: Callable[[RunUnit, Preset, Estimator], Sequence[Cost]]
     """What running a group will take; what other groups have left is not counted again."""
-    groups: Callable[[str, Preset], list[RunUnit]]
-    """What there is to run at some scale."""
+    units: Callable[[str, Preset], list[RunUnit]]
+    """What there is to run at some preset."""
     figures: Callable[[pd.DataFrame], list[AnyFigure]] | None = None
     """Figures of all rows together."""
     published: tuple[Published, ...] = ()
@@ -176,23 +178,28 @@ class Experiment:
     @property
     def has_models(self) -> bool:
         """Whether it runs on language models, and not on learners of its own."""
-        return bool(self.scales["cpu"].models)
+        return bool(self.presets["cpu"].models)
 
 
-def one_task_each(experiment: str, scale: Preset) -> list[RunUnit]:
+EXPERIMENTS: Registry[Experiment] = _EXPERIMENTS
+"""Experiments by the name the command line uses."""
+register = EXPERIMENTS.register
+
+
+def one_task_each(experiment: str, preset: Preset) -> list[RunUnit]:
     """A group for each model, task and seed."""
     return [
         RunUnit(experiment=experiment, model=model, tasks=(task,), seed=seed)
-        for model in scale.models or (None,)
-        for task in scale.tasks
-        for seed in scale.seeds
+        for model in preset.models or (None,)
+        for task in preset.tasks
+        for seed in preset.seeds
     ]
 
 
-def tasks_together(experiment: str, scale: Preset) -> list[RunUnit]:
+def tasks_together(experiment: str, preset: Preset) -> list[RunUnit]:
     """A group for each model and seed, with all tasks."""
     return [
-        RunUnit(experiment=experiment, model=model, tasks=scale.tasks, seed=seed)
-        for model in scale.models or (None,)
-        for seed in scale.seeds
+        RunUnit(experiment=experiment, model=model, tasks=preset.tasks, seed=seed)
+        for model in preset.models or (None,)
+        for seed in preset.seeds
     ]

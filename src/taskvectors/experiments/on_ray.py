@@ -69,7 +69,7 @@ def on_ray(address: str, *, gpus: int) -> Execute:
                 except (ray.exceptions.RayTaskError, ray.exceptions.RayActorError):
                     raise  # a bug in the group itself
                 except ray.exceptions.RayError as error:
-                    done = Done(group=job.group, found=None, error=_lost(error))
+                    done = Done(unit=job.unit, found=None, error=_lost(error))
                 yield done
         finally:  # Ctrl-C, or a bug in one of them: the others are of no use any more
             for left in waiting:

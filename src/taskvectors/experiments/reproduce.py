@@ -15,10 +15,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from taskvectors.costs import Cost, total
 from taskvectors.errors import TaskVectorsError
-from taskvectors.experiments.catalog import EXPERIMENTS
 from taskvectors.experiments.config import ModelConfig
 from taskvectors.experiments.estimates import Estimator
-from taskvectors.experiments.experiment import Experiment, Preset, PresetName, RunUnit
+from taskvectors.experiments.experiment import EXPERIMENTS, Experiment, Preset, PresetName, RunUnit
 from taskvectors.experiments.runner import (
     Execute,
     Job,
@@ -69,13 +68,13 @@ class ReproduceConfig(BaseModel):
     gpus: int = Field(default=1, ge=0)
     """GPUs that a group takes on the cluster, where it has any."""
 
-    def scale(self, experiment: Experiment) -> Preset:
-        """The scale that an experiment is run at.
+    def preset_for(self, experiment: Experiment) -> Preset:
+        """The preset that an experiment is run at.
 
         Raises:
             TaskVectorsError: A model was given for an experiment that has none.
         """
-        base = experiment.scales[self.preset]
+        base = experiment.presets[self.preset]
         given: dict[str, Any] = {
             "tasks": self.tasks,
             "seeds": self.seeds,
@@ -155,15 +154,15 @@ def estimate(config: ReproduceConfig, estimator: Estimator) -> list[Cost]:
     """
     if config.experiment != ALL:
         (experiment,) = _chosen(config)
-        return estimated(_jobs(experiment, config.scale(experiment)), estimator)
+        return estimated(_jobs(experiment, config.preset_for(experiment)), estimator)
     costs = []
     for experiment in _chosen(config):
         try:
-            groups = estimated(_jobs(experiment, config.scale(experiment)), estimator)
+            units = estimated(_jobs(experiment, config.preset_for(experiment)), estimator)
         except TaskVectorsError as error:
             estimator.left_out.append(f"{experiment.name}: {error}")
         else:
-            costs.append(total(groups, experiment.name))
+            costs.append(total(units, experiment.name))
     return costs
 
 
@@ -196,26 +195,26 @@ def _run(
     by: _By,
     command: Sequence[str],
 ) -> Record:
-    name, scale = experiment.name, config.scale(experiment)
-    jobs = _jobs(experiment, scale)
-    asked = {"experiment": name, "scale": scale.model_dump(mode="json")}
+    name, preset = experiment.name, config.preset_for(experiment)
+    jobs = _jobs(experiment, preset)
+    asked = {"experiment": name, "preset": preset.model_dump(mode="json")}
     with open_run(folder, kind="experiment", asked=asked) as run_folder:
-        run_folder.check_made_from(_inputs(scale))
+        run_folder.check_made_from(_inputs(preset))
         logger.info(
             "%s: %d group(s) of %s on %s, seeds %s",
             name,
             len(jobs),
-            ", ".join(model.source for model in scale.models) or "learners",
-            ", ".join(scale.tasks),
-            ", ".join(map(str, scale.seeds)),
+            ", ".join(model.source for model in preset.models) or "learners",
+            ", ".join(preset.tasks),
+            ", ".join(map(str, preset.seeds)),
         )
-        cells = {job.group.key: run_folder.cell(job.group.key) for job in jobs}
-        missing = [job for job in jobs if cells[job.group.key] is None]
+        cells = {job.unit.key: run_folder.cell(job.unit.key) for job in jobs}
+        missing = [job for job in jobs if cells[job.unit.key] is None]
         if len(missing) < len(jobs):
             logger.info(
                 "%s: %d of %d groups finished before", name, len(jobs) - len(missing), len(jobs)
             )
-        about = _describe(experiment, config, scale, command)
+        about = _describe(experiment, config, preset, command)
         try:
             failed = run_missing(_told_cost(missing, by), run_folder, by.execute, cells)
         except KeyboardInterrupt:
@@ -228,12 +227,12 @@ def _run(
         return run_folder.write(_record(experiment, jobs, cells, about, failed))
 
 
-def _inputs(scale: Preset) -> dict[str, str]:
+def _inputs(preset: Preset) -> dict[str, str]:
     """What the groups are made from, as far as it can change: files of tasks and of weights."""
     found = inputs_of_versions()
-    for task in scale.tasks:
+    for task in preset.tasks:
         found |= inputs_of_file(task)
-    for model in scale.models:
+    for model in preset.models:
         found |= inputs_of_source(model.source)
     return found
 
@@ -246,14 +245,14 @@ def _record(
     failed: Sequence[str],
 ) -> Record:
     """What the finished groups gave, with rows for all tasks together."""
-    done = [(job.group, cell) for job in jobs if (cell := cells[job.group.key]) is not None]
+    done = [(job.unit, cell) for job in jobs if (cell := cells[job.unit.key]) is not None]
     rows = [row for _, cell in done for row in cell.rows]
     frame = frame_of([*rows, *over_tasks(frame_of(rows))])
     figures = experiment.figures(frame) if rows and experiment.figures is not None else []
-    for group, cell in done:
-        figures += [_named_for(figure, group) for figure in cell.figures]
+    for unit, cell in done:
+        figures += [_named_for(figure, unit) for figure in cell.figures]
     notes = dict.fromkeys(note for _, cell in done for note in cell.metadata["weights_notes"])
-    warnings = [f"{group.key}: {said}" for group, cell in done for said in cell.warnings]
+    warnings = [f"{unit.key}: {said}" for unit, cell in done for said in cell.warnings]
     costs = [Cost(**c) for _, cell in done if (c := cell.metadata["estimate"]) is not None]
     known = len(costs) == len(done)
     return Record(
@@ -271,10 +270,10 @@ def _record(
     )
 
 
-def _named_for(figure: AnyFigure, group: RunUnit) -> AnyFigure:
+def _named_for(figure: AnyFigure, unit: RunUnit) -> AnyFigure:
     """A group's figure, told from the same one of another group."""
-    title = f"{figure.title}: {group.task}, seed {group.seed}"
-    return replace(figure, name=f"{figure.name}-{group.key}", title=title)
+    title = f"{figure.title}: {unit.task}, seed {unit.seed}"
+    return replace(figure, name=f"{figure.name}-{unit.key}", title=title)
 
 
 def _told_cost(missing: Sequence[Job], by: _By) -> list[Job]:
@@ -298,24 +297,24 @@ def _told_cost(missing: Sequence[Job], by: _By) -> list[Job]:
     return [replace(job, estimate=cost) for job, cost in zip(missing, costs, strict=True)]
 
 
-def _jobs(experiment: Experiment, scale: Preset) -> list[Job]:
-    groups = experiment.groups(experiment.name, scale)
-    keys = [group.key for group in groups]
+def _jobs(experiment: Experiment, preset: Preset) -> list[Job]:
+    units = experiment.units(experiment.name, preset)
+    keys = [unit.key for unit in units]
     twice = sorted({key for key in keys if keys.count(key) > 1})
     if twice:
         raise TaskVectorsError(
             f"{experiment.name}: two models or tasks are called alike, as in {twice[0]}; give "
             "folders and files names of their own"
         )
-    return [Job(experiment=experiment, group=group, scale=scale) for group in groups]
+    return [Job(experiment=experiment, unit=unit, preset=preset) for unit in units]
 
 
 def _describe(
-    experiment: Experiment, config: ReproduceConfig, scale: Preset, command: Sequence[str]
+    experiment: Experiment, config: ReproduceConfig, preset: Preset, command: Sequence[str]
 ) -> dict[str, Any]:
     """What was run, for `config.json` and the report."""
-    device = scale.models[0].device if scale.models else None
-    models = [model.source for model in scale.models] or ["learners from scratch"]
+    device = preset.models[0].device if preset.models else None
+    models = [model.source for model in preset.models] or ["learners from scratch"]
     return {
         "experiment": experiment.name,
         "title": experiment.title,
@@ -327,9 +326,9 @@ def _describe(
         "what_we_do_otherwise": experiment.what_we_do_otherwise,
         "model": ", ".join(models),
         "models": models,
-        "task": ", ".join(scale.tasks),
-        "tasks": list(scale.tasks),
-        "seeds": list(scale.seeds),
+        "task": ", ".join(preset.tasks),
+        "tasks": list(preset.tasks),
+        "seeds": list(preset.seeds),
         "preset": config.preset,
         "command": list(command),
         "versions": versions(),

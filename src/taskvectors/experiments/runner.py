@@ -28,8 +28,8 @@ class Job:
     """One group of an experiment, ready to be run anywhere."""
 
     experiment: Experiment
-    group: RunUnit
-    scale: Preset
+    unit: RunUnit
+    preset: Preset
     estimate: Cost | None = None
     """What it will take, where that is known."""
 
@@ -39,13 +39,13 @@ class Job:
         Raises:
             TaskVectorsError: It could not be run as asked.
         """
-        return self.experiment.run(self.group, self.scale, work_dir)
+        return self.experiment.run(self.unit, self.preset, work_dir)
 
 
 def estimated(jobs: Sequence[Job], estimator: Estimator) -> list[Cost]:
     """What each job will take, one after the other."""
     return [
-        total(job.experiment.estimate(job.group, job.scale, estimator), job.group.key)
+        total(job.experiment.estimate(job.unit, job.preset, estimator), job.unit.key)
         for job in jobs
     ]
 
@@ -54,7 +54,7 @@ def estimated(jobs: Sequence[Job], estimator: Estimator) -> list[Cost]:
 class Done:
     """What became of a group: what it found, or why it could not be run."""
 
-    group: RunUnit
+    unit: RunUnit
     found: GroupResult | None
     error: str = ""
     seconds: float = 0.0
@@ -96,11 +96,11 @@ def in_process(folder: Path, models: Models) -> Execute:
     def execute(jobs: Sequence[Job]) -> Iterator[Done]:
         for job in jobs:
             work_dir = WorkDir(
-                folder=folder / "work" / job.experiment.name / job.group.key,
+                folder=folder / "work" / job.experiment.name / job.unit.key,
                 shared=folder / "shared",
                 load=models.load,
             )
-            logger.info("%s, in hand: %s", job.experiment.name, job.group.key)
+            logger.info("%s, in hand: %s", job.experiment.name, job.unit.key)
             yield outcome_of(job, work_dir)
 
     return execute
@@ -122,9 +122,9 @@ def outcome_of(job: Job, work_dir: WorkDir) -> Done:
     try:
         found = job.run(replace(work_dir, load=load))
     except TaskVectorsError as error:
-        return Done(group=job.group, found=None, error=str(error))
+        return Done(unit=job.unit, found=None, error=str(error))
     seconds = time.perf_counter() - started
-    return Done(group=job.group, found=found, seconds=seconds, weights_notes=tuple(notes))
+    return Done(unit=job.unit, found=found, seconds=seconds, weights_notes=tuple(notes))
 
 
 def run_missing(
@@ -145,16 +145,16 @@ def run_missing(
         What went wrong, group by group. Such a group is not kept: the same command tries it again.
     """
     started, failed, n = time.perf_counter(), list[str](), len(missing)
-    estimates = {job.group: job.estimate for job in missing}
+    estimates = {job.unit: job.estimate for job in missing}
     for number, done in enumerate(execute(missing), start=1):
-        name, key = missing[0].experiment.name, done.group.key
+        name, key = missing[0].experiment.name, done.unit.key
         if done.found is None:
             logger.warning("%s, %s could not be run: %s", name, key, done.error)
             failed.append(f"{key} could not be run: {done.error}")
         else:
-            cost = estimates[done.group]
+            cost = estimates[done.unit]
             cell = done.found.cell(
-                done.group,
+                done.unit,
                 seconds=done.seconds,
                 estimate=None if cost is None else asdict(cost),
                 weights_notes=list(done.weights_notes),

@@ -11,8 +11,8 @@ from torch import Tensor
 from taskvectors.costs import Cost
 from taskvectors.evaluate import score, wilson_interval
 from taskvectors.experiments.answers import EXTRA_TOKENS, generate_answers
-from taskvectors.experiments.catalog.learned_vectors import layers_at, recipe
-from taskvectors.experiments.catalog.scales import scales
+from taskvectors.experiments.catalog.shared.learned_vectors import layers_at, recipe
+from taskvectors.experiments.catalog.shared.presets import presets
 from taskvectors.experiments.drawing import by_configuration
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import (
@@ -23,6 +23,7 @@ from taskvectors.experiments.experiment import (
     RunUnit,
     WorkDir,
     one_task_each,
+    register,
 )
 from taskvectors.methods import METHODS, Candidate, RunContext, plan_of
 from taskvectors.methods.controls.random import random_vector
@@ -47,14 +48,14 @@ PUBLIC = (
 )
 
 
-def _generation(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
-    assert group.model is not None
-    context = _bench(group, scale, work_dir.load(group.model))
+def _generation(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
+    assert unit.model is not None
+    context = _bench(unit, preset, work_dir.load(unit.model))
     chosen = []
-    for config in (*_plain_and_extracted(scale, context.model), _learned(scale, context.model)):
+    for config in (*_plain_and_extracted(preset, context.model), _learned(preset, context.model)):
         logger.info("%s: %s", context.task.name, config.kind)
         chosen.append(best_candidate(context, METHODS[config.kind].find(context, config)))
-    random = random_vector(context, chosen[-1], _learned(scale, context.model))
+    random = random_vector(context, chosen[-1], _learned(preset, context.model))
     chosen.append(replace(random, method="random"))
     measurements: list[Measurement] = []
     for candidate in chosen:
@@ -62,12 +63,12 @@ def _generation(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult
     return GroupResult(measurements=measurements, warnings=context.task.notes)
 
 
-def _generation_cost(group: RunUnit, scale: Preset, estimator: Estimator) -> list[Cost]:
+def _generation_cost(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[Cost]:
     """Each choice scores both options, and writes an answer token by token."""
-    assert group.model is not None
-    context = _bench(group, scale, estimator.model(group.model))
-    learned = plan_of(context, _learned(scale, context.model))
-    plans = [plan_of(context, config) for config in _plain_and_extracted(scale, context.model)]
+    assert unit.model is not None
+    context = _bench(unit, preset, estimator.model(unit.model))
+    learned = plan_of(context, _learned(preset, context.model))
+    plans = [plan_of(context, config) for config in _plain_and_extracted(preset, context.model)]
     works = [work for plan in (*plans, learned) for work in (*plan.found, *plan.chosen(context))]
     for plan in (*plans, learned, learned):  # the random vector is where the learned one is
         one = replace(plan, joins=plan.joins[:1], strengths=(1.0,))
@@ -75,28 +76,28 @@ def _generation_cost(group: RunUnit, scale: Preset, estimator: Estimator) -> lis
         n_new = max(len(prompt.answer_ids) for prompt in prompts) + EXTRA_TOKENS
         works += [*one.tested(context), *one.tested(context)]
         works.append(generated("answers", prompts, context.model.n_layers, n_new))
-    return estimator.works(context.model, works, scale.memory)
+    return estimator.works(context.model, works, preset.memory)
 
 
-def _bench(group: RunUnit, scale: Preset, model: LanguageModel) -> RunContext:
+def _bench(unit: RunUnit, preset: Preset, model: LanguageModel) -> RunContext:
     task = behaviour_task(
-        group.task,
-        seed=group.seed,
-        n_train=scale.n_train,
-        n_validation=scale.n_validation,
-        n_test=scale.n_test,
+        unit.task,
+        seed=unit.seed,
+        n_train=preset.n_train,
+        n_validation=preset.n_validation,
+        n_test=preset.n_test,
     )
-    memory = None if scale.memory is None else resolve_budget(scale.memory, model.device)
-    return RunContext(model=model, task=task, shots=scale.shots, seed=group.seed, memory=memory)
+    memory = None if preset.memory is None else resolve_budget(preset.memory, model.device)
+    return RunContext(model=model, task=task, shots=preset.shots, seed=unit.seed, memory=memory)
 
 
-def _plain_and_extracted(scale: Preset, model: LanguageModel) -> tuple[Any, ...]:
-    layers = layers_at(model, scale.depths)[:1]
+def _plain_and_extracted(preset: Preset, model: LanguageModel) -> tuple[Any, ...]:
+    layers = layers_at(model, preset.depths)[:1]
     return (ZeroShot(), InContext(), Vanilla(layers=layers), FunctionVector(layers=layers))
 
 
-def _learned(scale: Preset, model: LanguageModel) -> Learned:
-    return Learned(layers=layers_at(model, scale.depths)[:1], recipe=recipe(scale))
+def _learned(preset: Preset, model: LanguageModel) -> Learned:
+    return Learned(layers=layers_at(model, preset.depths)[:1], recipe=recipe(preset))
 
 
 def _measured(context: RunContext, candidate: Candidate) -> list[Measurement]:
@@ -186,7 +187,7 @@ GENERATION = Experiment(
     what_we_do_otherwise="The option's probability against the other's, and the generated answer, "
     "each question in both orders. smoke and cpu use a small set of our own, which stands in for "
     "the public file; paper reads the public file from the hub, and --tasks takes a path.",
-    scales=scales(
+    presets=presets(
         smoke={"tasks": (BUILT_IN,), "n_train": 8, "n_validation": 3, "n_test": 4},
         cpu={"tasks": (BUILT_IN,), "shots": 4},
         paper={"tasks": (PUBLIC,)},
@@ -194,7 +195,7 @@ GENERATION = Experiment(
     run=_generation,
     estimate=_generation_cost,
     shown=("matching_probability", "matching_preferred", "matching_written"),
-    groups=one_task_each,
+    units=one_task_each,
     figures=lambda rows: by_configuration(
         rows[rows["measure"].isin(["matching_preferred", "matching_written"])].assign(
             measure="accuracy"
@@ -209,5 +210,4 @@ GENERATION = Experiment(
         ),
     ),
 )  # fmt: skip
-
-ALL = (GENERATION,)
+register(GENERATION)

@@ -4,11 +4,11 @@ from typing import Any
 
 import pandas as pd
 
-from taskvectors.experiments.catalog.comparing import BASE, comparing, middle_of
-from taskvectors.experiments.catalog.learned_vectors import (
+from taskvectors.experiments.catalog.shared.comparing import BASE, comparing, middle_of
+from taskvectors.experiments.catalog.shared.learned_vectors import (
     recipe,
 )
-from taskvectors.experiments.catalog.scales import scales
+from taskvectors.experiments.catalog.shared.presets import presets
 from taskvectors.experiments.config import ModelConfig
 from taskvectors.experiments.drawing import by_configuration, by_layer
 from taskvectors.experiments.experiment import (
@@ -16,6 +16,7 @@ from taskvectors.experiments.experiment import (
     Experiment,
     Preset,
     one_task_each,
+    register,
 )
 from taskvectors.methods.function_vector import FunctionVector
 from taskvectors.methods.learned import Learned
@@ -31,9 +32,9 @@ _TABLE = "table of configurations in the published summary of the paper; means o
 # --- ltv-main-table
 
 
-def _extracted_and_learned(model: LanguageModel, scale: Preset) -> tuple[Any, ...]:
+def _extracted_and_learned(model: LanguageModel, preset: Preset) -> tuple[Any, ...]:
     del model
-    return (*BASE, Vanilla(), FunctionVector(), Learned(recipe=recipe(scale)))
+    return (*BASE, Vanilla(), FunctionVector(), Learned(recipe=recipe(preset)))
 
 
 def _table(configuration: str, *values: float) -> list[Published]:
@@ -63,9 +64,9 @@ MAIN_TABLE = Experiment(
     "few-shot row has vectors trained on zero-shot and on few-shot prompts; strengths of extracted "
     "vectors are chosen on validation; whole answers are scored over the full vocabulary; learning "
     "rates are relative to the residual stream.",
-    scales=scales(),
+    presets=presets(),
     **comparing(_extracted_and_learned, configurations="paper"),
-    groups=one_task_each,
+    units=one_task_each,
     figures=lambda rows: by_configuration(rows, "Accuracy by configuration"),
     published=(
         *_table("last token, middle layer", 0.3780, 0.3730, 0.8349),
@@ -76,6 +77,7 @@ MAIN_TABLE = Experiment(
         *_table("on 8 shots", 0.5612, 0.7478, 0.8461),
     ),
 )
+register(MAIN_TABLE)
 
 # --- ltv-layer-sweep
 
@@ -88,23 +90,24 @@ LAYER_SWEEP = Experiment(
     "is ahead at each, most at late layers.",
     what_we_do_otherwise="All layers are trained in one pass; a bias on the logits, fitted on the "
     "same data, is what a late vector has to beat.",
-    scales=scales(cpu={"tasks": ("capital",)}),
+    presets=presets(cpu={"tasks": ("capital",)}),
     **comparing(_extracted_and_learned, controls=("majority", "random", "logit-bias")),
-    groups=one_task_each,
+    units=one_task_each,
     figures=lambda rows: by_layer(rows, "Accuracy by layer", ("zero-shot", "icl", "logit-bias")),
     shows_candidates=True,
     published=(
         Published(measure="accuracy", value=NOT_READ, source="figure of the paper", model=_MODEL),
     ),
 )
+register(LAYER_SWEEP)
 
 # --- ltv-stride
 
 _STRIDE_CHOICES = (1, 2, 3, 4, 6)
 
 
-def _strides(model: LanguageModel, scale: Preset) -> tuple[Any, ...]:
-    n_layers, settings = model.n_layers, recipe(scale)
+def _strides(model: LanguageModel, preset: Preset) -> tuple[Any, ...]:
+    n_layers, settings = model.n_layers, recipe(preset)
     # in a small model large strides have the same layers
     joint = dict.fromkeys(
         Learned(layers=("embed", *range(stride - 1, n_layers - 1, stride)), recipe=settings)
@@ -129,9 +132,9 @@ STRIDE = Experiment(
     "{0, 2, ...} in a table, and asked how sensitive results are.",
     what_we_do_otherwise=f"Strides {', '.join(map(str, _STRIDE_CHOICES))}, trained jointly with "
     "the step budget of a single site; block inputs 0, s, 2s ... are our embed, s - 1, 2s - 1 ...",
-    scales=scales(),
+    presets=presets(),
     **comparing(_strides),
-    groups=one_task_each,
+    units=one_task_each,
     figures=_strides_drawn,
     shows_candidates=True,
     published=(
@@ -141,17 +144,18 @@ STRIDE = Experiment(
         ),
     ),
 )  # fmt: skip
+register(STRIDE)
 
 # --- ltv-backbones
 
 
-def _at_the_middle(model: LanguageModel, scale: Preset) -> tuple[Any, ...]:
+def _at_the_middle(model: LanguageModel, preset: Preset) -> tuple[Any, ...]:
     middle = middle_of(model)
     return (
         *BASE,
         Vanilla(layers=middle),
         FunctionVector(layers=middle),
-        Learned(layers=middle, recipe=recipe(scale)),
+        Learned(layers=middle, recipe=recipe(preset)),
     )
 
 
@@ -169,7 +173,7 @@ BACKBONES = Experiment(
     "Yi-34B.",
     what_we_do_otherwise="The preset cpu has the embedded model alone; name others with --model. "
     "The middle layer of each is used.",
-    scales=scales(
+    presets=presets(
         smoke={
             "models": (
                 ModelConfig(source="random", dtype="float32"),
@@ -190,7 +194,7 @@ BACKBONES = Experiment(
         },
     ),
     **comparing(_at_the_middle),
-    groups=one_task_each,
+    units=one_task_each,
     figures=_by_model,
     published=(
         *_table("", 0.3780, 0.3730, 0.8349),
@@ -199,5 +203,4 @@ BACKBONES = Experiment(
         ),
     ),
 )  # fmt: skip
-
-ALL = (MAIN_TABLE, LAYER_SWEEP, STRIDE, BACKBONES)
+register(BACKBONES)

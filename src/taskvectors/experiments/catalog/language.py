@@ -8,7 +8,7 @@ import torch
 
 from taskvectors.costs import Cost, continued_cost
 from taskvectors.errors import TaskVectorsError
-from taskvectors.experiments.catalog.scales import scales
+from taskvectors.experiments.catalog.shared.presets import presets
 from taskvectors.experiments.drawing import curves
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import (
@@ -18,6 +18,7 @@ from taskvectors.experiments.experiment import (
     Preset,
     RunUnit,
     WorkDir,
+    register,
     tasks_together,
 )
 from taskvectors.learners.language import LanguageConfig, VariantName, train_language
@@ -40,26 +41,26 @@ _MEASURES: dict[str, tuple[str, str] | None] = {
 _OF_THE_VARIANT = frozenset({"icl_error", "zero_shot_error", "base_error"})
 
 
-def _config(group: RunUnit, scale: Preset, n_layers: int) -> LanguageConfig:
+def _config(unit: RunUnit, preset: Preset, n_layers: int) -> LanguageConfig:
     """The group's tasks, those that are held out by default being held out here, too."""
-    assert group.model is not None
-    held_out = tuple(task for task in group.tasks if task in _HELD_OUT)
+    assert unit.model is not None
+    held_out = tuple(task for task in unit.tasks if task in _HELD_OUT)
     return LanguageConfig(
-        model=group.model.source,
-        trained=tuple(task for task in group.tasks if task not in held_out),
+        model=unit.model.source,
+        trained=tuple(task for task in unit.tasks if task not in held_out),
         held_out=held_out,
-        shots=scale.shots,
+        shots=preset.shots,
         tvp_layer=n_layers // 2,
-        steps=scale.steps,
-        n_test=scale.n_test,
-        seed=group.seed,
+        steps=preset.steps,
+        n_test=preset.n_test,
+        seed=unit.seed,
     )
 
 
-def _run(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
+def _run(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
     """All variants, by task and layer."""
-    assert group.model is not None
-    config = _config(group, scale, work_dir.load(group.model).n_layers)
+    assert unit.model is not None
+    config = _config(unit, preset, work_dir.load(unit.model).n_layers)
     word = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:12]
     with work_dir.locked(f"language-{word}") as folder:
         rows = train_language(config, folder)
@@ -69,27 +70,27 @@ def _run(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
             is_repeated = name in _OF_THE_VARIANT and row["layer"] > 0
             if is_repeated or row[name] is None:
                 continue
-            found.append(_measurement(row, name, ends, shots=scale.shots))
+            found.append(_measurement(row, name, ends, shots=preset.shots))
     return GroupResult(measurements=found)
 
 
-def _cost(group: RunUnit, scale: Preset, estimator: Estimator) -> list[Cost]:
+def _cost(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[Cost]:
     """Vanilla runs as many tokens as the TVP-loss does; all three variants are measured alike."""
-    assert group.model is not None
-    model = estimator.model(group.model.model_copy(update={"dtype": "float32"}))
-    config = _config(group, scale, model.n_layers)
+    assert unit.model is not None
+    model = estimator.model(unit.model.model_copy(update={"dtype": "float32"}))
+    config = _config(unit, preset, model.n_layers)
     if not config.trained:
         raise TaskVectorsError(
-            f"{', '.join(group.tasks)}: all of them are held out, so there is nothing to train on; "
+            f"{', '.join(unit.tasks)}: all of them are held out, so there is nothing to train on; "
             f"give others beside them, such as {', '.join(_TRAINED[:2])}"
         )
     benches = {
-        task: RunContext(model=model, task=load_task(task, seed=group.seed), shots=scale.shots)
-        for task in group.tasks
+        task: RunContext(model=model, task=load_task(task, seed=unit.seed), shots=preset.shots)
+        for task in unit.tasks
     }
     shown, asked = (
         [prompt for task in config.trained for prompt in benches[task].prompts("train", shots)]
-        for shots in (scale.shots, 0)
+        for shots in (preset.shots, 0)
     )
     tokens = [sum(len(prompt.token_ids) for prompt in some) for some in (shown, asked)]
     dtype = torch.bfloat16 if config.precision == "bfloat16" else torch.float32
@@ -102,13 +103,13 @@ def _cost(group: RunUnit, scale: Preset, estimator: Estimator) -> list[Cost]:
     works = []
     for context in benches.values():
         test = {
-            shots: context.prompts("test", shots)[: config.n_test] for shots in (scale.shots, 0)
+            shots: context.prompts("test", shots)[: config.n_test] for shots in (preset.shots, 0)
         }
         # the plain run, and the vectors of two tasks at every layer
         joins = [model.n_layers - 1, *range(model.n_layers), *range(model.n_layers)]
-        shown_once = work_of("in context", test[scale.shots], (-1,), joins[:1], model.n_layers)
+        shown_once = work_of("in context", test[preset.shots], (-1,), joins[:1], model.n_layers)
         works += [
-            run_of("vectors", test[scale.shots]),
+            run_of("vectors", test[preset.shots]),
             shown_once,
             work_of("with a vector", test[0], (-1,), joins, model.n_layers),
         ]
@@ -148,33 +149,32 @@ def _figures(rows: pd.DataFrame) -> list[AnyFigure]:
     )
 
 
-ALL = (
-    Experiment(
-        name="tvp-language",
-        title="Natural language",
-        question="Does the TVP-loss form a vector in a pretrained language model, on tasks that it "
-        "was not trained on, too?",
-        paper=TVP_PAPER,
-        what_the_paper_did="Continued training on MetaICL's tasks with the loss; models and "
-        "numbers are not known to us.",
-        what_we_do_otherwise="A small pretrained model with frozen embeddings; ten built-in word "
-        "tasks, and five of two other groups held out; L_ICL over the query's answer; vanilla sees "
-        "as many tokens; the pretrained model stands beside.",
-        scales=scales(
-            smoke={"tasks": (*_TRAINED[:2], _HELD_OUT[0])},
-            cpu={"tasks": (*_TRAINED, *_HELD_OUT), "steps": 300, "n_test": 60},
-            paper={"tasks": (*_TRAINED, *_HELD_OUT), "steps": 2000, "n_test": 200},
-        ),
-        run=_run,
-        estimate=_cost,
-        groups=tasks_together,
-        figures=_figures,
-        published=(
-            Published(
-                measure="recovery", value=NOT_READ, source="arXiv 2501.09240", model=NOT_READ,
-                method="tvp",
-            ),
-        ),
-        shown=("icl_error", "zero_shot_error", "tvp_error", "recovery"),
+LANGUAGE = Experiment(
+    name="tvp-language",
+    title="Natural language",
+    question="Does the TVP-loss form a vector in a pretrained language model, on tasks that it "
+    "was not trained on, too?",
+    paper=TVP_PAPER,
+    what_the_paper_did="Continued training on MetaICL's tasks with the loss; models and "
+    "numbers are not known to us.",
+    what_we_do_otherwise="A small pretrained model with frozen embeddings; ten built-in word "
+    "tasks, and five of two other groups held out; L_ICL over the query's answer; vanilla sees "
+    "as many tokens; the pretrained model stands beside.",
+    presets=presets(
+        smoke={"tasks": (*_TRAINED[:2], _HELD_OUT[0])},
+        cpu={"tasks": (*_TRAINED, *_HELD_OUT), "steps": 300, "n_test": 60},
+        paper={"tasks": (*_TRAINED, *_HELD_OUT), "steps": 2000, "n_test": 200},
     ),
+    run=_run,
+    estimate=_cost,
+    units=tasks_together,
+    figures=_figures,
+    published=(
+        Published(
+            measure="recovery", value=NOT_READ, source="arXiv 2501.09240", model=NOT_READ,
+            method="tvp",
+        ),
+    ),
+    shown=("icl_error", "zero_shot_error", "tvp_error", "recovery"),
 )  # fmt: skip
+register(LANGUAGE)

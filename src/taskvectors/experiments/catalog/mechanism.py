@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from taskvectors.costs import Cost
-from taskvectors.experiments.catalog.learned_vectors import (
+from taskvectors.experiments.catalog.shared.learned_vectors import (
     bench_of,
     exact,
     layers_at,
@@ -14,7 +14,7 @@ from taskvectors.experiments.catalog.learned_vectors import (
     vector_costs,
     vectors_of,
 )
-from taskvectors.experiments.catalog.scales import scales
+from taskvectors.experiments.catalog.shared.presets import presets
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import (
     LTV_PAPER,
@@ -24,6 +24,7 @@ from taskvectors.experiments.experiment import (
     RunUnit,
     WorkDir,
     one_task_each,
+    register,
 )
 from taskvectors.experiments.explain import ExplainConfig, explain
 from taskvectors.explain import ANALYSES, Sizes
@@ -42,26 +43,26 @@ _SWEEP = (0.15, 0.3, 0.5, 0.7, 0.85, 0.95)
 
 
 def explained(
-    group: RunUnit,
-    scale: Preset,
+    unit: RunUnit,
+    preset: Preset,
     work_dir: WorkDir,
     analyses: Sequence[str],
     *,
     with_other: bool = False,
 ) -> GroupResult:
-    """Analyses of vectors learned on a group's task, at the scale's depths."""
-    assert group.model is not None
-    model = model_of(group, work_dir)
-    context = bench_of(model, group.task, group.seed, scale)
-    folders = vectors_of(context, scale, work_dir, layers_at(model, scale.depths))
+    """Analyses of vectors learned on a group's task, at the preset's depths."""
+    assert unit.model is not None
+    model = model_of(unit, work_dir)
+    context = bench_of(model, unit.task, unit.seed, preset)
+    folders = vectors_of(context, preset, work_dir, layers_at(model, preset.depths))
     config = ExplainConfig(
         vectors=tuple(map(str, folders)),
         analyses=tuple(analyses),
-        other_vector=_other(group, scale, work_dir) if with_other else None,
-        model=exact(group.model),
-        shots=scale.shots,
-        limit=scale.most,
-        memory=scale.memory,
+        other_vector=_other(unit, preset, work_dir) if with_other else None,
+        model=exact(unit.model),
+        shots=preset.shots,
+        limit=preset.limit,
+        memory=preset.memory,
     )
     return GroupResult(record=explain(config, work_dir.folder / "explain", load=work_dir.load))
 
@@ -69,33 +70,33 @@ def explained(
 def explaining(analyses: Sequence[str], *, with_other: bool = False) -> dict[str, Any]:
     """How an experiment of some analyses is run, and what that takes."""
 
-    def run(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
-        return explained(group, scale, work_dir, analyses, with_other=with_other)
+    def run(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
+        return explained(unit, preset, work_dir, analyses, with_other=with_other)
 
-    def estimate(group: RunUnit, scale: Preset, estimator: Estimator) -> list[Cost]:
-        model = meta_model(group, estimator)
-        layers = layers_at(model, scale.depths)
-        context = bench_of(model, group.task, group.seed, scale)
-        costs = vector_costs(context, scale, estimator, layers)
+    def estimate(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[Cost]:
+        model = meta_model(unit, estimator)
+        layers = layers_at(model, preset.depths)
+        context = bench_of(model, unit.task, unit.seed, preset)
+        costs = vector_costs(context, preset, estimator, layers)
         if with_other:
-            other = bench_of(model, _other_task(group), group.seed, scale)
-            costs += vector_costs(other, scale, estimator, layers)
-        asked = Sizes(context=context, layers=layers, limit=scale.most, has_other=with_other)
+            other = bench_of(model, _other_task(unit), unit.seed, preset)
+            costs += vector_costs(other, preset, estimator, layers)
+        asked = Sizes(context=context, layers=layers, limit=preset.limit, has_other=with_other)
         works = [work for name in analyses for work in ANALYSES[name].cost(asked)]
-        return costs + estimator.works(model, works, scale.memory)
+        return costs + estimator.works(model, works, preset.memory)
 
     return {"run": run, "estimate": estimate}
 
 
-def _other_task(group: RunUnit) -> str:
-    return next(name for name in ("antonym", "capital") if name != group.task)
+def _other_task(unit: RunUnit) -> str:
+    return next(name for name in ("antonym", "capital") if name != unit.task)
 
 
-def _other(group: RunUnit, scale: Preset, work_dir: WorkDir) -> str:
+def _other(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> str:
     """Folder of another task's vector at the same layer, as a control."""
-    model = model_of(group, work_dir)
-    context = bench_of(model, _other_task(group), group.seed, scale)
-    folder: Path = vectors_of(context, scale, work_dir, layers_at(model, scale.depths))[0]
+    model = model_of(unit, work_dir)
+    context = bench_of(model, _other_task(unit), unit.seed, preset)
+    folder: Path = vectors_of(context, preset, work_dir, layers_at(model, preset.depths))[0]
     return str(folder)
 
 
@@ -116,16 +117,17 @@ OV = Experiment(
     "make of it: most of the accuracy stays; through the MLPs little does.",
     what_we_do_otherwise="Three variants, since where the sum goes and how it is scaled is not "
     "known; each beside a random vector tuned alike; path expansion and paths held fixed besides.",
-    scales=scales(cpu={"depths": (0.3,)}),
+    presets=presets(cpu={"depths": (0.3,)}),
     **explaining(("ov-reconstruction", "path-expansion", "frozen-paths")),
     shown=("accuracy", "recovered"),
-    groups=one_task_each,
+    units=one_task_each,
     published=(
         _published("accuracy", 0.83, _RECONSTRUCTED | {"variant": "vector"}),
         _published("accuracy", 0.52, _RECONSTRUCTED | {"variant": "paper"}),
         _published("accuracy", 0.0, _RECONSTRUCTED | {"variant": "none"}),
     ),
 )
+register(OV)
 KEY_HEADS = Experiment(
     name="ltv-key-heads",
     title="Key heads and their ablation",
@@ -135,15 +137,16 @@ KEY_HEADS = Experiment(
     "tenth accuracy falls far, without a random tenth hardly.",
     what_we_do_otherwise="Ablation by zero, mean and resampling, at the last position and at all; "
     "the same heads in plain in-context learning and under another task's vector.",
-    scales=scales(cpu={"tasks": ("capital",), "most": 30}),
+    presets=presets(cpu={"tasks": ("capital",), "limit": 30}),
     **explaining(("key-heads", "head-ablation", "head-overlap"), with_other=True),
-    groups=one_task_each,
+    units=one_task_each,
     published=(
         _published("accuracy", 0.83, _ABLATED | {"heads": "none"}),
         _published("accuracy", 0.51, _ABLATED | {"heads": "key"}),
         _published("accuracy", 0.78, _ABLATED | {"heads": "random"}),
     ),
 )
+register(KEY_HEADS)
 ATTENTION = Experiment(
     name="ltv-attention",
     title="Attention of key heads",
@@ -153,14 +156,15 @@ ATTENTION = Experiment(
     "position than random heads.",
     what_we_do_otherwise="Five classes of tokens that are disjoint and sum to one; with the "
     "vector, without it, and with demonstrations.",
-    scales=scales(),
+    presets=presets(),
     **explaining(("attention",)),
     shown=("mass",),
-    groups=one_task_each,
+    units=one_task_each,
     published=(
         Published(measure="mass", value=NOT_READ, source="figure of the paper", model=_MODEL),
     ),
 )
+register(ATTENTION)
 LINEAR = Experiment(
     name="ltv-linear",
     title="Linear propagation to the last block",
@@ -170,18 +174,19 @@ LINEAR = Experiment(
     "end in the vector's place: as good as the vector at most layers.",
     what_we_do_otherwise="R² is centred, on held-out noise and queries, beside the constant "
     "predictor and the exact Jacobian; the map around a random vector is the control.",
-    scales=scales(
+    presets=presets(
         smoke={"depths": (0.5, 0.75)},
         cpu={"tasks": ("capital",), "depths": (0.15, 0.4, 0.7, 0.95)},
         paper={"depths": _SWEEP},
     ),
     **explaining(("propagation",)),
     shown=("first_token_accuracy", "r2"),
-    groups=one_task_each,
+    units=one_task_each,
     published=(
         Published(measure="r2", value=NOT_READ, source="figure of the paper", model=_MODEL),
     ),
 )
+register(LINEAR)
 ROTATION = Experiment(
     name="ltv-rotation",
     title="Rotation and scaling on the way to the last block",
@@ -191,20 +196,21 @@ ROTATION = Experiment(
     "the labels, late ones stretched; the cosine of a vector and its rotation rises with depth.",
     what_we_do_otherwise="Everything stands beside random vectors in the vector's place, since "
     "part of it is the residual stream itself; alignment is compared with matched token sets.",
-    scales=scales(
+    presets=presets(
         smoke={"depths": (0.5, 0.75)},
         cpu={"tasks": ("capital",), "depths": (0.15, 0.4, 0.7, 0.95)},
         paper={"depths": _SWEEP},
     ),
     **explaining(("rotation",)),
     shown=("turn_cosine", "label_rank", "matched_rank", "lens"),
-    groups=one_task_each,
+    units=one_task_each,
     published=(
         Published(
             measure="turn_cosine", value=NOT_READ, source="figure of the paper", model=_MODEL
         ),
     ),
 )
+register(ROTATION)
 LENS = Experiment(
     name="ltv-lens",
     title="What vectors read as, by layer",
@@ -215,19 +221,18 @@ LENS = Experiment(
     what_we_do_otherwise="Beside the top tokens, where the labels stand among all tokens, and the "
     "share of a vector in their span; both against token sets of the same size and frequency, and "
     "against random vectors.",
-    scales=scales(
+    presets=presets(
         smoke={"depths": (0.25, 0.5, 0.75)},
         cpu={"depths": (0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 0.95)},
         paper={"depths": tuple(step / 16 for step in range(1, 16))},
     ),
     **explaining(("lens",)),
     shown=("label_rank", "matched_rank", "lens"),
-    groups=one_task_each,
+    units=one_task_each,
     published=(
         Published(
             measure="label_share", value=NOT_READ, source="figure of the paper", model=_MODEL
         ),
     ),
 )
-
-ALL = (OV, KEY_HEADS, ATTENTION, LINEAR, ROTATION, LENS)
+register(LENS)

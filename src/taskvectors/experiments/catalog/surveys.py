@@ -3,14 +3,20 @@
 from typing import Any
 
 from taskvectors.costs import Cost
-from taskvectors.experiments.catalog.comparing import BASE, asked, compared, comparing, middle_of
-from taskvectors.experiments.catalog.learned_vectors import (
+from taskvectors.experiments.catalog.shared.comparing import (
+    BASE,
+    asked,
+    compared,
+    comparing,
+    middle_of,
+)
+from taskvectors.experiments.catalog.shared.learned_vectors import (
     bench_of,
     recipe,
     vector_costs,
     vectors_of,
 )
-from taskvectors.experiments.catalog.scales import scales
+from taskvectors.experiments.catalog.shared.presets import presets
 from taskvectors.experiments.drawing import by_configuration
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import (
@@ -21,6 +27,7 @@ from taskvectors.experiments.experiment import (
     RunUnit,
     WorkDir,
     one_task_each,
+    register,
 )
 from taskvectors.methods import METHODS
 from taskvectors.methods.bitfit import BitFit
@@ -48,16 +55,16 @@ def _rates(steps: int) -> tuple[float, ...]:
     return (0.01, 0.1) if steps < 100 else (0.001, 0.01, 0.1)
 
 
-def _vector_and_adapters(model: LanguageModel, scale: Preset) -> tuple[Any, ...]:
+def _vector_and_adapters(model: LanguageModel, preset: Preset) -> tuple[Any, ...]:
     middle = middle_of(model)
     grid: dict[str, Any] = {
-        "steps": scale.steps,
-        "check_every": min(10, scale.steps),
-        "learning_rates": _rates(scale.steps),
+        "steps": preset.steps,
+        "check_every": min(10, preset.steps),
+        "learning_rates": _rates(preset.steps),
         "sizes": ("matched",),
     }
-    learned = Learned(layers=middle, recipe=recipe(scale))
-    everywhere = Learned(layers=middle, positions=("all",), recipe=recipe(scale))
+    learned = Learned(layers=middle, recipe=recipe(preset))
+    everywhere = Learned(layers=middle, positions=("all",), recipe=recipe(preset))
     adapters = [kind(**grid) for kind in (PromptTuning, PrefixTuning, Lora, IA3, BitFit)]
     return (*BASE, learned, everywhere, *adapters)
 
@@ -89,13 +96,13 @@ PEFT = Experiment(
     what_we_do_otherwise="All adapters in their size nearest to a vector, one grid of learning "
     "rates and one budget of steps chosen on validation, and a vector at every position beside the "
     "one at the last. Peak memory is on top of the model.",
-    scales=scales(
+    presets=presets(
         smoke={"tasks": ("sentiment",)},
         cpu={"tasks": ("sentiment",), "steps": 40},
         paper={"tasks": ("hub:sst2",)},
     ),
     **comparing(_vector_and_adapters),
-    groups=one_task_each,
+    units=one_task_each,
     figures=lambda rows: by_configuration(
         rows.assign(configuration=rows["method"], method="matched size"), "Accuracy by method"
     ),
@@ -107,6 +114,7 @@ PEFT = Experiment(
     shown=("accuracy", "parameters", "seconds_per_step", "peak_bytes"),
     shows_candidates=True,
 )
+register(PEFT)
 
 # --- methods-all
 
@@ -114,48 +122,48 @@ _FROM_OTHERS = ("english-french", "present-past")
 """Tasks of the library beside a group's own."""
 
 
-def _methods_all(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
-    assert group.model is not None
-    model = work_dir.load(group.model)
+def _methods_all(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
+    assert unit.model is not None
+    model = work_dir.load(unit.model)
     middle = middle_of(model)
     shelf = work_dir.folder / "library"
-    for task in _on_the_shelf(group):
-        context = bench_of(model, task, group.seed, scale)
-        (path,) = vectors_of(context, scale, work_dir, middle)
+    for task in _on_the_shelf(unit):
+        context = bench_of(model, task, unit.seed, preset)
+        (path,) = vectors_of(context, preset, work_dir, middle)
         to = shelf / context.task.name
         if not to.is_dir():
             TaskVector.load(path).save(to)
-    methods = [_sized(name, scale, middle, str(shelf)) for name in METHODS]
-    return compared(group, scale, work_dir, methods)
+    methods = [_sized(name, preset, middle, str(shelf)) for name in METHODS]
+    return compared(unit, preset, work_dir, methods)
 
 
-def _methods_all_cost(group: RunUnit, scale: Preset, estimator: Estimator) -> list[Cost]:
+def _methods_all_cost(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[Cost]:
     """The library's folder is not there yet; what is known of it is how many vectors it gets."""
-    assert group.model is not None
-    model = estimator.model(group.model)
-    middle, tasks = middle_of(model), _on_the_shelf(group)
+    assert unit.model is not None
+    model = estimator.model(unit.model)
+    middle, tasks = middle_of(model), _on_the_shelf(unit)
     costs: list[Cost] = []
     for task in tasks:
-        context = bench_of(model, task, group.seed, scale)
-        costs += vector_costs(context, scale, estimator, middle)
-    methods = [_sized(name, scale, middle, "") for name in METHODS if name != "library"]
-    config = asked(group, scale, methods)
-    context = estimator.context(config, group.seed)
+        context = bench_of(model, task, unit.seed, preset)
+        costs += vector_costs(context, preset, estimator, middle)
+    methods = [_sized(name, preset, middle, "") for name in METHODS if name != "library"]
+    config = asked(unit, preset, methods)
+    context = estimator.context(config, unit.seed)
     retrieved = plan_of_retrieving(context, Library(), [*middle] * len(tasks))
     return [
         *costs,
         *estimator.comparison(config),
-        *estimator.plan(context, retrieved, scale.memory),
+        *estimator.plan(context, retrieved, preset.memory),
     ]
 
 
-def _on_the_shelf(group: RunUnit) -> list[str]:
+def _on_the_shelf(unit: RunUnit) -> list[str]:
     """Tasks whose vectors the library has."""
-    return [group.task, *(name for name in _FROM_OTHERS if name != group.task)]
+    return [unit.task, *(name for name in _FROM_OTHERS if name != unit.task)]
 
 
-def _sized(name: str, scale: Preset, layers: tuple[int, ...], shelf: str) -> Any:
-    """A method's config: ours; what is trained sits at the middle layer and has the scale's steps.
+def _sized(name: str, preset: Preset, layers: tuple[int, ...], shelf: str) -> Any:
+    """A method's config: ours; what is trained sits at the middle layer and has the preset's steps.
 
     Of what is extracted each layer is a candidate.
     """
@@ -165,13 +173,13 @@ def _sized(name: str, scale: Preset, layers: tuple[int, ...], shelf: str) -> Any
     given: dict[str, Any] = {}
     fields = kind.model_fields
     if issubclass(kind, SiteTraining):
-        given |= {"recipe": recipe(scale), "layers": layers}
+        given |= {"recipe": recipe(preset), "layers": layers}
     if "steps" in fields:
-        given["steps"] = min(scale.steps, fields["steps"].default)
+        given["steps"] = min(preset.steps, fields["steps"].default)
     if "sizes" in fields:
-        given |= {"sizes": ("matched",), "learning_rates": _rates(scale.steps)}
+        given |= {"sizes": ("matched",), "learning_rates": _rates(preset.steps)}
     if "check_every" in fields:
-        given["check_every"] = min(10, scale.steps)
+        given["check_every"] = min(10, preset.steps)
     return kind(**given)
 
 
@@ -183,15 +191,14 @@ METHODS_ALL = Experiment(
     what_the_paper_did="Vanilla and function vectors alone; reviewers asked for newer baselines.",
     what_we_do_otherwise="What is extracted has its layer chosen on validation, what is trained "
     "sits at the middle one; the same pairs, steps and validation for all.",
-    scales=scales(cpu={"tasks": ("capital",), "steps": 30}),
+    presets=presets(cpu={"tasks": ("capital",), "steps": 30}),
     run=_methods_all,
     estimate=_methods_all_cost,
-    groups=one_task_each,
+    units=one_task_each,
     shown=("accuracy", "examples", "steps", "forward_tokens", "seconds"),
     figures=lambda rows: by_configuration(
         rows.assign(configuration=rows["method"], method="as chosen on validation"),
         "Accuracy by method",
     ),
 )
-
-ALL = (PEFT, METHODS_ALL)
+register(METHODS_ALL)

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from taskvectors.costs import Cost
-from taskvectors.experiments.catalog.learned_vectors import (
+from taskvectors.experiments.catalog.shared.learned_vectors import (
     bench_of,
     layers_at,
     meta_model,
@@ -14,7 +14,7 @@ from taskvectors.experiments.catalog.learned_vectors import (
     vector_costs,
     vectors_of,
 )
-from taskvectors.experiments.catalog.scales import scales
+from taskvectors.experiments.catalog.shared.presets import presets
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import (
     LTV_PAPER,
@@ -24,6 +24,7 @@ from taskvectors.experiments.experiment import (
     RunUnit,
     WorkDir,
     one_task_each,
+    register,
     tasks_together,
 )
 from taskvectors.experiments.paper_configurations import LAST_FIVE
@@ -47,17 +48,17 @@ _MODEL = "Llama-3.1-8B"
 _VECTORS_PER_TASK = 3
 
 
-def _geometry(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
-    model = model_of(group, work_dir)
-    layers = layers_at(model, scale.depths)
+def _geometry(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
+    model = model_of(unit, work_dir)
+    layers = layers_at(model, preset.depths)
     vectors = []
-    for task in group.tasks:
-        for seed in range(group.seed, group.seed + _VECTORS_PER_TASK):
-            context = bench_of(model, task, seed, scale)
+    for task in unit.tasks:
+        for seed in range(unit.seed, unit.seed + _VECTORS_PER_TASK):
+            context = bench_of(model, task, seed, preset)
             vectors += [
-                TaskVector.load(path) for path in vectors_of(context, scale, work_dir, layers)
+                TaskVector.load(path) for path in vectors_of(context, preset, work_dir, layers)
             ]
-    found = compare_vectors(vectors, seed=group.seed)
+    found = compare_vectors(vectors, seed=unit.seed)
     measurements = ANALYSES["geometry"].measurements(found, method="learned", positions=(-1,))
     measurements += [
         Measurement(
@@ -73,15 +74,15 @@ def _geometry(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
     return GroupResult(measurements=measurements, figures=(found.figure(),))
 
 
-def _geometry_cost(group: RunUnit, scale: Preset, estimator: Estimator) -> list[Cost]:
+def _geometry_cost(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[Cost]:
     """Vectors are compared as they are: what is run is their learning."""
-    model = meta_model(group, estimator)
-    layers = layers_at(model, scale.depths)
+    model = meta_model(unit, estimator)
+    layers = layers_at(model, preset.depths)
     return [
         cost
-        for task in group.tasks
-        for seed in range(group.seed, group.seed + _VECTORS_PER_TASK)
-        for cost in vector_costs(bench_of(model, task, seed, scale), scale, estimator, layers)
+        for task in unit.tasks
+        for seed in range(unit.seed, unit.seed + _VECTORS_PER_TASK)
+        for cost in vector_costs(bench_of(model, task, seed, preset), preset, estimator, layers)
     ]
 
 
@@ -94,18 +95,19 @@ GEOMETRY = Experiment(
     "SNLI and RTE, which share label words, lie close. Its formulas are not known to us.",
     what_we_do_otherwise="Mean cosines within and across tasks, against task names shuffled; "
     f"{_VECTORS_PER_TASK} vectors of each task, from splits and batches of their own.",
-    scales=scales(
+    presets=presets(
         smoke={"tasks": ("capital", "antonym")},
         cpu={"tasks": ("capital", "antonym", "entailment", "inference"), "steps": 40},
     ),
     run=_geometry,
     estimate=_geometry_cost,
     shown=("intra", "inter", "separation", "nearest_cosine", "p_value", "smallest_p_value"),
-    groups=tasks_together,
+    units=tasks_together,
     published=(
         Published(measure="separation", value=NOT_READ, source="figure of the paper", model=_MODEL),
     ),
 )
+register(GEOMETRY)
 
 # --- ltv-transfer
 
@@ -113,17 +115,17 @@ _WORDS = {"positive": "true", "negative": "false"}
 """Sentiment in the label words of entailment: the same task in other words."""
 
 
-def _transfer(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
-    model = model_of(group, work_dir)
-    layers = layers_at(model, scale.depths)[:1]
-    benches = _crossed(group, scale, model)
+def _transfer(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
+    model = model_of(unit, work_dir)
+    layers = layers_at(model, preset.depths)[:1]
+    benches = _crossed(unit, preset, model)
     cells = {}
-    if len(benches) > len(group.tasks):
+    if len(benches) > len(unit.tasks):
         cells = two_by_two("sentiment-true-false", "sentiment", "entailment", "question-type")
     vectors = [
         TaskVector.load(path)
         for context in benches
-        for path in vectors_of(context, scale, work_dir, layers)
+        for path in vectors_of(context, preset, work_dir, layers)
     ]
     found: Transfer = transfer_matrix(benches, vectors, cells=cells)
     measurements = ANALYSES["transfer"].measurements(
@@ -132,24 +134,24 @@ def _transfer(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
     return GroupResult(measurements=measurements, figures=(found.figure(),))
 
 
-def _transfer_cost(group: RunUnit, scale: Preset, estimator: Estimator) -> list[Cost]:
-    model = meta_model(group, estimator)
-    layers = layers_at(model, scale.depths)[:1]
-    benches = _crossed(group, scale, model)
+def _transfer_cost(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[Cost]:
+    model = meta_model(unit, estimator)
+    layers = layers_at(model, preset.depths)[:1]
+    benches = _crossed(unit, preset, model)
     costs = [
-        cost for context in benches for cost in vector_costs(context, scale, estimator, layers)
+        cost for context in benches for cost in vector_costs(context, preset, estimator, layers)
     ]
     for context in benches:
         tested = Plan(joins=(model.n_layers - 1, *layers * len(benches))).tested(context)
-        costs += estimator.works(model, tested, scale.memory)
+        costs += estimator.works(model, tested, preset.memory)
     return costs
 
 
-def _crossed(group: RunUnit, scale: Preset, model: LanguageModel) -> list[RunContext]:
+def _crossed(unit: RunUnit, preset: Preset, model: LanguageModel) -> list[RunContext]:
     """Tasks of vectors and of prompts: the group's, and where they allow it one in other words."""
-    benches = [bench_of(model, task, group.seed, scale) for task in group.tasks]
-    if "sentiment" in group.tasks and "entailment" in group.tasks:
-        benches.append(_in_other_words(bench_of(model, "sentiment", group.seed, scale)))
+    benches = [bench_of(model, task, unit.seed, preset) for task in unit.tasks]
+    if "sentiment" in unit.tasks and "entailment" in unit.tasks:
+        benches.append(_in_other_words(bench_of(model, "sentiment", unit.seed, preset)))
     return benches
 
 
@@ -181,7 +183,7 @@ TRANSFER = Experiment(
     "shares its label words, and nothing elsewhere.",
     what_we_do_otherwise="A two by two tells label words from the task: sentiment in the words "
     "true and false against sentiment, entailment and question types.",
-    scales=scales(
+    presets=presets(
         smoke={"tasks": ("sentiment", "entailment", "question-type")},
         cpu={
             "tasks": ("capital", "entailment", "inference", "question-type", "sentiment"),
@@ -190,7 +192,7 @@ TRANSFER = Experiment(
     ),
     run=_transfer,
     estimate=_transfer_cost,
-    groups=tasks_together,
+    units=tasks_together,
     published=(
         Published(
             measure="accuracy",
@@ -203,35 +205,36 @@ TRANSFER = Experiment(
         ),
     ),
 )
+register(TRANSFER)
 
 # --- ltv-composition
 
 
-def _composition(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
-    model = model_of(group, work_dir)
-    layers = layers_at(model, scale.depths)[:1]
+def _composition(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
+    model = model_of(unit, work_dir)
+    layers = layers_at(model, preset.depths)[:1]
 
     def vector(task: str) -> TaskVector:
-        context = bench_of(model, task, group.seed, scale)
-        return TaskVector.load(vectors_of(context, scale, work_dir, layers)[0])
+        context = bench_of(model, task, unit.seed, preset)
+        return TaskVector.load(vectors_of(context, preset, work_dir, layers)[0])
 
     left, right = (vector(task) for task in PARTS)
-    found = compose(bench_of(model, TASK, group.seed, scale), left, right, whole=vector(TASK))
+    found = compose(bench_of(model, TASK, unit.seed, preset), left, right, whole=vector(TASK))
     measurements = ANALYSES["composition"].measurements(
         found, method="learned", layers=layers, positions=(-1,)
     )
     return GroupResult(measurements=measurements, figures=(found.figure(),))
 
 
-def _composition_cost(group: RunUnit, scale: Preset, estimator: Estimator) -> list[Cost]:
-    model = meta_model(group, estimator)
-    layers = layers_at(model, scale.depths)[:1]
-    benches = [bench_of(model, task, group.seed, scale) for task in (TASK, *PARTS)]
+def _composition_cost(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[Cost]:
+    model = meta_model(unit, estimator)
+    layers = layers_at(model, preset.depths)[:1]
+    benches = [bench_of(model, task, unit.seed, preset) for task in (TASK, *PARTS)]
     costs = [
-        cost for context in benches for cost in vector_costs(context, scale, estimator, layers)
+        cost for context in benches for cost in vector_costs(context, preset, estimator, layers)
     ]
     works = ANALYSES["composition"].cost(Sizes(context=benches[0], layers=layers))
-    return costs + estimator.works(model, works, scale.memory)
+    return costs + estimator.works(model, works, preset.memory)
 
 
 COMPOSITION = Experiment(
@@ -243,17 +246,18 @@ COMPOSITION = Experiment(
     "French feminine far above zero-shot and in-context learning.",
     what_we_do_otherwise="Outcomes are told apart four ways, over words of which all four forms "
     "differ; a random vector, the parts, their difference and a vector of both stand beside.",
-    scales=scales(smoke={"tasks": (TASK,)}, cpu={"tasks": (TASK,)}, paper={"tasks": (TASK,)}),
+    presets=presets(smoke={"tasks": (TASK,)}, cpu={"tasks": (TASK,)}, paper={"tasks": (TASK,)}),
     run=_composition,
     estimate=_composition_cost,
     shown=("french_feminine",),
-    groups=one_task_each,
+    units=one_task_each,
     published=(
         Published(
             measure="french_feminine", value=NOT_READ, source="section of the paper", model=_MODEL
         ),
     ),
 )
+register(COMPOSITION)
 
 # --- bijections
 
@@ -261,14 +265,14 @@ _EXCEPTIONS = ("antonym", "copy")
 """Tasks whose two directions are one mapping: their pairs need not tell the direction."""
 
 
-def _bijections(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
-    model = model_of(group, work_dir)
-    logger.info("Learning vectors of both directions of %s", group.task)
+def _bijections(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
+    model = model_of(unit, work_dir)
+    logger.info("Learning vectors of both directions of %s", unit.task)
     found = map_both_ways(
-        _forward(group, scale, model),
-        _places(scale, model),
-        recipe(scale),
-        keeps_unclear=group.task in _EXCEPTIONS,
+        _forward(unit, preset, model),
+        _places(preset, model),
+        recipe(preset),
+        keeps_unclear=unit.task in _EXCEPTIONS,
     )
     measurements = ANALYSES["bijections"].measurements(found, method="learned")
     measurements.append(
@@ -277,23 +281,23 @@ def _bijections(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult
     return GroupResult(measurements=measurements, figures=(found.figure(),))
 
 
-def _bijections_cost(group: RunUnit, scale: Preset, estimator: Estimator) -> list[Cost]:
+def _bijections_cost(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[Cost]:
     """As if all pairs told the direction."""
-    model = meta_model(group, estimator)
-    works = both_ways(_forward(group, scale, model), _places(scale, model), recipe(scale))
-    return estimator.works(model, works, scale.memory)
+    model = meta_model(unit, estimator)
+    works = both_ways(_forward(unit, preset, model), _places(preset, model), recipe(preset))
+    return estimator.works(model, works, preset.memory)
 
 
-def _forward(group: RunUnit, scale: Preset, model: LanguageModel) -> RunContext:
+def _forward(unit: RunUnit, preset: Preset, model: LanguageModel) -> RunContext:
     """The mapping in its first direction."""
-    if group.task != "copy":
-        return bench_of(model, group.task, group.seed, scale)
-    capital = bench_of(model, "capital", group.seed, scale)
+    if unit.task != "copy":
+        return bench_of(model, unit.task, unit.seed, preset)
+    capital = bench_of(model, "capital", unit.seed, preset)
     return _with_outputs(capital, "copy", lambda pair: pair.input)
 
 
-def _places(scale: Preset, model: LanguageModel) -> tuple[Configuration, ...]:
-    layers = layers_at(model, scale.depths)[:1]
+def _places(preset: Preset, model: LanguageModel) -> tuple[Configuration, ...]:
+    layers = layers_at(model, preset.depths)[:1]
     return (
         Configuration(name="last token", layers=layers),
         Configuration(name="last five tokens", layers=layers, positions=LAST_FIVE),
@@ -310,7 +314,7 @@ BIJECTIONS = Experiment(
     "inverse.",
     what_we_do_otherwise="Vectors are learned: one on both directions, with nothing but the query "
     "to tell which, against one for each; antonyms and copying are the expected exceptions.",
-    scales=scales(
+    presets=presets(
         smoke={"tasks": ("english-french", "copy")},
         cpu={"tasks": ("english-french", "antonym", "copy"), "steps": 40},
         paper={"tasks": ("english-french", "capital", "antonym", "copy")},
@@ -318,7 +322,6 @@ BIJECTIONS = Experiment(
     run=_bijections,
     estimate=_bijections_cost,
     shown=("accuracy", "wrong_direction"),
-    groups=one_task_each,
+    units=one_task_each,
 )
-
-ALL = (GEOMETRY, TRANSFER, COMPOSITION, BIJECTIONS)
+register(BIJECTIONS)

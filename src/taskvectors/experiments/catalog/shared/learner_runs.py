@@ -1,4 +1,4 @@
-"""What experiments on learners train: variants of a family at a scale, kept and shared."""
+"""What experiments on learners train: variants of a family at a preset, kept and shared."""
 
 import hashlib
 from pathlib import Path
@@ -20,10 +20,10 @@ _MOST_SWEPT_STEPS = 3_000
 """On two cores, a family that takes more steps has one l*."""
 
 
-def scales(
+def presets(
     tasks: tuple[str, ...], *, paper: tuple[str, ...] | None = None
 ) -> dict[PresetName, Preset]:
-    """The scales of an experiment on learners.
+    """The presets of an experiment on learners.
 
     Args:
         tasks: Families, in the preset cpu.
@@ -36,45 +36,45 @@ def scales(
     }
 
 
-def config_of(group: RunUnit, scale: Preset, **about: Any) -> VariantsConfig:
-    """What is trained on a group's family, at some scale.
+def config_of(unit: RunUnit, preset: Preset, **about: Any) -> VariantsConfig:
+    """What is trained on a group's family, at some preset.
 
     Args:
-        group: The group; its task is the family.
-        scale: How long, and how much is measured.
+        unit: The group; its task is the family.
+        preset: How long, and how much is measured.
         about: Fields of the config that an experiment changes; `settings` and `shape` are added to
             the preset's.
     """
-    start = preset_of(group.task, scale.sizes)
+    start = preset_of(unit.task, preset.sizes)
     settings = start.settings | about.pop("settings", {})
     shape = LearnerShape(**start.training.shape.model_dump() | about.pop("shape", {}))
     training = start.training.model_dump() | {"shape": shape}
-    if scale.shrink > 1:
-        steps = max(2, start.training.steps // scale.shrink)
+    if preset.shrink > 1:
+        steps = max(2, start.training.steps // preset.shrink)
         training |= {
             "steps": steps,
             "tvp_from": steps // 2,
             "batch_size": 8,
             "measure_every": max(1, steps // 2),
-            "n_curve_trials": scale.n_trials,
+            "n_curve_trials": preset.n_trials,
         }
-        settings = {**find_family(group.task).quick} | settings
+        settings = {**find_family(unit.task).quick} | settings
     return VariantsConfig(
         **start.model_dump()
         | {"settings": settings, "training": TrainingConfig(**training), "with_shifts": False}
-        | {"seeds": (group.seed,), "n_trials": scale.n_trials}
+        | {"seeds": (unit.seed,), "n_trials": preset.n_trials}
         | about
     )
 
 
-def swept(group: RunUnit, scale: Preset) -> VariantsConfig:
+def swept(unit: RunUnit, preset: Preset) -> VariantsConfig:
     """Vanilla and every l*, with equal operations and the out-of-distribution battery."""
-    steps = preset_of(group.task, scale.sizes).training.steps
-    if scale.sizes == "cpu" and steps > _MOST_SWEPT_STEPS:
-        return config_of(group, scale)
-    n_layers = config_of(group, scale, tvp_layers=(None,)).training.shape.n_layers
+    steps = preset_of(unit.task, preset.sizes).training.steps
+    if preset.sizes == "cpu" and steps > _MOST_SWEPT_STEPS:
+        return config_of(unit, preset)
+    n_layers = config_of(unit, preset, tvp_layers=(None,)).training.shape.n_layers
     layers = (*_SWEPT,) if n_layers == 4 else (None, *range(1, n_layers - 1, 2))
-    return config_of(group, scale, tvp_layers=layers, equal_flops=True, with_shifts=True)
+    return config_of(unit, preset, tvp_layers=layers, equal_flops=True, with_shifts=True)
 
 
 def trained(config: VariantsConfig, work_dir: WorkDir) -> tuple[Finding, Path]:

@@ -20,9 +20,9 @@ from taskvectors.trunk import resolve_budget
 logger = logging.getLogger(__name__)
 
 
-def recipe(scale: Preset) -> Recipe:
-    """How vectors are learned: our recipe, in the steps that the scale has."""
-    return Recipe(steps=scale.steps, check_every=min(10, scale.steps))
+def recipe(preset: Preset) -> Recipe:
+    """How vectors are learned: our recipe, in the steps that the preset has."""
+    return Recipe(steps=preset.steps, check_every=min(10, preset.steps))
 
 
 def exact(model: ModelConfig) -> ModelConfig:
@@ -30,10 +30,10 @@ def exact(model: ModelConfig) -> ModelConfig:
     return model.model_copy(update={"dtype": "float32"}) if model.dtype == "auto" else model
 
 
-def model_of(group: RunUnit, work_dir: WorkDir) -> LanguageModel:
+def model_of(unit: RunUnit, work_dir: WorkDir) -> LanguageModel:
     """A group's model, in float32 unless another type was asked for."""
-    assert group.model is not None
-    return work_dir.load(exact(group.model))
+    assert unit.model is not None
+    return work_dir.load(exact(unit.model))
 
 
 def layers_at(model: LanguageModel, depths: Sequence[float]) -> tuple[int, ...]:
@@ -46,38 +46,38 @@ def layers_at(model: LanguageModel, depths: Sequence[float]) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def bench_of(model: LanguageModel, task: str, seed: int, scale: Preset) -> RunContext:
-    """A model and a task at some scale."""
+def bench_of(model: LanguageModel, task: str, seed: int, preset: Preset) -> RunContext:
+    """A model and a task at some preset."""
     return RunContext(
         model=model,
         task=load_task(
             task,
             seed=seed,
-            n_train=scale.n_train,
-            n_validation=scale.n_validation,
-            n_test=scale.n_test,
+            n_train=preset.n_train,
+            n_validation=preset.n_validation,
+            n_test=preset.n_test,
         ),
-        shots=scale.shots,
+        shots=preset.shots,
         seed=seed,
-        memory=None if scale.memory is None else resolve_budget(scale.memory, model.device),
+        memory=None if preset.memory is None else resolve_budget(preset.memory, model.device),
     )
 
 
 def vectors_of(
-    context: RunContext, scale: Preset, work_dir: WorkDir, layers: Sequence[int]
+    context: RunContext, preset: Preset, work_dir: WorkDir, layers: Sequence[int]
 ) -> list[Path]:
     """Folders of one vector for each layer, learned together in one pass.
 
     Args:
         context: Model and task.
-        scale: How long to learn.
+        preset: How long to learn.
         work_dir: Where they are kept, for every experiment that asks for the same ones.
         layers: The layers.
     """
     model, task = context.model, context.task
     asked = [
         model.source, model.revision, str(model.dtype), task.source, task.name, task.seed,
-        inputs_of_task(task), inputs_of_model(model), context.template, scale.steps, list(layers),
+        inputs_of_task(task), inputs_of_model(model), context.template, preset.steps, list(layers),
     ]  # fmt: skip
     digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
     with work_dir.locked(f"vectors/{task.name}-seed{task.seed}-{digest}") as folder:
@@ -88,10 +88,10 @@ def vectors_of(
                 task.name,
                 task.seed,
                 ", ".join(map(str, layers)),
-                scale.steps,
+                preset.steps,
             )
             for path, candidate in zip(
-                paths, learned(context, _config(scale, layers)), strict=True
+                paths, learned(context, _config(preset, layers)), strict=True
             ):
                 assert candidate.vector is not None
                 candidate.vector.save(path)
@@ -99,22 +99,22 @@ def vectors_of(
 
 
 def vector_costs(
-    context: RunContext, scale: Preset, estimator: Estimator, layers: Sequence[int]
+    context: RunContext, preset: Preset, estimator: Estimator, layers: Sequence[int]
 ) -> list[Cost]:
     """What `vectors_of` takes, where it was not asked for before."""
     model, task = context.model, context.task
-    name = ("vectors", model.source, model.dtype, task.name, task.seed, scale.steps, *layers)
+    name = ("vectors", model.source, model.dtype, task.name, task.seed, preset.steps, *layers)
     if not estimator.is_new(*name):
         return []
-    plan = plan_of(context, _config(scale, layers))
-    return estimator.works(model, plan.found, scale.memory)
+    plan = plan_of(context, _config(preset, layers))
+    return estimator.works(model, plan.found, preset.memory)
 
 
-def meta_model(group: RunUnit, estimator: Estimator) -> LanguageModel:
+def meta_model(unit: RunUnit, estimator: Estimator) -> LanguageModel:
     """A group's model as `model_of` gives it, without weights."""
-    assert group.model is not None
-    return estimator.model(exact(group.model))
+    assert unit.model is not None
+    return estimator.model(exact(unit.model))
 
 
-def _config(scale: Preset, layers: Sequence[int]) -> Learned:
-    return Learned(layers=tuple(layers), each_layer=True, recipe=recipe(scale))
+def _config(preset: Preset, layers: Sequence[int]) -> Learned:
+    return Learned(layers=tuple(layers), each_layer=True, recipe=recipe(preset))

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from taskvectors.costs import Cost, measured_cost
-from taskvectors.experiments.catalog.learner_runs import (
+from taskvectors.experiments.catalog.shared.learner_runs import (
     config_of,
     swept,
     trained,
@@ -32,27 +32,27 @@ Places = Mapping[str, tuple[dict[str, Any], Any]]
 
 
 def by_variant(
-    group: RunUnit, scale: Preset, work_dir: WorkDir, *, names: Sequence[str] = tuple(MEASURES)
+    unit: RunUnit, preset: Preset, work_dir: WorkDir, *, names: Sequence[str] = tuple(MEASURES)
 ) -> GroupResult:
     """The sweep's variants, by layer."""
-    config = swept(group, scale)
+    config = swept(unit, preset)
     finding, _ = trained(config, work_dir)
     return GroupResult(measurements=of_variants(config.training.shape, finding, names))
 
 
-def out_of_distribution(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
+def out_of_distribution(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
     """In-context errors of the sweep's variants under every shift, and their trend on l*."""
-    config = swept(group, scale)
+    config = swept(unit, preset)
     finding, _ = trained(config, work_dir)
     return GroupResult(measurements=of_shifts(config.training.shape, finding))
 
 
-def of_training(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
+def of_training(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
     """Errors and recoveries along training."""
-    config = swept(group, scale)
+    config = swept(unit, preset)
     _, folder = trained(config, work_dir)
     found = []
-    for variant in sorted((folder / f"seed-{group.seed}").iterdir()):
+    for variant in sorted((folder / f"seed-{unit.seed}").iterdir()):
         about = {"variant": variant.name, "tvp_layer": _layer_of(variant)}
         for line in (variant / "metrics.jsonl").read_text().splitlines():
             point = json.loads(line)
@@ -75,20 +75,20 @@ def _layer_of(variant: Path) -> int | None:
     return None if layer is None else int(layer)
 
 
-def of_context(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
+def of_context(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
     """Errors and recoveries by number of demonstrations, beyond the trained number too."""
-    config = swept(group, scale)
+    config = swept(unit, preset)
     _, folder = trained(config, work_dir)
     found = []
-    for variant in sorted((folder / f"seed-{group.seed}").iterdir()):
+    for variant in sorted((folder / f"seed-{unit.seed}").iterdir()):
         learner = Learner.load(variant, config.task if config.task.endswith(".py") else "")
         about: dict[str, Any] = {
             "variant": variant.name,
             "tvp_layer": _layer_of(variant),
-            "n": scale.n_trials,
+            "n": preset.n_trials,
         }
         for n in _numbers(learner):
-            one = measure(learner, n_trials=scale.n_trials, seed=group.seed, n_demonstrations=n)
+            one = measure(learner, n_trials=preset.n_trials, seed=unit.seed, n_demonstrations=n)
             found.append(
                 measurement_of(
                     config.training.shape, about, "icl_error", one.mean(one.icl), n_demonstrations=n
@@ -121,9 +121,9 @@ def of_context(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
     return GroupResult(measurements=found)
 
 
-def context_cost(group: RunUnit, scale: Preset, estimator: Estimator) -> list[Cost]:
+def context_cost(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[Cost]:
     """Of training once, and of measuring at every number of demonstrations."""
-    config = swept(group, scale)
+    config = swept(unit, preset)
     numbers = _candidates(load_family(config.task, config.settings))
     device = estimator.device(torch.float32)
     measured = measured_cost(config, device, n_times=len(numbers))
@@ -145,50 +145,50 @@ def _candidates(family: TaskFamily) -> list[int]:
 
 
 def run_at_places(
-    group: RunUnit, scale: Preset, work_dir: WorkDir, *, places: Places
+    unit: RunUnit, preset: Preset, work_dir: WorkDir, *, places: Places
 ) -> GroupResult:
     """Vanilla and one l* with the change that the group's part names, by layer."""
-    config = at_places(group, scale, places=places)
+    config = at_places(unit, preset, places=places)
     finding, _ = trained(config, work_dir)
-    return GroupResult(measurements=of_variants(config.training.shape, finding, changed=group.part))
+    return GroupResult(measurements=of_variants(config.training.shape, finding, changed=unit.part))
 
 
-def at_places(group: RunUnit, scale: Preset, *, places: Places) -> VariantsConfig:
+def at_places(unit: RunUnit, preset: Preset, *, places: Places) -> VariantsConfig:
     """Vanilla and one l* for the change that the group's part names."""
-    changes, tvp_layer = places[group.part]
+    changes, tvp_layer = places[unit.part]
     layers = (None,) if tvp_layer is None else (None, tvp_layer)
-    return config_of(group, scale, tvp_layers=layers, **{k: dict(v) for k, v in changes.items()})
+    return config_of(unit, preset, tvp_layers=layers, **{k: dict(v) for k, v in changes.items()})
 
 
 def cost(
-    group: RunUnit,
-    scale: Preset,
+    unit: RunUnit,
+    preset: Preset,
     estimator: Estimator,
     *,
     config: Callable[[RunUnit, Preset], VariantsConfig] = swept,
 ) -> list[Cost]:
     """Of training and measuring what a config asks for."""
-    return trained_costs(config(group, scale), estimator)
+    return trained_costs(config(unit, preset), estimator)
 
 
-def parts(names: Sequence[str], experiment: str, scale: Preset) -> list[RunUnit]:
+def parts(names: Sequence[str], experiment: str, preset: Preset) -> list[RunUnit]:
     """A group for each family, part and seed."""
     return [
         RunUnit(experiment=experiment, model=None, tasks=(task,), seed=seed, part=part)
-        for task in scale.tasks
+        for task in preset.tasks
         for part in names
-        for seed in scale.seeds
+        for seed in preset.seeds
     ]
 
 
-def families(experiment: str, scale: Preset) -> list[RunUnit]:
+def families(experiment: str, preset: Preset) -> list[RunUnit]:
     """A group for each family and seed."""
-    return parts(("",), experiment, scale)
+    return parts(("",), experiment, preset)
 
 
-def of_preset(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
+def of_preset(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
     """A formal language as its preset has it, with the out-of-distribution battery."""
-    config = preset(group, scale)
+    config = preset_config(unit, preset)
     finding, _ = trained(config, work_dir)
     return GroupResult(
         measurements=[
@@ -198,5 +198,5 @@ def of_preset(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
     )
 
 
-preset = partial(config_of, with_shifts=True)
+preset_config = partial(config_of, with_shifts=True)
 """The config of a group of `of_preset`."""

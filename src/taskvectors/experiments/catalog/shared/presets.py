@@ -14,7 +14,7 @@ _BASES: dict[PresetName, Preset] = {
         n_validation=6,
         n_test=8,
         steps=2,
-        most=6,
+        limit=6,
     ),
     "cpu": Preset(
         models=(ModelConfig(),),
@@ -23,7 +23,7 @@ _BASES: dict[PresetName, Preset] = {
         n_validation=40,
         n_test=100,
         steps=60,
-        most=40,
+        limit=40,
     ),
     # Yang et al. 2026: layer 16 of 32, eight shots; 600 training and 400 validation queries and the
     # paper's seven data sets. Five seeds are ours, and so is the number of test queries
@@ -41,11 +41,11 @@ _BASES: dict[PresetName, Preset] = {
 }  # fmt: skip
 
 
-def scales(
+def presets(
     smoke: dict[str, Any] | None = None,
     cpu: dict[str, Any] | None = None,
     paper: dict[str, Any] | None = None,
 ) -> dict[PresetName, Preset]:
-    """The scales of an experiment on language models: the common ones, with some fields changed."""
+    """Presets of an experiment on language models: the common ones, with some fields changed."""
     changes: dict[str, dict[str, Any] | None] = {"smoke": smoke, "cpu": cpu, "paper": paper}
     return {name: Preset(**_BASES[name].model_dump() | (changes[name] or {})) for name in PRESETS}

@@ -17,10 +17,10 @@ BASE = (ZeroShot(), InContext())
 
 
 def compared(
-    group: RunUnit, scale: Preset, work_dir: WorkDir, methods: Sequence[Any], **about: Any
+    unit: RunUnit, preset: Preset, work_dir: WorkDir, methods: Sequence[Any], **about: Any
 ) -> GroupResult:
     """A comparison on a group's model, task and seed."""
-    config = asked(group, scale, methods, **about)
+    config = asked(unit, preset, methods, **about)
     return GroupResult(record=compare(config, work_dir.folder / "compare", load=work_dir.load))
 
 
@@ -30,38 +30,38 @@ def comparing(
     """How an experiment that compares methods is run, and what that takes.
 
     Args:
-        methods: Configs of the methods, for a model at some scale.
+        methods: Configs of the methods, for a model at some preset.
         about: Fields of the comparison's config.
     """
 
-    def run(group: RunUnit, scale: Preset, work_dir: WorkDir) -> GroupResult:
-        assert group.model is not None
-        return compared(group, scale, work_dir, methods(work_dir.load(group.model), scale), **about)
+    def run(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
+        assert unit.model is not None
+        return compared(unit, preset, work_dir, methods(work_dir.load(unit.model), preset), **about)
 
-    def estimate(group: RunUnit, scale: Preset, estimator: Estimator) -> list[Cost]:
-        assert group.model is not None
-        configs = methods(estimator.model(group.model), scale)
-        return estimator.comparison(asked(group, scale, configs, **about))
+    def estimate(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[Cost]:
+        assert unit.model is not None
+        configs = methods(estimator.model(unit.model), preset)
+        return estimator.comparison(asked(unit, preset, configs, **about))
 
     return {"run": run, "estimate": estimate}
 
 
-def asked(group: RunUnit, scale: Preset, methods: Sequence[Any], **about: Any) -> CompareConfig:
+def asked(unit: RunUnit, preset: Preset, methods: Sequence[Any], **about: Any) -> CompareConfig:
     """The comparison of some methods on a group's model, task and seed."""
-    assert group.model is not None
+    assert unit.model is not None
     # a second copy in float32 has room beside a model whose type was left open
-    is_open = group.model.dtype == "auto" and group.model.quantization is None
+    is_open = unit.model.dtype == "auto" and unit.model.quantization is None
     return CompareConfig(
-        model=group.model,
-        task=group.task,
-        shots=scale.shots,
-        n_train=scale.n_train,
-        n_validation=scale.n_validation,
-        n_test=scale.n_test,
-        seeds=(group.seed,),
+        model=unit.model,
+        task=unit.task,
+        shots=preset.shots,
+        n_train=preset.n_train,
+        n_validation=preset.n_validation,
+        n_test=preset.n_test,
+        seeds=(unit.seed,),
         methods=tuple(methods),
         test_dtype="float32" if is_open else "same",
-        memory=scale.memory,
+        memory=preset.memory,
         n_shown=0,
         **{"controls": ("majority", "random")} | about,
     )
