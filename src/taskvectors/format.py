@@ -3,6 +3,7 @@
 Everything that is absent becomes an en dash. A number has the digits of its interval.
 """
 
+import html
 import math
 import unicodedata
 from collections.abc import Sequence
@@ -255,3 +256,39 @@ class Rounded:
             text = number(name, value, *bounds) if is_number else repr(value)
             parts.append(f"{name}={text} {interval(name, *bounds)}" if bounds else f"{name}={text}")
         return f"{type(self).__name__}({', '.join(parts)})".replace(MINUS, "-")
+
+
+# --- tables in a notebook
+
+_MOST_ROWS, _MOST_LETTERS = 20, 200
+
+
+def html_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
+    """A table for a notebook, of bounded size: what is left out is counted.
+
+    Args:
+        title: What is shown.
+        headings: Names of the columns; none for a table of names and values.
+        rows: The cells.
+
+    Example:
+        >>> html_table("a < b", (), [("layers", 4)])
+        '<table><caption>a &lt; b</caption><tr><td>layers</td><td>4</td></tr></table>'
+    """
+    lines: list[tuple[str, Sequence[object]]] = [("th", headings)] if headings else []
+    lines += [("td", row) for row in rows[:_MOST_ROWS]]
+    if len(rows) > _MOST_ROWS:
+        lines.append(("td", (f"{len(rows) - _MOST_ROWS} more rows",)))
+    drawn = "".join(
+        f"<tr>{''.join(f'<{kind}>{_cell(value)}</{kind}>' for value in row)}</tr>"
+        for kind, row in lines
+    )
+    return f"<table><caption>{_cell(title)}</caption>{drawn}</table>"
+
+
+def _cell(value: object) -> str:
+    if value is None or (isinstance(value, float) and math.isnan(value)):
+        return ABSENT
+    text = f"{value:.4g}" if isinstance(value, float) else str(value)
+    cut = text if len(text) <= _MOST_LETTERS else f"{text[: _MOST_LETTERS - 1]}…"
+    return html.escape(cut)

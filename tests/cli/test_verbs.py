@@ -448,7 +448,7 @@ def test_a_comparison_in_which_nothing_could_be_run_is_an_error(
     words = ["compare", *on_both, "--methods", "learned", "--layers", 99, "--controls"]
     said = tv(*words, "--out", tmp_path / "run", "--no-report", "--json")
     assert (said.code, said.out) == (2, "")
-    assert said.err.splitlines()[-1].startswith("error: no method could be run: ")
+    assert said.err.splitlines()[-1].startswith("error: nothing could be run: ")
     assert "99" in said.err.splitlines()[-1]
 
 

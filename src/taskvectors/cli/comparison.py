@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 from taskvectors.cli.reports import written_report
 from taskvectors.cli.results import Result, Table, duration
-from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
     from taskvectors.results import Record
@@ -24,13 +23,10 @@ def shown_comparison(record: "Record", *, with_report: bool) -> Result:
     Raises:
         TaskVectorsError: Not one method could be run.
     """
-    from taskvectors.experiments import comparison_json
+    from taskvectors.experiments import check_any_ran, comparison_json
 
-    data = comparison_json(record)
+    data = comparison_json(check_any_ran(record))
     rows = data["rows"]
-    methods = [row for row in rows if not row["is_control"]]
-    if all(row["error"] for row in methods):
-        raise TaskVectorsError(f"no method could be run: {methods[0]['error']}")
     report = written_report(record) if with_report else None
     data |= {
         "folder": str(record.folder),

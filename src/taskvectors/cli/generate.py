@@ -1,17 +1,10 @@
 """`taskvectors generate`: what the model writes without a vector and with it."""
 
-from contextlib import nullcontext
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 from taskvectors.cli.arguments import Output, VectorModelChoice, default
 from taskvectors.cli.results import Result
-from taskvectors.errors import TaskVectorsError
-
-if TYPE_CHECKING:
-    from taskvectors.models import LanguageModel
-    from taskvectors.prompts import Prompt
-    from taskvectors.vectors import TaskVector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,84 +40,35 @@ class Generate:
 
     def run(self) -> Result:
         """Write twice."""
-        if (self.prompt is None) == (self.input is None):
-            raise TaskVectorsError("give a prompt either as --prompt or as --input, and not both")
-        if self.max_new_tokens < 1 or self.temperature <= 0:
-            raise TaskVectorsError("--max-new-tokens and --temperature have to be positive")
-        from taskvectors.models.calls import check_context
+        from taskvectors.api.generation import check_asked, generate
         from taskvectors.vectors import TaskVector
 
+        check_asked(self.prompt, self.input, self.max_new_tokens, self.temperature)
         vector = TaskVector.load(self.vector)
         model = self.model.config_for(vector).load()
-        text, ids, prompt = self._prompt(model, vector)
-        check_context(model, len(ids), self.max_new_tokens)
-        plain = self._written(model, ids)
-        edited = self._written(model, ids, vector, prompt)
-        rows = [
-            {"method": "zero-shot", "strength": 0.0, "completion": plain},
-            {"method": vector.origin.method, "strength": self.strength, "completion": edited},
-        ]
-        data = {"vector": self.vector, "model": model.source, "prompt": text, "rows": rows}
+        found = generate(
+            model,
+            vector,
+            prompt=None if self.prompt is None else self.prompt.replace("\\n", "\n"),
+            input=self.input,
+            template=self.template,
+            chat=self.chat,
+            strength=self.strength,
+            max_new_tokens=self.max_new_tokens,
+            sample=self.sample,
+            temperature=self.temperature,
+            seed=self.seed,
+        )
+        data = {
+            "vector": self.vector,
+            "model": model.source,
+            "prompt": found.prompt,
+            "rows": found.rows(),
+        }
         return Result(
-            data=data, shown=["Without the vector:", text + plain, "", "With it:", text + edited]
+            data=data,
+            shown=[
+                *("Without the vector:", found.prompt + found.plain),
+                *("", "With it:", found.prompt + str(found.edited)),
+            ],
         )
-
-    def _prompt(
-        self, model: "LanguageModel", vector: "TaskVector"
-    ) -> tuple[str, tuple[int, ...], "Prompt | None"]:
-        """The prompt as text and tokens, and with its places where it comes from a template."""
-        if self.prompt is not None:
-            text = self.prompt.replace("\\n", "\n")
-            ids = tuple(model.tokenizer(text)["input_ids"])
-            if not ids:
-                raise TaskVectorsError("--prompt is empty; give some text to go on with")
-            return text, ids, None
-        from taskvectors.prompts import build_prompts
-        from taskvectors.tasks import Example
-
-        assert self.input is not None
-        (prompt,) = build_prompts(
-            model.tokenizer,
-            self.template or vector.origin.template or "qa",
-            [Example(input=self.input, output="?")],  # a prompt ends before its answer
-            max_tokens=model.context_length,
-            chat=self.chat or bool(vector.origin.chat),
-        )
-        return prompt.text, prompt.token_ids, prompt
-
-    def _written(
-        self,
-        model: "LanguageModel",
-        ids: tuple[int, ...],
-        vector: "TaskVector | None" = None,
-        prompt: "Prompt | None" = None,
-    ) -> str:
-        """What the model goes on with."""
-        import torch
-
-        from taskvectors.vectors import inject
-
-        tokens = torch.tensor([ids], device=model.device)
-        options: dict[str, Any] = {"do_sample": self.sample, "pad_token_id": _padding(model)}
-        if self.sample:
-            options["temperature"] = self.temperature
-        around: Any = nullcontext()
-        if vector is not None:
-            prompts = None if prompt is None else [prompt]
-            around = inject(model, vector, strength=self.strength, prompts=prompts)
-        devices = [model.device] if model.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), torch.inference_mode(), around:
-            torch.manual_seed(self.seed)
-            out = model.hf.generate(
-                input_ids=tokens,
-                attention_mask=torch.ones_like(tokens),
-                max_new_tokens=self.max_new_tokens,
-                **options,
-            )
-        return str(model.tokenizer.decode(out[0, len(ids) :], skip_special_tokens=True))
-
-
-def _padding(model: "LanguageModel") -> int:
-    """A token that generate may fill up with: one row needs none, but generate asks."""
-    pad = model.tokenizer.pad_token_id
-    return int(model.tokenizer.eos_token_id or 0) if pad is None else int(pad)

@@ -131,23 +131,14 @@ class Train:
 
     def config(self) -> "VariantsConfig":
         """The same for the library."""
-        from taskvectors.learners import LearnerShape, TrainingConfig, VariantsConfig, preset_of
+        from taskvectors.learners import variants_config
 
-        start = preset_of(str(self.task), self.preset)
-        training = start.training
-        shape = checked(LearnerShape, **training.shape.model_dump() | self._given(_OF_THE_SHAPE))
-        changed = checked(
-            TrainingConfig,
-            **training.model_dump() | {"shape": shape} | self._given(_OF_TRAINING),
-        )
-        about = self._given(_OF_THE_VARIANTS)
+        given = [self._given(names) for names in FLAGS_WITH_FIELDS]
+        changes = {name: value for some in given for name, value in some.items()}
         if self.tvp_layer:
-            about["tvp_layers"] = tuple(map(_layer, self.tvp_layer))
-        settings = start.settings | dict(map(_setting, self.set))
-        return checked(
-            VariantsConfig,
-            **start.model_dump() | {"training": changed, "settings": settings} | about,
-        )
+            changes["tvp_layers"] = tuple(map(_layer, self.tvp_layer))
+        changes["settings"] = dict(map(_setting, self.set))
+        return checked(variants_config, task=str(self.task), preset=self.preset, **changes)
 
     def _given(self, names: dict[str, str]) -> dict[str, Any]:
         """Flags that were given, under the names that a config has for them."""

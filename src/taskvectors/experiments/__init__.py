@@ -1,6 +1,6 @@
 """What is run: methods on one task, analyses of one vector, and their folders on disk."""
 
-from taskvectors.experiments.compare import compare, comparison_json
+from taskvectors.experiments.compare import check_any_ran, compare, comparison_json
 from taskvectors.experiments.config import CompareConfig, ModelConfig
 from taskvectors.experiments.experiment import (
     Experiment,
@@ -21,6 +21,7 @@ __all__ = [
     "Preset",
     "RunUnit",
     "WorkDir",
+    "check_any_ran",
     "compare",
     "comparison_json",
     "explain",

@@ -9,6 +9,7 @@ from typing import Any
 import pandas as pd
 import torch
 
+from taskvectors.errors import TaskVectorsError
 from taskvectors.experiments.config import CompareConfig, Loader, ModelConfig
 from taskvectors.experiments.one_seed import OneSeed
 from taskvectors.experiments.works import about_methods
@@ -49,6 +50,7 @@ def compare(
     *,
     command: Sequence[str] = (),
     load: Loader = ModelConfig.load,
+    tasks: Sequence[Task] = (),
 ) -> Record:
     """Run a comparison, or go on with one that was cut off.
 
@@ -57,6 +59,7 @@ def compare(
         folder: The run's folder; a folder of the same run goes on where it stopped.
         command: The command line that asked for it, where there is one.
         load: Loads a model, or has it already.
+        tasks: The task on each seed, where it is loaded already.
 
     Returns:
         The record, in its folder; `comparison_rows` gives its wide rows.
@@ -66,7 +69,23 @@ def compare(
         TaskVectorsError: The model or the task cannot be loaded.
     """
     with open_run(folder, kind="compare", asked=config.model_dump(mode="json")) as run_folder:
-        return _Comparison(config, run_folder, command, load).run()
+        return _Comparison(config, run_folder, command, load).run(tasks)
+
+
+def check_any_ran(record: Record) -> Record:
+    """The record of a run of which something could be run.
+
+    Raises:
+        TaskVectorsError: Not one method, or analysis, could; the message is that of the first.
+    """
+    if record.kind == "compare":
+        rows = [row for row in comparison_rows(record.frame) if not row.is_control]
+        errors = [row.error for row in rows]
+    else:
+        errors = [one["error"] for one in record.metadata["analyses"]]
+    if all(errors):
+        raise TaskVectorsError(f"nothing could be run: {errors[0]}")
+    return record
 
 
 def comparison_json(record: Record) -> dict[str, Any]:
@@ -88,11 +107,10 @@ class _Comparison:
         self.examples: tuple[AnsweredItem, ...] = ()
         self.seeds: list[OneSeed] = []
 
-    def run(self) -> Record:
+    def run(self, tasks: Sequence[Task]) -> Record:
         config = self.config
-        tasks = [
-            self.config.load_task(seed) for seed in config.seeds
-        ]  # what is wrong is said before loading
+        # what is wrong is said before the model is loaded
+        tasks = tasks or [config.load_task(seed) for seed in config.seeds]
         for task in tasks:
             self.folder.check_made_from(inputs_of_task(task, config.task))
         self.folder.check_made_from(inputs_of_versions())

@@ -39,6 +39,10 @@ from taskvectors.vectors import TaskVector, VectorOrigin, check_unseen, task_of
 logger = logging.getLogger(__name__)
 
 
+Held = tuple[tuple[TaskVector, ...], Task | None, TaskVector | None]
+"""Vectors, task and the other task's vector, of a call that has them in memory."""
+
+
 class ExplainConfig(BaseModel):
     """What is explained, and by which analyses."""
 
@@ -89,6 +93,7 @@ def explain(
     *,
     command: Sequence[str] = (),
     load: Loader = ModelConfig.load,
+    held: Held | None = None,
 ) -> Record:
     """Run analyses, or go on with a run that was cut off.
 
@@ -97,6 +102,7 @@ def explain(
         folder: The run's folder.
         command: The command line that asked for it, where there is one.
         load: Loads a model, or has it already.
+        held: Vectors, task and the other task's vector, where they are in memory.
 
     Returns:
         The record, in its folder; `analysis_tables` gives the table of each analysis.
@@ -106,33 +112,34 @@ def explain(
         TaskVectorsError: The model, a vector or the task cannot be loaded or do not fit.
     """
     names = config.names
-    vectors = tuple(TaskVector.load(path) for path in config.vectors)
+    if held is None:
+        held = (tuple(TaskVector.load(path) for path in config.vectors), None, None)
     asked = config.model_dump(mode="json")
     with open_run(folder, kind="explain", asked=asked) as run_folder:
-        return _explain(config, names, vectors, run_folder, (command, load))
+        return _explain(config, names, held, run_folder, (command, load))
 
 
 def _explain(
     config: ExplainConfig,
     names: Sequence[str],
-    vectors: Sequence[TaskVector],
+    held: Held,
     run_folder: RunFolder,
     by: tuple[Sequence[str], Loader],
 ) -> Record:
     started = time.perf_counter()
-    command, load = by
+    (command, load), (vectors, task, other) = by, held
     run_folder.check_made_from(inputs_of_versions())
     for path, vector in zip(config.vectors, vectors, strict=True):
         run_folder.check_made_from({f"the vector {path}": _hash_of(vector)})
     logger.info("Loading the model %r", config.model.source)
-    case = make_case(config, load(config.model), vectors)
+    case = make_case(config, load(config.model), vectors, task)
     task = case.context.task
     run_folder.check_made_from(inputs_of_task(task, config.task) | inputs_of_model(case.model))
     done: list[Cell] = []
     for name in names:
         cell = run_folder.cell(name)
         if cell is None:
-            case = _with_other(case, config, name)
+            case = _with_other(case, config, name, other)
             cell = _cell_of(name, case)
             run_folder.keep(name, cell)
         done.append(cell)
@@ -168,8 +175,13 @@ def _record(metadata: Mapping[str, Any], done: Sequence[Cell]) -> Record:
     )
 
 
-def make_case(config: ExplainConfig, model: LanguageModel, vectors: Sequence[TaskVector]) -> Case:
-    """The case of some vectors, in the task of the first.
+def make_case(
+    config: ExplainConfig,
+    model: LanguageModel,
+    vectors: Sequence[TaskVector],
+    task: Task | None = None,
+) -> Case:
+    """The case of some vectors, in the task of the first, or in one that is loaded already.
 
     Raises:
         DataError: The vector does not say its task, and none was given.
@@ -178,7 +190,7 @@ def make_case(config: ExplainConfig, model: LanguageModel, vectors: Sequence[Tas
     vector = vectors[0]
     for one in vectors:
         one.check_model(model)
-    task = task_of(vector.origin, config.task, **config.changes)
+    task = task or task_of(vector.origin, config.task, **config.changes)
     if not config.allow_overlap:
         check_unseen(vector.origin, task.test)
     template = config.template or vector.origin.template
@@ -205,7 +217,7 @@ def _context_of(
     )
 
 
-def _with_other(case: Case, config: ExplainConfig, name: str) -> Case:
+def _with_other(case: Case, config: ExplainConfig, name: str, held: TaskVector | None) -> Case:
     """The case with another task's vector, where an analysis compares with one."""
     if not ANALYSES[name].needs_other or case.other is not None or config.other_vector is None:
         return case
@@ -215,7 +227,7 @@ def _with_other(case: Case, config: ExplainConfig, name: str) -> Case:
         vector = other_task(case.context, chosen, Learned()).vector
         assert vector is not None
     else:
-        vector = TaskVector.load(config.other_vector)
+        vector = held or TaskVector.load(config.other_vector)
         vector.check_model(case.model)
     if vector.origin.task in ("", case.context.task.name):
         raise DataError(

@@ -5,7 +5,7 @@ through an entry point of the group `taskvectors.families`.
 """
 
 from taskvectors.learners.config import Curriculum, TrainingConfig, VariantsConfig
-from taskvectors.learners.families import FAMILIES, Family, load_family, preset_of
+from taskvectors.learners.families import FAMILIES, Family, load_family, preset_of, variants_config
 from taskvectors.learners.family import Batch, CurriculumStage, EvalBatch, TaskFamily
 from taskvectors.learners.model import Learner, is_learner
 from taskvectors.learners.shape import LearnerShape
@@ -30,4 +30,5 @@ __all__ = [
     "preset_of",
     "register",
     "train",
+    "variants_config",
 ]

@@ -4,6 +4,7 @@ A family of your own comes in through `taskvectors.learners.register(Family(...)
 of the group `taskvectors.families`, or the path of a Python file that names it `FAMILY`.
 """
 
+import difflib
 import importlib.util
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -13,8 +14,9 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.learners.config import VariantsConfig
+from taskvectors.learners.config import TrainingConfig, VariantsConfig
 from taskvectors.learners.family import TaskFamily
+from taskvectors.learners.shape import LearnerShape
 from taskvectors.methods import Paper
 from taskvectors.registry import FAMILIES as _FAMILIES
 from taskvectors.registry import Registry
@@ -124,6 +126,45 @@ def preset_of(task: str, preset: str = DEFAULT_PRESET) -> VariantsConfig:
             f"the family {task!r} has no preset {preset!r}; it has {', '.join(presets)}"
         )
     return presets[preset].model_copy(update={"task": task})
+
+
+def variants_config(task: str, preset: str = DEFAULT_PRESET, **changes: Any) -> VariantsConfig:
+    """A preset with some fields changed.
+
+    Args:
+        task: A family, or the path of a file that has one.
+        preset: Name of the preset to start from.
+        changes: Fields of `VariantsConfig`, `TrainingConfig` and `LearnerShape`; `settings` adds to
+            the preset's.
+
+    Raises:
+        TaskVectorsError: There is no such family, preset or field.
+        ValidationError: A value is not one that a field takes.
+    """
+    start = preset_of(task, preset)
+    left = dict(changes)
+
+    def of(kind: Any) -> dict[str, Any]:
+        return {name: left.pop(name) for name in kind.model_fields if name in left}
+
+    variants, training, shape = of(VariantsConfig), of(TrainingConfig), of(LearnerShape)
+    if left:
+        names = [
+            name
+            for kind in (VariantsConfig, TrainingConfig, LearnerShape)
+            for name in kind.model_fields
+        ]
+        name = next(iter(left))
+        close = difflib.get_close_matches(name, names, n=3)
+        hint = f"did you mean {', '.join(close)}?" if close else f"there are {', '.join(names)}"
+        raise TaskVectorsError(f"a learner has no setting {name!r}; {hint}")
+    if shape:
+        training["shape"] = LearnerShape(**start.training.shape.model_dump() | shape)
+    if training:
+        variants["training"] = TrainingConfig(**start.training.model_dump() | training)
+    if "settings" in variants:
+        variants["settings"] = start.settings | variants["settings"]
+    return VariantsConfig(**start.model_dump() | variants)
 
 
 def _from_file(path: Path) -> Family:

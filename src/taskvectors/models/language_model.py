@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from taskvectors.errors import UnsupportedModelError
+from taskvectors.format import ABSENT, html_table
 from taskvectors.models.detect import detect
 from taskvectors.models.interface import attention_configs
 from taskvectors.models.peft_models import unwrapped
@@ -79,6 +80,25 @@ class LanguageModel:
             source=source or hf.config.name_or_path or hf.config.model_type,
             **about,
         )
+
+    def __repr__(self) -> str:
+        kind = str(self.dtype).removeprefix("torch.")
+        return (
+            f"LanguageModel({self.source!r}, {self.model_type}: {self.n_layers} layers, d_model "
+            f"{self.d_model}, {kind} on {self.device})"
+        )
+
+    def _repr_html_(self) -> str:
+        about = {
+            "family": self.model_type,
+            "layers": self.n_layers,
+            "d_model": self.d_model,
+            "vocabulary": self.d_vocab,
+            "type": str(self.dtype).removeprefix("torch."),
+            "device": self.device,
+            "weights": self.weights_note or ABSENT,
+        }
+        return html_table(self.source, (), list(about.items()))
 
     @cached_property
     def config(self) -> Any:

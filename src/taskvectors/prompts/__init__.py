@@ -5,7 +5,13 @@ sees; the blank before an answer belongs to the answer. Nothing here is ever pad
 is the business of `taskvectors.models`.
 """
 
-from taskvectors.prompts.build import build_prompts, draw_demonstrations, most_shots, safe_pairs
+from taskvectors.prompts.build import (
+    build_prompts,
+    draw_demonstrations,
+    most_shots,
+    prompt_of_text,
+    safe_pairs,
+)
 from taskvectors.prompts.prompt import (
     Prompt,
     n_tokens,
@@ -27,6 +33,7 @@ __all__ = [
     "load_template",
     "most_shots",
     "n_tokens",
+    "prompt_of_text",
     "resolve_positions",
     "safe_pairs",
     "separators",

@@ -5,12 +5,35 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
-from taskvectors.errors import DataError, PromptTooLongError
+from taskvectors.errors import DataError, PromptTooLongError, TaskVectorsError
 from taskvectors.prompts.chat import chat_texts
 from taskvectors.prompts.prompt import Prompt
 from taskvectors.prompts.templates import Template, load_template
 from taskvectors.prompts.tokens import Text, Tokenizer, tokenize
 from taskvectors.tasks import Example
+
+
+def prompt_of_text(tokenizer: Tokenizer, text: str) -> Prompt:
+    """A plain text as a prompt whose query is the whole text; its answer is not known.
+
+    Args:
+        tokenizer: The model's tokenizer.
+        text: The text; it is tokenized as it is, special tokens included.
+
+    Raises:
+        TaskVectorsError: The text is empty.
+    """
+    ids = tuple(tokenizer(text)["input_ids"]) if text else ()
+    if not ids:
+        raise TaskVectorsError("the prompt is empty; give some text to go on with")
+    return Prompt(
+        token_ids=ids,
+        answer_ids=ids[-1:],  # stands in: nothing is scored
+        spans={"query": (0, len(ids))},
+        query=Example(input=text, output="?"),
+        demonstrations=(),
+        text=text,
+    )
 
 
 def build_prompts(  # noqa: PLR0913  (all that a prompt depends on, and nothing else)

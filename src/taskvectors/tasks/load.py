@@ -98,6 +98,11 @@ def load_task(  # noqa: PLR0913  (where pairs are, how they are read, how they a
     )
 
 
+def as_task(task: "Task | Source") -> Task:
+    """A task, or what `load_task` takes, loaded as it is by default."""
+    return task if isinstance(task, Task) else load_task(task)
+
+
 def _as_key(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 

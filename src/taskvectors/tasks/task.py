@@ -7,7 +7,11 @@ import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
+from taskvectors.format import html_table
 from taskvectors.tasks.request import TaskRequest
+
+_SPLITS = ("train", "validation", "test")
+_SHOWN = 5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,11 +59,37 @@ class Task:
     notes: tuple[str, ...] = ()
     request: TaskRequest | None = None
 
+    def __repr__(self) -> str:
+        sizes = ", ".join(f"{name} {len(getattr(self, name))}" for name in _SPLITS)
+        return f"Task({self.name!r}, {sizes}, seed {self.seed})"
+
+    def _repr_html_(self) -> str:
+        """Its sizes and the first pairs of its training split."""
+        sizes = ", ".join(f"{name} {len(getattr(self, name))}" for name in _SPLITS)
+        title = f"{self.name}: {self.description or self.source} ({sizes}, seed {self.seed})"
+        shown = [(pair.input, pair.output) for pair in self.train[:_SHOWN]]
+        return html_table(title, ("input", "output"), shown)
+
     @property
     def labels(self) -> tuple[str, ...]:
         """Distinct outputs over all splits, in the order in which they are first seen."""
         pairs = (*self.train, *self.validation, *self.test)
         return tuple(dict.fromkeys(pair.output for pair in pairs))
+
+    def with_seed(self, seed: int) -> "Task":
+        """The task on another seed: split anew where its source is known, else the same pairs.
+
+        Args:
+            seed: Seed of the split, and of whatever is drawn for it.
+
+        Raises:
+            DataError: The source is not there any more.
+        """
+        if seed == self.seed:
+            return self
+        if self.request is None:
+            return replace(self, seed=seed)
+        return replace(self.request, seed=seed).load()
 
     def shuffled(self, seed: int) -> "Task":
         """The control task whose training and validation answers carry no information.

@@ -13,6 +13,7 @@ from taskvectors.trunk.memory import (
     resolve_budget,
     shape_of,
 )
+from taskvectors.trunk.reading import read_heads, read_states
 
 __all__ = [
     "AnswerScores",
@@ -27,6 +28,8 @@ __all__ = [
     "TrunkCache",
     "logits_that_fit",
     "prompts_that_fit",
+    "read_heads",
+    "read_states",
     "resolve_budget",
     "shape_of",
 ]

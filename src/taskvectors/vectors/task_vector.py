@@ -17,6 +17,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError, VectorMismatchError
+from taskvectors.format import ABSENT, html_table
 from taskvectors.models import Component, LanguageModel
 from taskvectors.models.sites import width_of
 from taskvectors.trunk.edits import Edit, Operation, Position
@@ -61,6 +62,25 @@ class TaskVector:
                 f"the values of {self.origin.label} are not all finite; if it was learned, lower "
                 "the learning rate"
             )
+
+    def __repr__(self) -> str:
+        return (
+            f"TaskVector({self.origin.label}: {self.operation} at layers {list(self.layers)}, "
+            f"positions {list(self.positions)}; d_model {self.d_model}, norm {self.norm():.3g})"
+        )
+
+    def _repr_html_(self) -> str:
+        origin = self.origin
+        about = {
+            "model": origin.model or ABSENT,
+            "operation": self.operation,
+            "sites": ", ".join(map(str, self.sites)),
+            "d_model": self.d_model,
+            "norm": self.norm(),
+            **{f"{name}": value for name, value in origin.scores.items()},
+            "notes": "; ".join(origin.notes) or ABSENT,
+        }
+        return html_table(origin.label, (), list(about.items()))
 
     @property
     def layers(self) -> tuple[int, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
-from pydantic import BaseModel, PlainSerializer, PlainValidator, WithJsonSchema
+from pydantic import BaseModel, PlainSerializer, PlainValidator, ValidationError, WithJsonSchema
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.methods.shared.candidate import Candidate
@@ -100,6 +100,26 @@ def plan_of(context: RunContext, config: Any) -> Plan:
         TaskVectorsError: The method cannot be run as it is asked for.
     """
     return METHODS.find(config.kind).plan(context, config).named(config.kind)
+
+
+def checked(make: Callable[..., Any], fields: Mapping[str, Any]) -> Any:
+    """A config made of what a caller gave.
+
+    Args:
+        make: The config's class, or what makes one.
+        fields: Its fields.
+
+    Raises:
+        TaskVectorsError: A value is not one that it takes; the message names the field.
+    """
+    try:
+        return make(**fields)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = next((f"{part}: " for part in first["loc"] if isinstance(part, str)), "")
+        is_ours = first["type"] == "value_error"  # a config's own message names the value
+        text = first["ctx"]["error"] if is_ours else f"{first['msg']}, not {first['input']!r}"
+        raise TaskVectorsError(f"{name}{text}") from error
 
 
 def _as_config(value: Any) -> BaseModel:

@@ -4,23 +4,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.methods.learned import Learned
 from taskvectors.methods.shared.choosing import best_candidate
-from taskvectors.methods.shared.method import METHODS
+from taskvectors.methods.shared.method import METHODS, checked
 from taskvectors.methods.shared.run_context import LayerName, RunContext
 from taskvectors.methods.training.recipe import Recipe, load_recipe
 from taskvectors.models import LanguageModel
-from taskvectors.tasks import Task
+from taskvectors.tasks import as_task
 from taskvectors.trunk import Position
 from taskvectors.vectors import TaskVector
 
 
 def learn(  # noqa: PLR0913  (sites, data and settings)
     model: LanguageModel,
-    task: Task,
+    task: Any,
     *,
     layers: LayerName | Sequence[LayerName] | None = None,
     each_layer: bool = False,
@@ -34,7 +34,8 @@ def learn(  # noqa: PLR0913  (sites, data and settings)
 
     Args:
         model: The model.
-        task: The task; trained on its training split, checked on its validation split.
+        task: A task, or what `load_task` takes; trained on its training split, checked on its
+            validation split.
         layers: A layer, or several of one vector, trained together; by default one is trained at
             every layer and the best on validation is returned.
         each_layer: Train one vector at each of `layers` and return the best on validation.
@@ -60,12 +61,12 @@ def learn(  # noqa: PLR0913  (sites, data and settings)
         "n_examples": n_examples,
         "recipe": load_recipe(recipe),
     }
-    return _best(RunContext(model=model, task=task, **context), _checked(Learned, fields))
+    return _best(RunContext(model=model, task=as_task(task), **context), checked(Learned, fields))
 
 
 def extract(
     model: LanguageModel,
-    task: Task,
+    task: Any,
     method: str | BaseModel = "vanilla",
     *,
     layers: LayerName | Sequence[LayerName] | None = None,
@@ -76,7 +77,8 @@ def extract(
 
     Args:
         model: The model.
-        task: The task; demonstrations and queries are from its training split.
+        task: A task, or what `load_task` takes; demonstrations and queries are from its training
+            split.
         method: Name of a method, or its config.
         layers: A layer, or several of one vector, together; by default as the method has it,
             usually the best single one on validation.
@@ -99,8 +101,8 @@ def extract(
     given = {key: value for key, value in places.items() if value is not None}
     for key in given.keys() - METHODS[name].config.model_fields.keys():
         raise TaskVectorsError(f"{name} leaves no choice of {key}; leave {key} out")
-    config = _checked(METHODS[name].config, fields | given)
-    return _best(RunContext(model=model, task=task, **context), config)
+    config = checked(METHODS[name].config, fields | given)
+    return _best(RunContext(model=model, task=as_task(task), **context), config)
 
 
 def _several(value: Any) -> tuple[Any, ...] | None:
@@ -108,17 +110,6 @@ def _several(value: Any) -> tuple[Any, ...] | None:
     if value is None:
         return None
     return (value,) if isinstance(value, int | str) else tuple(value)
-
-
-def _checked(kind: type[BaseModel], fields: dict[str, Any]) -> Any:
-    try:
-        return kind.model_validate(fields)
-    except ValidationError as error:
-        first = error.errors()[0]
-        name = next((f"{part}: " for part in first["loc"] if isinstance(part, str)), "")
-        is_ours = first["type"] == "value_error"  # a config's own message names the value
-        text = first["ctx"]["error"] if is_ours else f"{first['msg']}, not {first['input']!r}"
-        raise TaskVectorsError(f"{name}{text}") from error
 
 
 def _best(context: RunContext, config: Any) -> TaskVector:

@@ -36,6 +36,7 @@ from taskvectors.trunk import (
     prompts_that_fit,
     shape_of,
 )
+from taskvectors.trunk.reading import read_at
 from taskvectors.vectors import VectorOrigin
 
 logger = logging.getLogger(__name__)
@@ -270,13 +271,10 @@ class RunContext:
 
     def _read_tokens(self, prompts: Sequence[Prompt], position: Position) -> None:
         started = self.trunks.clock()
-        n_layers, at = self.model.n_layers, (position,)
-        sites: list[tuple[int, Component]] = [(block, "z") for block in range(n_layers)]
-        trunk = self.trunks.build(self.model, prompts, positions=at, sites=sites)
-        states = [trunk.states(layer, at)[:, 0].float() for layer in range(EMBED, n_layers)]
-        z = [trunk.read(*site, at)[:, 0].float() for site in sites]
-        by_prompt = torch.stack(states, dim=1), torch.stack(z, dim=1)
+        sites: list[tuple[int, Component]] = [(block, "z") for block in range(self.model.n_layers)]
+        states, z = read_at(self.trunks, self.model, prompts, position, sites)
         seconds = (self.trunks.clock() - started) / len(prompts)
+        by_prompt = states.unbind(1), z.unbind(1)
         for prompt, own, heads in zip(prompts, *by_prompt, strict=True):
             token = _Token(states=own.clone(), z=heads.clone(), seconds=seconds)
             self._read[prompt.token_ids, position] = token

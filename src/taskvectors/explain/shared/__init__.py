@@ -1,0 +1,1 @@
+"""What several analyses use: cases, results, and their mathematics."""
