@@ -21,7 +21,7 @@ from taskvectors.prompts import Prompt, build_prompts, prompt_of_text
 from taskvectors.report import draw_plotly
 from taskvectors.results.figures import Figure, Series, style_at
 from taskvectors.tasks import Example
-from taskvectors.vectors import TaskVector, inject
+from taskvectors.vectors import TaskVector, inject, on_the_prompt
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -208,7 +208,8 @@ def next_probabilities(
         strength: Factor of the vector.
     """
     tokens = torch.tensor([prompt.token_ids], device=model.device)
-    with torch.inference_mode(), _injected(model, vector, prompt, strength):
+    shown = None if vector is None else on_the_prompt(vector)
+    with torch.inference_mode(), _injected(model, shown, prompt, strength):
         logits = model.hf(input_ids=tokens, attention_mask=torch.ones_like(tokens)).logits[0, -1]
     probabilities: Tensor = logits.float().softmax(dim=0).cpu()
     return probabilities

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from taskvectors.errors import DataError, TaskVectorsError
+from taskvectors.vectors.everywhere import EVERY_TOKEN, acts_everywhere, directions_of
 from taskvectors.vectors.origin import VectorOrigin
 from taskvectors.vectors.site import sites_at
 from taskvectors.vectors.task_vector import TaskVector
@@ -24,8 +25,8 @@ logger = logging.getLogger(__name__)
 
 _ARCHITECTURE = "controlvector"
 _DIRECTION = "direction."
-_EVERY_TOKEN = frozenset({"all", "generated"})
-"""Positions of a vector that acts as a control vector does."""
+_NO_FAMILY = "unknown"
+"""The hint of a vector without a family: repeng refuses a file without one."""
 
 
 def write_gguf(
@@ -47,15 +48,14 @@ def write_gguf(
     Source: the format of https://github.com/vgel/repeng, as llama.cpp reads it. We differ: further
         keys, which both ignore, say what the vector is; layers start at 1.
     """
-    directions = _directions(vector)
-    others = [place for place in vector.positions if place not in _EVERY_TOKEN]
+    directions = directions_of(vector, "a control vector", lowest=1)
     told = [
         "llama.cpp adds it at every token of prompt and answer; scale it there with "
-        "--control-vector-scaled FILE SCALE",
+        "--control-vector-scaled FILE:SCALE",
         "llama.cpp has architectures that read no control vectors, and says nothing then: see that "
         "it changes what is written",
     ]
-    if others or set(vector.positions) != _EVERY_TOKEN:
+    if not acts_everywhere(vector):
         reason = (
             f"{vector.origin.label} acts at {', '.join(map(str, vector.positions))} only, and a "
             "control vector acts at every token of prompt and answer: it would be another vector, "
@@ -91,7 +91,8 @@ def read_gguf(path: str | PathLike[str]) -> TaskVector:
             keys.get("general.architecture"),
             _ARCHITECTURE,
         )
-    sites = tuple(site for layer in layers for site in sites_at([layer], sorted(_EVERY_TOKEN)))
+    hint = str(keys.get(f"{_ARCHITECTURE}.model_hint", ""))
+    sites = tuple(site for layer in layers for site in sites_at([layer], sorted(EVERY_TOKEN)))
     notes = [f"read from {path.name}"]
     if keys.get(f"{_ARCHITECTURE}.positions"):
         notes.append(f"made for positions {keys[f'{_ARCHITECTURE}.positions']}")
@@ -102,7 +103,7 @@ def read_gguf(path: str | PathLike[str]) -> TaskVector:
             operation="add",
             origin=VectorOrigin(
                 method=str(keys.get(f"{_ARCHITECTURE}.method", "control-vector")),
-                family=str(keys.get(f"{_ARCHITECTURE}.model_hint", "")),
+                family="" if hint == _NO_FAMILY else hint,
                 task=str(keys.get(f"{_ARCHITECTURE}.task", "")),
                 template=str(keys.get(f"{_ARCHITECTURE}.template", "")),
                 notes=tuple(notes),
@@ -110,34 +111,6 @@ def read_gguf(path: str | PathLike[str]) -> TaskVector:
         )
     except (RuntimeError, TaskVectorsError) as error:
         raise DataError(f"{path} holds no usable control vector: {error}") from error
-
-
-def _directions(vector: TaskVector) -> dict[int, Tensor]:
-    """One direction per block.
-
-    Raises:
-        TaskVectorsError: The vector does something else than adding one to a block's output.
-    """
-    if vector.operation != "add":
-        raise TaskVectorsError(
-            f"{vector.origin.label} does not add ({vector.operation}), and a control vector only "
-            "adds; there is no file of it"
-        )
-    found: dict[int, Tensor] = {}
-    for site, value in zip(vector.sites, vector.values, strict=True):
-        layer, component, _ = site.place
-        if component != "resid_post" or layer < 1:
-            raise TaskVectorsError(
-                f"{vector.origin.label} has {site}, and a control vector is added to what blocks 1 "
-                "and up put out; llama.cpp refuses a file with block 0. Make one at other layers"
-            )
-        if layer in found and not torch.equal(found[layer], value):
-            raise TaskVectorsError(
-                f"{vector.origin.label} has several different values at layer {layer}, and a "
-                "control vector has one per layer; make one with a single position"
-            )
-        found[layer] = value
-    return found
 
 
 def _write(vector: TaskVector, directions: dict[int, Tensor], path: Path) -> None:
@@ -148,7 +121,7 @@ def _write(vector: TaskVector, directions: dict[int, Tensor], path: Path) -> Non
     writer = gguf.GGUFWriter(partial, _ARCHITECTURE)
     try:
         # what repeng writes
-        writer.add_string(f"{_ARCHITECTURE}.model_hint", origin.family)
+        writer.add_string(f"{_ARCHITECTURE}.model_hint", origin.family or _NO_FAMILY)
         writer.add_uint32(f"{_ARCHITECTURE}.layer_count", len(directions))
         # what nobody else reads
         about = {
