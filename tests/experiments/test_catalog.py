@@ -19,7 +19,7 @@ from taskvectors.results import NOT_READ, ComparisonRow, Published, Record, fram
 NAMES = {
     *("ltv-main-table", "ltv-layer-sweep", "ltv-peft", "ltv-ov", "ltv-key-heads", "ltv-attention"),
     *("ltv-linear", "ltv-rotation", "ltv-geometry", "ltv-transfer", "ltv-composition"),
-    *("ltv-generation", "ltv-lens", "ltv-backbones", "ltv-stride"),
+    *("ltv-generation", "ltv-lens", "ltv-backbones", "ltv-stride", "ltv-dimension"),
     *("tvp-loss", "tvp-locality", "tvp-emergence", "tvp-format", "tvp-depth", "tvp-context"),
     *("tvp-layer", "tvp-ood", "tvp-ginc", "tvp-regbench", "tvp-language"),
     *("bijections", "methods-all"),
