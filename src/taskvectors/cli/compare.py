@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
 
@@ -23,6 +23,9 @@ from taskvectors.cli.names import ControlName, MethodName
 from taskvectors.cli.results import Result
 from taskvectors.cli.typed import command_line
 from taskvectors.errors import TaskVectorsError
+
+if TYPE_CHECKING:
+    from taskvectors.experiments import CompareConfig
 
 logger = logging.getLogger(__name__)
 
@@ -73,12 +76,21 @@ class Compare:
 
     def run(self) -> Result:
         """Compare, and write the report."""
+        config = self.config()
+        from taskvectors.experiments import compare
+
+        folder = folder_for(self.out, "runs", "compare", self.task.task, self.model.model)
+        found = compare(config, folder, command=command_line())
+        return shown_comparison(found, with_report=not self.no_report)
+
+    def config(self) -> "CompareConfig":
+        """The same for the library."""
         if not self.methods:
             raise TaskVectorsError("--methods: give at least one; see taskvectors methods")
         model = self.model.config()
-        from taskvectors.experiments import CompareConfig, compare
+        from taskvectors.experiments import CompareConfig
 
-        config = checked(
+        return checked(
             CompareConfig,
             model=model,
             task=self.task.task,
@@ -97,9 +109,6 @@ class Compare:
             memory=self.model.memory,
             chat=self.task.chat,
         )
-        folder = folder_for(self.out, "runs", "compare", self.task.task, self.model.model)
-        found = compare(config, folder, command=command_line())
-        return shown_comparison(found, with_report=not self.no_report)
 
     def _controls(self) -> tuple[str, ...]:
         from taskvectors.methods import METHODS

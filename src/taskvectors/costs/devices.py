@@ -101,22 +101,24 @@ _FLOAT32 = {"a100": 19.5e12, "h100": 67e12, "h200": 67e12}
 
 
 def find_device(name: str, dtype: torch.dtype, *, measure_again: bool = False) -> Device:
-    """A device by name: `local`, which is measured when first asked for, or one of `GPUS`.
+    """A device by name: one of this machine, measured when first asked for, or one of `GPUS`.
 
     Args:
-        name: Its name.
+        name: `local` for the first GPU, else the CPU; cpu, cuda or cuda:N; or a name of `GPUS`.
         dtype: Type that is computed in.
         measure_again: Measure this machine even if that was done before.
 
     Raises:
         TaskVectorsError: There is no such device.
     """
-    if name == LOCAL:
-        return _local(dtype, measure_again=measure_again)
+    if name == LOCAL or name.partition(":")[0] in ("cpu", "cuda"):
+        found = "cuda" if torch.cuda.is_available() else "cpu"
+        device = torch.device(found if name == LOCAL else name)
+        return _local(device, dtype, measure_again=measure_again)
     if name not in GPUS:
         raise TaskVectorsError(
-            f"no device {name!r}; there are {LOCAL}, {', '.join(GPUS)}, or give --flops, "
-            "--bandwidth and --device-memory"
+            f"no device {name!r}; there are {LOCAL}, cpu, cuda, {', '.join(GPUS)}, or give "
+            "--flops, --bandwidth and --device-memory"
         )
     if dtype.itemsize == 2:
         return GPUS[name]
@@ -157,10 +159,9 @@ def measure_device(device: torch.device, dtype: torch.dtype) -> Device:
     )
 
 
-def _local(dtype: torch.dtype, *, measure_again: bool) -> Device:
+def _local(device: torch.device, dtype: torch.dtype, *, measure_again: bool) -> Device:
     from platformdirs import user_cache_path
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = f"{device.type}-{str(dtype)[6:]}-{torch.get_num_threads()}-{torch.__version__}.json"
     path = Path(user_cache_path("taskvectors")) / "devices" / name
     if path.is_file() and not measure_again:

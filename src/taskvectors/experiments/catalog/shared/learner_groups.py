@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from taskvectors.costs import Cost, measured_cost
+from taskvectors.costs import Cost
 from taskvectors.experiments.catalog.shared.learner_runs import (
     config_of,
     swept,
@@ -18,6 +18,7 @@ from taskvectors.experiments.catalog.shared.learner_runs import (
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import GroupResult, Preset, RunUnit, WorkDir
 from taskvectors.learners import Learner, VariantsConfig, load_family
+from taskvectors.learners.costs import measured_cost
 from taskvectors.learners.family import TaskFamily
 from taskvectors.learners.measures import measure
 from taskvectors.learners.records import (
