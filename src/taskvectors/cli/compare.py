@@ -62,6 +62,8 @@ class Compare:
     """Factors that extracted vectors are tried with."""
     library: Annotated[str, default("none")] = ""
     """Folder of saved vectors that the method library retrieves from."""
+    end_of_answer: bool = False
+    """Count an answer as right only if the next token ends it: a new line, or the end of text."""
     test_dtype: Literal["same", "float32"] = "same"
     """Type to score the test split in; figures that are published are in float32."""
     out: Annotated[str, default("a new folder among the user's data")] = ""
@@ -105,6 +107,7 @@ class Compare:
             by_examples=self.by_examples,
             methods=tuple(map(self._config, self.methods)),
             controls=self._controls() if self.controls is None else self.controls,
+            end_of_answer=self.end_of_answer,
             test_dtype=self.test_dtype,
             memory=self.model.memory,
             chat=self.task.chat,

@@ -36,6 +36,8 @@ class Evaluate:
     """Factors of the vector; negative ones push away from the task."""
     shots: Annotated[int | None, default("those of the prompts it was made for")] = None
     """Demonstrations in the prompts."""
+    end_of_answer: bool = False
+    """Count an answer as right only if the next token ends it: a new line, or the end of text."""
     side_effects: bool = False
     """Measure what each strength does to unrelated text, too."""
     task: VectorTaskChoice
@@ -57,7 +59,7 @@ class Evaluate:
         task = self.unseen_task(vector)
         model = self.model.config_for(vector).load()
         context = self.context(vector, model, task)
-        shots = context.shots
+        shots, notes = context.shots, context.notes_on_ends(self.split)
         found = dose_response(
             model,
             context.prompts(self.split, shots),
@@ -81,9 +83,11 @@ class Evaluate:
             "template": context.template,
             "split": self.split,
             "seed": context.seed,
+            "end_of_answer": self.end_of_answer,
+            "notes": notes,
             "rows": rows,
         }
-        return Result(data=data, shown=[_table(rows)])
+        return Result(data=data, shown=[_table(rows), *(f"Note: {note}" for note in notes)])
 
     def unseen_task(self, vector: "TaskVector") -> "Task":
         """The task, of which the vector has not seen the split that it is measured on."""
@@ -107,6 +111,7 @@ class Evaluate:
             seed=(origin.seed or 0) if self.task.seed is None else self.task.seed,
             memory=self.model.budget(model),
             chat=self.task.chat or bool(origin.chat),
+            end_of_answer=self.end_of_answer,
         )
 
     def _side_effects(
@@ -124,7 +129,7 @@ class Evaluate:
 
 
 def _row(vector: "TaskVector", strength: float, shots: int) -> dict[str, Any]:
-    from taskvectors.methods.shared.run_context import layer_name
+    from taskvectors.methods.shared.layers import layer_name
 
     if strength == 0:
         method = "icl" if shots else "zero-shot"

@@ -34,7 +34,7 @@ class Export:
 
     def run(self) -> Result:
         """Write it."""
-        from taskvectors.methods.shared.run_context import layer_name
+        from taskvectors.methods.shared.layers import layer_name
         from taskvectors.vectors import TaskVector, acts_everywhere
 
         vector = TaskVector.load(self.vector)

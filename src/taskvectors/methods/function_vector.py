@@ -16,9 +16,10 @@ from taskvectors.errors import TaskVectorsError
 from taskvectors.methods.shared.candidate import Candidate, Cost
 from taskvectors.methods.shared.head_means import HeadMeans, head_means
 from taskvectors.methods.shared.indirect_effect import HowFound, indirect_effects, shuffled_labels
+from taskvectors.methods.shared.layers import Layers, Positions, layer_groups
 from taskvectors.methods.shared.method import METHODS, Method, Paper
 from taskvectors.methods.shared.plan import Plan, joins_at, read_work
-from taskvectors.methods.shared.run_context import Layers, Positions, RunContext, layer_groups
+from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.prompts import Prompt, with_first_tokens
 from taskvectors.trunk.work import Work, as_much, work_of
 from taskvectors.vectors import Site, TaskVector, sites_at

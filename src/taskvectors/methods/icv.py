@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from taskvectors.methods.shared.candidate import Candidate, Cost
+from taskvectors.methods.shared.layers import Layers
 from taskvectors.methods.shared.method import METHODS, Method, Paper
 from taskvectors.methods.shared.plan import Plan, read_work
-from taskvectors.methods.shared.run_context import Layers, RunContext
+from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.models import EMBED
 from taskvectors.models.sites import check_site
 from taskvectors.tasks import Example

@@ -8,6 +8,7 @@ so is the same vector there. Block 0 cannot be written: llama.cpp refuses a file
 import importlib.util
 import json
 import logging
+import re
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import torch
 from torch import Tensor
 
 from taskvectors.errors import DataError, TaskVectorsError
+from taskvectors.files import write_whole
 from taskvectors.vectors.everywhere import EVERY_TOKEN, acts_everywhere, directions_of
 from taskvectors.vectors.origin import VectorOrigin
 from taskvectors.vectors.site import sites_at
@@ -25,6 +27,7 @@ logger = logging.getLogger(__name__)
 
 _ARCHITECTURE = "controlvector"
 _DIRECTION = "direction."
+_NUMBER = re.compile("[0-9]{1,6}")
 _NO_FAMILY = "unknown"
 """The hint of a vector without a family: repeng refuses a file without one."""
 
@@ -116,35 +119,40 @@ def read_gguf(path: str | PathLike[str]) -> TaskVector:
 def _write(vector: TaskVector, directions: dict[int, Tensor], path: Path) -> None:
     gguf = _package(path)
     origin = vector.origin
-    partial = path.with_name(f".{path.name}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer = gguf.GGUFWriter(partial, _ARCHITECTURE)
+    # what nobody else reads
+    about = {
+        "method": origin.method,
+        "task": origin.task,
+        "template": origin.template,
+        "model": origin.model,
+        "revision": origin.revision,
+        "weights": str(origin.fingerprint.get("shapes", "")),
+        "positions": json.dumps(list(vector.positions)),
+        "layers": "direction.N is added to the output of block N, counted from 0",
+    }
+
+    def write(partial: Path) -> None:
+        writer = gguf.GGUFWriter(partial, _ARCHITECTURE)
+        try:
+            # what repeng writes
+            writer.add_string(f"{_ARCHITECTURE}.model_hint", origin.family or _NO_FAMILY)
+            writer.add_uint32(f"{_ARCHITECTURE}.layer_count", len(directions))
+            for name, text in about.items():
+                if text:
+                    writer.add_string(f"{_ARCHITECTURE}.{name}", text)
+            for layer, value in sorted(directions.items()):
+                writer.add_tensor(f"{_DIRECTION}{layer}", value.cpu().float().contiguous().numpy())
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_tensors_to_file()
+        finally:
+            writer.close()
+
     try:
-        # what repeng writes
-        writer.add_string(f"{_ARCHITECTURE}.model_hint", origin.family or _NO_FAMILY)
-        writer.add_uint32(f"{_ARCHITECTURE}.layer_count", len(directions))
-        # what nobody else reads
-        about = {
-            "method": origin.method,
-            "task": origin.task,
-            "template": origin.template,
-            "model": origin.model,
-            "revision": origin.revision,
-            "weights": str(origin.fingerprint.get("shapes", "")),
-            "positions": json.dumps(list(vector.positions)),
-            "layers": "direction.N is added to the output of block N, counted from 0",
-        }
-        for name, text in about.items():
-            if text:
-                writer.add_string(f"{_ARCHITECTURE}.{name}", text)
-        for layer, value in sorted(directions.items()):
-            writer.add_tensor(f"{_DIRECTION}{layer}", value.cpu().float().contiguous().numpy())
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-    finally:
-        writer.close()
-    partial.replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, write)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written ({error.strerror}); name another") from error
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[int, Tensor]]:
@@ -154,15 +162,18 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[int, Tensor]]:
     gguf = _package(path)
     try:
         reader = gguf.GGUFReader(path)
-    except (ValueError, IndexError, KeyError) as error:
-        raise DataError(f"{path} is not a whole GGUF file: {error}") from error
-    keys = {name: field.contents() for name, field in reader.fields.items()}
+        keys = {name: field.contents() for name, field in reader.fields.items()}
+    except Exception as error:  # which kinds gguf and numpy raise depends on the bytes
+        said = str(error) or type(error).__name__
+        raise DataError(f"{path} is not a whole GGUF file ({said}); download it again") from error
     directions: dict[int, Tensor] = {}
     for tensor in reader.tensors:
         number = tensor.name.removeprefix(_DIRECTION)
-        if tensor.name.startswith(_DIRECTION) and number.isdecimal():
+        if tensor.name.startswith(_DIRECTION) and _NUMBER.fullmatch(number):
             if tensor.tensor_type != gguf.GGMLQuantizationType.F32 or len(tensor.shape) != 1:
                 raise DataError(f"{tensor.name} of {path} is not one line of float32 numbers")
+            if int(number) in directions:
+                raise DataError(f"{path} has two directions for layer {int(number)}; keep one")
             directions[int(number)] = torch.from_numpy(tensor.data.copy())
     if not directions:
         held = ", ".join(tensor.name for tensor in reader.tensors[:3]) or "no tensors"

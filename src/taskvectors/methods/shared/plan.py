@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
-from taskvectors.methods.shared.run_context import Layers, RunContext, Split, layer_groups
+from taskvectors.methods.shared.layers import Layers, layer_groups
+from taskvectors.methods.shared.run_context import RunContext, Split
 from taskvectors.methods.training.recipe import TrainingSteps
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Position, shape_of
