@@ -9,6 +9,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
+from pydantic import ValidationError
 
 from taskvectors.cli.arguments import (
     ModelChoice,
@@ -241,16 +242,23 @@ def test_layers_are_of_one_vector_unless_each_has_its_own(
     assert config.positions == ((-2, "cue") if "--positions" in words else (-1,))
 
 
-@pytest.mark.parametrize("word", ["-1", "last", "4.0", "", "6-4", "4-", "\u0663", True, 1.5])
-def test_what_is_no_layer_is_an_error(word: Any) -> None:
+@pytest.mark.parametrize("word", ["-1", "last", "4.0", "", "6-4", "4-", "\u0663"])
+def test_what_is_no_layer_is_an_error(word: str) -> None:
     with pytest.raises(TaskVectorsError, match=r"--layers: .* is no layer; give numbers from 0"):
         method_config("learned", SiteChoice(layers=(word,)))
 
 
-@pytest.mark.parametrize("word", ["", "nonsense", "separator_0", "4.0", True])
-def test_what_is_no_position_is_an_error(word: Any) -> None:
+@pytest.mark.parametrize("word", ["", "nonsense", "separator_0", "4.0"])
+def test_what_is_no_position_is_an_error(word: str) -> None:
     with pytest.raises(TaskVectorsError, match=r"--positions: .* is no position; give a number"):
         method_config("learned", SiteChoice(positions=(word,)))
+
+
+@pytest.mark.parametrize("field", ["layers", "positions"])
+@pytest.mark.parametrize("value", [True, 1.5, [2, None], "", []])
+def test_what_is_no_place_in_python_is_an_error(field: str, value: Any) -> None:
+    with pytest.raises(ValidationError):
+        Learned(**{field: value})
 
 
 @pytest.mark.parametrize(

@@ -405,11 +405,15 @@ def test_labels_of_which_one_begins_another_are_told_apart_by_their_ends(
     tiny_model: Any, ragged_prompts: Any
 ) -> None:
     model = tiny_model("llama")
-    drawn, ids = ragged_prompts(model, 8), []
-    for _ in range(3):  # what the first prompt goes on with, and then what ends that
-        ids.append(int(next_token(model, drawn[0], ids).argmax()))
-    new, york, end = ids
-    ends = tuple(sorted({end, 9, 40}))
+    drawn = ragged_prompts(model, 8)
+    new = int(next_token(model, drawn[0], ()).argmax())
+    before = next_token(model, drawn[0], (new,))
+    longer = [[*drawn[0].token_ids, new, token] for token in range(model.d_vocab)]
+    with torch.no_grad():
+        after = model.hf(input_ids=torch.tensor(longer)).logits[:, -1].log_softmax(dim=1)
+    # of the first prompt: the label and the end for which the longer one wins most clearly
+    york, end = divmod(int((before[:, None] + after - before).argmax()), model.d_vocab)
+    ends = (end,)
     names = {"New": (new,), "New York": (new, york), "left": (31, 7)}
     query = Example(input="x", output="New York")
     prompts = [replace(p, query=query, answer_ids=(new, york), end_ids=ends) for p in drawn]

@@ -89,7 +89,7 @@ def test_a_file_that_a_learner_names_is_run_only_if_the_user_gives_it(
     theirs = tmp_path / "theirs.py"
     theirs.write_text(
         f"open({str(tmp_path / 'was-run')!r}, 'w').close()\n"
-        "from taskvectors.learners.tasks.offset import FAMILY\n"
+        "from taskvectors.learners import FAMILIES\nFAMILY = FAMILIES['offset']\n"
     )
     about = json.loads((tmp_path / "learner.json").read_text())
     (tmp_path / "learner.json").write_text(json.dumps(about | {"family": str(theirs)}))

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 
 import torch
 
-from taskvectors.evaluate.scoring import Labels, Scores
+from taskvectors.evaluate.labels import Labels
+from taskvectors.evaluate.scoring import Scores
 from taskvectors.evaluate.statistics import wilson_interval
 from taskvectors.format import Rounded
 from taskvectors.prompts import Prompt, beginnings

@@ -4,8 +4,9 @@ import logging
 from collections.abc import Sequence
 
 from taskvectors.errors import DataError
+from taskvectors.evaluate.labels import Labels
 from taskvectors.evaluate.measures import Measures, label_starts, measure
-from taskvectors.evaluate.scoring import Labels, Scores, score
+from taskvectors.evaluate.scoring import Scores, score
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import (
     Prompt,

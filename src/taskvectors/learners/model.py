@@ -120,7 +120,7 @@ def _read_model(folder: Path, family: TaskFamily) -> Any:
 
     try:
         check_files(folder)
-        hf, info = AutoModelForCausalLM.from_pretrained(
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=torch.float32,
             trust_remote_code=False,
@@ -132,6 +132,7 @@ def _read_model(folder: Path, family: TaskFamily) -> Any:
     except Exception as error:  # what transformers raises depends on the folder's content
         said = str(error).partition("\n")[0]
         raise DataError(f"the model in {folder} cannot be loaded ({said}); {_AGAIN}") from error
+    hf, info = loaded
     check_loaded(hf, info, folder.name)
     check_finite(hf, folder.name)
     if hf.config.vocab_size != family.d_vocab:

@@ -77,8 +77,10 @@ def function_vector(context: RunContext, config: FunctionVector) -> list[Candida
         TaskVectorsError: More heads are asked for than the model has.
 
     Source: Todd et al. (2024), https://arxiv.org/abs/2310.15213, section 2. We differ: true head
-        results, also where heads are not d_model / n_heads wide or a norm follows them; labels are
-        shuffled over the training split; other strengths than 1 are tried.
+        results, also where heads are not d_model / n_heads wide or a norm follows them; where W_O
+        has a bias (GPT-2, GPT-NeoX) it is left out, and the released code adds it once for each
+        head that is summed; labels are shuffled over the training split; other strengths than 1 are
+        tried.
     """
     effects, cost = average_effects(context, config, "exact")
     return summed_heads(context, config, effects, cost)
