@@ -8,7 +8,7 @@ from torch import Tensor
 
 from taskvectors.api.border import as_tuple
 from taskvectors.errors import TaskVectorsError
-from taskvectors.methods.shared.run_context import LayerName, layer_groups
+from taskvectors.methods.shared.layers import LayerName, layer_groups
 from taskvectors.models import EMBED, LanguageModel
 from taskvectors.trunk import Operation, Position
 from taskvectors.vectors import TaskVector, VectorOrigin, sites_at
