@@ -363,7 +363,7 @@ def test_generate_takes_one_kind_of_prompt(tv: Tv, words: list[str]) -> None:
     [
         (["learn", "--task", "capitals"], "no task is called 'capitals'; did you mean capital"),
         (["learn", "--task", "FILE", "--model", "x.gguf"], "there is no GGUF file 'x.gguf'"),
-        (["learn", "--task", "FILE", "--layers", "last"], "--layers: 'last' is no layer"),
+        (["learn", "--task", "FILE", "--layers", "last"], "--layers: 'last' is not a layer"),
         (["compare", "--task", "FILE", "--shots", "0"], "--shots: Input should be greater"),
         (["compare", "--task", "FILE", "--methods"], "--methods: give at least one"),
         (["evaluate", "--task", "FILE", "--vector", "none"], "none is not a vector"),

@@ -6,6 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from taskvectors.errors import TaskVectorsError
 from taskvectors.models import EMBED, LanguageModel
 from taskvectors.models.sites import check_site
 from taskvectors.prompts import POSITION_NAMES, is_position_name
@@ -88,7 +89,7 @@ Positions = Annotated[
 
 
 def layer_groups(
-    model: LanguageModel, layers: Sequence[LayerName] | None, *, each_layer: bool
+    model: LanguageModel, layers: LayerName | Sequence[LayerName] | None, *, each_layer: bool
 ) -> list[list[int]]:
     """The layers of each vector that is asked for, as numbers.
 
@@ -98,11 +99,16 @@ def layer_groups(
         each_layer: One vector for each of the layers, in place of one at all of them.
 
     Raises:
+        TaskVectorsError: What is given is no layer.
         UnsupportedModelError: The model has no such layer.
     """
     if layers is None:
         return [[layer] for layer in range(model.n_layers)]
-    chosen = [EMBED if layer == "embed" else layer for layer in layers]
+    try:
+        named = _numbered(_several(layers))
+    except ValueError as error:
+        raise TaskVectorsError(f"layers: {error}") from error
+    chosen = [EMBED if layer == "embed" else layer for layer in named]
     for layer in chosen:
         check_site(model, layer, "resid_post")
     return [[layer] for layer in chosen] if each_layer else [chosen]
