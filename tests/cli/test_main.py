@@ -16,6 +16,7 @@ import pytest
 
 from taskvectors import __version__
 from taskvectors.cli import parsing, progress, results
+from taskvectors.cli.estimate import Machine
 from taskvectors.cli.parsing import VERBS
 from taskvectors.cli.results import Result
 from taskvectors.cli.tasks import Tasks
@@ -210,7 +211,7 @@ def test_a_value_that_cannot_be_is_refused_when_it_is_parsed(
 
 
 def test_every_rule_is_of_a_flag_that_some_verb_has() -> None:
-    fields = {name for kind in VERBS.values() for name in _field_names(kind)}
+    fields = {name for kind in (*VERBS.values(), Machine) for name in _field_names(kind)}
     assert set(RULES) - fields == set()
 
 
