@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
+from functools import cache
 from typing import Any
 
 import pytest
@@ -50,6 +51,12 @@ def bench_of(task_of: Callable[..., Any]) -> Callable[..., Any]:
         return RunContext(model=model, task=task_of(answer, sizes), **{"shots": 2} | about)
 
     return make
+
+
+@pytest.fixture(scope="session")
+def tiny_with_words(fresh_model: Callable[..., Any]) -> Callable[..., Any]:
+    """`tiny_with_words(name)`: a small model of a newer type whose vocabulary the tokenizer has."""
+    return cache(lambda name: fresh_model(name, vocab_size=397))
 
 
 @pytest.fixture

@@ -49,7 +49,7 @@ class Extract:
 
     def run(self) -> Result:
         """Read it and save it."""
-        config = self.config()
+        config = self._config()
 
         def make(model: Any, task: Any, context: dict[str, Any]) -> Any:
             from taskvectors.methods import extract
@@ -66,8 +66,7 @@ class Extract:
             out=self.out,
         )
 
-    def config(self) -> Any:
-        """The method's config."""
+    def _config(self) -> Any:
         from taskvectors.methods import METHODS
 
         if not METHODS[self.method].gives_vector:

@@ -24,7 +24,8 @@ class PrefixTuning(AdapterConfig):
 
     def build(self, model: LanguageModel, size: Size, seed: int) -> Adapter:
         """One token, which is its least: a key and a value in every block; or 20."""
-        del model  # peft reads the shape of keys and values off the model's config
+        for layer in range(model.n_layers):
+            model.part(layer, "attention")  # raises where a block has no keys and values
         config = load_peft().PrefixTuningConfig(
             task_type="CAUSAL_LM", num_virtual_tokens=n_virtual(size)
         )

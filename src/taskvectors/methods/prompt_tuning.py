@@ -14,7 +14,7 @@ from taskvectors.methods.shared.candidate import Candidate
 from taskvectors.methods.shared.method import METHODS, Method, Paper
 from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.models import LanguageModel
-from taskvectors.models.adapters import Adapter, PeftAdapter, load_peft
+from taskvectors.models.adapters import Adapter, PeftAdapter, check_takes_embeddings, load_peft
 
 
 class PromptTuning(AdapterConfig):
@@ -24,6 +24,7 @@ class PromptTuning(AdapterConfig):
 
     def build(self, model: LanguageModel, size: Size, seed: int) -> Adapter:
         """One token (d numbers), or 20."""
+        check_takes_embeddings(model)
         config = load_peft().PromptTuningConfig(
             task_type="CAUSAL_LM",
             num_virtual_tokens=n_virtual(size),

@@ -9,7 +9,7 @@ import copy
 import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from taskvectors.errors import TaskVectorsError
+from taskvectors.errors import TaskVectorsError, UnsupportedModelError
 from taskvectors.models.block_parts import is_linear
 from taskvectors.models.calls import cache_name, run_body
 from taskvectors.models.interface import AttentionCall, attention_configs, watch_interface
@@ -212,6 +212,25 @@ def _forward(model: LanguageModel, adapted: Any) -> Forward:
     return by_length(model.rope_limit, forward, n_before=virtual)
 
 
+def check_takes_embeddings(model: LanguageModel) -> None:
+    """Check that a model runs on embeddings alone, as trained prompts need.
+
+    Raises:
+        UnsupportedModelError: It reads token ids beside them.
+    """
+    if model.device.type == "meta":
+        return
+    embedded = 0.5 * model.hf.get_input_embeddings()(few_tokens(model.hf))  # of no token
+    try:
+        with torch.no_grad():
+            model.body(inputs_embeds=embedded, use_cache=False)
+    except Exception as error:  # a model of transformers may raise anything
+        raise UnsupportedModelError(
+            f"{model.source} does not run on embeddings without token ids, which prompt-tuning "
+            f"trains: {str(error).splitlines()[0][:200]}"
+        ) from error
+
+
 # --- which modules
 
 
@@ -278,13 +297,35 @@ def _changed(state: Tensor) -> Tensor:
 
 
 def biased_modules(model: LanguageModel, layers: Sequence[int]) -> list[str]:
-    """Full names of all modules in some blocks that have a bias."""
-    return [
-        _full(model, layer, name)
+    """Full names of all modules in some blocks that have a bias.
+
+    Raises:
+        UnsupportedModelError: The model uses a bias without calling the module that has it.
+    """
+    found = {
+        module: _full(model, layer, name)
         for layer in layers
         for name, module in model.blocks[layer].named_modules()
         if isinstance(getattr(module, "bias", None), nn.Parameter)
-    ]
+    }
+    if model.device.type != "meta":
+        _check_called(model, found)
+    return list(found.values())
+
+
+def _check_called(model: LanguageModel, modules: Mapping[nn.Module, str]) -> None:
+    called: set[nn.Module] = set()
+    with ExitStack() as stack, torch.no_grad():
+        for module in modules:
+            stack.callback(module.register_forward_pre_hook(lambda it, _: called.add(it)).remove)
+        model.body(input_ids=few_tokens(model.hf), use_cache=False)
+    unseen = [name for module, name in modules.items() if module not in called]
+    if unseen:
+        raise UnsupportedModelError(
+            f"{model.source} uses the bias of {unseen[0]} without calling that module, so it "
+            "cannot be trained apart from the model. A trained bias of the residual stream is "
+            "`learned` at the position `all`."
+        )
 
 
 def is_transposed(model: LanguageModel) -> bool:

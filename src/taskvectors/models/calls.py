@@ -35,7 +35,7 @@ class Call:
     n_columns: int
     """New columns; those in the cache are not counted."""
     n_cached: int
-    """Columns that the cache held before the call."""
+    """Columns that the cache held before the call; 1 where it keeps states and does not count."""
     token_ids: Int[Tensor, "row column"] | None
     """None where embeddings were given."""
     mask: Bool[Tensor, "row key"] | None
@@ -51,8 +51,9 @@ class Call:
         return every if self.mask is None else int(self.mask.sum(dim=1).max())
 
 
-CACHE_NAMES = ("cache", "past_key_values")
-"""What a body calls its cache: the first since transformers 5.24, the second before."""
+CACHE_NAMES = ("cache", "past_key_values", "cache_params", "state")
+"""What a body calls its cache: the first since transformers 5.24, where the second and, in state
+spaces, the third were before; RWKV the last."""
 
 
 class _Eager:
@@ -120,22 +121,6 @@ def watching_calls(model: LanguageModel, watch: Watch) -> Iterator[None]:
     finally:
         for handle in handles:
             handle.remove()
-
-
-def counts_padding(model: LanguageModel) -> bool:
-    """Whether a call without position ids counts padding on the left as positions.
-
-    So it is where positions are rows of a table that is read by column (GPT-2, GPT-Neo,
-    GPT-BigCode): `generate` gives such a model position ids, a plain call has to bring its own.
-    """
-    tokens = model.hf.get_input_embeddings()
-    return any(
-        # OPT and others have classes of their own, which count by the mask
-        type(module) is nn.Embedding
-        and module is not tokens
-        and module.num_embeddings >= model.context_length
-        for module in model.body.modules()
-    )
 
 
 def check_context(model: LanguageModel, n_prompt: int, n_new: int = 0) -> None:
@@ -213,7 +198,7 @@ def _read(given: Mapping[str, Any]) -> Call | None:
         raise TaskVectorsError(f"the rows of this call are packed. {ONE_PROMPT_A_ROW}")
     cache = next((given[name] for name in CACHE_NAMES if given.get(name) is not None), None)
     position_ids = given.get("position_ids")
-    cached = 0 if cache is None else int(cache.get_seq_length())
+    cached = _n_cached(cache)
     return Call(
         n_rows=rows,
         n_columns=columns,
@@ -223,6 +208,16 @@ def _read(given: Mapping[str, Any]) -> Call | None:
         position_ids=None if position_ids is None else position_ids.view(-1, columns),
         forbids_cache=given.get("use_cache") is False,
     )
+
+
+def _n_cached(cache: Any) -> int:
+    if cache is None:
+        return 0
+    try:
+        return int(cache.get_seq_length())
+    except (AttributeError, ValueError):  # no layer of it is attention
+        has_states = getattr(cache, "has_previous_state", None)
+        return int(has_states is None or bool(has_states(0)))
 
 
 def _read_mask(mask: Any, shape: tuple[int, int] | None) -> Tensor | None:

@@ -104,11 +104,26 @@ def _find_blocks(hf: Any, seen: Trace) -> list[ModuleCall]:
         default=None,
     )
     if best is None:
+        why = _why_no_blocks([call for call in seen.calls if call.path in listed], seen)
         raise UnsupportedModelError(
             f"{type(hf).__name__} has no list of blocks each of which is given what the one before "
-            "gave, so there is no residual stream to edit."
+            f"gave, so there is no residual stream to edit{why}."
         )
     return best
+
+
+def _why_no_blocks(calls: Sequence[ModuleCall], seen: Trace) -> str:
+    """What the calls of listed modules have that blocks do not."""
+    if any(times > 1 for times in Counter(c.path for c in calls if _is_stream(c, seen)).values()):
+        return ": its blocks run several times in a pass, so that a layer is no one place"
+    n_tokens = seen.tokens.shape[1]
+    for call in calls:
+        shape = () if call.output is None else tuple(call.output.shape)
+        if len(shape) == 3 and shape[:2] == (n_tokens, 1):
+            return ": its states have the position before the prompt"
+        if len(shape) == 3 and shape[0] == 1 and shape[1] > n_tokens:
+            return f": its states have {shape[1]} positions for {n_tokens} tokens"
+    return ""
 
 
 def _is_stream(call: ModuleCall, seen: Trace) -> bool:

@@ -22,8 +22,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from taskvectors.errors import DataError, UnsupportedModelError
-from taskvectors.files import read_json, write_whole
+from taskvectors.errors import UnsupportedModelError
 from taskvectors.models.calls import run_body
 from taskvectors.models.engines import prepare
 from taskvectors.models.language_model import LanguageModel
@@ -62,14 +61,14 @@ def verified(model: LanguageModel) -> Verified:
     path = _kept_at(model)
     if path.is_file():
         try:
-            kept: Verified = read_json(path, Verified, "it is found out again")
-        except DataError as error:
-            logger.info("%s", error)
-        else:
-            return kept
+            return Verified(**json.loads(path.read_text()))
+        except (ValueError, TypeError):  # a file that is not whole is made again
+            logger.debug("cannot read %s", path)
     found = verify(model)
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, json.dumps(asdict(found)))
+    scratch = path.with_suffix(f".{id(found)}")
+    scratch.write_text(json.dumps(asdict(found)))
+    scratch.replace(path)
     if found.engine != "trunk":
         logger.info("%s runs on the engine %r: %s", model.source, found.engine, found.reasons)
     return found

@@ -20,14 +20,14 @@ Part = Literal[
     "heads",
 ]
 _NEEDED_BY = {
-    "attention": "its attention, which adapters and the engine 'trunk' need",
+    "attention": "its attention, which lora, ia3, prefix-tuning and the engine 'trunk' need",
     "value_projection": "W_V, which OV circuits, reconstruction and path expansion need",
     "output_projection": (
         "z, the heads' outputs before W_O, which function vectors, learned heads, state vectors, "
-        "indirect effects, key heads and head ablation need"
+        "indirect effects, key heads, head ablation and lora need"
     ),
     "attention_output": "attn_out and resid_mid, which by-layer analyses of attention need",
-    "mlp_output": "mlp_out, which path expansion and ablation of MLPs need",
+    "mlp_output": "mlp_out, which icv, path expansion and ablation of MLPs need",
     "mlp_input": "the MLP's own input, which frozen paths and path expansion need",
     "mlp_last_map": "the MLP's last linear map",
     "heads": "attention heads, which all methods and analyses by head need",

@@ -67,7 +67,8 @@ _KEPT = re.compile(
 
 _FULL, _SLIDING, _LINEAR = "full_attention", "sliding_attention", "linear_attention"
 _MIXED = {"layer_types": [_LINEAR, _FULL] * 2}
-_ROPES = {kind: {"rope_type": "default", "rope_theta": 10000.0} for kind in (_FULL, _SLIDING)}
+_ROPE: dict[str, Any] = {"rope_type": "default", "rope_theta": 10000.0}
+_ROPES = dict.fromkeys((_FULL, _SLIDING), _ROPE)
 _OWN: dict[str, dict[str, Any]] = {
     # by default all layers are of one kind, or of a pattern longer than four
     "bamba": {"attn_layer_indices": [1, 3]},
@@ -95,7 +96,13 @@ _OWN: dict[str, dict[str, Any]] = {
         "swa_qk_nope_head_dim": 8,
         "swa_v_head_dim": 8,
     },
-    "ernie4_5_vl_moe_text": {"moe_intermediate_size": [24, 24], "head_dim": 8},
+    "ernie4_5_vl_moe_text": {
+        "moe_intermediate_size": [24, 24],
+        "head_dim": 8,
+        "rope_parameters": _ROPE | {"mrope_section": [1, 1, 2]},
+    },
+    "paddleocr_vl_text": {"rope_parameters": _ROPE | {"mrope_section": [2, 1, 1]}},
+    "step3p5": {"sliding_window": 6, "layer_types": [_SLIDING, _FULL] * 2},
     "falcon_h1": {"mamba_d_ssm": 64},
     "granite4_vision": {"deepstack_layer_map": [[0, 0]]},
     "mistral4": {"qk_head_dim": 16, "head_dim": 16},
@@ -154,11 +161,14 @@ def _small(config: Any) -> dict[str, Any]:
     """The arguments of a config like another, but small."""
     own = _OWN.get(config.model_type, {})
     aliases = config.attribute_map
+    usual = vars(type(config)())  # what a config inside another may differ from
     values: dict[str, Any] = {}
     for name, value in vars(config).items():
         if name in own or name in aliases or name.startswith("_"):
             continue
         small = _small_value(config, name, value)
+        if small is None and isinstance(value, (bool, int, float, str)):
+            small = value if value != usual.get(name) else None
         if small is not None:
             values[name] = small
     if "kv_lora_rank" in values and "num_key_value_heads" in values:

@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.files import write_whole
 from taskvectors.results.figures import (
     VERMILION,
     AnyFigure,
@@ -94,11 +93,13 @@ def draw_matplotlib(figure: AnyFigure, path: Path) -> Path:
         else:
             _draw(figure, axes)
             _place_legend(figure, axes, canvas)
+        part = path.with_name(f".{path.name}.part")
         metadata = {"Date": None} if form == "svg" else None
-        write_whole(
-            path,
-            lambda partial: canvas.savefig(partial, format=form, dpi=200, metadata=metadata),
-        )
+        try:
+            canvas.savefig(part, format=form, dpi=200, metadata=metadata)
+            part.replace(path)
+        finally:
+            part.unlink(missing_ok=True)
     return path
 
 

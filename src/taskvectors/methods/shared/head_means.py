@@ -14,6 +14,7 @@ from torch import Tensor
 
 from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.models.heads import head_results
+from taskvectors.models.sites import check_site
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -39,11 +40,14 @@ def head_means(context: RunContext, most: int) -> HeadMeans:
 
 def _means(context: RunContext, most: int) -> HeadMeans:
     model = context.model
+    n_heads = model.n_heads  # raises where blocks have none, or other ones
+    for layer in range(model.n_layers):
+        check_site(model, layer, "z")
     read = context.last_tokens("train", context.shots, most)
     results = [head_results(model, layer, z).mean(dim=0) for layer, z in enumerate(read.z)]
     prompts = context.prompts("train", context.shots)[:most]
     return HeadMeans(
-        z=rearrange(read.z.mean(dim=1), "layer (head d) -> layer head d", head=model.n_heads),
+        z=rearrange(read.z.mean(dim=1), "layer (head d) -> layer head d", head=n_heads),
         results=torch.stack(results),
         n_prompts=len(prompts),
         forward_tokens=sum(len(prompt.token_ids) for prompt in prompts),

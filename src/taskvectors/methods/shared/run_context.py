@@ -8,10 +8,11 @@ import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Any, Literal, NamedTuple, TypeVar
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
+from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from taskvectors.errors import DataError
@@ -23,10 +24,10 @@ from taskvectors.evaluate import (
     score_whole,
     score_with,
 )
-from taskvectors.models import LanguageModel
+from taskvectors.models import EMBED, LanguageModel
 from taskvectors.models.adapters import Adapter
-from taskvectors.models.sites import Component
-from taskvectors.prompts import Prompt, answer_ends, beginnings, build_prompts, ends_of_text
+from taskvectors.models.sites import Component, check_site
+from taskvectors.prompts import Prompt, build_prompts
 from taskvectors.tasks import Example, Task
 from taskvectors.trunk import (
     Branch,
@@ -41,7 +42,36 @@ from taskvectors.vectors import VectorOrigin
 logger = logging.getLogger(__name__)
 
 Split = Literal["train", "validation", "test"]
+LayerName = int | Literal["embed"]
 _Made = TypeVar("_Made")
+_ALIASES: dict[Any, int] = {"embed": EMBED, "last": -1}
+
+
+def _distinct(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
+    places = [_ALIASES.get(value, value) for value in values or ()]
+    if len(set(places)) != len(places):
+        raise ValueError(f"{', '.join(map(str, values or ()))} names a place twice")
+    return values
+
+
+def _from_zero(layers: tuple[LayerName, ...] | None) -> tuple[LayerName, ...] | None:
+    for layer in layers or ():
+        if isinstance(layer, int) and layer < 0:
+            raise ValueError(
+                f"{layer} is no layer; give numbers from 0 up, or embed for the one below block 0"
+            )
+    return layers
+
+
+Layers = Annotated[
+    tuple[LayerName, ...] | None,
+    Field(min_length=1),
+    AfterValidator(_from_zero),
+    AfterValidator(_distinct),
+]
+"""Layers of a vector, each once; None for one vector at every layer."""
+Positions = Annotated[tuple[Position, ...], Field(min_length=1), AfterValidator(_distinct)]
+"""Token positions, each once."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -51,7 +81,7 @@ class LastTokens:
     states: Float[Tensor, "layer prompt d_model"]
     """`resid_post`, from `embed` up."""
     z: Float[Tensor, "block prompt width"]
-    """The heads' outputs before W_O, side by side."""
+    """The heads' outputs before W_O, side by side; no block where blocks have none, or others."""
     seconds: float
     """What reading them took."""
 
@@ -76,7 +106,6 @@ class RunContext:
         seed: Seed of demonstrations and initialisations.
         memory: Budget in bytes; a share of what is free by default.
         chat: Whether prompts go through the tokenizer's chat template.
-        end_of_answer: Whether the token after a right answer has to end it.
         test_model: The same model in another type, to score the test split in.
     """
 
@@ -87,7 +116,6 @@ class RunContext:
     seed: int = 0
     memory: int | None = None
     chat: bool = False
-    end_of_answer: bool = False
     test_model: LanguageModel | None = None
     _prompts: dict[tuple[Split, int, bool], tuple[Prompt, ...]] = field(default_factory=dict)
     _memo: dict[Hashable, Any] = field(default_factory=dict)
@@ -130,33 +158,7 @@ class RunContext:
             max_tokens=self.model.context_length,
             chat=self.chat,
             alike=alike,
-            ends=self.ends if self.end_of_answer else (),
         )
-
-    @cached_property
-    def ends(self) -> tuple[int, ...]:
-        """Tokens that end an answer."""
-        tokenizer = self.model.tokenizer
-        stops = ends_of_text(self.model.hf, tokenizer)
-        return answer_ends(tokenizer, self.template, stops, chat=self.chat)
-
-    def notes_on_ends(self, split: Split) -> list[str]:
-        """What a reader has to know of where answers of a split end."""
-        if self.end_of_answer:
-            return ["an answer is right only if the token after it ends it"]
-        splits: tuple[Split, ...] = ("train", "validation", "test")
-        every = [p for s in splits if getattr(self.task, s) for p in self.prompts(s)]
-        begun = beginnings(every)
-        asked = [prompt.query.output for prompt in self.prompts(split)]
-        count = sum(output in begun for output in asked)
-        if not count:
-            return []
-        shorter, longer = next(iter(begun.items()))
-        return [
-            f"{count} of {len(asked)} {split} answers begin another answer of the task, as "
-            f"{shorter!r} begins {longer!r}, and count as right though the model may go on; with "
-            "--end-of-answer the next token has to end them"
-        ]
 
     @cached_property
     def trunks(self) -> TrunkCache:
@@ -269,7 +271,12 @@ class RunContext:
 
     def _read_tokens(self, prompts: Sequence[Prompt], position: Position) -> None:
         started = self.trunks.clock()
-        sites: list[tuple[int, Component]] = [(block, "z") for block in range(self.model.n_layers)]
+        sites: list[tuple[int, Component]] = []
+        first, *others = self.model.structure.blocks
+        if first.output_projection and all(
+            parts.output_projection and parts.heads == first.heads for parts in others
+        ):  # else methods of the residual stream read what there is
+            sites = [(block, "z") for block in range(self.model.n_layers)]
         states, z = read_at(self.trunks, self.model, prompts, position, sites)
         seconds = (self.trunks.clock() - started) / len(prompts)
         by_prompt = states.unbind(1), z.unbind(1)
@@ -292,7 +299,6 @@ class RunContext:
             seed=self.seed,
             memory=self.memory,
             chat=self.chat,
-            end_of_answer=self.end_of_answer,
             test_model=self.test_model,
         )
 
@@ -306,3 +312,29 @@ class RunContext:
             chat=self.chat,
             **about,
         ).made_on(self.task)
+
+
+def layer_groups(
+    model: LanguageModel, layers: Sequence[LayerName] | None, *, each_layer: bool
+) -> list[list[int]]:
+    """The layers of each vector that is asked for, as numbers.
+
+    Args:
+        model: The model.
+        layers: Layers; all blocks of the model, one vector for each, by default.
+        each_layer: One vector for each of the layers, in place of one at all of them.
+
+    Raises:
+        UnsupportedModelError: The model has no such layer.
+    """
+    if layers is None:
+        return [[layer] for layer in range(model.n_layers)]
+    chosen = [EMBED if layer == "embed" else layer for layer in layers]
+    for layer in chosen:
+        check_site(model, layer, "resid_post")
+    return [[layer] for layer in chosen] if each_layer else [chosen]
+
+
+def layer_name(layer: int) -> LayerName:
+    """A layer as people write it."""
+    return "embed" if layer == EMBED else layer
