@@ -6,6 +6,7 @@ Run with `pytest tests/test_format.py`.
 import pytest
 
 from taskvectors.cli.results import Result, Table, print_result
+from taskvectors.errors import TaskVectorsError
 from taskvectors.evaluate import Difference, Measures
 from taskvectors.format import MINUS, interval, number, printable
 
@@ -61,3 +62,12 @@ def test_a_name_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) ->
     assert "\x07" not in said
     assert said.count(r"\x1b[2J\x1b]0;gone\x07") == 2
     assert r"\x07\nrow" in said
+
+
+def test_a_message_is_short_and_does_nothing_to_a_terminal() -> None:
+    value = "\x1b]0;title\x07" + 100_000 * "x" + "\u202eend"
+    text = str(TaskVectorsError(f"the value {value} is wrong\nat line 3"))
+    assert len(text) < 1200
+    assert text.startswith(r"the value \x1b]0;title\x07xxx")
+    assert text.endswith("\\u202eend is wrong\nat line 3")
+    assert "characters left out" in text

@@ -24,7 +24,7 @@ from taskvectors.experiments.config import ModelConfig
 from taskvectors.methods import METHODS, Candidate, Recipe, RunContext
 from taskvectors.methods.learned import Learned
 from taskvectors.methods.shared.choosing import choose, score_candidates
-from taskvectors.methods.shared.run_context import layer_name
+from taskvectors.methods.shared.layers import layer_name
 from taskvectors.models import LanguageModel
 from taskvectors.results import OVER_TASKS, Cell, Measurement, frame_of, open_run
 from taskvectors.tasks import load_task

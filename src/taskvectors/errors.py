@@ -6,9 +6,17 @@ prints them in one line and exits with code 2; anything else is a bug and shows 
 
 import importlib.util
 
+from taskvectors.format import shortened
+
 
 class TaskVectorsError(Exception):
-    """Anything that went wrong because of what was asked for or given."""
+    """Anything that went wrong because of what was asked for or given.
+
+    Its text is a few lines without control characters, whatever values it quotes.
+    """
+
+    def __str__(self) -> str:
+        return shortened(super().__str__())
 
 
 class UnsupportedModelError(TaskVectorsError):

@@ -1,9 +1,14 @@
-"""Files that are there whole, or not at all."""
+"""Files that are there whole, or not at all, and that are believed once they fit their schema."""
 
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
+from typing import Any
+
+from taskvectors.errors import DataError
 
 PARTIAL = ".partial"
 """How names end while a file is written; what a kill left behind is told by it."""
@@ -40,6 +45,89 @@ def write_whole(path: Path, content: str | bytes | Callable[[Path], object]) -> 
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
+
+
+def read_json(path: Path, schema: Any, advice: str) -> Any:
+    """A JSON file, as its schema has it.
+
+    Args:
+        path: The file.
+        schema: A type that pydantic checks.
+        advice: What to do about a file that is damaged.
+
+    Raises:
+        DataError: It cannot be read, is no JSON, or does not fit; the message names the place.
+    """
+    try:
+        text = path.read_bytes()
+    except OSError as error:
+        raise DataError(f"{path} cannot be read ({error.strerror or error}); {advice}") from error
+    with _said_of(path, advice):
+        return _adapter(schema).validate_json(text)
+
+
+def fitting(value: Any, schema: Any, path: Path, advice: str) -> Any:
+    """A value that a file holds, as its schema has it.
+
+    Args:
+        value: The value.
+        schema: A type that pydantic checks.
+        path: The file, for the message.
+        advice: What to do about a file that is damaged.
+
+    Raises:
+        DataError: It does not fit; the message names the place.
+    """
+    with _said_of(path, advice):
+        return _adapter(schema).validate_python(value)
+
+
+@contextmanager
+def _said_of(path: Path, advice: str) -> Iterator[None]:
+    """Turn what pydantic says of a value into an error about the file that holds it."""
+    from pydantic import ValidationError
+
+    try:
+        yield
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"]))
+        said = f"{where}: {first['msg']}" if where else first["msg"]
+        raise DataError(f"{path} is damaged ({said}); {advice}") from error
+    except (ValueError, TypeError, RecursionError, OverflowError) as error:
+        raise DataError(f"{path} is damaged ({error}); {advice}") from error
+
+
+def read_torch(path: Path, schema: Any, device: Any, advice: str) -> Any:
+    """A file that `torch.save` wrote, of tensors and plain values; nothing else is read out of it.
+
+    Args:
+        path: The file.
+        schema: A type that pydantic checks.
+        device: Where its tensors go.
+        advice: What to do about a file that is damaged.
+
+    Raises:
+        DataError: It cannot be read, holds something else, or does not fit.
+    """
+    import torch
+
+    try:
+        held = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # which kinds torch and pickle raise depends on the bytes
+        said = str(error).partition("\n")[0] or type(error).__name__
+        raise DataError(
+            f"{path} is not a whole file of tensors and plain values, and nothing else is read "
+            f"({said}); {advice}"
+        ) from error
+    return fitting(held, schema, path, advice)
+
+
+@lru_cache
+def _adapter(schema: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(schema)
 
 
 def _umask() -> int:

@@ -14,6 +14,8 @@ ABSENT = "\N{EN DASH}"
 MINUS = "\N{MINUS SIGN}"
 SPACE = "\N{NO-BREAK SPACE}"  # between a number and its unit
 
+_LONGEST = 1000
+"""Characters of a message: a few lines."""
 _SHARES = (
     "accuracy", "ci_low", "ci_high", "in_label_set", "difference", "share", "cosine", "probability",
     "recover", "mass", "r2",
@@ -51,6 +53,20 @@ def printable(text: str) -> str:
         else repr(character)[1:-1]
         for character in text
     )
+
+
+def shortened(text: str) -> str:
+    """A message with its middle left out if it is long, and control characters shown.
+
+    Example:
+        >>> len(shortened(9_000 * "x")) < 1_300
+        True
+    """
+    if len(text) > _LONGEST:
+        n_left_out = len(text) - _LONGEST
+        half = _LONGEST // 2
+        text = f"{text[:half]} [{n_left_out:,} characters left out] {text[-half:]}"
+    return "\n".join(map(printable, text.split("\n")))
 
 
 def in_words(name: str) -> str:

@@ -147,6 +147,14 @@ def test_generate_gives_both_texts_and_the_likeliest_tokens(
     assert found.prompt in pd.read_json(tmp_path / "said.json", typ="series")["prompt"]
 
 
+def test_a_vector_at_new_tokens_alone_changes_what_follows_the_first(
+    model: Any, vector: Any
+) -> None:
+    later = replace(vector * 9, sites=(replace(vector.sites[0], position="generated"),))
+    found = tv.generate(model, later, prompt="Q: bak", max_new_tokens=4)
+    assert all(one.plain == one.edited for one in found.next_tokens)
+
+
 def test_the_likeliest_tokens_are_those_of_the_models_own_logits(model: Any, vector: Any) -> None:
     found = tv.generate(model, vector * 3, prompt="Q: bak", max_new_tokens=1)
     ids = model.tokenizer("Q: bak", return_tensors="pt")

@@ -9,6 +9,7 @@ from types import UnionType
 from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
+from pydantic import ValidationError
 
 from taskvectors.cli.arguments import (
     ModelChoice,
@@ -193,11 +194,8 @@ def test_lists_are_words_separated_by_blanks() -> None:
         *("--strengths", "-1", "0", "0.5", "--controls", "--json"),
     )
     assert verb.methods == ("zero-shot", "icl", "learned")
-    assert verb.sites.config() == {
-        "layers": (4, 9),
-        "each_layer": False,
-        "positions": (-1, 4, "last"),
-    }
+    assert verb.sites.layers == ("4", "9")
+    assert verb.sites.positions == ("-1", "4", "last")
     assert verb.seeds == (0, 1)
     assert verb.strengths == (-1.0, 0.0, 0.5)
     assert verb.controls == ()
@@ -233,19 +231,42 @@ def test_flags_that_say_nothing_to_a_method_are_named(method: str, unheard: list
         (["--each-layer"], None, True),
         (["--layers", "embed", "4"], ("embed", 4), False),
         (["--each-layer", "--layers", "4", "9"], (4, 9), True),
+        (["--layers", "4-6", "9", "--positions", "-2", "cue"], (4, 5, 6, 9), False),
     ],
 )
 def test_layers_are_of_one_vector_unless_each_has_its_own(
     words: list[str], layers: Any, each: bool
 ) -> None:
-    config = parsed("learn", "--task", "t", *words).sites.config()
-    assert (config["layers"], config["each_layer"]) == (layers, each)
+    config = method_config("learned", parsed("learn", "--task", "t", *words).sites)
+    assert (config.layers, config.each_layer) == (layers, each)
+    assert config.positions == ((-2, "cue") if "--positions" in words else (-1,))
 
 
-@pytest.mark.parametrize("word", ["-1", "last", "4.0", ""])
+@pytest.mark.parametrize("word", ["-1", "last", "4.0", "", "6-4", "4-", "\u0663"])
 def test_what_is_no_layer_is_an_error(word: str) -> None:
     with pytest.raises(TaskVectorsError, match=r"--layers: .* is no layer; give numbers from 0"):
-        SiteChoice(layers=(word,)).config()
+        method_config("learned", SiteChoice(layers=(word,)))
+
+
+@pytest.mark.parametrize("word", ["", "nonsense", "separator_0", "4.0"])
+def test_what_is_no_position_is_an_error(word: str) -> None:
+    with pytest.raises(TaskVectorsError, match=r"--positions: .* is no position; give a number"):
+        method_config("learned", SiteChoice(positions=(word,)))
+
+
+@pytest.mark.parametrize("field", ["layers", "positions"])
+@pytest.mark.parametrize("value", [True, 1.5, [2, None], "", []])
+def test_what_is_no_place_in_python_is_an_error(field: str, value: Any) -> None:
+    with pytest.raises(ValidationError):
+        Learned(**{field: value})
+
+
+@pytest.mark.parametrize(
+    ("given", "layers"),
+    [(4, (4,)), ("4-6", (4, 5, 6)), (range(4, 7), (4, 5, 6)), ([4, "embed"], (4, "embed"))],
+)
+def test_python_and_the_command_line_say_layers_alike(given: Any, layers: Any) -> None:
+    assert Learned(layers=given, positions="last").layers == layers
 
 
 def test_help_gives_no_verb(capsys: pytest.CaptureFixture[str]) -> None:

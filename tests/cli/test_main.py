@@ -7,17 +7,20 @@ import logging
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import pytest
 
 from taskvectors import __version__
-from taskvectors.cli import progress
+from taskvectors.cli import parsing, progress, results
+from taskvectors.cli.estimate import Machine
 from taskvectors.cli.parsing import VERBS
 from taskvectors.cli.results import Result
 from taskvectors.cli.tasks import Tasks
+from taskvectors.cli.values import RULES
 from taskvectors.errors import TaskVectorsError
 
 ROOT = Path(__file__).parents[2]
@@ -129,10 +132,94 @@ def test_a_bug_shows_its_traceback_and_is_exit_code_1(
     assert "KeyError: 'lost'" in said.err
 
 
-def test_control_c_is_one_line_and_exit_code_130(tv: Tv, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(Tasks, "run", raising(KeyboardInterrupt()))
+@pytest.mark.parametrize(
+    ("error", "code", "says"),
+    [
+        (
+            OSError(28, "No space left on device"),
+            2,
+            "[Errno 28] No space left on device (OSError at ",
+        ),
+        (UnicodeError("a lone surrogate"), 2, "a lone surrogate (UnicodeError at "),
+        (RecursionError("too deep"), 2, "too deep (RecursionError at "),
+        (OverflowError("too large"), 2, "too large (OverflowError at "),
+        (RuntimeError("mat1 and mat2\n" + "x" * 9999), 1, "mat1 and mat2 xxx"),
+    ],
+)
+def test_what_the_machine_or_torch_says_is_one_short_line_with_its_place(
+    tv: Tv, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, says: str
+) -> None:
+    monkeypatch.setattr(Tasks, "run", raising(error))
+    said = tv("tasks")
+    assert (said.code, said.out) == (code, "")
+    assert re.fullmatch(r"error: .* at \S+\.py:\d+; --debug shows all of it\)\n", said.err)
+    assert said.err.startswith(f"error: {says}")
+    assert len(said.err) < 1200
+    assert "Traceback" in tv("tasks", "--debug").err
+
+
+@pytest.mark.parametrize("place", [(Tasks, "run"), (parsing, "parse"), (results, "print_result")])
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_control_c_at_any_moment_is_one_line_and_exit_code_130(
+    tv: Tv, monkeypatch: pytest.MonkeyPatch, place: tuple[Any, str], wrapped: bool
+) -> None:
+    def stopped(*_: object, **__: object) -> None:
+        try:
+            raise KeyboardInterrupt
+        except KeyboardInterrupt:
+            if not wrapped:
+                raise
+            raise ImportError("a library's import was cut off")  # noqa: B904
+
+    monkeypatch.setattr(*place, stopped)
     said = tv("tasks")
     assert (said.code, said.out, said.err) == (130, "", "interrupted\n")
+
+
+def test_control_c_while_the_program_is_imported_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "tyro.py").write_text("raise KeyboardInterrupt\n")
+    code = (
+        f"import sys\nsys.path.insert(0, {str(tmp_path)!r})\nfrom taskvectors.cli import run\nrun()"
+    )
+    done = in_fresh_process(code)
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "interrupted\n")
+
+
+VALUES = [
+    (["--seed", "18446744073709551616"], "--seed: 18446744073709551616 is not a whole number"),
+    (["--seed", "-1"], "--seed: -1 is not a whole number from 0"),
+    (["--device", "foo"], "--device: 'foo' is not cpu, cuda"),
+    (["--positions", ""], "--positions: '' is not a position"),
+    (["--layers", "1-"], "--layers: '1-' is not a layer"),
+    (["--layers", "9" * 5000], "--layers: '9999"),
+    (["--layers=-1"], "--layers: '-1' is not a layer: a number from 0"),
+    (["--memory", "nanGB"], "--memory: 'nanGB' is not a size"),
+    (["--learning-rate", "nan"], "--learning-rate: nan is not a finite number"),
+    (["--n-test", "0"], "--n-test: 0 is not a whole number from 1"),
+    (["--task", "\0"], "--task: '\\x00' is not a text without NUL"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), VALUES)
+def test_a_value_that_cannot_be_is_refused_when_it_is_parsed(
+    tv: Tv, words: list[str], message: str
+) -> None:
+    said = tv("learn", "--task", "capital", *words)
+    assert (said.code, said.out) == (2, "")
+    assert said.err.startswith(f"error: {message}")
+    assert len(said.err) < 1200
+
+
+def test_every_rule_is_of_a_flag_that_some_verb_has() -> None:
+    fields = {name for kind in (*VERBS.values(), Machine) for name in _field_names(kind)}
+    assert set(RULES) - fields == set()
+
+
+def _field_names(kind: Any) -> Iterator[str]:
+    for name, type_ in get_type_hints(kind).items():
+        yield name
+        if is_dataclass(type_):
+            yield from _field_names(type_)
 
 
 def test_what_a_library_prints_does_not_reach_standard_output(

@@ -71,16 +71,16 @@ def said(capsys: pytest.CaptureFixture[str], *words: object) -> str:
 def test_it_is_in_help_trained_estimated_and_run_in_experiments(
     registered: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for verb in ("train", "estimate"):
+    for verb in (["train"], ["estimate", "train"]):
         assert "{ginc,linear,offset,regbench,sinusoidal,shift,FILE.py}" in "".join(
-            said(capsys, verb, "--help").replace("│", "").split()
+            said(capsys, *verb, "--help").replace("│", "").split()
         )
     run = tmp_path / "run"
     data = json.loads(said(capsys, "train", "--task", "shift", "--out", run, "--json"))
     assert {row["variant"] for row in data["rows"]} == {"vanilla", "tvp-1"}
     assert data["task"] == "shift"
     assert Learner.load(run / "seed-0" / "vanilla").family == Shift()
-    cost = json.loads(said(capsys, "estimate", "train", "--family", "shift", "--preset", "moment",
+    cost = json.loads(said(capsys, "estimate", "train", "--task", "shift", "--preset", "moment",
                            "--device", "h100", "--json"))  # fmt: skip
     assert cost["rows"][-1]["forward_tokens"] > 0
     found = json.loads(

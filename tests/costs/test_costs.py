@@ -16,27 +16,23 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from taskvectors.costs import (
     GPUS,
-    WORKS,
     Device,
-    Question,
     cost_of,
     costs_of,
     devices_needed,
     find_device,
     room_beside,
     total,
-    train_cost,
     weight_bytes,
     with_ceilings,
 )
 from taskvectors.errors import MemoryBudgetError, TaskVectorsError
 from taskvectors.learners import preset_of
-from taskvectors.methods import Recipe, RunContext
-from taskvectors.methods.icl import InContext
+from taskvectors.learners.costs import train_cost
+from taskvectors.methods import Plan, Recipe, RunContext
 from taskvectors.methods.learned import Learned, learned
 from taskvectors.methods.shared.method import plan_of
 from taskvectors.methods.vanilla import Vanilla
-from taskvectors.methods.zero_shot import ZeroShot
 from taskvectors.models import LanguageModel, known_shapes, load_meta_model, load_model
 from taskvectors.tasks import Example, Task, load_task
 from taskvectors.trunk import Edit, Trunk
@@ -127,24 +123,10 @@ def test_learning_is_estimated_with_the_tokens_that_it_runs(context: RunContext)
     recipe = Recipe(steps=4, batch_size=4, check_every=2, patience=None)
     config = Learned(layers=(1,), recipe=recipe)
     found = learned(context, config)[0].cost
-    works = WORKS["learn"](Question(context=context, methods=(), learned=config))
+    works = plan_of(context, config).made(context)
     costs = [cost_of(context.model, work, DEVICE, budget=ROOM) for work in works]
     assert [cost.name for cost in costs] == ["learned, steps", "learned, checks"]
     assert total(costs).forward_tokens == pytest.approx(found.forward_tokens, rel=0.1)
-
-
-def test_each_verb_is_work_that_takes_time(context: RunContext) -> None:
-    methods = (ZeroShot(), InContext(), Vanilla(), Learned())
-    question = Question(context=context, methods=methods, learned=Learned())
-    seconds = {}
-    for name, works in WORKS.items():
-        asked = replace(question, methods=methods[2:]) if name == "extract" else question
-        costs = [cost_of(context.model, w, DEVICE, budget=ROOM) for w in works(asked)]
-        assert all(cost.seconds > 0 and cost.flops > 0 for cost in costs), name
-        seconds[name] = total(costs).seconds
-    assert seconds["evaluate"] < seconds["learn"] < seconds["compare"]
-    chosen = WORKS["explain"](replace(question, analyses=("attention",)))
-    assert {work.name.partition(",")[0] for work in chosen} == {"learned", "attention"}
 
 
 def test_what_is_kept_is_not_run_again(context: RunContext) -> None:
@@ -161,8 +143,7 @@ def test_what_is_kept_is_not_run_again(context: RunContext) -> None:
 
 def test_learning_at_all_layers_costs_more_than_at_one(context: RunContext) -> None:
     def cost(**at: Any) -> Any:
-        question = Question(context=context, methods=(), learned=Learned(**at))
-        works = WORKS["learn"](question)
+        works = plan_of(context, Learned(**at)).made(context)
         return total([cost_of(context.model, w, DEVICE, budget=ROOM) for w in works])
 
     every, one = cost(), cost(layers=(1,))
@@ -172,7 +153,7 @@ def test_learning_at_all_layers_costs_more_than_at_one(context: RunContext) -> N
 
 
 def test_prompts_that_do_not_fit_are_refused_with_what_would(context: RunContext) -> None:
-    (work,) = WORKS["evaluate"](Question(context=context, methods=(), learned=Learned()))
+    (work,) = Plan(joins=(-1, 2)).tested(context)
     with pytest.raises(MemoryBudgetError, match="are granted"):
         cost_of(context.model, work, DEVICE, budget=1000)
 
@@ -203,7 +184,9 @@ def _shape() -> Any:
 
 
 def test_devices_are_named_and_their_ceilings_can_be_stated() -> None:
-    with pytest.raises(TaskVectorsError, match="no device 'v100'; there are local, a100"):
+    with pytest.raises(
+        TaskVectorsError, match="no device 'v100'; there are local, cpu, cuda, a100"
+    ):
         find_device("v100", torch.bfloat16)
     assert find_device("h100", torch.float32).flops < find_device("h100", torch.bfloat16).flops
     stated = with_ceilings(GPUS["a100"], flops=1e14, memory=None)
@@ -230,6 +213,8 @@ def test_this_machine_is_measured_once(monkeypatch: pytest.MonkeyPatch, tmp_path
     assert find_device("local", torch.float32) == DEVICE
     assert len(measured) == 1
     find_device("local", torch.float32, measure_again=True)
+    assert len(measured) == 2
+    assert find_device("cpu", torch.float32) == DEVICE
     assert len(measured) == 2
     (kept,) = (tmp_path / "devices").iterdir()
     assert json.loads(kept.read_text())["name"] == "even"

@@ -11,12 +11,12 @@ import pytest
 import torch
 from full_pass import Spec, branches_of
 
-from taskvectors.errors import MemoryBudgetError
-from taskvectors.evaluate import Scores, score, score_alike
+from taskvectors.errors import MemoryBudgetError, TaskVectorsError
+from taskvectors.evaluate import Scores, score, score_alike, score_whole
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt
 from taskvectors.tasks import Example
-from taskvectors.trunk import Branch, Trunk, shape_of
+from taskvectors.trunk import Branch, Edit, Trunk, shape_of
 from taskvectors.trunk.memory import trunk_bytes, work_bytes
 
 THREE_BRANCHES: list[list[Spec]] = [
@@ -367,3 +367,97 @@ def test_one_branch_of_scores_is_its_row(tiny_model: Any, ragged_prompts: Any) -
         assert one.label_is_correct is not None
         assert whole.label_is_correct is not None
         assert torch.equal(one.label_is_correct[0], whole.label_is_correct[index])
+
+
+# --- where an answer ends
+
+
+def next_token(model: LanguageModel, prompt: Prompt, answer: Sequence[int]) -> torch.Tensor:
+    """Log-probabilities after an answer, by one whole pass."""
+    with torch.no_grad():
+        ids = torch.tensor([[*prompt.token_ids, *answer]])
+        logits: torch.Tensor = model.hf(input_ids=ids).logits[0, -1]
+    return logits.log_softmax(dim=0)
+
+
+@pytest.mark.parametrize("kind", ["llama", "gemma2"])
+def test_an_answer_that_has_to_end_is_right_only_if_the_next_token_ends_it(
+    tiny_model: Any, ragged_prompts: Any, partly_right: Any, kind: str
+) -> None:
+    model = tiny_model(kind)
+    right = partly_right(model, ragged_prompts(model, 6, answers=(1, 3)), [[]])
+    best = [int(next_token(model, one, one.answer_ids).argmax()) for one in right]
+    ends = tuple(sorted({best[0], best[1], 7}))
+    asked = [replace(one, end_ids=ends) for one in right]
+    found, plain = score(model, asked), score(model, right)
+    both = zip(plain.is_correct[0].tolist(), best, strict=True)
+    assert found.is_correct[0].tolist() == [was and one in ends for was, one in both]
+    assert found.is_correct.any()
+    # what is said of the answer's own tokens is as it was
+    assert torch.equal(found.first_is_correct, plain.first_is_correct)
+    torch.testing.assert_close(found.log_probability, plain.log_probability)
+    assert torch.equal(score_alike(model, asked).is_correct, found.is_correct)
+    other = next(token for token in range(model.d_vocab) if token not in best)
+    assert not score(model, [replace(one, end_ids=(other,)) for one in right]).is_correct.any()
+
+
+def test_labels_of_which_one_begins_another_are_told_apart_by_their_ends(
+    tiny_model: Any, ragged_prompts: Any
+) -> None:
+    model = tiny_model("llama")
+    drawn = ragged_prompts(model, 8)
+    new = int(next_token(model, drawn[0], ()).argmax())
+    before = next_token(model, drawn[0], (new,))
+    longer = [[*drawn[0].token_ids, new, token] for token in range(model.d_vocab)]
+    with torch.no_grad():
+        after = model.hf(input_ids=torch.tensor(longer)).logits[:, -1].log_softmax(dim=1)
+    # of the first prompt: the label and the end for which the longer one wins most clearly
+    york, end = divmod(int((before[:, None] + after - before).argmax()), model.d_vocab)
+    ends = (end,)
+    names = {"New": (new,), "New York": (new, york), "left": (31, 7)}
+    query = Example(input="x", output="New York")
+    prompts = [replace(p, query=query, answer_ids=(new, york), end_ids=ends) for p in drawn]
+    found = score(model, prompts, labels=names)
+    assert found.label_is_correct is not None
+    expected = []
+    for prompt in prompts:
+        sums = {}
+        for name, label in names.items():
+            at = [next_token(model, prompt, label[:n])[token] for n, token in enumerate(label)]
+            after = next_token(model, prompt, label)[list(ends)].logsumexp(dim=0)
+            sums[name] = float(sum(at) + after)
+        expected.append(max(sums, key=sums.__getitem__) == "New York")
+    assert found.label_is_correct[0].tolist() == expected
+    assert any(expected)  # without an end the longer one never wins
+    plain = score(model, [replace(one, end_ids=()) for one in prompts], labels=names)
+    assert plain.label_is_correct is not None
+    assert not plain.label_is_correct.any()
+
+
+def test_prompts_whose_answers_end_otherwise_are_not_scored_together(
+    tiny_model: Any, ragged_prompts: Any
+) -> None:
+    first, second = ragged_prompts(tiny_model("llama"), 2)
+    with pytest.raises(ValueError, match="end alike"):
+        score(tiny_model("llama"), [replace(first, end_ids=(3,)), second])
+
+
+# --- numbers that are none
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_score_that_is_no_number_is_an_error_and_not_a_wrong_answer(
+    tiny_model: Any, ragged_prompts: Any, value: float
+) -> None:
+    model = tiny_model("llama")
+    prompts = ragged_prompts(model, 4)
+    score(model, prompts, [()])  # the same prompts have scores
+    edit = Edit(layer=1, value=torch.full((model.d_model,), value))
+    with pytest.raises(TaskVectorsError, match=r"answers are not finite.*lower the strength"):
+        score(model, prompts, [(), (edit,)])
+
+    def broken(tokens: Any, _: Any) -> Any:
+        return torch.full((*tokens.shape, model.d_model), value)
+
+    with pytest.raises(TaskVectorsError, match="not finite"):
+        score_whole(model, prompts, broken)

@@ -19,7 +19,8 @@ from taskvectors.results import NOT_READ, ComparisonRow, Published, Record, fram
 NAMES = {
     *("ltv-main-table", "ltv-layer-sweep", "ltv-peft", "ltv-ov", "ltv-key-heads", "ltv-attention"),
     *("ltv-linear", "ltv-rotation", "ltv-geometry", "ltv-transfer", "ltv-composition"),
-    *("ltv-generation", "ltv-lens", "ltv-backbones", "ltv-stride"),
+    *("ltv-generation", "ltv-lens", "ltv-backbones", "ltv-stride", "ltv-dimension"),
+    *("ltv-templates", "ltv-states", "ltv-turning"),
     *("tvp-loss", "tvp-locality", "tvp-emergence", "tvp-format", "tvp-depth", "tvp-context"),
     *("tvp-layer", "tvp-ood", "tvp-ginc", "tvp-regbench", "tvp-language"),
     *("bijections", "methods-all"),
@@ -108,3 +109,18 @@ def test_every_published_value_stands_beside_the_row_that_is_like_it(name: str) 
         cells = [cell for table in tables for row in table.texts for cell in row]
         assert any(cell.endswith(f"({value.model})") for cell in cells), value
         assert [table.name for table in tables_of(record)] == [table.name for table in tables]
+
+
+def test_the_rotations_test_has_enough_layers_to_say_yes(fresh_model: Any) -> None:
+    from taskvectors.experiments.catalog.shared.learned_vectors import layers_at
+    from taskvectors.explain.shared.change_point import change_point
+
+    depths = EXPERIMENTS["ltv-rotation"].presets["cpu"].depths
+    for n_layers in (18, 30):  # the embedded model, SmolLM2-135M
+        layers = layers_at(fresh_model("llama", num_hidden_layers=n_layers), depths)
+        assert layers == tuple(range(n_layers - 1))
+        step = [float(layer > n_layers // 2) for layer in layers]
+        found = change_point(layers, step)
+        assert found is not None
+        assert found.p.smallest < 0.01
+        assert found.p.value < 0.01

@@ -132,6 +132,44 @@ def turned_then_scaled(first: Tensor, then: Tensor, *, constant: float = 3000.0)
     return model
 
 
+def turned_by_head(turn: Tensor, *, constant: float = 3000.0) -> LanguageModel:
+    """A model in which one head's OV circuit turns the first four dimensions; no other part acts.
+
+    Head 0 of block `CARRIER_LAYER` looks at the last token alone, whatever is added there. The
+    unembedding reads the first dimensions, a token for each.
+
+    Args:
+        turn: `[4, 4]`.
+        constant: The constant coordinate, against which vectors have to be small.
+    """
+    model = _silent(answer_reads=TARGET, constant=constant)
+    attention = model.blocks[CARRIER_LAYER].self_attn  # type: ignore[attr-defined]
+    rms = constant / D_MODEL**0.5
+    with torch.no_grad():
+        attention.q_proj.weight[1, CONSTANT] = 3.0
+        attention.k_proj.weight[1, CUE] = 3.0 * constant
+        attention.v_proj.weight[:4, :4] = (turn - torch.eye(4)) * rms
+        attention.o_proj.weight[:4, :4] = torch.eye(4)
+        model.hf.lm_head.weight.zero_()
+        model.hf.lm_head.weight[8:16, :8] = torch.eye(8)
+    return model
+
+
+def by_pattern() -> Planted:
+    """The vector makes a head look away from the first token, whose value it carries to the answer.
+
+    Nothing reads the vector's own value.
+    """
+    model = _silent(answer_reads=TARGET, constant=3000.0)
+    attention = model.blocks[CARRIER_LAYER].self_attn  # type: ignore[attr-defined]
+    with torch.no_grad():
+        attention.q_proj.weight[1, CONSTANT] = 1.0
+        attention.k_proj.weight[1, SOURCE] = 10_000.0  # the norm makes the others small
+        attention.v_proj.weight[0, SINK] = 10.0
+        attention.o_proj.weight[TARGET, 0] = 100.0
+    return Planted(model=model, vector=along(SOURCE, size=0.05))
+
+
 def _silent(*, answer_reads: int, constant: float = 8.0) -> LanguageModel:
     """A model whose blocks do nothing: embedding, final norm, unembedding."""
     from transformers import LlamaConfig, LlamaForCausalLM

@@ -1,5 +1,6 @@
 """A learner is a language model like any other: it is saved, extracted from and injected into."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from taskvectors.errors import DataError
+from taskvectors.errors import DataError, TaskVectorsError
 from taskvectors.learners import EvalBatch, Learner, LearnerShape, is_learner, load_family
 from taskvectors.learners.measures import vectors_of
 from taskvectors.learners.passes import prompted_states
@@ -41,6 +42,62 @@ def test_a_learner_is_the_same_after_saving_and_loading(
 def test_a_folder_without_a_learner_is_refused(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="holds no learner"):
         Learner.load(tmp_path)
+
+
+DAMAGED = {
+    "empty": "",
+    "nothing": "{}",
+    "a list": "[]",
+    "no text": b"\xff\xfe",
+    "deep": "[" * 100_000,
+    "a huge number": '{"family": ' + "9" * 6000 + "}",
+    "other types": '{"family": 3, "settings": [], "about": 1}',
+    "a value that is none": '{"family": "offset", "settings": {"n_symbols": "x"}, "about": {}}',
+    "another size": '{"family": "offset", "settings": {"n_symbols": 90}, "about": {}}',
+}
+
+
+@pytest.mark.parametrize("name", DAMAGED)
+def test_a_damaged_learner_is_one_short_error(
+    name: str, tmp_path: Path, tiny_learner: Callable[..., Any]
+) -> None:
+    tiny_learner("offset", "gpt2", n_demonstrations=3).save(tmp_path)
+    Learner.load(tmp_path)
+    text = DAMAGED[name]
+    (tmp_path / "learner.json").write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(TaskVectorsError) as caught:
+        Learner.load(tmp_path)
+    assert len(str(caught.value)) < 1200
+
+
+@pytest.mark.parametrize("file", ["config.json", "model.safetensors"])
+@pytest.mark.parametrize("text", [b"", b"{}", b"null", b"\xff" * 90, b'{"model_type": "bert"}'])
+def test_a_learner_without_a_whole_model_is_an_error(
+    file: str, text: bytes, tmp_path: Path, tiny_learner: Callable[..., Any]
+) -> None:
+    tiny_learner("offset", "gpt2", n_demonstrations=3).save(tmp_path)
+    (tmp_path / file).write_bytes(text)
+    with pytest.raises(TaskVectorsError):
+        Learner.load(tmp_path)
+
+
+def test_a_file_that_a_learner_names_is_run_only_if_the_user_gives_it(
+    tmp_path: Path, tiny_learner: Callable[..., Any]
+) -> None:
+    learner = tiny_learner("offset", "gpt2", n_demonstrations=3)
+    learner.save(tmp_path)
+    theirs = tmp_path / "theirs.py"
+    theirs.write_text(
+        f"open({str(tmp_path / 'was-run')!r}, 'w').close()\n"
+        "from taskvectors.learners import FAMILIES\nFAMILY = FAMILIES['offset']\n"
+    )
+    about = json.loads((tmp_path / "learner.json").read_text())
+    (tmp_path / "learner.json").write_text(json.dumps(about | {"family": str(theirs)}))
+    with pytest.raises(DataError, match=r"give that file, if you trust it: --family FILE"):
+        Learner.load(tmp_path)
+    assert not (tmp_path / "was-run").exists()
+    assert Learner.load(tmp_path, str(theirs)).family == learner.family
+    assert (tmp_path / "was-run").exists()
 
 
 @pytest.mark.parametrize("body", ["gpt2", "llama"])

@@ -202,3 +202,20 @@ def test_a_tracker_is_told_what_the_file_is_told(tmp_path: Path) -> None:
     lines = [json.loads(line) for line in (tmp_path / METRICS).read_text().splitlines()]
     assert told == [(line["step"], line["icl_loss"]) for line in lines]
     shutil.rmtree(tmp_path)
+
+
+@pytest.mark.parametrize("text", [b"", b"PK", b"not a checkpoint", b"\x80\x02csys\nexit\n."])
+def test_a_damaged_checkpoint_is_said_and_runs_nothing(tmp_path: Path, text: bytes) -> None:
+    run(tmp_path)
+    (tmp_path / CHECKPOINT).write_bytes(text)
+    with pytest.raises(DataError, match=r"checkpoint\.pt .*delete it, and training starts"):
+        run(tmp_path)
+
+
+def test_a_checkpoint_of_another_learner_is_said(tmp_path: Path) -> None:
+    wider = CONFIG.model_copy(update={"shape": CONFIG.shape.model_copy(update={"d_model": 24})})
+    run(tmp_path / "one")
+    run(tmp_path / "wider", wider)
+    shutil.copy(tmp_path / "wider" / CHECKPOINT, tmp_path / "one" / CHECKPOINT)
+    with pytest.raises(DataError, match="is of another learner"):
+        run(tmp_path / "one")

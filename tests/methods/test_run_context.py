@@ -10,7 +10,7 @@ import torch
 
 from taskvectors.errors import DataError, MemoryBudgetError, UnsupportedModelError
 from taskvectors.methods import METHODS
-from taskvectors.methods.shared.run_context import layer_groups, layer_name
+from taskvectors.methods.shared.layers import layer_groups, layer_name
 from taskvectors.trunk import Trunk, shape_of
 from taskvectors.trunk.memory import trunk_bytes, work_bytes
 

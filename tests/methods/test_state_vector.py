@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 
-from taskvectors.errors import UnsupportedModelError
+from taskvectors.errors import TaskVectorsError, UnsupportedModelError
 from taskvectors.methods.shared.choosing import score_candidates
-from taskvectors.methods.state_vector import StateVector, refine, state_vector
+from taskvectors.methods.state_vector import OURS, RELEASED, StateVector, refine, state_vector
 from taskvectors.models import capture, patch
 
 
@@ -28,7 +28,7 @@ def test_each_variant_is_what_its_formula_says_of_whole_passes(
     tiny_model: Any, bench_of: Any, mixed: Any, tiny_kind: str
 ) -> None:
     context = bench_of(tiny_model(tiny_kind), mixed, sizes=(8, 2, 2), shots=4)
-    config = StateVector(n_prompts=3, depths=(2, 4), momentum=0.25)
+    config = StateVector(n_prompts=3, variants=OURS, depths=(2, 4), momentum=0.25)
     found = {one.configuration: one.vector for one in state_vector(context, config)}
     assert len(found) == 6
     expected: dict[str, list[torch.Tensor]] = {"average": [], "inner": [], "momentum": []}
@@ -86,7 +86,7 @@ def test_without_momentum_the_step_is_the_last_difference() -> None:
     step = last - states[:, :, -2]
     torch.testing.assert_close(refine(states, "momentum", 0.0), last + step)
     one = states[:, :, :1]  # one demonstration: nothing to step along
-    for variant in ("average", "inner", "momentum"):
+    for variant in OURS:
         torch.testing.assert_close(refine(one, variant, 0.5), one[:, :, 0])
 
 
@@ -94,3 +94,30 @@ def test_without_momentum_the_step_is_the_last_difference() -> None:
 def test_depths_are_numbers_of_blocks(tiny_model: Any, bench_of: Any, depths: Any) -> None:
     with pytest.raises(UnsupportedModelError, match="give numbers from 1 to 4"):
         state_vector(bench_of(tiny_model("llama")), StateVector(depths=depths))
+
+
+def test_the_released_variants_are_what_the_released_code_computes_step_by_step() -> None:
+    states = torch.randn(2, 3, 9, 4)
+    v = [states[:, :, step] for step in range(9)]
+    mean = sum(v[2:]) / 7
+    torch.testing.assert_close(refine(states, "fixed", 0.5), mean)
+    # their loop: differences of the states and then the mean, the last of weight 0
+    steps, weights = [*v[:8], mean], [1, 2, 4, 8, 16, 0]
+    added = torch.zeros_like(mean)
+    for number, at in enumerate(range(len(steps) - len(weights), len(steps))):
+        added += (steps[at] - steps[at - 1]) * weights[number] / sum(weights)
+    torch.testing.assert_close(refine(states, "fix-one-step", 0.5), mean + added)
+
+
+def test_the_released_variants_need_seven_demonstrations(
+    tiny_model: Any, bench_of: Any, mixed: Any, caplog: pytest.LogCaptureFixture
+) -> None:
+    few = bench_of(tiny_model("llama"), mixed, sizes=(9, 2, 2), shots=6)
+    found = state_vector(few, StateVector(n_prompts=1, depths=(1,)))
+    assert [one.configuration.split(",")[0] for one in found] == [*OURS]
+    assert "with 6 shots they are not tried" in caplog.text
+    with pytest.raises(TaskVectorsError, match="give --shots 7 or more"):
+        state_vector(few, StateVector(variants=("fixed",)))
+    enough = bench_of(tiny_model("llama"), mixed, sizes=(9, 2, 2), shots=7)
+    found = state_vector(enough, StateVector(n_prompts=1, depths=(1,)))
+    assert [one.configuration.split(",")[0] for one in found] == [*OURS, *RELEASED]

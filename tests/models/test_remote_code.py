@@ -75,7 +75,17 @@ def test_code_is_run_where_it_is_trusted(folder: Path) -> None:
 def test_a_model_without_weights_trusts_nobody_either(
     folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["estimate", "learn", "--model", str(folder), "--device", "a100", "--json"]
+    words = [
+        "estimate",
+        "learn",
+        "--task",
+        "capital",
+        "--model",
+        str(folder),
+        "--device",
+        "a100",
+        "--json",
+    ]
     assert main(words) == 2
     assert "--trust-remote-code" in capsys.readouterr().err
     with pytest.raises(TaskVectorsError, match=r"code of its own.*--trust-remote-code"):

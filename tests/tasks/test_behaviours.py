@@ -87,7 +87,7 @@ def test_the_split_depends_on_the_seed_alone() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("{", "not JSON"),
+        ("{", "not valid JSON"),
         ("", "no question is in it"),
         ("[1]", "question 1: an object with texts"),
         (json.dumps(row() | {"question": "Are you patient?"}), "cannot be put in both orders"),

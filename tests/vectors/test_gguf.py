@@ -251,3 +251,10 @@ def test_a_missing_or_damaged_file_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "v.pt").write_bytes(b"half")
     with pytest.raises(DataError, match="not a file of tensors"):
         read_function_vector(tmp_path / "v.pt", layer=9)
+
+
+def test_a_vector_without_a_family_has_a_hint_for_repeng_and_none_when_read(tmp_path: Path) -> None:
+    vector = vector_at(sites_at([1], EVERYWHERE), origin=VectorOrigin(method="vanilla"))
+    write_gguf(vector, tmp_path / "v.gguf")
+    assert gguf.GGUFReader(tmp_path / "v.gguf").get_field("controlvector.model_hint") is not None
+    assert read_gguf(tmp_path / "v.gguf").origin.family == ""

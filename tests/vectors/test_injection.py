@@ -336,3 +336,33 @@ def test_rows_without_any_vector_are_left_alone(tiny_model: Made) -> None:
     tokens = torch.tensor([[1, 5], [1, 6]])
     with inject(model, [None, None]):
         assert torch.equal(model.hf(tokens).logits, model.hf(tokens).logits)
+
+
+PADDED = {
+    "gpt2": ("left", False, True),
+    "gpt2 with position ids": ("left", True, False),
+    "gpt2 on the right": ("right", False, False),
+    "opt": ("left", False, False),
+    "llama": ("left", False, False),
+}
+"""Side, whether position ids are given, whether the model counts padding."""
+
+
+@pytest.mark.parametrize("name", PADDED)
+def test_padding_that_a_model_counts_as_positions_is_warned_of(
+    tiny_model: Any, random_vector: Any, padded: Any, caplog: pytest.LogCaptureFixture, name: str
+) -> None:
+    side, with_ids, warns = PADDED[name]
+    model = tiny_model(name.split(maxsplit=1)[0])
+    call = padded([[5, 6, 7, 8, 9], [10, 11]], side)
+    if not with_ids:
+        del call["position_ids"]
+    vector = random_vector(model, [Site(1, -1)])
+    with torch.no_grad(), inject(model, vector):
+        model.hf(**call)
+        out = model.hf(**call).logits[1, -1 if side == "left" else 1]
+    assert caplog.text.count("counts the padding as positions") == int(warns)
+    with torch.no_grad(), inject(model, vector):
+        alone = model.hf(input_ids=torch.tensor([[10, 11]])).logits[0, -1]
+    # the warning is true, and its absence, too
+    assert bool((out - alone).abs().max() > 1e-3) == warns

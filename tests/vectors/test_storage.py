@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import save_file
 
 from taskvectors.errors import DataError
-from taskvectors.vectors import Site, TaskVector, VectorOrigin, sites_at
+from taskvectors.vectors import Site, TaskVector, VectorOrigin, sites_at, storage
 
 Made = Callable[..., Any]
 
@@ -118,9 +118,9 @@ def test_a_first_save_that_fails_leaves_nothing(
     def broken(*_: Any, **__: Any) -> None:
         raise OSError("no space left on device")
 
-    for name in ("replace", "write_bytes", "write_text"):
+    for owner, name in ((Path, "replace"), (storage, "write_whole")):
         with monkeypatch.context() as patch:
-            patch.setattr(Path, name, broken)
+            patch.setattr(owner, name, broken)
             with pytest.raises(OSError, match="no space"):
                 vector.save(tmp_path / "vector")
         assert not list(tmp_path.iterdir())
@@ -132,7 +132,8 @@ def test_nothing_has_the_vectors_name_before_it_is_whole(
     rename, seen = Path.replace, []
 
     def watched(path: Path, target: Path) -> Path:
-        seen.append((target.exists(), {p.name for p in path.iterdir()}))
+        if path.is_dir():
+            seen.append((target.exists(), {p.name for p in path.iterdir()}))
         return rename(path, target)
 
     monkeypatch.setattr(Path, "replace", watched)

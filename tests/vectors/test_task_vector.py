@@ -224,3 +224,11 @@ def test_a_replacing_vector_has_edits_of_strength_one_only() -> None:
     assert vector.edits()[0].operation == "replace"
     with pytest.raises(TaskVectorsError, match=r"strength 0\.5 has no meaning"):
         vector.edits(0.5)
+
+
+@pytest.mark.parametrize("strength", [float("inf"), -float("inf"), float("nan"), 1e39])
+@pytest.mark.parametrize("operation", ["add", "rotate", "replace"])
+def test_a_strength_that_makes_no_number_is_refused(strength: float, operation: str) -> None:
+    vector = vector_at(Site(1, -1), operation=operation)
+    with pytest.raises(TaskVectorsError, match="is not finite"):
+        vector.edits(strength)

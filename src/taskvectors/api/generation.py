@@ -17,11 +17,12 @@ from taskvectors.files import write_whole
 from taskvectors.format import html_table, printable
 from taskvectors.models import LanguageModel
 from taskvectors.models.calls import check_context
+from taskvectors.models.tensors import require_finite
 from taskvectors.prompts import Prompt, build_prompts, prompt_of_text
 from taskvectors.report import draw_plotly
 from taskvectors.results.figures import Figure, Series, style_at
 from taskvectors.tasks import Example
-from taskvectors.vectors import TaskVector, inject
+from taskvectors.vectors import TaskVector, inject, on_the_prompt
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -168,7 +169,7 @@ def check_asked(
     """
     if (prompt is None) == (input is None):
         raise TaskVectorsError("give a prompt either as --prompt or as --input, and not both")
-    if max_new_tokens < 1 or temperature <= 0:
+    if max_new_tokens < 1 or not 0 < temperature < float("inf"):
         raise TaskVectorsError("--max-new-tokens and --temperature have to be positive")
 
 
@@ -208,8 +209,10 @@ def next_probabilities(
         strength: Factor of the vector.
     """
     tokens = torch.tensor([prompt.token_ids], device=model.device)
-    with torch.inference_mode(), _injected(model, vector, prompt, strength):
+    shown = None if vector is None else on_the_prompt(vector)
+    with torch.inference_mode(), _injected(model, shown, prompt, strength):
         logits = model.hf(input_ids=tokens, attention_mask=torch.ones_like(tokens)).logits[0, -1]
+    require_finite(logits, "logits of the next token")
     probabilities: Tensor = logits.float().softmax(dim=0).cpu()
     return probabilities
 
@@ -246,13 +249,21 @@ def _reproducible(model: LanguageModel, seed: int) -> Iterator[None]:
 def _written(
     model: LanguageModel, prompt: Prompt, max_new_tokens: int, drawn: dict[str, Any]
 ) -> str:
+    from transformers import LogitsProcessorList
+
     tokens = torch.tensor([prompt.token_ids], device=model.device)
+
+    def numbers_only(_: Tensor, logits: Tensor) -> Tensor:
+        require_finite(logits.amax(dim=-1), "largest logits")  # others may be ruled out by -inf
+        return logits
+
     with torch.inference_mode():
         out = model.hf.generate(
             input_ids=tokens,
             attention_mask=torch.ones_like(tokens),
             max_new_tokens=max_new_tokens,
             pad_token_id=_padding(model),
+            logits_processor=LogitsProcessorList([numbers_only]),
             **drawn,
         )
     new = out[0, len(prompt.token_ids) :]

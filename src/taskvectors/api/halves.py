@@ -8,7 +8,7 @@ from torch import Tensor
 
 from taskvectors.api.border import as_tuple
 from taskvectors.errors import TaskVectorsError
-from taskvectors.methods.shared.run_context import LayerName, layer_groups
+from taskvectors.methods.shared.layers import LayerName, layer_groups
 from taskvectors.models import EMBED, LanguageModel
 from taskvectors.trunk import Operation, Position
 from taskvectors.vectors import TaskVector, VectorOrigin, sites_at
@@ -49,7 +49,7 @@ def aggregate(
                 f"[{model.n_layers + 1}, prompts, {model.d_model}], as read_states gives them"
             )
     mean = states.mean(dim=1) if baseline is None else states.mean(dim=1) - baseline.mean(dim=1)
-    (chosen,) = layer_groups(model, as_tuple(layers), each_layer=False)
+    (chosen,) = layer_groups(model, layers, each_layer=False)
     sites = sites_at(chosen, as_tuple(positions))
     return TaskVector(
         values=mean[[site.layer - EMBED for site in sites]].float().cpu(),

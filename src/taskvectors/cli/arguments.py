@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from taskvectors.tasks import Task
     from taskvectors.vectors import TaskVector
 
-Layer = int | Literal["embed"]
 Config = TypeVar("Config")
 
 logger = logging.getLogger(__name__)
@@ -231,7 +230,7 @@ class SiteChoice:
     layers: Annotated[
         tuple[str, ...], arg(metavar="LAYER ...", help_behavior_hint="(default: every layer)")
     ] = ()
-    """Layers of one vector, counted from 0; `embed` is the one below block 0."""
+    """Layers of one vector, counted from 0; 4-9 is a range, `embed` the one below block 0."""
     each_layer: bool = False
     """One vector for each of --layers; without --layers that is so anyway."""
     positions: Annotated[tuple[str, ...], arg(metavar="POSITION ...")] = ("-1",)
@@ -240,9 +239,9 @@ class SiteChoice:
     def config(self) -> dict[str, Any]:
         """The same as fields of a method's config."""
         return {
-            "layers": tuple(map(_layer, self.layers)) or None,
+            "layers": self.layers or None,
             "each_layer": self.each_layer,
-            "positions": tuple(int(word) if _is_number(word) else word for word in self.positions),
+            "positions": self.positions,
         }
 
 
@@ -353,17 +352,3 @@ def checked(kind: Callable[..., Config], **values: Any) -> Config:
         is_ours = first["type"] == "value_error"  # what a config itself says names the value
         said = str(first["ctx"]["error"]) if is_ours else f"{first['msg']}, not {first['input']!r}"
         raise TaskVectorsError(f"{flag}{said}") from error
-
-
-def _layer(word: str) -> Layer:
-    if word == "embed":
-        return "embed"
-    if not word.isdecimal():
-        raise TaskVectorsError(
-            f"--layers: {word!r} is no layer; give numbers from 0, or embed for the one below"
-        )
-    return int(word)
-
-
-def _is_number(word: str) -> bool:
-    return word.removeprefix("-").isdecimal()

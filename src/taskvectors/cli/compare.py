@@ -2,7 +2,7 @@
 
 import logging
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
 
@@ -23,6 +23,9 @@ from taskvectors.cli.names import ControlName, MethodName
 from taskvectors.cli.results import Result
 from taskvectors.cli.typed import command_line
 from taskvectors.errors import TaskVectorsError
+
+if TYPE_CHECKING:
+    from taskvectors.experiments import CompareConfig
 
 logger = logging.getLogger(__name__)
 
@@ -59,6 +62,8 @@ class Compare:
     """Factors that extracted vectors are tried with."""
     library: Annotated[str, default("none")] = ""
     """Folder of saved vectors that the method library retrieves from."""
+    end_of_answer: bool = False
+    """Count an answer as right only if the next token ends it: a new line, or the end of text."""
     test_dtype: Literal["same", "float32"] = "same"
     """Type to score the test split in; figures that are published are in float32."""
     out: Annotated[str, default("a new folder among the user's data")] = ""
@@ -73,12 +78,21 @@ class Compare:
 
     def run(self) -> Result:
         """Compare, and write the report."""
+        config = self.config()
+        from taskvectors.experiments import compare
+
+        folder = folder_for(self.out, "runs", "compare", self.task.task, self.model.model)
+        found = compare(config, folder, command=command_line())
+        return shown_comparison(found, with_report=not self.no_report)
+
+    def config(self) -> "CompareConfig":
+        """The same for the library."""
         if not self.methods:
             raise TaskVectorsError("--methods: give at least one; see taskvectors methods")
         model = self.model.config()
-        from taskvectors.experiments import CompareConfig, compare
+        from taskvectors.experiments import CompareConfig
 
-        config = checked(
+        return checked(
             CompareConfig,
             model=model,
             task=self.task.task,
@@ -93,13 +107,11 @@ class Compare:
             by_examples=self.by_examples,
             methods=tuple(map(self._config, self.methods)),
             controls=self._controls() if self.controls is None else self.controls,
+            end_of_answer=self.end_of_answer,
             test_dtype=self.test_dtype,
             memory=self.model.memory,
             chat=self.task.chat,
         )
-        folder = folder_for(self.out, "runs", "compare", self.task.task, self.model.model)
-        found = compare(config, folder, command=command_line())
-        return shown_comparison(found, with_report=not self.no_report)
 
     def _controls(self) -> tuple[str, ...]:
         from taskvectors.methods import METHODS

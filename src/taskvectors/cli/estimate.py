@@ -1,61 +1,42 @@
-"""`taskvectors estimate`: what a verb or an experiment will take, on any device, for any model."""
+"""`taskvectors estimate VERB ...`: what a command will take, on any device, for any model.
+
+Each verb is parsed by its own class, so that every option that the verb takes is taken here.
+"""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
-from tyro.conf import Positional, arg
+from tyro.conf import subcommand
 
 from taskvectors.cli.arguments import (
     Output,
-    SiteChoice,
-    TaskChoice,
-    TrainingChoice,
-    checked,
     default,
     method_config,
 )
-from taskvectors.cli.names import AnalysisName, FamilyName
+from taskvectors.cli.compare import Compare
+from taskvectors.cli.evaluate import Evaluate
+from taskvectors.cli.explain import Explain
+from taskvectors.cli.extract import Extract
+from taskvectors.cli.learn import Learn
+from taskvectors.cli.reproduce import Reproduce
 from taskvectors.cli.results import Result, Table, duration
+from taskvectors.cli.train import Train
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
     import torch
 
     from taskvectors.costs import Cost, Device
+    from taskvectors.experiments.estimates import Estimator
 
-_VERBS = ("compare", "learn", "extract", "evaluate", "explain", "train")
 _NUMBERS = frozenset({"tokens", "TFLOP", "trunk", "peak memory", "time"})
 
 
 @dataclass(frozen=True, kw_only=True)
-class VerbsTaskChoice(TaskChoice):
-    """Which task a verb is run on."""
+class Machine:
+    """What it would run on: --device names this machine's, or is one of a100, h100, h200."""
 
-    task: Annotated[str, default("capital")] = ""
-    """A built-in task, a file of input/output pairs, or hub:OWNER/NAME; of a verb."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Estimate:
-    """What a verb or an experiment will take: tokens, operations, memory and time.
-
-    Of any model on any device. The model's weights are not needed: of a hub id its config and
-    tokenizer are fetched.
-    """
-
-    what: Positional[str]
-    """A verb (compare, learn, extract, evaluate, explain, train), or an experiment of `taskvectors
-    reproduce --list`, or all of them."""
-    model: Annotated[str, default("embedded, or the preset's")] = ""
-    """`embedded`, a hub id, a folder, a config's .json file, or a shape that is known here:
-    llama-3.1-8b, llama-3.1-70b, llama-3.1-405b, smollm2-135m."""
-    dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
-    """Type to compute in; `auto` is what the verb would take, bfloat16 where the device has it."""
-    trust_remote_code: bool = False
-    """Run the code that comes with the model; it can do anything, so read it first."""
-    device: str = "local"
-    """`local`, which is measured once, or a100, h100, h200."""
     measure: bool = False
     """Measure this machine anew; some seconds."""
     flops: Annotated[float | None, default("the device's")] = None
@@ -64,148 +45,229 @@ class Estimate:
     """Bytes per second to and from its memory, such as 2e12."""
     device_memory: Annotated[str | None, default("the device's")] = None
     """Its memory, such as 80GB."""
-    preset: str = "cpu"
-    """How large an experiment is run (smoke, cpu or paper), or what train starts from."""
-    tasks: Annotated[tuple[str, ...], arg(help_behavior_hint="(default: the preset's)")] = ()
-    """Tasks of an experiment."""
-    seeds: Annotated[
-        tuple[int, ...], arg(aliases=["--seed"], help_behavior_hint="(default: the preset's, or 0)")
-    ] = ()
-    """Seeds of an experiment, or that compare is run with."""
-    methods: tuple[str, ...] = ("zero-shot", "icl", "vanilla", "learned")
-    """What compare compares, and the first of them extract extracts."""
-    library: Annotated[str, default("none")] = ""
-    """Folder of saved vectors that the method library retrieves from."""
-    analyses: Annotated[tuple[AnalysisName, ...], default("all of one vector")] = ()
-    """What explain runs."""
-    shots: int = 8
-    """Demonstrations in a few-shot prompt; of a verb."""
-    family: FamilyName = FamilyName("offset")  # noqa: RUF009  (a text)
-    """Family of tasks that train trains on."""
-    task: VerbsTaskChoice
-    sites: SiteChoice
-    training: TrainingChoice
-    output: Output
 
-    def run(self) -> Result:
-        """Estimate."""
-        if self.what == "train":
-            return self._train()
-        return self._verb() if self.what in _VERBS else self._experiments()
-
-    def _verb(self) -> Result:
-        from taskvectors.costs import WORKS, Question, costs_of, room_beside, weight_bytes
-        from taskvectors.methods import RunContext
-        from taskvectors.models import load_meta_model
-
-        if self.tasks:
-            raise TaskVectorsError(f"--tasks is for experiments; {self.what} takes one --task")
-        # what explain adds up is float32 unless another type is asked for
-        is_exact = self.what == "explain" and self.dtype == "auto"
-        model = load_meta_model(
-            self.model or "embedded",
-            dtype="float32" if is_exact else self._dtype(),
-            trust_remote_code=self.trust_remote_code,
-        )
-        device = self._device(model.dtype)
-        context = RunContext(
-            model=model,
-            task=replace(self.task, task=self.task.task or "capital").load(0),
-            template=self.task.template or "",
-            shots=self.shots,
-            chat=self.task.chat,
-        )
-        question = Question(
-            context=context,
-            methods=tuple(map(self._method, self.methods)),
-            learned=method_config("learned", self.sites, self.training),
-            analyses=self.analyses,
-        )
-        budget = room_beside(weight_bytes(model), device)
-        costs = costs_of(model, WORKS[self.what](question), device, budget=budget)
-        n_seeds = len(self.seeds) if self.what == "compare" and self.seeds else 1
-        return self._shown(costs * n_seeds, device, model.source)
-
-    def _train(self) -> Result:
-        import torch
-
-        from taskvectors.costs import train_cost
-        from taskvectors.learners import preset_of
-
-        device = self._device(torch.float32)
-        config = preset_of(str(self.family), self.preset)
-        return self._shown([train_cost(config, device)], device, f"learner of {self.family}")
-
-    def _experiments(self) -> Result:
-        import torch
-
-        from taskvectors.experiments import ModelConfig
-        from taskvectors.experiments.estimates import Estimator
-        from taskvectors.experiments.experiment import EXPERIMENTS
-        from taskvectors.experiments.reproduce import ALL, ReproduceConfig, estimate
-
-        if self.what not in (*EXPERIMENTS, ALL):
-            raise TaskVectorsError(
-                f"{self.what!r} is neither a verb that is estimated ({', '.join(_VERBS)}) nor an "
-                "experiment; taskvectors reproduce --list has the names"
-            )
-        if self.task.task:
-            raise TaskVectorsError(f"--task is for verbs; {self.what} takes --tasks, one or more")
-        config = checked(
-            ReproduceConfig,
-            experiment=self.what,
-            preset=self.preset,
-            models=tuple(filter(None, (self.model,))),
-            loading=ModelConfig(dtype=self.dtype, trust_remote_code=self.trust_remote_code),
-            tasks=self.tasks,
-            seeds=self.seeds,
-        )
-        is_gpu = self.device != "local"
-        estimator = Estimator(device=self._device, auto="bfloat16" if is_gpu else "auto")
-        costs = estimate(config, estimator)
-        device = self._device(torch.bfloat16 if is_gpu else torch.float32)
-        model = self.model or f"those of the preset {self.preset}"
-        return self._shown(costs, device, model, [*dict.fromkeys(estimator.left_out)])
-
-    def _dtype(self) -> Any:
-        is_named_gpu = self.device != "local" and self.dtype == "auto"
-        return "bfloat16" if is_named_gpu else self.dtype
-
-    def _device(self, dtype: "torch.dtype") -> "Device":
-        from taskvectors.costs import find_device, with_ceilings
+    def device(self, name: str | None, dtype: "torch.dtype") -> "Device":
+        """A device with the ceilings that were stated."""
+        from taskvectors.costs import LOCAL, find_device, with_ceilings
         from taskvectors.trunk.memory import bytes_stated
 
-        device = find_device(self.device, dtype, measure_again=self.measure)
+        device = find_device(name or LOCAL, dtype, measure_again=self.measure)
         memory = None if self.device_memory is None else float(bytes_stated(self.device_memory))
         return with_ceilings(device, flops=self.flops, bandwidth=self.bandwidth, memory=memory)
 
-    def _method(self, name: str) -> Any:
-        return method_config(name, self.sites, self.training, library=self.library)
+    def estimator(self, name: str | None) -> "Estimator":
+        """What puts figures on work on a device."""
+        from taskvectors.costs import GPUS
+        from taskvectors.experiments.estimates import Estimator
 
-    def _shown(
-        self,
-        costs: "Sequence[Cost]",
-        device: "Device",
-        model: str,
-        left_out: Sequence[str] = (),
-    ) -> Result:
-        from taskvectors.costs import devices_needed, total
+        auto: Any = "bfloat16" if name in GPUS else "auto"
+        return Estimator(device=lambda dtype: self.device(name, dtype), auto=auto)
 
-        whole = total(costs)
-        n = devices_needed(whole, device)
-        data = {"what": self.what, "model": model, "device": asdict(device), "n_devices": n}
-        data |= {"left_out": list(left_out), "rows": [asdict(cost) for cost in (*costs, whole)]}
-        shown: list[str | Table] = [
-            _table([*costs, whole]),
-            f"{device.name}: {device.flops / 1e12:.3g} TFLOP/s, {device.bandwidth / 1e9:.4g} GB/s; "
-            f"{device.source}.",
-            "It fits one device."
-            if n == 1
-            else f"It needs {n} devices, whose layers run one after the other "
-            "(--device-map auto): the time is that of one.",
-            *(f"Not estimated: {one}" for one in left_out),
-        ]
-        return Result(data=data, shown=shown)
+
+@dataclass(frozen=True, kw_only=True)
+class EstimateCompare(Compare):
+    """What `compare` will take."""
+
+    machine: Machine
+
+    def run(self) -> Result:
+        """Estimate."""
+        config, estimator = self.config(), self.machine.estimator(self.model.device)
+        return _of_a_model("compare", estimator, config.model, estimator.comparison(config))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimateLearn(Learn):
+    """What `learn` will take: the trunks, the steps, the checks, the choice among layers."""
+
+    machine: Machine
+
+    def run(self) -> Result:
+        """Estimate."""
+        return _of_one_vector("learn", self, method_config("learned", self.sites, self.training))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimateExtract(Extract):
+    """What `extract` will take: states read, the choice among layers and strengths."""
+
+    machine: Machine
+
+    def run(self) -> Result:
+        """Estimate."""
+        return _of_one_vector("extract", self, self.config())
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimateEvaluate(Evaluate):
+    """What `evaluate` will take; without --vector, of one for `capital` at the middle layer."""
+
+    machine: Machine
+
+    def run(self) -> Result:
+        """Estimate."""
+        if self.learner or self.side_effects:
+            raise TaskVectorsError(
+                "there is no estimate of --learner and --side-effects; leave them out"
+            )
+        from taskvectors.vectors import TaskVector
+
+        estimator = self.machine.estimator(self.model.device)
+        vector = TaskVector.load(self.vector) if self.vector else None
+        config = _model_config(self.model, vector)
+        vector = vector or estimator.unmade_vector(config)
+        context = self.context(vector, estimator.model(config), self.unseen_task(vector))
+        costs = estimator.evaluation(context, vector, self.split, self.strengths, self.model.memory)
+        return _of_a_model("evaluate", estimator, config, costs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimateExplain(Explain):
+    """What `explain` will take; without --vector, of one for `capital`."""
+
+    layers: Annotated[tuple[int, ...], default("the middle one")] = ()
+    """Layers of the vector, where --vector names none."""
+    machine: Machine
+
+    def run(self) -> Result:
+        """Estimate."""
+        from taskvectors.vectors import TaskVector
+
+        paths = self.paths()
+        estimator = self.machine.estimator(self.model.device)
+        vectors = [TaskVector.load(path) for path in paths]
+        model = _model_config(self.model, vectors[0] if vectors else None)
+        config = self.config(paths or ("a vector to be made",), model)
+        vectors = vectors or [estimator.unmade_vector(config.model, self.layers)]
+        costs = estimator.explanation(config, vectors)
+        return _of_a_model("explain", estimator, config.model, costs)
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimateTrain(Train):
+    """What `train` will take: all variants and seeds, one after the other."""
+
+    machine: Machine
+
+    def run(self) -> Result:
+        """Estimate."""
+        import torch
+
+        from taskvectors.learners.costs import train_cost
+
+        device = self.machine.device(self.device, torch.float32)
+        return _shown(
+            "train", [train_cost(self.config(), device)], device, f"a learner of {self.task}"
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimateReproduce(Reproduce):
+    """What an experiment of `reproduce`, or all of them, will take, group by group."""
+
+    machine: Machine
+
+    def run(self) -> Result:
+        """Estimate."""
+        import torch
+
+        from taskvectors.experiments.reproduce import estimate
+
+        if self.list:
+            return super().run()
+        config, estimator = self.config(), self.machine.estimator(self.model.device)
+        costs = estimate(config, estimator)
+        device = estimator.device(torch.bfloat16 if estimator.auto != "auto" else torch.float32)
+        model = ", ".join(config.models) or f"those of the preset {self.preset}"
+        return _shown(self.experiment, costs, device, model, estimator.left_out)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """What a command will take: tokens, operations, memory and time.
+
+    Written before the command's own words: `taskvectors estimate compare --task capital`. The
+    model's weights are not needed: of a hub id its config and tokenizer are fetched. --model also
+    takes a config's .json file, or a shape that is known here: llama-3.1-8b, llama-3.1-70b,
+    llama-3.1-405b, smollm2-135m.
+    """
+
+    verb: (
+        Annotated[EstimateCompare, subcommand("compare")]
+        | Annotated[EstimateLearn, subcommand("learn")]
+        | Annotated[EstimateExtract, subcommand("extract")]
+        | Annotated[EstimateEvaluate, subcommand("evaluate")]
+        | Annotated[EstimateExplain, subcommand("explain")]
+        | Annotated[EstimateTrain, subcommand("train")]
+        | Annotated[EstimateReproduce, subcommand("reproduce")]
+    )
+
+    @property
+    def output(self) -> Output:
+        """How it is to speak."""
+        return self.verb.output
+
+    def run(self) -> Result:
+        """Estimate."""
+        return self.verb.run()
+
+
+def _model_config(choice: Any, vector: Any) -> Any:
+    """The model that was named, else a vector's, else the embedded one."""
+    return (
+        choice.config_for(vector)
+        if vector
+        else replace(choice, model=choice.model or "embedded").config()
+    )
+
+
+def _of_one_vector(what: str, verb: Any, method: Any) -> Result:
+    """What making one vector takes."""
+    estimator, task = verb.machine.estimator(verb.model.device), verb.task.load(verb.seed)
+    config = verb.model.config()
+    costs = estimator.vector(
+        config,
+        method,
+        verb.model.memory,
+        task=task,
+        template=verb.task.template or "",
+        shots=verb.shots,
+        seed=verb.seed,
+        chat=verb.task.chat,
+    )
+    return _of_a_model(what, estimator, config, costs)
+
+
+def _of_a_model(what: str, estimator: "Estimator", config: Any, costs: "Sequence[Cost]") -> Result:
+    model = estimator.model(config)
+    return _shown(what, costs, estimator.device(model.dtype), model.source, estimator.left_out)
+
+
+def _shown(
+    what: str,
+    costs: "Sequence[Cost]",
+    device: "Device",
+    model: str,
+    left_out: Sequence[str] = (),
+) -> Result:
+    from taskvectors.costs import devices_needed, total
+
+    whole = total(costs)
+    n = devices_needed(whole, device)
+    left_out = list(dict.fromkeys(left_out))
+    data = {"what": what, "model": model, "device": asdict(device), "n_devices": n}
+    data |= {"left_out": left_out, "rows": [asdict(cost) for cost in (*costs, whole)]}
+    shown: list[str | Table] = [
+        _table([*costs, whole]),
+        f"{device.name}: {device.flops / 1e12:.3g} TFLOP/s, {device.bandwidth / 1e9:.4g} GB/s; "
+        f"{device.source}.",
+        "It fits one device."
+        if n == 1
+        else f"It needs {n} devices, whose layers run one after the other "
+        "(--device-map auto): the time is that of one.",
+        *(f"Not estimated: {one}" for one in left_out),
+    ]
+    return Result(data=data, shown=shown)
 
 
 def _table(costs: "Sequence[Cost]") -> Table:

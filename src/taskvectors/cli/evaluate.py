@@ -13,6 +13,8 @@ from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
     from taskvectors.methods import RunContext
+    from taskvectors.models import LanguageModel
+    from taskvectors.tasks import Task
     from taskvectors.vectors import TaskVector
 
 
@@ -34,6 +36,8 @@ class Evaluate:
     """Factors of the vector; negative ones push away from the task."""
     shots: Annotated[int | None, default("those of the prompts it was made for")] = None
     """Demonstrations in the prompts."""
+    end_of_answer: bool = False
+    """Count an answer as right only if the next token ends it: a new line, or the end of text."""
     side_effects: bool = False
     """Measure what each strength does to unrelated text, too."""
     task: VectorTaskChoice
@@ -49,26 +53,13 @@ class Evaluate:
         if not self.vector:
             raise TaskVectorsError("give --vector, or --learner")
         from taskvectors.evaluate import dose_response
-        from taskvectors.methods import RunContext
-        from taskvectors.vectors import TaskVector, check_unseen, task_of
+        from taskvectors.vectors import TaskVector
 
         vector = TaskVector.load(self.vector)
-        origin = vector.origin
-        task = task_of(origin, self.task.task, **self.task.changes())
-        if not self.task.allow_overlap:
-            check_unseen(origin, getattr(task, self.split))
-        seed = (origin.seed or 0) if self.task.seed is None else self.task.seed
-        shots = (origin.used_shots or 0) if self.shots is None else self.shots
+        task = self.unseen_task(vector)
         model = self.model.config_for(vector).load()
-        context = RunContext(
-            model=model,
-            task=task,
-            template=self.task.template or origin.template,
-            shots=shots,
-            seed=seed,
-            memory=self.model.budget(model),
-            chat=self.task.chat or bool(origin.chat),
-        )
+        context = self.context(vector, model, task)
+        shots, notes = context.shots, context.notes_on_ends(self.split)
         found = dose_response(
             model,
             context.prompts(self.split, shots),
@@ -84,17 +75,44 @@ class Evaluate:
         ]
         data = {
             "vector": self.vector,
-            "method": origin.method,
+            "method": vector.origin.method,
             "model": model.source,
             "family": model.model_type,
             "engine": model.engine,
             "task": task.name,
             "template": context.template,
             "split": self.split,
-            "seed": seed,
+            "seed": context.seed,
+            "end_of_answer": self.end_of_answer,
+            "notes": notes,
             "rows": rows,
         }
-        return Result(data=data, shown=[_table(rows)])
+        return Result(data=data, shown=[_table(rows), *(f"Note: {note}" for note in notes)])
+
+    def unseen_task(self, vector: "TaskVector") -> "Task":
+        """The task, of which the vector has not seen the split that it is measured on."""
+        from taskvectors.vectors import check_unseen, task_of
+
+        task = task_of(vector.origin, self.task.task, **self.task.changes())
+        if not self.task.allow_overlap:
+            check_unseen(vector.origin, getattr(task, self.split))
+        return task
+
+    def context(self, vector: "TaskVector", model: "LanguageModel", task: "Task") -> "RunContext":
+        """The prompts to measure on."""
+        from taskvectors.methods import RunContext
+
+        origin = vector.origin
+        return RunContext(
+            model=model,
+            task=task,
+            template=self.task.template or origin.template,
+            shots=(origin.used_shots or 0) if self.shots is None else self.shots,
+            seed=(origin.seed or 0) if self.task.seed is None else self.task.seed,
+            memory=self.model.budget(model),
+            chat=self.task.chat or bool(origin.chat),
+            end_of_answer=self.end_of_answer,
+        )
 
     def _side_effects(
         self, context: "RunContext", vector: "TaskVector"
@@ -111,7 +129,7 @@ class Evaluate:
 
 
 def _row(vector: "TaskVector", strength: float, shots: int) -> dict[str, Any]:
-    from taskvectors.methods.shared.run_context import layer_name
+    from taskvectors.methods.shared.layers import layer_name
 
     if strength == 0:
         method = "icl" if shots else "zero-shot"

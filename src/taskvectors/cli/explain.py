@@ -20,6 +20,7 @@ from taskvectors.cli.typed import command_line
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
+    from taskvectors.experiments import ExplainConfig, ModelConfig
     from taskvectors.results import Record
 
 
@@ -56,24 +57,34 @@ class Explain:
 
     def run(self) -> Result:
         """Run the analyses, and write the report."""
-        paths = tuple(dict.fromkeys(filter(None, (self.vector, *self.vectors))))
+        paths = self.paths()
         if not paths:
             raise TaskVectorsError(
                 "--vector: give the folder of a vector; taskvectors learn makes one"
             )
         from taskvectors.vectors import TaskVector
 
-        model = self.model.config_for(TaskVector.load(paths[0]))
-        if model.dtype == "auto":
-            model = model.model_copy(update={"dtype": "float32"})
-        from taskvectors.experiments import ExplainConfig, check_any_ran, explain
+        config = self.config(paths, self.model.config_for(TaskVector.load(paths[0])))
+        from taskvectors.experiments import check_any_ran, explain
 
-        config = checked(
+        folder = folder_for(self.out, "runs", "explain", Path(paths[0]).name, config.model.source)
+        return self._shown(check_any_ran(explain(config, folder, command=command_line())))
+
+    def paths(self) -> tuple[str, ...]:
+        """The folders of all vectors, the one that is explained first."""
+        return tuple(dict.fromkeys(filter(None, (self.vector, *self.vectors))))
+
+    def config(self, paths: tuple[str, ...], model: "ModelConfig") -> "ExplainConfig":
+        """The same for the library."""
+        from taskvectors.experiments import ExplainConfig
+
+        exact = {"dtype": "float32"} if model.dtype == "auto" else {}
+        return checked(
             ExplainConfig,
             vectors=paths,
             analyses=self.analyses,
             other_vector=None if self.other_vector == "none" else self.other_vector,
-            model=model,
+            model=model.model_copy(update=exact),
             task=self.task.task,
             template=self.task.template,
             shots=self.shots,
@@ -83,8 +94,6 @@ class Explain:
             memory=self.model.memory,
             chat=self.task.chat,
         )
-        folder = folder_for(self.out, "runs", "explain", Path(paths[0]).name, model.source)
-        return self._shown(check_any_ran(explain(config, folder, command=command_line())))
 
     def _shown(self, record: "Record") -> Result:
         from taskvectors.report import write_figures

@@ -2,38 +2,46 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from taskvectors.cli.arguments import Output
+from taskvectors.cli.arguments import Output, VectorModelChoice
 from taskvectors.cli.results import Result
+from taskvectors.errors import TaskVectorsError
+
+if TYPE_CHECKING:
+    from taskvectors.vectors import TaskVector
 
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
     """Write a saved vector as a file of another system.
 
-    A control vector (gguf, of repeng and llama.cpp) is added at every token after blocks 1 and up.
-    A vector that acts elsewhere is refused, and one at other tokens needs --force.
+    gguf: a control vector of llama.cpp and repeng. checkpoint: the model with the vector in its
+    biases. peft: an adapter. vllm-lens: a request to vLLM. lm-eval: for its model `steered`. All
+    but vllm-lens add at every token, so a vector at other tokens is refused.
     """
 
     vector: str
     """Folder of the vector."""
-    format: Literal["gguf"] = "gguf"
-    """Of the file."""
+    format: Literal["gguf", "checkpoint", "peft", "vllm-lens", "lm-eval"] = "gguf"
+    """Of which system."""
     out: str
-    """The file; one that is there is replaced."""
+    """The file, of which one that is there is replaced; a new folder for checkpoint and peft."""
     force: bool = False
     """Write a vector that acts at some tokens only, though it will act at all of them there."""
+    model: VectorModelChoice
     output: Output
 
     def run(self) -> Result:
         """Write it."""
-        from taskvectors.methods.shared.run_context import layer_name
-        from taskvectors.vectors import TaskVector, write_gguf
+        from taskvectors.methods.shared.layers import layer_name
+        from taskvectors.vectors import TaskVector, acts_everywhere
 
         vector = TaskVector.load(self.vector)
-        told = write_gguf(vector, self.out, force=self.force)
         path = Path(self.out).expanduser().absolute()
+        if self.force and self.format == "vllm-lens":
+            raise TaskVectorsError("--force: vllm-lens adds where the vector does; leave it out")
+        told = self._written(vector, path)
         data = {
             "vector": self.vector,
             "file": str(path),
@@ -42,7 +50,21 @@ class Export:
             "task": vector.origin.task,
             "layers": [layer_name(layer) for layer in vector.layers],
             "positions": list(vector.positions),
-            "is_equivalent": set(vector.positions) == {"all", "generated"},
+            "is_equivalent": self.format == "vllm-lens" or acts_everywhere(vector),
             "notes": list(told),
         }
         return Result(data=data, shown=[*(f"Note: {note}." for note in told), f"It is {path}"])
+
+    def _written(self, vector: "TaskVector", path: Path) -> tuple[str, ...]:
+        from taskvectors.export import FORMATS, write_vllm_lens
+        from taskvectors.vectors import acts_everywhere, everywhere, write_gguf
+
+        if self.format == "gguf":
+            return write_gguf(vector, path, force=self.force)
+        if self.format == "vllm-lens":
+            return write_vllm_lens(vector, path)
+        model = self.model.config_for(vector).load()
+        if not self.force or acts_everywhere(vector):
+            return FORMATS[self.format](vector, model, path)
+        told = FORMATS[self.format](everywhere(vector), model, path)
+        return ("it acts at every token there, which the vector does not: measure it anew", *told)

@@ -49,7 +49,7 @@ class Extract:
 
     def run(self) -> Result:
         """Read it and save it."""
-        config = self._config()
+        config = self.config()
 
         def make(model: Any, task: Any, context: dict[str, Any]) -> Any:
             from taskvectors.methods import extract
@@ -66,7 +66,8 @@ class Extract:
             out=self.out,
         )
 
-    def _config(self) -> Any:
+    def config(self) -> Any:
+        """The method's config."""
         from taskvectors.methods import METHODS
 
         if not METHODS[self.method].gives_vector:

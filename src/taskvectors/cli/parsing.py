@@ -24,6 +24,7 @@ from taskvectors.cli.reproduce import Reproduce
 from taskvectors.cli.results import Result
 from taskvectors.cli.tasks import Tasks
 from taskvectors.cli.train import Train
+from taskvectors.cli.values import check_values
 from taskvectors.errors import TaskVectorsError
 
 PROGRAM = "taskvectors"
@@ -95,6 +96,7 @@ def parse(words: Sequence[str]) -> Verb | None:
             return None
         place = f"{PROGRAM} {words[0]}" if words and words[0] in VERBS else PROGRAM
         raise TaskVectorsError(f"{_gist(said.getvalue())}; see {place} --help") from None
+    check_values(verb)
     return verb
 
 

@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from taskvectors.format import shortened
+
 _PACKAGE = "taskvectors"
 
 
@@ -55,6 +57,6 @@ class _Handler(logging.Handler):
             mark = f"{record.levelname.lower()}:"
         else:
             mark = f"[{time.perf_counter() - self._started:5.0f} s]"
-        line = f"{mark} {one_line(record.getMessage())}"
+        line = f"{mark} {one_line(shortened(record.getMessage()))}"
         tqdm.write(line, file=sys.stderr)  # a bar that is being drawn stays below
         sys.stderr.flush()

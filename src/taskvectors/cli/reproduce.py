@@ -16,6 +16,7 @@ from taskvectors.cli.typed import command_line
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
+    from taskvectors.experiments.reproduce import ReproduceConfig
     from taskvectors.report import Page
     from taskvectors.results import Record
 
@@ -69,18 +70,29 @@ class Reproduce:
         hush_transformers(self.model.model or "embedded")
         if self.list:
             return _listed()
+        config = self.config()
+        from taskvectors.experiments.reproduce import reproduce
+
+        folder = folder_for(self.out, "runs", "reproduce", self.experiment, self.preset)
+        found = reproduce(config, folder, command=command_line())
+        reports = [None if self.no_report else written_report(one) for one in found]
+        if len(found) == 1:
+            return _shown(found[0], reports[0])
+        return _all_shown(found, reports, folder)
+
+    def config(self) -> "ReproduceConfig":
+        """The same for the library."""
         if not self.experiment:
             raise TaskVectorsError(
                 "give the name of an experiment, or all; taskvectors reproduce --list has the names"
             )
-        from taskvectors.experiments.reproduce import ReproduceConfig, reproduce
+        from taskvectors.experiments.reproduce import ReproduceConfig
 
-        names = self.models or tuple(filter(None, (self.model.model,)))
-        config = checked(
+        return checked(
             ReproduceConfig,
             experiment=self.experiment,
             preset=self.preset,
-            models=names,
+            models=self.models or tuple(filter(None, (self.model.model,))),
             loading=replace(self.model, model="embedded").config(),
             tasks=self.tasks,
             seeds=self.seeds,
@@ -88,12 +100,6 @@ class Reproduce:
             ray=self.ray,
             gpus=self.gpus,
         )
-        folder = folder_for(self.out, "runs", "reproduce", self.experiment, self.preset)
-        found = reproduce(config, folder, command=command_line())
-        reports = [None if self.no_report else written_report(one) for one in found]
-        if len(found) == 1:
-            return _shown(found[0], reports[0])
-        return _all_shown(found, reports, folder)
 
 
 def _listed() -> Result:

@@ -65,7 +65,7 @@ def _saved(
     vector: "TaskVector", folder: Path, *, seconds: float, n_train: int, model: ModelChoice
 ) -> Result:
     from taskvectors.format import after_layers, at_positions
-    from taskvectors.methods.shared.run_context import layer_name
+    from taskvectors.methods.shared.layers import layer_name
 
     layers = [layer_name(layer) for layer in vector.layers]
     origin = vector.origin

@@ -5,16 +5,18 @@ a block and an unembedding with next to nothing to multiply.
 """
 
 import json
+import logging
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from taskvectors.errors import TaskVectorsError
+from taskvectors.errors import DataError, TaskVectorsError
+from taskvectors.files import read_json, write_whole
 from taskvectors.models import LanguageModel
 from taskvectors.models.unembedding import (
     VOCABULARY_SLICE,
@@ -25,6 +27,8 @@ from taskvectors.models.unembedding import (
 from taskvectors.prompts import Prompt
 from taskvectors.tasks import Example
 from taskvectors.trunk import Edit, Trunk
+
+logger = logging.getLogger(__name__)
 
 LOCAL = "local"
 _ROWS, _WIDTH = 128, 2048
@@ -101,22 +105,24 @@ _FLOAT32 = {"a100": 19.5e12, "h100": 67e12, "h200": 67e12}
 
 
 def find_device(name: str, dtype: torch.dtype, *, measure_again: bool = False) -> Device:
-    """A device by name: `local`, which is measured when first asked for, or one of `GPUS`.
+    """A device by name: one of this machine, measured when first asked for, or one of `GPUS`.
 
     Args:
-        name: Its name.
+        name: `local` for the first GPU, else the CPU; cpu, cuda or cuda:N; or a name of `GPUS`.
         dtype: Type that is computed in.
         measure_again: Measure this machine even if that was done before.
 
     Raises:
         TaskVectorsError: There is no such device.
     """
-    if name == LOCAL:
-        return _local(dtype, measure_again=measure_again)
+    if name == LOCAL or name.partition(":")[0] in ("cpu", "cuda"):
+        found = "cuda" if torch.cuda.is_available() else "cpu"
+        device = torch.device(found if name == LOCAL else name)
+        return _local(device, dtype, measure_again=measure_again)
     if name not in GPUS:
         raise TaskVectorsError(
-            f"no device {name!r}; there are {LOCAL}, {', '.join(GPUS)}, or give --flops, "
-            "--bandwidth and --device-memory"
+            f"no device {name!r}; there are {LOCAL}, cpu, cuda, {', '.join(GPUS)}, or give "
+            "--flops, --bandwidth and --device-memory"
         )
     if dtype.itemsize == 2:
         return GPUS[name]
@@ -157,21 +163,21 @@ def measure_device(device: torch.device, dtype: torch.dtype) -> Device:
     )
 
 
-def _local(dtype: torch.dtype, *, measure_again: bool) -> Device:
+def _local(device: torch.device, dtype: torch.dtype, *, measure_again: bool) -> Device:
     from platformdirs import user_cache_path
 
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     name = f"{device.type}-{str(dtype)[6:]}-{torch.get_num_threads()}-{torch.__version__}.json"
     path = Path(user_cache_path("taskvectors")) / "devices" / name
     if path.is_file() and not measure_again:
-        kept: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if kept.keys() == {one.name for one in fields(Device)}:  # else it is another version's
-            return Device(**kept)
+        try:
+            kept: Device = read_json(path, Device, "it is measured again")
+        except DataError as error:  # or of another version
+            logger.info("%s", error)
+        else:
+            return kept
     found = measure_device(device, dtype)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_suffix(".part")
-    part.write_text(json.dumps(asdict(found), indent=1), encoding="utf-8")
-    part.replace(path)
+    write_whole(path, json.dumps(asdict(found), indent=1))
     return found
 
 

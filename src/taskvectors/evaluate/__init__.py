@@ -1,10 +1,10 @@
 """Does it work: scores, the measures made of them, and how far they can be trusted."""
 
 from taskvectors.evaluate.divergence import next_token_divergence
+from taskvectors.evaluate.labels import Labels
 from taskvectors.evaluate.measures import Measures, label_starts, label_tokens, measure
 from taskvectors.evaluate.measuring import dose_response, evaluate
 from taskvectors.evaluate.scoring import (
-    Labels,
     Scores,
     score,
     score_alike,

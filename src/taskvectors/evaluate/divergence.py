@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from taskvectors.models import LanguageModel
+from taskvectors.models.tensors import require_finite
 
 
 def next_token_divergence(
@@ -41,5 +42,6 @@ def next_token_divergence(
             part.logits(model.final_state(states.to(model.device, model.dtype))).float()
             for states in (shown, edited)
         )
+    require_finite(torch.stack([icl, ours]), "logits of labels")
     expected, found = icl.log_softmax(dim=1), ours.log_softmax(dim=1)
     return float((expected.exp() * (expected - found)).sum(dim=1).mean())

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 
 import torch
 
-from taskvectors.evaluate.scoring import Labels, Scores
+from taskvectors.evaluate.labels import Labels
+from taskvectors.evaluate.scoring import Scores
 from taskvectors.evaluate.statistics import wilson_interval
 from taskvectors.format import Rounded
-from taskvectors.prompts import Prompt
+from taskvectors.prompts import Prompt, beginnings
 from taskvectors.tasks import Task
 
 
@@ -21,7 +22,8 @@ class Measures(Rounded):
     """How well one branch answers a set of prompts."""
 
     accuracy: float
-    """Share of answers of which every token is the full-vocabulary arg-max."""
+    """Share of answers of which every token is the full-vocabulary arg-max, and, where prompts say
+    what ends an answer, the next token ends it."""
     ci_low: float
     ci_high: float
     """95 % Wilson interval of `accuracy`."""
@@ -30,7 +32,8 @@ class Measures(Rounded):
     first_token_accuracy: float
     label_accuracy: float | None
     """Share in which the right label has the largest summed log-probability among the task's
-    labels; None unless every label occurs in the training split."""
+    labels; None unless every label occurs in the training split, or where one begins another and
+    nothing says what ends an answer."""
     in_label_set: float
     """Share in which the predicted first token begins some label of the task."""
     answer_logprob: float
@@ -61,9 +64,15 @@ def measure(scores: Scores, label_starts: frozenset[int]) -> Measures:
 
 
 def label_tokens(task: Task, training: Sequence[Prompt]) -> Labels | None:
-    """The task's labels as answer tokens, or None unless the training split shows every one."""
+    """The task's labels as answer tokens, where the most probable of them can be told.
+
+    None unless the training split shows every label. None too where one begins another and answers
+    need no end: the longer of the two could never be the most probable.
+    """
     shown = {prompt.query.output: prompt.answer_ids for prompt in training}
     if set(task.labels) - set(shown):
+        return None
+    if not training[0].end_ids and beginnings(training):
         return None
     return {label: shown[label] for label in task.labels}
 

@@ -1,20 +1,30 @@
 """`evaluate`: a vector on pairs, in one call; and what strength does."""
 
+import logging
 from collections.abc import Sequence
 
 from taskvectors.errors import DataError
+from taskvectors.evaluate.labels import Labels
 from taskvectors.evaluate.measures import Measures, label_starts, measure
-from taskvectors.evaluate.scoring import Labels, Scores, score
+from taskvectors.evaluate.scoring import Scores, score
 from taskvectors.models import LanguageModel
-from taskvectors.prompts import Prompt, build_prompts
-from taskvectors.tasks import Example
+from taskvectors.prompts import (
+    Prompt,
+    answer_ends,
+    beginnings,
+    build_prompts,
+    ends_of_text,
+)
+from taskvectors.tasks import Example, Task
 from taskvectors.trunk import Branch
 from taskvectors.vectors import TaskVector, VectorOrigin, check_unseen, task_of
+
+logger = logging.getLogger(__name__)
 
 
 def evaluate(  # noqa: PLR0913  (what a measurement depends on)
     model: LanguageModel,
-    examples: Sequence[Example] | None = None,
+    examples: Sequence[Example] | Task | None = None,
     vector: TaskVector | None = None,
     *,
     template: str | None = None,
@@ -23,6 +33,7 @@ def evaluate(  # noqa: PLR0913  (what a measurement depends on)
     demonstrations: Sequence[Example] | None = None,
     strength: float = 1.0,
     seed: int | None = None,
+    end_of_answer: bool = False,
     allow_overlap: bool = False,
     memory: int | None = None,
 ) -> Measures:
@@ -32,7 +43,8 @@ def evaluate(  # noqa: PLR0913  (what a measurement depends on)
 
     Args:
         model: The model.
-        examples: The pairs; by default those of the vector's task that were held out for test.
+        examples: The pairs, or a task for its test split; by default those of the vector's task
+            that were held out for test.
         vector: The vector; a plain run without one.
         template: Prompt template; `qa` without a vector.
         chat: Whether prompts go through the tokenizer's chat template.
@@ -40,6 +52,7 @@ def evaluate(  # noqa: PLR0913  (what a measurement depends on)
         demonstrations: What they are drawn from; the training pairs of the vector's task.
         strength: Factor of the vector.
         seed: Seed of the draw.
+        end_of_answer: Count an answer as right only if the next token ends it.
         allow_overlap: Measure also on pairs that the vector was trained on.
         memory: Budget in bytes.
 
@@ -49,6 +62,9 @@ def evaluate(  # noqa: PLR0913  (what a measurement depends on)
         VectorMismatchError: The vector was made for another model.
     """
     origin = VectorOrigin() if vector is None else vector.origin
+    if isinstance(examples, Task):
+        demonstrations = examples.train if demonstrations is None else demonstrations
+        examples = examples.test
     shots = (origin.used_shots or 0) if shots is None else shots
     if vector is not None and (examples is None or (shots and demonstrations is None)):
         own = task_of(origin)
@@ -58,16 +74,28 @@ def evaluate(  # noqa: PLR0913  (what a measurement depends on)
         raise DataError("there are no pairs to evaluate on; give at least one")
     if not allow_overlap:
         check_unseen(origin, examples)
+    template = template or origin.template or "qa"
+    chat = bool(origin.chat) if chat is None else chat
+    stops = ends_of_text(model.hf, model.tokenizer)
     prompts = build_prompts(
         model.tokenizer,
-        template or origin.template or "qa",
+        template,
         examples,
         demonstrations=demonstrations or (),
         shots=shots,
         seed=(origin.seed or 0) if seed is None else seed,
         max_tokens=model.context_length,
-        chat=bool(origin.chat) if chat is None else chat,
+        chat=chat,
+        ends=answer_ends(model.tokenizer, template, stops, chat=chat) if end_of_answer else (),
     )
+    begun = {} if end_of_answer else beginnings(prompts)
+    if begun:
+        logger.warning(
+            "%d answer(s) begin another one, as %r begins %r, and count as right though the model "
+            "may go on; with end_of_answer=True the next token has to end them",
+            len(begun),
+            *next(iter(begun.items())),
+        )
     strengths = [] if vector is None else [strength]
     return dose_response(model, prompts, vector, strengths, memory=memory)[-1][1]
 

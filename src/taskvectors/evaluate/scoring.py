@@ -5,7 +5,7 @@ comes out is one row per branch and one column per prompt; `measures.py` reduces
 """
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 
@@ -13,9 +13,17 @@ import torch
 from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
+from taskvectors.evaluate.labels import (
+    Labels,
+    are_single,
+    best_of_several,
+    best_single,
+    is_answer,
+)
 from taskvectors.models import LanguageModel
 from taskvectors.models.prefix import after_prefix
 from taskvectors.models.rope import Forward
+from taskvectors.models.tensors import require_finite
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import (
     AnswerScores,
@@ -31,10 +39,6 @@ from taskvectors.trunk import (
 )
 from taskvectors.trunk.answers import answer_scores
 from taskvectors.trunk.full_forward import FIRST
-from taskvectors.trunk.split import PromptSplit
-
-Labels = Mapping[str, tuple[int, ...]]
-"""A task's labels and their tokens as answers."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -123,6 +127,7 @@ def _score_branches(
 ) -> Scores:
     """Scores against the first of the right answers."""
     started = trunks.clock()
+    prompts, labels = _with_ends(prompts, labels)
     positions = positions_of(branches)
     shape = shape_of(prompts, positions, n_branches=len(branches))
     step = trunks.plan(model, partial(prompts_that_fit, model, shape))
@@ -167,6 +172,7 @@ def score_whole(
     step = prompts_that_fit(model, shape, resolve_budget(memory, model.device))
 
     def run(asked: Sequence[Prompt], known: Labels | None) -> Scores:
+        asked, known = _with_ends(asked, known)
         by_length = _by_length(asked)
         parts = []
         for start in range(0, len(asked), step):
@@ -175,6 +181,24 @@ def score_whole(
         return _joined(parts, by_length, time.perf_counter() - started)
 
     return _any_answer(run(prompts, labels), prompts, lambda asked, _: run(asked, None))
+
+
+def _with_ends(
+    prompts: Sequence[Prompt], labels: Labels | None
+) -> tuple[Sequence[Prompt], Labels | None]:
+    """Prompts and labels whose answers have one token more, which stands for any end of them.
+
+    Raises:
+        ValueError: Prompts differ in what ends their answers.
+    """
+    ends = prompts[0].end_ids
+    if any(prompt.end_ids != ends for prompt in prompts):
+        raise ValueError("prompts that are scored together have answers that end alike")
+    if not ends:
+        return prompts, labels
+    asked = [replace(prompt, answer_ids=(*prompt.answer_ids, ends[0])) for prompt in prompts]
+    known = None if labels is None else {name: (*ids, ends[0]) for name, ids in labels.items()}
+    return asked, known
 
 
 def _any_answer(
@@ -295,104 +319,65 @@ def _score_trunk(
         batch = trunk.batch()
         states = trunk.run(branches, batch)
         bias = None if logit_bias is None else logit_bias.to(states.device)
-        found = trunk.answer_scores(states, batch, first_bias=bias)
+        ends = trunk.cut.prompts[0].end_ids
+        found = trunk.answer_scores(states, batch, first_bias=bias, ends=ends)
         if labels is None:
-            return _scores(found, None, tokens)
+            return _scores(found, None, tokens, bool(ends))
 
-        if _are_single(labels):
-            best, more = _best_single(trunk.model, trunk.cut, states, labels, bias), 0
+        if are_single(labels):
+            best, more = best_single(trunk.model, trunk.cut, states, labels, bias), 0
         else:
 
             def again(asked: Sequence[Prompt], rows: Sequence[int]) -> tuple[AnswerScores, int]:
                 of_rows = [[_rows(edit, rows) for edit in branch] for branch in branches]
                 other = build(trunk.model, asked, positions=positions_of(branches))
                 batch = other.batch()
-                scores = other.answer_scores(other.run(of_rows, batch), batch, first_bias=bias)
+                scores = other.answer_scores(
+                    other.run(of_rows, batch), batch, first_bias=bias, ends=ends
+                )
                 return scores, other.tokens_run(of_rows)
 
-            best, more = _best_of_several(trunk.cut, found, labels, again)
-    return _scores(found, _is_answer(trunk.cut, labels, best), tokens + more)
+            best, more = best_of_several(trunk.cut, found, labels, again)
+    return _scores(found, is_answer(trunk.cut, labels, best), tokens + more, bool(ends))
 
 
 def _score_passes(passes: FullForward, labels: Labels | None) -> Scores:
     with torch.no_grad():
         batch = passes.batch()
         states = passes.run(batch)
-        found = answer_scores(passes.model, states, batch)
+        ends = passes.cut.prompts[0].end_ids
+        found = answer_scores(passes.model, states, batch, ends=ends)
         if labels is None:
-            return _scores(found, None, passes.n_tokens)
-        if _are_single(labels):
-            best, more = _best_single(passes.model, passes.cut, states, labels, None), 0
+            return _scores(found, None, passes.n_tokens, bool(ends))
+        if are_single(labels):
+            best, more = best_single(passes.model, passes.cut, states, labels, None), 0
         else:
 
             def again(asked: Sequence[Prompt], _: Sequence[int]) -> tuple[AnswerScores, int]:
                 other = FullForward.of(passes.model, asked, passes.forward)
-                return other.scores(other.batch()), other.n_tokens
+                return other.scores(other.batch(), ends=ends), other.n_tokens
 
-            best, more = _best_of_several(passes.cut, found, labels, again)
-    return _scores(found, _is_answer(passes.cut, labels, best), passes.n_tokens + more)
+            best, more = best_of_several(passes.cut, found, labels, again)
+    return _scores(found, is_answer(passes.cut, labels, best), passes.n_tokens + more, bool(ends))
 
 
-def _scores(found: AnswerScores, label_is_correct: Tensor | None, tokens: int) -> Scores:
+def _scores(
+    found: AnswerScores, label_is_correct: Tensor | None, tokens: int, has_end: bool
+) -> Scores:
+    """Scores of answers; what ends one counts for whether it is right alone."""
     lengths = found.present.sum(dim=1)
+    by_token = found.log_probability
+    if has_end:
+        last = (lengths - 1).view(-1, 1, 1).expand(-1, by_token.shape[1], -1)
+        by_token, lengths = by_token.scatter(2, last, 0.0), lengths - 1
+    log_probability = by_token.sum(dim=2) / lengths.unsqueeze(1)
+    require_finite(found.log_probability, "log-probabilities of answers")
     return Scores(
         is_correct=found.is_best.all(dim=2).T.cpu(),
         first_is_correct=found.is_best[:, :, 0].T.cpu(),
         first_token=found.best[:, :, 0].T.cpu(),
-        log_probability=(found.log_probability.sum(dim=2) / lengths.unsqueeze(1)).T.cpu(),
+        log_probability=log_probability.T.cpu(),
         label_is_correct=label_is_correct,
         forward_tokens=tokens,
         seconds=0.0,
     )
-
-
-def _is_answer(cut: PromptSplit, labels: Labels, best: Tensor) -> Tensor:
-    right = torch.tensor([list(labels).index(prompt.query.output) for prompt in cut.prompts])
-    return best == right
-
-
-def _are_single(labels: Labels) -> bool:
-    return all(len(tokens) == 1 for tokens in labels.values())
-
-
-def _best_single(
-    model: LanguageModel, cut: PromptSplit, states: Tensor, labels: Labels, bias: Tensor | None
-) -> Int[Tensor, "branch prompt"]:
-    """Index of the most probable of labels of one token each, without another run."""
-    at = torch.tensor(cut.first_reads, device=states.device)
-    first = states[torch.arange(len(at), device=states.device), :, at]
-    final = model.read_state(first)
-    tokens = torch.tensor([t for (t,) in labels.values()], device=states.device)
-    logits = model.unembedding.columns(
-        final.flatten(0, 1), tokens.expand(final.shape[0] * final.shape[1], -1)
-    )
-    if bias is not None:
-        logits = logits + bias[tokens]
-    return logits.view(*final.shape[:2], -1).argmax(dim=2).T.cpu()
-
-
-def _best_of_several(
-    cut: PromptSplit,
-    found: AnswerScores,
-    labels: Labels,
-    again: Callable[[Sequence[Prompt], Sequence[int]], tuple[AnswerScores, int]],
-) -> tuple[Int[Tensor, "branch prompt"], int]:
-    """Index of the label with the largest summed log-probability, and the tokens that it took.
-
-    Args:
-        cut: The prompts.
-        found: Scores of the right answers, which are not run again.
-        labels: Labels, some of several tokens.
-        again: Scores prompts with another label as their answer, given with their rows.
-    """
-    right = found.log_probability.sum(dim=2)
-    sums, tokens = right.new_empty(len(labels), *right.shape), 0
-    for at, answer in enumerate(labels.values()):
-        sums[at] = right
-        rows = [i for i, known in enumerate(cut.answers) if known != answer]
-        if rows:
-            asked = [replace(cut.prompts[row], answer_ids=answer) for row in rows]
-            others, run = again(asked, rows)
-            sums[at, rows] = others.log_probability.sum(dim=2)
-            tokens += run
-    return sums.argmax(dim=0).T.cpu(), tokens

@@ -13,6 +13,7 @@ from torch import Tensor
 from taskvectors.evaluate.scoring import positions_of
 from taskvectors.format import Rounded
 from taskvectors.models import LanguageModel
+from taskvectors.models.tensors import require_finite
 from taskvectors.prompts import Prompt
 from taskvectors.tasks import Example
 from taskvectors.trunk import (
@@ -102,6 +103,7 @@ def side_effects(
     ]
     firsts = [token.kl for token in found if token.is_first]
     losses = torch.tensor([(token.loss_plain, token.loss) for token in found])
+    require_finite(torch.tensor([token.kl for token in found]), "divergences on unrelated text")
     before, after = losses.mean(dim=0).exp().tolist()
     return SideEffects(
         kl=sum(token.kl for token in found) / len(found),

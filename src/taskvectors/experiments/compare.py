@@ -154,6 +154,7 @@ class _Comparison:
             seed=task.seed,
             memory=None if config.memory is None else resolve_budget(config.memory, model.device),
             chat=config.chat,
+            end_of_answer=config.end_of_answer,
             test_model=test_model,
         )
 
@@ -198,6 +199,7 @@ def describe(
             f"{len(shared)} group(s) of answers begin with the same token, e.g. "
             f"{', '.join(shared[0][:3])}; accuracy is on whole answers"
         )
+    notes += context.notes_on_ends("test")
     return {
         "model": model.source,
         "revision": model.revision,
@@ -218,6 +220,7 @@ def describe(
         "n_validation": len(task.validation),
         "n_test": len(task.test),
         "shots": config.shots,
+        "end_of_answer": config.end_of_answer,
         "versions": versions(),
         "started": now(),
         "notes": notes,

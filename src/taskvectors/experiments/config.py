@@ -95,6 +95,8 @@ class CompareConfig(BaseModel):
     """Type to score the test split in; figures that are published are in float32."""
     memory: str | None = None
     """Memory to use, such as 4GB."""
+    end_of_answer: bool = False
+    """Whether the token after a right answer has to end it."""
     chat: bool = False
     """Whether prompts go through the tokenizer's chat template."""
     n_shown: int = Field(default=12, ge=0)

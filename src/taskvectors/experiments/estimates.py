@@ -14,13 +14,18 @@ from taskvectors.costs import Cost, Device, costs_of, find_device, room_beside, 
 from taskvectors.costs.devices import LOCAL
 from taskvectors.errors import TaskVectorsError
 from taskvectors.experiments.config import CompareConfig, ModelConfig
+from taskvectors.experiments.explain import ExplainConfig, make_case
 from taskvectors.experiments.paper_configurations import paper_configurations
+from taskvectors.explain import ANALYSES, Sizes
 from taskvectors.methods import Plan, RunContext, plan_of
 from taskvectors.methods.controls import CONTROLS
 from taskvectors.methods.learned import Learned
-from taskvectors.models import LanguageModel, load_meta_model
+from taskvectors.methods.shared.run_context import Split
+from taskvectors.models import EMBED, LanguageModel, load_meta_model
+from taskvectors.tasks import TaskRequest
 from taskvectors.trunk.memory import bytes_stated
 from taskvectors.trunk.work import Work
+from taskvectors.vectors import TaskVector, VectorOrigin, sites_at
 
 
 def this_machine(dtype: torch.dtype) -> Device:
@@ -41,16 +46,24 @@ class Estimator:
     device: Callable[[torch.dtype], Device] = this_machine
     auto: Literal["auto", "bfloat16"] = "auto"
     left_out: list[str] = field(default_factory=list)
-    _models: dict[tuple[str, str], LanguageModel] = field(default_factory=dict)
+    _models: dict[tuple[str, str, str | None], LanguageModel] = field(default_factory=dict)
     _counted: set[Hashable] = field(default_factory=set)
 
     def model(self, config: ModelConfig) -> LanguageModel:
         """A model without its weights."""
         dtype = self.auto if config.dtype == "auto" else config.dtype
-        key = (config.source, dtype)
+        key = (config.source, dtype, config.revision)
         if key not in self._models:
+            if config.quantization:
+                raise TaskVectorsError(
+                    f"there is no estimate of weights in {config.quantization}; leave out "
+                    "--quantization"
+                )
             self._models[key] = load_meta_model(
-                config.source, dtype=dtype, trust_remote_code=config.trust_remote_code
+                config.source,
+                dtype=dtype,
+                revision=config.revision,
+                trust_remote_code=config.trust_remote_code,
             )
         return self._models[key]
 
@@ -74,6 +87,67 @@ class Estimator:
         model, tested = context.model, context.model_for("test")
         found = self.works(model, [*plan.found, *plan.chosen(context)], memory)
         return [*found, *_beside(self.works(tested, plan.tested(context), memory), model, tested)]
+
+    def vector(
+        self, config: ModelConfig, method: Any, memory: str | None = None, **fields: Any
+    ) -> list[Cost]:
+        """What making one vector takes: finding candidates, and choosing among several.
+
+        Args:
+            config: The model.
+            method: A method's config.
+            memory: Budget, such as 4GB.
+            fields: The task and further fields of `RunContext`.
+        """
+        context = RunContext(model=self.model(config), **fields)
+        return self.works(context.model, plan_of(context, method).made(context), memory)
+
+    def unmade_vector(self, config: ModelConfig, layers: Sequence[int] = ()) -> TaskVector:
+        """What stands for a vector that is not there yet, for the task `capital`.
+
+        Args:
+            config: The model.
+            layers: Where it sits; at the middle layer by default.
+        """
+        model = self.model(config)
+        return TaskVector(
+            values=torch.zeros(len(layers) or 1, model.d_model),
+            sites=sites_at(layers or (model.n_layers // 2,), (-1,)),
+            operation="add",
+            origin=VectorOrigin(request=TaskRequest(source="capital")),
+        )
+
+    def evaluation(
+        self,
+        context: RunContext,
+        vector: TaskVector,
+        split: Split,
+        strengths: Sequence[float],
+        memory: str | None = None,
+    ) -> list[Cost]:
+        """What measuring a vector takes: its prompts without it, and with it at each strength."""
+        n_doses = sum(strength != 0 for strength in strengths)
+        joins = (-1, *(min(vector.layers),) * n_doses)
+        plan = Plan(joins=joins, positions=vector.positions, shots=context.shots)
+        return self.works(context.model, plan.scored(context, split, joins), memory)
+
+    def explanation(self, config: ExplainConfig, vectors: Sequence[TaskVector]) -> list[Cost]:
+        """What analyses take, and another task's vector where one is learned to compare with."""
+        model, rows = self.model(config.model), [ANALYSES[name] for name in config.names]
+        context = make_case(config, model, vectors).context
+        sizes = Sizes(
+            context=context,
+            layers=tuple(min(vector.layers) for vector in vectors),
+            n_tasks=len({vector.origin.task for vector in vectors}),
+            limit=config.limit,
+            has_other=config.other_vector is not None,
+        )
+        works = [work for row in rows for work in row.cost(sizes)]
+        if config.other_vector == "learn" and any(row.needs_other for row in rows):
+            layers = tuple("embed" if layer == EMBED else layer for layer in vectors[0].layers)
+            other = Learned(layers=layers, positions=vectors[0].positions)
+            works = [*plan_of(context, other).found, *works]
+        return self.works(model, works, config.memory)
 
     def comparison(self, config: CompareConfig) -> list[Cost]:
         """What a comparison takes, seed by seed; a method that cannot be run is left out."""

@@ -21,7 +21,7 @@ from taskvectors.methods import RunContext
 from taskvectors.methods.controls.other_task import other_task
 from taskvectors.methods.learned import Learned
 from taskvectors.methods.shared.candidate import Candidate
-from taskvectors.methods.shared.run_context import layer_name
+from taskvectors.methods.shared.layers import layer_name
 from taskvectors.models import LanguageModel
 from taskvectors.progress import format_duration
 from taskvectors.results import Cell, Measurement, Record, RunFolder, frame_of, open_run

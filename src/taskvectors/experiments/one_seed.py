@@ -21,7 +21,7 @@ from taskvectors.methods.controls import CONTROLS
 from taskvectors.methods.learned import Learned
 from taskvectors.methods.shared.adapters import AdapterConfig
 from taskvectors.methods.shared.choosing import choose, score_candidates
-from taskvectors.methods.shared.run_context import layer_name
+from taskvectors.methods.shared.layers import layer_name
 from taskvectors.methods.shared.trained_sites import SiteTraining
 from taskvectors.progress import Throughput
 from taskvectors.prompts import n_tokens

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from taskvectors.methods import Candidate
-from taskvectors.methods.shared.run_context import LayerName, layer_name
+from taskvectors.methods.shared.layers import LayerName, layer_name
 from taskvectors.trunk import Position
 
 STRIDES = (4, 2)

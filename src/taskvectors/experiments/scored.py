@@ -4,7 +4,7 @@ from typing import Any
 
 from taskvectors.evaluate import Scores, measure
 from taskvectors.methods import Candidate, RunContext
-from taskvectors.methods.shared.run_context import layer_name
+from taskvectors.methods.shared.layers import layer_name
 from taskvectors.results import ComparisonRow
 
 

@@ -22,7 +22,8 @@ from taskvectors.format import percent
 from taskvectors.methods import Recipe, RunContext, plan_of
 from taskvectors.methods.learned import Learned, learned
 from taskvectors.methods.shared.choosing import best_candidate
-from taskvectors.methods.shared.run_context import LayerName, Split
+from taskvectors.methods.shared.layers import LayerName
+from taskvectors.methods.shared.run_context import Split
 from taskvectors.prompts import Prompt
 from taskvectors.registry import ANALYSES
 from taskvectors.results import Columns

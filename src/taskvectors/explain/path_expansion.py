@@ -19,9 +19,9 @@ from torch import Tensor
 from taskvectors.explain.shared.analysis import CI, Analysis, Curve, Line, in_lines
 from taskvectors.explain.shared.case import Case, blocks_above
 from taskvectors.explain.shared.cost import Sizes
+from taskvectors.explain.shared.frozen_attention import FrozenAttention
 from taskvectors.explain.shared.two_runs import INJECTED, PLAIN, Block, TwoRuns, two_runs
 from taskvectors.models import LanguageModel
-from taskvectors.models.heads import Circuits, attention_scale, output_bias
 from taskvectors.models.norms import final_linear_part, linear_part
 from taskvectors.prompts import Prompt, with_first_tokens
 from taskvectors.registry import ANALYSES
@@ -177,7 +177,7 @@ def path_terms(
     parts[SOURCES.index(VECTOR), 0] += added[runs.blocks[0].layer - 1].to(parts)
     for block in runs.blocks:
         step = _Step(model, block)
-        carried = step.carried(parts)
+        carried = step.injected.carried(parts)
         parts[:, 1:] += carried[:, :-1]
         parts[:, -1] += carried[:, -1]
         parts[SOURCES.index(PATTERNS), 0] += step.from_patterns()
@@ -197,32 +197,23 @@ class _Step:
 
     def __init__(self, model: LanguageModel, block: Block) -> None:
         self.block = block
-        self.circuits = Circuits.of(model, block.layer)
-        self.norm = model.attention_norm(block.layer)
-        before = self.circuits.written(block.z) + output_bias(model, block.layer)
-        self.before = before[PLAIN]
-        self.scale = attention_scale(model, block.layer, before)
-        self.own_weight = block.pattern[INJECTED, :, :, -1].unsqueeze(-1)
-
-    def carried(self, parts: Float[Tensor, "... prompt d_model"]) -> Tensor:
-        """c̃_NN W_OV D̃ of some parts of the difference."""
-        return self._own(linear_part(self.norm, self.block.entered[INJECTED], parts))
+        self.plain, self.injected = (
+            FrozenAttention.of(model, block.layer, block.entered[run], block.z[run], pattern)
+            for run, pattern in enumerate(block.pattern)
+        )
 
     def from_patterns(self) -> Tensor:
         """What the change of the patterns makes of the plain run's values."""
         change = self.block.pattern[INJECTED] - self.block.pattern[PLAIN]
-        mixed = torch.einsum("phk,phkd->phd", change, self.block.plain_values)
-        return self.circuits.written(mixed) * self.scale[INJECTED]
+        return self.injected.written(torch.einsum("phk,phkd->phd", change, self.block.plain_values))
 
     def from_norms(self) -> Tensor:
         """What the change of the norms' scales makes of the plain run's states."""
-        plain, injected = self.block.entered[PLAIN], self.block.entered[INJECTED]
-        change = linear_part(self.norm, injected, plain) - linear_part(self.norm, plain, plain)
-        return self._own(change) + (self.scale[INJECTED] - self.scale[PLAIN]) * self.before
-
-    def _own(self, read: Tensor) -> Tensor:
-        carried = self.circuits.written(self.own_weight * self.circuits.values(read))
-        return carried * self.scale[INJECTED]
+        plain, injected = self.plain, self.injected
+        change = linear_part(injected.norm, injected.entered, plain.entered) - linear_part(
+            plain.norm, plain.entered, plain.entered
+        )
+        return injected.own(change) + (injected.scale - plain.scale) * plain.before
 
 
 def _change_of_final_state(model: LanguageModel, runs: TwoRuns) -> Float[Tensor, "prompt d_state"]:

@@ -19,7 +19,7 @@ from taskvectors.explain.shared.cost import Sizes
 from taskvectors.explain.shared.fitted_map import FittedMap
 from taskvectors.explain.shared.labels import label_alignment, lens, logit_differences
 from taskvectors.explain.shared.layer_fits import LayerFit, LayerFits, fits_of, fits_works
-from taskvectors.explain.shared.linear_map import Polar, polar
+from taskvectors.explain.shared.linear_map import MAIN, Polar, polar
 from taskvectors.explain.shared.measured import (
     COLUMNS,
     Measured,
@@ -35,8 +35,6 @@ from taskvectors.results.figures import BLUE, GREY, PURPLE, VERMILION, Figure, S
 from taskvectors.trunk import Edit, Trunk
 from taskvectors.trunk.work import Work, work_of
 
-MAIN = 0.99
-"""Share of the squared singular values that the subspace that matters holds."""
 IMAGES = ("theta", "Q theta", "W theta")
 _N_RANDOM = 200
 _SEED = 11_000_027

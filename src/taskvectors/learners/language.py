@@ -21,7 +21,14 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from taskvectors.errors import DataError, TaskVectorsError
-from taskvectors.files import write_whole
+from taskvectors.files import read_json, write_whole
+from taskvectors.learners.checkpoints import (
+    Checkpoint,
+    check_same_run,
+    read_checkpoint,
+    write_checkpoint,
+    write_run,
+)
 from taskvectors.learners.language_measures import Row, measured_rows
 from taskvectors.models import LanguageModel, load_model
 from taskvectors.models.prefix import after_prefix
@@ -104,7 +111,9 @@ def train_language(config: LanguageConfig, folder: Path, *, say: Say = logger.in
         size. Tasks, sizes and settings are ours; so is that L_ICL is over the query's answer alone.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    _check_same_run(folder / "run.json", config.model_dump(mode="json"))
+    asked = config.model_dump(mode="json")
+    check_same_run(folder / "run.json", asked)
+    write_run(folder / "run.json", asked)
     tasks = {
         name: load_task(name, seed=config.seed) for name in (*config.trained, *config.held_out)
     }
@@ -122,8 +131,9 @@ def _variant(
     kept = folder / RESULTS
     if kept.is_file():
         say(f"{name}: finished before")
-        found: list[Row] = json.loads(kept.read_text())["rows"]
-        return found
+        advice = "delete it, and the variant is measured again"
+        found: dict[str, list[Row]] = read_json(kept, dict[str, list[dict[str, Any]]], advice)
+        return found.get("rows", [])
     folder.mkdir(exist_ok=True)
     model = load_model(config.model, dtype="float32")
     if not config.tvp_layer < model.n_layers - 1:
@@ -291,46 +301,64 @@ class _Run:
         )
 
     def _save(self) -> None:
-        held = {
-            "step": self.step,
-            "weights": {name: value.detach() for name, value in self.parameters.items()},
-            "optimizer": self.optimizer.state_dict(),
-            "metrics": self.metrics,
-        }
-        part = self.folder / f"{CHECKPOINT}.part"
-        torch.save(held, part)
-        part.replace(self.folder / CHECKPOINT)
+        held = Checkpoint(
+            step=self.step,
+            weights={name: value.detach() for name, value in self.parameters.items()},
+            optimizer=self.optimizer.state_dict(),
+            metrics=[dict(point) for point in self.metrics],
+        )
+        write_checkpoint(self.folder / CHECKPOINT, held)
 
     def _restore(self) -> None:
         path = self.folder / CHECKPOINT
         if not path.is_file():
             return
-        held = torch.load(path, map_location=self.model.device, weights_only=True)
-        with torch.no_grad():
-            for name, parameter in self.parameters.items():
-                parameter.copy_(held["weights"][name])
-        self.optimizer.load_state_dict(held["optimizer"])
-        self.step, self.metrics = held["step"], list(held["metrics"])
+        held = read_checkpoint(path, self.model.device)
+        _copy_weights(self.parameters, held.weights, path)
+        self.optimizer.load_state_dict(held.optimizer)
+        self.step, self.metrics = held.step, list(held.metrics)
         self.say(f"going on from step {self.step}")
 
     def _finish(self) -> None:
         from safetensors.torch import save_file
 
-        part = self.folder / f"{WEIGHTS}.part"
-        save_file({name: value.detach() for name, value in self.parameters.items()}, part)
-        part.replace(self.folder / WEIGHTS)
+        weights = {name: value.detach() for name, value in self.parameters.items()}
+        write_whole(self.folder / WEIGHTS, lambda partial: save_file(weights, partial))
         lines = "".join(json.dumps(point) + "\n" for point in self.metrics)
         write_whole(self.folder / METRICS, lines)
         (self.folder / CHECKPOINT).unlink(missing_ok=True)
 
 
 def restore_weights(model: LanguageModel, folder: Path) -> None:
-    """Give a pretrained model the weights that a variant's training ended with."""
+    """Give a pretrained model the weights that a variant's training ended with.
+
+    Raises:
+        DataError: The file of weights is damaged, or of another model.
+    """
+    from safetensors import SafetensorError
     from safetensors.torch import load_file
 
-    held = load_file(folder / WEIGHTS, device=str(model.device))
+    path = folder / WEIGHTS
+    try:
+        held = load_file(path, device=str(model.device))
+    except (OSError, SafetensorError) as error:
+        raise DataError(f"{path} cannot be read ({error}); {_TRAIN_AGAIN}") from error
+    _copy_weights(dict(_trained_parameters(model)), held, path)
+
+
+_TRAIN_AGAIN = "delete it, and the variant is trained again"
+
+
+def _copy_weights(
+    parameters: Mapping[str, torch.nn.Parameter], held: Mapping[str, Tensor], path: Path
+) -> None:
+    wrong = [
+        name for name, p in parameters.items() if name not in held or held[name].shape != p.shape
+    ]
+    if wrong:
+        raise DataError(f"{path} is of another model (it has no {wrong[0]}); {_TRAIN_AGAIN}")
     with torch.no_grad():
-        for name, parameter in _trained_parameters(model):
+        for name, parameter in parameters.items():
             parameter.copy_(held[name])
 
 
@@ -344,12 +372,3 @@ def _trained_parameters(model: LanguageModel) -> Iterator[tuple[str, torch.nn.Pa
     for name, parameter in model.hf.named_parameters():
         if id(parameter) not in frozen:
             yield name, parameter
-
-
-def _check_same_run(path: Path, asked: Mapping[str, Any]) -> None:
-    if path.is_file() and json.loads(path.read_text()) != asked:
-        raise DataError(
-            f"{path.parent} holds a run with other settings; give a new folder, or the same "
-            "settings to go on with it"
-        )
-    write_whole(path, json.dumps(asked, indent=1) + "\n")

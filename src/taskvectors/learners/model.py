@@ -14,12 +14,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 
-from taskvectors.errors import DataError
+from taskvectors.errors import DataError, TaskVectorsError
+from taskvectors.files import read_json, write_whole
 from taskvectors.learners.families import FAMILIES, load_family
 from taskvectors.learners.family import TaskFamily
 from taskvectors.models import LanguageModel
 from taskvectors.models.causal import CausalBody
+from taskvectors.models.completeness import check_files, check_finite, check_loaded
 
 ABOUT = "learner.json"
 """Beside the files of `save_pretrained`: family, settings and scores."""
@@ -60,7 +63,7 @@ class Learner:
             "settings": family.model_dump(mode="json"),
             "about": dict(self.about),
         }
-        (folder / ABOUT).write_text(json.dumps(about, indent=1) + "\n")
+        write_whole(folder / ABOUT, json.dumps(about, indent=1) + "\n")
 
     @classmethod
     def load(cls, folder: Path | str, family: str = "") -> "Learner":
@@ -74,8 +77,6 @@ class Learner:
         Raises:
             DataError: The folder holds no learner, or its family is in a file that was not given.
         """
-        from transformers import AutoModelForCausalLM
-
         folder = Path(folder)
         if not is_learner(folder) and is_learner(TRAINED / folder):
             folder = TRAINED / folder
@@ -85,20 +86,61 @@ class Learner:
                 f"{folder} holds no learner: it has no {ABOUT}; give a folder that "
                 f"`taskvectors train` or Learner.save wrote, or one of {names}"
             )
-        held = json.loads((folder / ABOUT).read_text())
-        settings = {name: value for name, value in held["settings"].items() if name != "kind"}
-        if not family and held["family"] not in FAMILIES:
+        held: _Held = read_json(folder / ABOUT, _Held, _AGAIN)
+        if not family and held.family not in FAMILIES:
             raise DataError(
-                f"{folder} was trained on the family of tasks of {held['family']}; give that file, "
+                f"{folder} was trained on the family of tasks of {held.family}; give that file, "
                 "if you trust it: --family FILE.py, or Learner.load(folder, family=FILE)"
             )
+        settings = {name: value for name, value in held.settings.items() if name != "kind"}
+        found = load_family(family or held.family, settings)
         return cls(
-            hf=AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32),
-            family=load_family(family or held["family"], settings),
-            family_source=family or held["family"],
-            about=held["about"],
+            hf=_read_model(folder, found),
+            family=found,
+            family_source=family or held.family,
+            about=held.about,
             source=folder.name,
         )
+
+
+class _Held(BaseModel):
+    """`learner.json`."""
+
+    family: str
+    settings: dict[str, Any]
+    about: dict[str, Any]
+
+
+_AGAIN = "train the learner again, or copy its folder whole"
+
+
+def _read_model(folder: Path, family: TaskFamily) -> Any:
+    """The transformers model of a learner, every weight of it read."""
+    from transformers import AutoModelForCausalLM
+
+    try:
+        check_files(folder)
+        loaded: Any = AutoModelForCausalLM.from_pretrained(
+            folder,
+            dtype=torch.float32,
+            trust_remote_code=False,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,  # they are refused below, with their shapes
+        )
+    except TaskVectorsError:
+        raise
+    except Exception as error:  # what transformers raises depends on the folder's content
+        said = str(error).partition("\n")[0]
+        raise DataError(f"the model in {folder} cannot be loaded ({said}); {_AGAIN}") from error
+    hf, info = loaded
+    check_loaded(hf, info, folder.name)
+    check_finite(hf, folder.name)
+    if hf.config.vocab_size != family.d_vocab:
+        raise DataError(
+            f"the model in {folder} has {hf.config.vocab_size} tokens, and its family has "
+            f"{family.d_vocab}; {_AGAIN}"
+        )
+    return hf
 
 
 def is_learner(folder: Path | str) -> bool:

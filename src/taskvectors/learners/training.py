@@ -21,6 +21,13 @@ from torch import Tensor, nn
 from taskvectors._version import __version__
 from taskvectors.errors import DataError
 from taskvectors.files import write_whole
+from taskvectors.learners.checkpoints import (
+    Checkpoint,
+    check_same_run,
+    read_checkpoint,
+    write_checkpoint,
+    write_run,
+)
 from taskvectors.learners.config import Curriculum, TrainingConfig
 from taskvectors.learners.devices import Devices
 from taskvectors.learners.family import Batch, CurriculumStage, TaskFamily, generator_for
@@ -252,18 +259,16 @@ class _Run:
         return point
 
     def _save(self, name: str) -> None:
-        """Write a checkpoint under another name, and rename it when it is whole."""
+        """Write a checkpoint."""
         if not self.devices.is_main:
             return
-        part = self.folder / f"{name}.part"
-        held = {
-            "step": self.step,
-            "weights": self.learner.hf.state_dict(),
-            "optimizer": self.optimizer.state_dict(),
-            "metrics": self.metrics,
-        }
-        torch.save(held, part)
-        part.replace(self.folder / name)
+        held = Checkpoint(
+            step=self.step,
+            weights=self.learner.hf.state_dict(),
+            optimizer=self.optimizer.state_dict(),
+            metrics=[dict(point) for point in self.metrics],
+        )
+        write_checkpoint(self.folder / name, held)
 
     def restore(self, shared: Path | None) -> None:
         """Go on from the run's own checkpoint, else from the shared steps of another run."""
@@ -278,10 +283,16 @@ class _Run:
         if not path.is_file():
             self._write_metrics()
             return
-        held = torch.load(path, map_location=self.devices.device, weights_only=True)
-        self.learner.hf.load_state_dict(held["weights"])
-        self.optimizer.load_state_dict(held["optimizer"])
-        self.step, self.metrics = held["step"], list(held["metrics"])
+        held = read_checkpoint(path, self.devices.device)
+        try:
+            self.learner.hf.load_state_dict(held.weights)
+            self.optimizer.load_state_dict(held.optimizer)
+        except (RuntimeError, ValueError, LookupError) as error:
+            raise DataError(
+                f"{path} is of another learner ({error}); delete it, and training starts from its "
+                "beginning"
+            ) from error
+        self.step, self.metrics = held.step, list(held.metrics)
         self._write_metrics()  # points after the checkpoint are made again
         is_done = self.step >= self.config.steps
         self.say("finished before" if is_done else f"going on from step {self.step}")
@@ -314,10 +325,6 @@ def _check_same_run(
         "training": config.model_dump(mode="json"),
     }
     path = folder / "run.json"
-    if path.is_file() and json.loads(path.read_text()) != asked:
-        raise DataError(
-            f"{folder} holds a run with other settings; give a new folder, or the same settings to "
-            "go on with it"
-        )
+    check_same_run(path, asked)
     if is_main:
-        write_whole(path, json.dumps(asked, indent=1) + "\n")
+        write_run(path, asked)

@@ -17,15 +17,10 @@ from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.methods.shared.candidate import Candidate
+from taskvectors.methods.shared.layers import Layers, layer_groups, layer_name
 from taskvectors.methods.shared.method import METHODS, Method, Paper
 from taskvectors.methods.shared.plan import Plan, read_work, training_work
-from taskvectors.methods.shared.run_context import (
-    Layers,
-    RunContext,
-    Split,
-    layer_groups,
-    layer_name,
-)
+from taskvectors.methods.shared.run_context import RunContext, Split
 from taskvectors.methods.training import (
     PeakMemory,
     TrainingTrunks,

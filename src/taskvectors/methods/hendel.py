@@ -5,9 +5,10 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from taskvectors.methods.shared.candidate import Candidate, Cost
+from taskvectors.methods.shared.layers import Layers, Positions, layer_groups
 from taskvectors.methods.shared.method import METHODS, Method, Paper
 from taskvectors.methods.shared.plan import Plan, joins_at, read_work
-from taskvectors.methods.shared.run_context import Layers, Positions, RunContext, layer_groups
+from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.vectors import TaskVector, sites_at
 
 HENDEL = Paper(

@@ -15,9 +15,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from taskvectors.methods.shared.candidate import Candidate, Cost
+from taskvectors.methods.shared.layers import Layers
 from taskvectors.methods.shared.method import METHODS, Method, Paper
 from taskvectors.methods.shared.plan import Plan, read_work
-from taskvectors.methods.shared.run_context import Layers, RunContext
+from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.models import EMBED
 from taskvectors.models.sites import check_site
 from taskvectors.tasks import Example
@@ -47,9 +48,10 @@ def icv(context: RunContext, config: InContextVector) -> list[Candidate]:
     Source: Liu et al. (2024), https://arxiv.org/abs/2311.06668, after their released code: the
         direction is the first principal component of the differences plus their mean. We differ:
         input and output are read at their last token in the place of a prompt's input, not as
-        texts of their own behind a prefix; the component's sign is the mean's; the tokens of the
-        prompt are rotated, those of the answer only where `answer` or `generated` is added to the
-        vector; the strength is chosen on validation.
+        texts of their own behind a prefix; the embedding's row is dropped before the components
+        are found, where the released code drops it afterwards; the component's sign is the mean's;
+        the tokens of the prompt are rotated, those of the answer only where `answer` or `generated`
+        is added to the vector; the strength is chosen on validation.
     """
     started = time.perf_counter()
     layers = range(context.model.n_layers) if config.layers is None else config.layers

@@ -18,9 +18,10 @@ from taskvectors.errors import TaskVectorsError
 from taskvectors.methods.shared.candidate import Candidate
 from taskvectors.methods.shared.head_means import head_means
 from taskvectors.methods.shared.indirect_effect import shuffled_labels
+from taskvectors.methods.shared.layers import Positions
 from taskvectors.methods.shared.method import METHODS, Method, Paper
 from taskvectors.methods.shared.plan import Plan, read_work, training_work
-from taskvectors.methods.shared.run_context import Positions, RunContext
+from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.methods.training import (
     PeakMemory,
     TrainingTrunks,

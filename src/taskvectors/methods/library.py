@@ -20,9 +20,10 @@ from torch import Tensor
 
 from taskvectors.errors import DataError, TaskVectorsError
 from taskvectors.methods.shared.candidate import Candidate, Cost
+from taskvectors.methods.shared.layers import layer_name
 from taskvectors.methods.shared.method import METHODS, Method, Paper
 from taskvectors.methods.shared.plan import Plan, read_work
-from taskvectors.methods.shared.run_context import RunContext, Split, layer_name
+from taskvectors.methods.shared.run_context import RunContext, Split
 from taskvectors.models import EMBED
 from taskvectors.prompts import Prompt
 from taskvectors.tasks import Example, Task, load_task

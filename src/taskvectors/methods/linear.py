@@ -17,9 +17,10 @@ from torch import Tensor
 
 from taskvectors.evaluate import next_token_divergence
 from taskvectors.methods.shared.candidate import Candidate, Cost
+from taskvectors.methods.shared.layers import Layers, layer_groups
 from taskvectors.methods.shared.method import METHODS, Method, Paper
 from taskvectors.methods.shared.plan import Plan, read_work
-from taskvectors.methods.shared.run_context import Layers, RunContext, layer_groups
+from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Branch, Edit, Trunk, prompts_that_fit, resolve_budget, shape_of
 from taskvectors.trunk.work import work_of

@@ -64,9 +64,9 @@ class Drawn:
 def multi_head(context: RunContext, config: MultiHead) -> list[Candidate]:
     """One candidate: the set of heads that was best on validation.
 
-    Source: Huang et al. (2024), https://arxiv.org/abs/2406.15334. We differ: text prompts; draws
-        are compared with each other, not with a running baseline; at each look both the heads with
-        a probability above one half and the best set just drawn are tried on validation.
+    Source: Huang et al. (2024), https://arxiv.org/abs/2406.15334. Draws are compared
+        with each other, as in the released code. We differ: text prompts; at each look both the
+        heads with a probability above one half and the best set just drawn are tried on validation.
     """
     means = head_means(context, config.n_prompts)
     prompts = context.prompts("train")[: config.n_examples]

@@ -12,9 +12,10 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from taskvectors.errors import DataError
 from taskvectors.methods.shared.candidate import Candidate, Cost
+from taskvectors.methods.shared.layers import Layers, layer_groups
 from taskvectors.methods.shared.method import METHODS, Method, Paper
 from taskvectors.methods.shared.plan import Plan, joins_at, read_work
-from taskvectors.methods.shared.run_context import Layers, RunContext, layer_groups
+from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.prompts import separators
 from taskvectors.vectors import TaskVector, sites_at
 

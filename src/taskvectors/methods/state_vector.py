@@ -5,15 +5,16 @@ separator that follows them. The states behind 1, 2, ..., N demonstrations are r
 an optimiser: they are averaged, or followed a step further.
 """
 
+import logging
 import time
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
-from taskvectors.errors import UnsupportedModelError
+from taskvectors.errors import TaskVectorsError, UnsupportedModelError
 from taskvectors.methods.shared.candidate import Candidate, Cost
 from taskvectors.methods.shared.method import METHODS, Method, Paper
 from taskvectors.methods.shared.plan import Plan
@@ -23,7 +24,16 @@ from taskvectors.trunk import Trunk, prompts_that_fit, resolve_budget, shape_of
 from taskvectors.trunk.work import run_of
 from taskvectors.vectors import TaskVector, sites_at
 
-Variant = Literal["average", "inner", "momentum"]
+logger = logging.getLogger(__name__)
+
+Variant = Literal["average", "inner", "momentum", "fixed", "fix-one-step"]
+OURS: tuple[Variant, ...] = ("average", "inner", "momentum")
+RELEASED: tuple[Variant, ...] = ("fixed", "fix-one-step")
+"""Those of the released code, under the names it has for them."""
+RELEASED_STATES = 7
+"""How many of the last states they average."""
+_WEIGHTS = (1, 2, 4, 8, 16)
+"""Of the differences that `fix-one-step` adds, the latest last."""
 _N_DEPTHS = 8
 
 
@@ -32,9 +42,11 @@ class StateVector(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     kind: Literal["state-vector"] = "state-vector"
-    variants: tuple[Variant, ...] = Field(default=get_args(Variant), min_length=1)
+    variants: tuple[Variant, ...] | None = Field(default=None, min_length=1)
     """`average`: the state behind all demonstrations; `inner`: the mean of the states behind 1 to N
-    of them; `momentum`: the former and a step along the states' differences."""
+    of them; `momentum`: the former and a step along the states' differences. Those of the released
+    code: `fixed`: the mean of the last seven states; `fix-one-step`: that and a step. By default
+    all that there are demonstrations for."""
     depths: tuple[int, ...] | None = None
     """Numbers of first blocks whose heads are replaced; up to eight numbers by default."""
     momentum: float = Field(default=0.5, ge=0, lt=1)
@@ -48,18 +60,20 @@ def state_vector(context: RunContext, config: StateVector) -> list[Candidate]:
 
     Raises:
         UnsupportedModelError: The model has not that many blocks, or other heads in some.
+        TaskVectorsError: A variant needs more demonstrations.
         PositionError: The prompts have no separators, as those of a chat.
 
-    Source: Li et al. (2024), https://arxiv.org/abs/2404.11225. Their formulas were not read, only
-        an account of them: states of the heads of the first layers at separators, averaged (inner
-        optimisation), or with momentum on the differences of adjacent ones. We differ, as far as
-        is known: the mean over many prompts; momentum is an exponential mean of the differences,
-        added to the last state; the depth and the variant are chosen on validation; groups of
-        examples (their divide-and-conquer) are not made, since prompts are averaged.
+    Source: Li et al. (2024), https://arxiv.org/abs/2404.11225. `fixed` and `fix-one-step` are the
+        optimisers that the released code runs by default, with its weights and its learning rate
+        of 1 (https://github.com/HITsz-TMG/ICL-State-Vector, optimizer.py). `inner` and `momentum`
+        are ours, after an account of the paper. We differ in all: the mean over many prompts; the
+        depth and the variant are chosen on validation, where the released code has a depth per
+        task; groups of examples (their divide-and-conquer) are not made, since prompts are
+        averaged.
     """
     started = time.perf_counter()
     _ = context.model.all_heads  # raises where blocks have none, or other ones
-    model = context.model
+    model, variants = context.model, _variants(config, context.shots)
     depths = config.depths or default_depths(model.n_layers)
     if not 1 <= min(depths) <= max(depths) <= model.n_layers:
         raise UnsupportedModelError(
@@ -74,7 +88,7 @@ def state_vector(context: RunContext, config: StateVector) -> list[Candidate]:
         forward_tokens=sum(len(prompt.token_ids) for prompt in read),
     )
     candidates = []
-    for variant in config.variants:
+    for variant in variants:
         refined = refine(states, variant, config.momentum).mean(dim=1)
         origin = context.origin(
             config.kind,
@@ -93,6 +107,19 @@ def state_vector(context: RunContext, config: StateVector) -> list[Candidate]:
                 Candidate(method=config.kind, vector=vector, configuration=about, cost=cost)
             )
     return candidates
+
+
+def _variants(config: StateVector, shots: int) -> tuple[Variant, ...]:
+    """The variants that are asked for, or all that there are demonstrations for."""
+    if shots >= RELEASED_STATES:
+        return config.variants or (*OURS, *RELEASED)
+    short = f"{' and '.join(RELEASED)} average the states behind {RELEASED_STATES} demonstrations"
+    if config.variants is None:
+        logger.warning("%s; with %d shots they are not tried", short, shots)
+        return OURS
+    if {*config.variants} & {*RELEASED}:
+        raise TaskVectorsError(f"{short}, and there are {shots} shots; give --shots 7 or more")
+    return config.variants
 
 
 def separator_states(
@@ -127,9 +154,19 @@ def refine(
     Args:
         states: V_1, ..., V_N along the third axis.
         variant: `average` is V_N, `inner` the mean of all; `momentum` is V_N + m_N, with m_1 = 0
-            and m_k = β m_(k-1) + (1 - β) (V_k - V_(k-1)).
+            and m_k = β m_(k-1) + (1 - β) (V_k - V_(k-1)). `fixed` is the mean of the last seven;
+            `fix-one-step` is that plus (1 d_1 + 2 d_2 + 4 d_3 + 8 d_4 + 16 d_5) / 31, where d_5 is
+            V_(N-1) - V_(N-2) and d_1 four steps before it.
         momentum: β.
     """
+    if variant in RELEASED:
+        mean = states[:, :, -RELEASED_STATES:].mean(dim=2)
+        if variant == "fixed":
+            return mean
+        # the difference to the last state has the weight 0 in the released code
+        differences = states[:, :, -RELEASED_STATES:-1].diff(dim=2)
+        weights = states.new_tensor(_WEIGHTS) / sum(_WEIGHTS)
+        return mean + (differences * weights.view(-1, 1)).sum(dim=2)
     if variant == "inner":
         return states.mean(dim=2)
     last = states[:, :, -1]
@@ -150,7 +187,7 @@ def default_depths(n_layers: int) -> tuple[int, ...]:
 def _plan(context: RunContext, config: StateVector) -> Plan:
     depths = config.depths or default_depths(context.model.n_layers)
     prompts = context.prompts("train", context.shots)[: config.n_prompts]
-    joins = (-1,) * (len(config.variants) * len(depths))
+    joins = (-1,) * (len(_variants(config, context.shots)) * len(depths))
     return Plan(found=(run_of("reading separators", prompts),), joins=joins)
 
 

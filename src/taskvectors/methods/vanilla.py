@@ -14,9 +14,10 @@ from torch import Tensor
 from taskvectors.methods.hendel import HENDEL
 from taskvectors.methods.learned import LTV
 from taskvectors.methods.shared.candidate import Candidate, Cost
+from taskvectors.methods.shared.layers import Layers, Positions, layer_groups
 from taskvectors.methods.shared.method import METHODS, Method
 from taskvectors.methods.shared.plan import Plan, joins_at, read_work
-from taskvectors.methods.shared.run_context import Layers, Positions, RunContext, layer_groups
+from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.vectors import Site, TaskVector
 
 

@@ -123,6 +123,22 @@ def watching_calls(model: LanguageModel, watch: Watch) -> Iterator[None]:
             handle.remove()
 
 
+def counts_padding(model: LanguageModel) -> bool:
+    """Whether a call without position ids counts padding on the left as positions.
+
+    So it is where positions are rows of a table that is read by column (GPT-2, GPT-Neo,
+    GPT-BigCode): `generate` gives such a model position ids, a plain call has to bring its own.
+    """
+    tokens = model.hf.get_input_embeddings()
+    return any(
+        # OPT and others have classes of their own, which count by the mask
+        type(module) is nn.Embedding
+        and module is not tokens
+        and module.num_embeddings >= model.context_length
+        for module in model.body.modules()
+    )
+
+
 def check_context(model: LanguageModel, n_prompt: int, n_new: int = 0) -> None:
     """Check that tokens fit the model's context; some models run past its end without a word.
 

@@ -12,8 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from pydantic import BaseModel
 
 from taskvectors.errors import TaskVectorsError
+from taskvectors.files import read_json
 
 _POINTER = b"version https://git-lfs.github.com/spec/"
 _DOWNLOAD = "Download the file again (git lfs pull, or `hf download`)."
@@ -54,12 +56,18 @@ def _weight_files(folder: Path) -> list[Path]:
     return []
 
 
+class _Index(BaseModel):
+    """Which file holds which weight."""
+
+    weight_map: dict[str, str]
+
+
 def _shards(index: Path) -> list[Path]:
-    held = json.loads(index.read_text(encoding="utf-8"))
-    shards = held.get("weight_map") if isinstance(held, dict) else None
-    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
-        raise TaskVectorsError(f"{index} does not say which file holds which weight. {_DOWNLOAD}")
-    names = sorted(set(shards.values()))
+    held: _Index = read_json(index, _Index, "download it again")
+    names = sorted(set(held.weight_map.values()))
+    outside = [name for name in names if Path(name).name != name]
+    if outside:
+        raise TaskVectorsError(f"{index} names {outside[0]!r}, which is no file beside it")
     missing = [name for name in names if not (index.parent / name).is_file()]
     if missing:
         raise TaskVectorsError(

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from taskvectors.errors import TaskVectorsError
+from taskvectors.files import read_json
 from taskvectors.models.completeness import check_files
 from taskvectors.models.gguf_vocabulary import (
     add_bos,
@@ -58,11 +59,11 @@ def is_whole(folder: Path) -> bool:
         return False
     try:
         check_files(folder)
+        made = read_json(folder / _LAST_FILE, dict[str, Any], "it is made again")
     except (OSError, TaskVectorsError) as error:
         logger.warning("The copy in %s is damaged and is made again: %s", folder, error)
         return False
-    made = json.loads((folder / _LAST_FILE).read_text(encoding="utf-8"))
-    return isinstance(made, dict) and made.get("format") == FORMAT
+    return bool(made.get("format") == FORMAT)
 
 
 def convert(gguf: Path, folder: Path) -> None:

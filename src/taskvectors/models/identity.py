@@ -22,7 +22,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from taskvectors.errors import UnsupportedModelError
+from taskvectors.errors import DataError, UnsupportedModelError
+from taskvectors.files import read_json, write_whole
 from taskvectors.models.calls import run_body
 from taskvectors.models.engines import prepare
 from taskvectors.models.language_model import LanguageModel
@@ -61,14 +62,14 @@ def verified(model: LanguageModel) -> Verified:
     path = _kept_at(model)
     if path.is_file():
         try:
-            return Verified(**json.loads(path.read_text()))
-        except (ValueError, TypeError):  # a file that is not whole is made again
-            logger.debug("cannot read %s", path)
+            kept: Verified = read_json(path, Verified, "it is found out again")
+        except DataError as error:
+            logger.info("%s", error)
+        else:
+            return kept
     found = verify(model)
     path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = path.with_suffix(f".{id(found)}")
-    scratch.write_text(json.dumps(asdict(found)))
-    scratch.replace(path)
+    write_whole(path, json.dumps(asdict(found)))
     if found.engine != "trunk":
         logger.info("%s runs on the engine %r: %s", model.source, found.engine, found.reasons)
     return found

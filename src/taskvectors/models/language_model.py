@@ -372,8 +372,10 @@ class LanguageModel:
         """What tells this model's weights from another's: shapes, and sampled values.
 
         The samples survive a change of dtype to a relative 1e-2; for quantised weights they are
-        taken from the norms, which stay as they were.
+        taken from the norms, which stay as they were. Of a model without weights nothing is known.
         """
+        if self.device.type == "meta":
+            return {}
         if "fingerprint" not in self._memo:
             self._memo["fingerprint"] = _fingerprint(self)
         return dict(self._memo["fingerprint"])

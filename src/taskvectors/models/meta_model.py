@@ -31,6 +31,7 @@ def load_meta_model(
     source: str,
     *,
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "bfloat16",
+    revision: str | None = None,
     trust_remote_code: bool = False,
 ) -> LanguageModel:
     """A model by its config alone.
@@ -40,6 +41,7 @@ def load_meta_model(
             hub id the config and the tokenizer are fetched, and no weights. The small random models
             are built as they are.
         dtype: Type to compute in.
+        revision: Commit or branch of a hub model.
         trust_remote_code: Run the code that comes with the model, as `load_model` does.
 
     Raises:
@@ -50,13 +52,15 @@ def load_meta_model(
 
     if source in RANDOM_MODELS:
         return load_model(source, dtype=dtype)
+    options: dict[str, Any] = {"trust_remote_code": trust_remote_code}
+    options |= {"revision": revision} if revision else {}
     path = source
     if source in known_shapes():
         path = str(files("taskvectors.models") / "shapes" / f"{source}.json")
     elif Path(source).suffix != ".json":
-        path = find_files(source, None).path
+        path = find_files(source, revision).path
     try:
-        config = AutoConfig.from_pretrained(path, trust_remote_code=trust_remote_code)
+        config = AutoConfig.from_pretrained(path, **options)
         with torch.device("meta"):
             hf: Any = auto_class(config).from_config(
                 config,
@@ -74,9 +78,7 @@ def load_meta_model(
             f"file, a model's folder or hub id, or one of {', '.join(known_shapes())}."
         ) from error
     name = Path(source).name or source
-    return LanguageModel.wrap(
-        hf, _tokenizer(path, trust_remote_code), source=name, weights_note="no weights"
-    )
+    return LanguageModel.wrap(hf, _tokenizer(path, options), source=name, weights_note="no weights")
 
 
 def stand_in_tokenizer() -> Any:
@@ -95,12 +97,12 @@ def stand_in_tokenizer() -> Any:
     return fast(tokenizer_object=backend, unk_token="<unk>")
 
 
-def _tokenizer(path: str, trust_remote_code: bool) -> Any:
+def _tokenizer(path: str, options: dict[str, Any]) -> Any:
     from transformers import AutoTokenizer
 
     if Path(path).suffix == ".json":
         return stand_in_tokenizer()
     try:
-        return AutoTokenizer.from_pretrained(path, trust_remote_code=trust_remote_code)
+        return AutoTokenizer.from_pretrained(path, **options)
     except (OSError, ValueError):  # a folder with nothing but a config
         return stand_in_tokenizer()

@@ -5,13 +5,13 @@ what reads weights reads the changed ones. One before the prompt (prompt tuning,
 cannot be merged.
 """
 
-import json
 import sys
 import warnings
 from pathlib import Path
 from typing import Any
 
 from taskvectors.errors import TaskVectorsError, UnsupportedModelError, require_package
+from taskvectors.files import read_json
 from taskvectors.models.completeness import check_files
 
 CONFIG = "adapter_config.json"
@@ -29,8 +29,8 @@ def base_of(folder: Path) -> tuple[str, str | None]:
         TaskVectorsError: The folder's config names none, or is damaged.
     """
     check_files(folder)
-    held = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
-    base = held.get("base_model_name_or_path") if isinstance(held, dict) else None
+    held: dict[str, Any] = read_json(folder / CONFIG, dict[str, Any], "download the adapter again")
+    base = held.get("base_model_name_or_path")
     if not isinstance(base, str) or not base:
         raise TaskVectorsError(
             f"{folder} holds an adapter of peft whose {CONFIG} names no base model. Write the "

@@ -1,9 +1,11 @@
-"""Comparing tensors of a traced pass: the same values, up to rounding or a factor."""
+"""Comparing tensors: the same values, up to rounding or a factor; and are they numbers at all."""
 
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor
+
+from taskvectors.errors import TaskVectorsError
 
 
 def is_same(found: Tensor, expected: Tensor | None) -> bool:
@@ -57,3 +59,21 @@ def adds_up(total: Tensor, *parts: Tensor) -> bool:
     size = sum((part.abs() for part in sums), torch.zeros_like(sums[0]))
     difference = (total.float() - sum(sums[1:], sums[0])).abs()
     return bool((difference <= 4 * torch.finfo(total.dtype).eps * (size + 1e-3)).all())
+
+
+def require_finite(numbers: Tensor, what: str) -> None:
+    """Check what a model computed: an infinity or a NaN would count as a wrong answer.
+
+    Args:
+        numbers: Any numbers.
+        what: Their name.
+
+    Raises:
+        TaskVectorsError: Some are infinite or NaN.
+    """
+    count = int((~numbers.isfinite()).sum())
+    if count:
+        raise TaskVectorsError(
+            f"{count} of {numbers.numel()} {what} are not finite: the model overflowed, or a value "
+            "that was put into it did; lower the strength, or load the model in float32"
+        )

@@ -12,8 +12,12 @@ from taskvectors.prompts.build import (
     prompt_of_text,
     safe_pairs,
 )
+from taskvectors.prompts.ends import answer_ends, ends_of_text
 from taskvectors.prompts.prompt import (
+    POSITION_NAMES,
     Prompt,
+    beginnings,
+    is_position_name,
     n_tokens,
     resolve_positions,
     separators,
@@ -24,12 +28,17 @@ from taskvectors.prompts.templates import TEMPLATES, Template, load_template
 from taskvectors.prompts.tokens import Tokenizer
 
 __all__ = [
+    "POSITION_NAMES",
     "TEMPLATES",
     "Prompt",
     "Template",
     "Tokenizer",
+    "answer_ends",
+    "beginnings",
     "build_prompts",
     "draw_demonstrations",
+    "ends_of_text",
+    "is_position_name",
     "load_template",
     "most_shots",
     "n_tokens",

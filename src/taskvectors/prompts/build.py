@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -47,6 +48,7 @@ def build_prompts(  # noqa: PLR0913  (all that a prompt depends on, and nothing 
     max_tokens: int | None = None,
     chat: bool = False,
     alike: bool = False,
+    ends: tuple[int, ...] = (),
 ) -> tuple[Prompt, ...]:
     """Prompts of all queries, each a function of its own query and not of the others.
 
@@ -60,6 +62,7 @@ def build_prompts(  # noqa: PLR0913  (all that a prompt depends on, and nothing 
         max_tokens: Most tokens that a prompt and its answer may have together.
         chat: Write a conversation with the tokenizer's chat template.
         alike: Show all queries the same demonstrations in the same order.
+        ends: Tokens of which one has to follow a right answer; see `answer_ends`.
 
     Returns:
         One prompt per query, in order.
@@ -81,6 +84,8 @@ def build_prompts(  # noqa: PLR0913  (all that a prompt depends on, and nothing 
     else:
         texts = [_text(template, *asked) for asked in zip(queries, shown, strict=True)]
     prompts = tokenize(tokenizer, texts, add_special_tokens=not chat)
+    if ends:
+        prompts = tuple(replace(prompt, end_ids=ends) for prompt in prompts)
     longest = max(prompts, key=_length, default=None)
     if max_tokens is None or longest is None or _length(longest) <= max_tokens:
         return prompts

@@ -4,6 +4,7 @@ Positions count the tokens of the prompt from 0, BOS included; negative ones cou
 Padding is no part of a prompt, so they mean the same in every batch.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -11,6 +12,11 @@ from taskvectors.errors import PositionError
 from taskvectors.tasks import Example
 
 PAST_THE_PROMPT = ("answer", "generated")
+POSITION_NAMES = (
+    *("last", "query_first", "query_last", "all", "query", "cue", "demonstrations", "separator_1"),
+    *PAST_THE_PROMPT,
+)
+"""Names of positions; `separator_1` stands for those with other numbers."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +35,8 @@ class Prompt:
         query: The pair that is asked.
         demonstrations: The pairs that are shown, in order.
         text: The prompt as text.
+        end_ids: Tokens of which one has to follow an answer that counts as right; none where the
+            model may go on.
     """
 
     token_ids: tuple[int, ...]
@@ -38,6 +46,7 @@ class Prompt:
     demonstrations: tuple[Example, ...]
     text: str
     other_answer_ids: tuple[tuple[int, ...], ...] = ()
+    end_ids: tuple[int, ...] = ()
 
     def __str__(self) -> str:
         asked = self.query.input if len(self.query.input) <= 40 else f"{self.query.input[:37]}..."
@@ -72,6 +81,11 @@ def resolve_positions(prompt: Prompt, positions: Sequence[int | str]) -> tuple[i
     return tuple(index for position in positions for index in _indices(prompt, position))
 
 
+def is_position_name(name: str) -> bool:
+    """Whether a prompt can have a position of this name."""
+    return re.sub(r"^separator_[1-9][0-9]{0,5}$", "separator_1", name) in POSITION_NAMES
+
+
 def separators(shots: int) -> tuple[str, ...]:
     """Names of all tokens of a prompt that predict an answer: each demonstration's, then its own.
 
@@ -97,6 +111,27 @@ def shared_first_tokens(prompts: Iterable[Prompt]) -> tuple[tuple[str, ...], ...
     for prompt in prompts:
         outputs.setdefault(prompt.answer_ids[0], {})[prompt.query.output] = None
     return tuple(tuple(group) for group in outputs.values() if len(group) > 1)
+
+
+def beginnings(prompts: Iterable[Prompt]) -> dict[str, str]:
+    """Answers that begin another answer, and one that each begins, as outputs.
+
+    Such an answer counts as right although the model goes on with the other one.
+
+    Args:
+        prompts: The prompts of a task.
+    """
+    answers: dict[tuple[int, ...], str] = {}
+    for prompt in prompts:
+        for ids in (prompt.answer_ids, *prompt.other_answer_ids):
+            answers.setdefault(ids, prompt.query.output)
+    found: dict[str, str] = {}
+    for ids, output in answers.items():
+        for length in range(1, len(ids)):
+            shorter = answers.get(ids[:length])
+            if shorter not in (None, output):
+                found.setdefault(str(shorter), output)
+    return found
 
 
 def _indices(prompt: Prompt, position: int | str) -> Iterable[int]:

@@ -29,6 +29,12 @@ class Tokenizer(Protocol):
     def decode(self, *args: Any, **kwargs: Any) -> Any:
         """The text of token ids."""
 
+    def batch_decode(self, *args: Any, **kwargs: Any) -> Any:
+        """The texts of several lists of token ids."""
+
+    def get_vocab(self) -> dict[str, int]:
+        """Every token and its id."""
+
     def apply_chat_template(self, *args: Any, **kwargs: Any) -> Any:
         """The text of a conversation."""
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskvectors.errors import TaskVectorsError
+from taskvectors.files import write_whole
 from taskvectors.results.figures import (
     VERMILION,
     AnyFigure,
@@ -93,13 +94,11 @@ def draw_matplotlib(figure: AnyFigure, path: Path) -> Path:
         else:
             _draw(figure, axes)
             _place_legend(figure, axes, canvas)
-        part = path.with_name(f".{path.name}.part")
         metadata = {"Date": None} if form == "svg" else None
-        try:
-            canvas.savefig(part, format=form, dpi=200, metadata=metadata)
-            part.replace(path)
-        finally:
-            part.unlink(missing_ok=True)
+        write_whole(
+            path,
+            lambda partial: canvas.savefig(partial, format=form, dpi=200, metadata=metadata),
+        )
     return path
 
 

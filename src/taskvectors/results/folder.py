@@ -104,7 +104,8 @@ class RunFolder:
             kept = checked(path, _Kept, read_object(path))
             figures = [figure_of(path, one) for one in kept.figures]
             for name in kept.files:
-                if not (self.path / name).exists():
+                is_inside = (self.path / name).resolve().is_relative_to(self.path.resolve())
+                if not (is_inside and (self.path / name).exists()):
                     raise DataError(f"{path} points to {name}, which is not there")
         except DataError as error:
             logger.warning("%s; that part of the run is made again", str(error).split(";")[0])

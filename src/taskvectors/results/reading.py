@@ -6,14 +6,14 @@ never shows less than the run holds, and nothing that is read is believed before
 
 import json
 from collections.abc import Mapping
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import pandas as pd
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, field_validator
 
 from taskvectors.errors import DataError, require_package
+from taskvectors.files import fitting, read_json
 from taskvectors.results.columns import Columns
 from taskvectors.results.figures import AnyFigure, Figure, Heatmap
 from taskvectors.results.record import COLUMNS, AnsweredItem, Kind, Published, Record
@@ -32,7 +32,6 @@ _NEEDED: Mapping[str, tuple[str, ...]] = {
 }  # fmt: skip
 """What `config.json` holds beside what every kind has."""
 _ROUNDING = 1e-6
-_SHORT = 160
 
 
 class Asked(BaseModel):
@@ -165,9 +164,7 @@ def read_object(path: Path) -> dict[str, Any]:
     Raises:
         DataError: It cannot be read, or holds something else.
     """
-    found = _read_json(path)
-    if not isinstance(found, dict):
-        raise DataError(f"{path} holds a {type(found).__name__}, expected an object; {_AGAIN}")
+    found: dict[str, Any] = read_json(path, dict[str, Any], _AGAIN)
     return found
 
 
@@ -175,30 +172,8 @@ _AGAIN = "run the command again, into a new folder"
 
 
 def checked(path: Path, schema: Any, value: Any) -> Any:
-    """A value that a file holds, as its schema has it.
-
-    Raises:
-        DataError: It does not fit; the message names the place.
-    """
-    try:
-        return _adapter(schema).validate_python(value)
-    except (ValidationError, ValueError, TypeError, RecursionError) as error:
-        first = error.errors()[0] if isinstance(error, ValidationError) else None
-        where = ".".join(map(str, first["loc"])) if first else ""
-        said = f"{where}: {first['msg']}" if first else str(error)
-        raise DataError(f"{path} is damaged ({said[:_SHORT]}); {_AGAIN}") from error
-
-
-@lru_cache
-def _adapter(schema: Any) -> Any:
-    return TypeAdapter(schema)
-
-
-def _read_json(path: Path) -> Any:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read ({str(error)[:_SHORT]}); {_AGAIN}") from error
+    """A value that a file of a run holds, as its schema has it; see `fitting`."""
+    return fitting(value, schema, path, _AGAIN)
 
 
 def _read_rows(path: Path) -> pd.DataFrame:
@@ -206,7 +181,7 @@ def _read_rows(path: Path) -> pd.DataFrame:
     try:
         frame = pd.read_parquet(path)
     except Exception as error:  # pyarrow and pandas raise many kinds
-        raise DataError(f"{path} is no parquet table ({str(error)[:_SHORT]}); {_AGAIN}") from error
+        raise DataError(f"{path} is no parquet table ({error}); {_AGAIN}") from error
     missing = [name for name in COLUMNS if name not in frame.columns]
     if missing:
         raise DataError(f"{path} lacks the columns {', '.join(missing)}; {_AGAIN}")
@@ -246,18 +221,16 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
     try:
         texts = path.read_text(encoding="utf-8").split("\n")
     except (OSError, ValueError) as error:
-        raise DataError(f"{path} cannot be read ({str(error)[:_SHORT]}); {_AGAIN}") from error
+        raise DataError(f"{path} cannot be read ({error}); {_AGAIN}") from error
     for number, text in enumerate(texts, start=1):
         if not text.strip():
             continue
         try:
             line = json.loads(text)
         except (ValueError, RecursionError) as error:
-            raise DataError(
-                f"{path}, line {number} is not JSON ({str(error)[:_SHORT]}); {_AGAIN}"
-            ) from error
+            raise DataError(f"{path}, line {number} is not JSON ({error}); {_AGAIN}") from error
         if not isinstance(line, dict):
-            raise DataError(f"{path}, line {number} is {text[:40]!r}, expected an object")
+            raise DataError(f"{path}, line {number} is {text!r}, expected an object")
         lines.append(line)
     return lines
 
@@ -265,9 +238,7 @@ def _read_lines(path: Path) -> list[dict[str, Any]]:
 def _read_figures(path: Path) -> list[AnyFigure]:
     if not path.is_file():
         return []
-    held = _read_json(path)
-    if not isinstance(held, list):
-        raise DataError(f"{path} holds a {type(held).__name__}, expected a list; {_AGAIN}")
+    held: list[Any] = read_json(path, list[Any], _AGAIN)
     return [figure_of(path, one) for one in held]
 
 

@@ -6,14 +6,15 @@ The form is that of the public model-written evaluations (Perez et al. 2022, arX
 orders; the two stay on one side of every split.
 """
 
-import json
 import random
 import re
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from taskvectors.errors import DataError
+from taskvectors.tasks.formats import parse_json, text_of
 from taskvectors.tasks.hub import PREFIX
 from taskvectors.tasks.task import Example, Task
 
@@ -63,7 +64,7 @@ def read_choices(source: str) -> tuple[Choice, ...]:
             f"{source}: there is no such file; give the path of a .jsonl file, "
             f"hub:OWNER/NAME/PATH, or {BUILT_IN}"
         )
-    return _parsed(path.read_text(encoding="utf-8"), source)
+    return _parsed(text_of(path), source)
 
 
 def behaviour_task(source: str, *, seed: int, n_train: int, n_validation: int, n_test: int) -> Task:
@@ -144,17 +145,13 @@ def _from_hub(source: str) -> Path:
 
 def _parsed(text: str, source: str) -> tuple[Choice, ...]:
     """Questions, one object a line; some published files are one list in place of lines."""
-    try:
-        rows = json.loads(text) if text.lstrip().startswith("[") else list(_lines(text))
-    except json.JSONDecodeError as error:
-        raise DataError(f"{source}: not JSON, one object a line: {error}") from error
+    is_list = text.lstrip().startswith("[")
+    texts = [text] if is_list else [line for line in text.split("\n") if line.strip()]
+    held = [parse_json(one, f"{source}, line {n}") for n, one in enumerate(texts, start=1)]
+    rows: Any = held[0] if is_list else held
     if not rows:
         raise DataError(f"{source}: no question is in it")
     return tuple(_choice(row, f"{source}, question {n}") for n, row in enumerate(rows, start=1))
-
-
-def _lines(text: str) -> "map[object]":
-    return map(json.loads, filter(str.strip, text.splitlines()))
 
 
 def _choice(row: object, where: str) -> Choice:

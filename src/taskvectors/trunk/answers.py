@@ -3,7 +3,8 @@
 Shared by all ways of getting the states: branches of a trunk, and whole passes of an adapted model.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any
 
@@ -79,6 +80,7 @@ def answer_scores(
     batch: Batch,
     *,
     first_bias: Float[Tensor, " d_vocab"] | None = None,
+    ends: Sequence[int] = (),
 ) -> AnswerScores:
     """Log-probabilities of the answers' tokens and the arg-max at each, without gradient.
 
@@ -87,6 +89,7 @@ def answer_scores(
         states: `resid_post` of the last block.
         batch: Where they are read, and what should follow.
         first_bias: Added to the logits of each answer's first token.
+        ends: Tokens that end an answer. The last token of each answer then stands for any of them.
     """
     with torch.no_grad():
         read = answer_states(states, batch)
@@ -97,18 +100,37 @@ def answer_scores(
         if first_bias is not None:
             has_bias = (batch.read_slots == 0).repeat_interleave(n_branches)
         scores = score_tokens(model.unembedding, final, targets, bias=first_bias, has_bias=has_bias)
-        return _spread(scores, targets, batch, n_branches)
+        is_hit = scores.best == targets
+        if ends:
+            at_end = batch.is_last_read.repeat_interleave(n_branches)
+            end_ids = torch.tensor(ends, device=targets.device)
+            is_hit = torch.where(at_end, torch.isin(scores.best, end_ids), is_hit)
+            log_probability = _of_any(model, final, targets, end_ids, scores.log_probability)
+            changed = torch.where(at_end, log_probability, scores.log_probability)
+            scores = replace(scores, log_probability=changed)
+        return _spread(scores, is_hit, batch, n_branches)
 
 
-def _spread(scores: TokenScores, targets: Tensor, batch: Batch, n_branches: int) -> AnswerScores:
+def _of_any(
+    model: LanguageModel, final: Tensor, targets: Tensor, ends: Tensor, log_probability: Tensor
+) -> Float[Tensor, " row"]:
+    """Log-probability of any of some tokens, where that of one of them, the target, is known."""
+    whole = model.unembedding
+    bias = None if whole.bias is None else whole.bias[ends]
+    logits = replace(whole, weight=whole.weight[ends], bias=bias).logits(final).float()
+    at = torch.searchsorted(ends, targets).clamp(max=len(ends) - 1).unsqueeze(1)
+    return log_probability + logits.logsumexp(dim=1) - logits.gather(1, at).squeeze(1)
+
+
+def _spread(scores: TokenScores, is_hit: Tensor, batch: Batch, n_branches: int) -> AnswerScores:
     """From a list of reads to [row, branch, answer]."""
     real = batch.weights > 0
     at = (batch.read_rows[real], slice(None), batch.read_slots[real])
     shape = (batch.n_rows, n_branches, batch.n_answer)
     place = partial(_placed, shape, at, real)
-    present = torch.zeros(shape[0], shape[2], dtype=torch.bool, device=targets.device)
+    present = torch.zeros(shape[0], shape[2], dtype=torch.bool, device=is_hit.device)
     present[at[0], at[2]] = True
-    hit = place((scores.best == targets).long(), 1).bool()
+    hit = place(is_hit.long(), 1).bool()
     return AnswerScores(
         log_probability=place(scores.log_probability, 0.0),
         best=place(scores.best, -1),

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from taskvectors.models.packing import Packing
@@ -37,6 +37,14 @@ class Batch:
     def read_prompts(self) -> Int[Tensor, " read"]:
         """Which prompt of the trunk each read belongs to."""
         return self.read_rows if self.rows is None else self.rows[self.read_rows]
+
+    @property
+    def is_last_read(self) -> Bool[Tensor, " read"]:
+        """Whether a read is of the last token of its answer."""
+        last = torch.zeros_like(self.read_rows, dtype=torch.bool)
+        last[:-1] = self.read_rows[1:] != self.read_rows[:-1]
+        last[-1] = True
+        return last
 
     @property
     def n_rows(self) -> int:

@@ -184,9 +184,10 @@ class Trunk:
         batch: Batch,
         *,
         first_bias: Float[Tensor, " d_vocab"] | None = None,
+        ends: Sequence[int] = (),
     ) -> AnswerScores:
         """Log-probabilities of the answers' tokens and the arg-max at each; see `answers.py`."""
-        return answer_scores(self.model, states, batch, first_bias=first_bias)
+        return answer_scores(self.model, states, batch, first_bias=first_bias, ends=ends)
 
     def tokens_run(self, branches: Sequence[Branch]) -> int:
         """Tokens that trunk and branches cost; through half of the blocks counts as half."""

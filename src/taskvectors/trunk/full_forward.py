@@ -55,10 +55,10 @@ class FullForward:
         """Negative log-probability, averaged over an answer's tokens and over prompts."""
         return answer_losses(self.model, self.run(batch), batch)
 
-    def scores(self, batch: Batch) -> AnswerScores:
-        """What the answers' tokens get, without gradient."""
+    def scores(self, batch: Batch, *, ends: Sequence[int] = ()) -> AnswerScores:
+        """What the answers' tokens get, without gradient; see `answers.py`."""
         with torch.no_grad():
-            return answer_scores(self.model, self.run(batch), batch)
+            return answer_scores(self.model, self.run(batch), batch, ends=ends)
 
     @property
     def n_tokens(self) -> int:

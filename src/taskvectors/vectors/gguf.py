@@ -8,6 +8,7 @@ so is the same vector there. Block 0 cannot be written: llama.cpp refuses a file
 import importlib.util
 import json
 import logging
+import re
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor
 
 from taskvectors.errors import DataError, TaskVectorsError
+from taskvectors.files import write_whole
+from taskvectors.vectors.everywhere import EVERY_TOKEN, acts_everywhere, directions_of
 from taskvectors.vectors.origin import VectorOrigin
 from taskvectors.vectors.site import sites_at
 from taskvectors.vectors.task_vector import TaskVector
@@ -24,8 +27,9 @@ logger = logging.getLogger(__name__)
 
 _ARCHITECTURE = "controlvector"
 _DIRECTION = "direction."
-_EVERY_TOKEN = frozenset({"all", "generated"})
-"""Positions of a vector that acts as a control vector does."""
+_NUMBER = re.compile("[0-9]{1,6}")
+_NO_FAMILY = "unknown"
+"""The hint of a vector without a family: repeng refuses a file without one."""
 
 
 def write_gguf(
@@ -47,15 +51,14 @@ def write_gguf(
     Source: the format of https://github.com/vgel/repeng, as llama.cpp reads it. We differ: further
         keys, which both ignore, say what the vector is; layers start at 1.
     """
-    directions = _directions(vector)
-    others = [place for place in vector.positions if place not in _EVERY_TOKEN]
+    directions = directions_of(vector, "a control vector", lowest=1)
     told = [
         "llama.cpp adds it at every token of prompt and answer; scale it there with "
-        "--control-vector-scaled FILE SCALE",
+        "--control-vector-scaled FILE:SCALE",
         "llama.cpp has architectures that read no control vectors, and says nothing then: see that "
         "it changes what is written",
     ]
-    if others or set(vector.positions) != _EVERY_TOKEN:
+    if not acts_everywhere(vector):
         reason = (
             f"{vector.origin.label} acts at {', '.join(map(str, vector.positions))} only, and a "
             "control vector acts at every token of prompt and answer: it would be another vector, "
@@ -91,7 +94,8 @@ def read_gguf(path: str | PathLike[str]) -> TaskVector:
             keys.get("general.architecture"),
             _ARCHITECTURE,
         )
-    sites = tuple(site for layer in layers for site in sites_at([layer], sorted(_EVERY_TOKEN)))
+    hint = str(keys.get(f"{_ARCHITECTURE}.model_hint", ""))
+    sites = tuple(site for layer in layers for site in sites_at([layer], sorted(EVERY_TOKEN)))
     notes = [f"read from {path.name}"]
     if keys.get(f"{_ARCHITECTURE}.positions"):
         notes.append(f"made for positions {keys[f'{_ARCHITECTURE}.positions']}")
@@ -102,7 +106,7 @@ def read_gguf(path: str | PathLike[str]) -> TaskVector:
             operation="add",
             origin=VectorOrigin(
                 method=str(keys.get(f"{_ARCHITECTURE}.method", "control-vector")),
-                family=str(keys.get(f"{_ARCHITECTURE}.model_hint", "")),
+                family="" if hint == _NO_FAMILY else hint,
                 task=str(keys.get(f"{_ARCHITECTURE}.task", "")),
                 template=str(keys.get(f"{_ARCHITECTURE}.template", "")),
                 notes=tuple(notes),
@@ -112,66 +116,43 @@ def read_gguf(path: str | PathLike[str]) -> TaskVector:
         raise DataError(f"{path} holds no usable control vector: {error}") from error
 
 
-def _directions(vector: TaskVector) -> dict[int, Tensor]:
-    """One direction per block.
-
-    Raises:
-        TaskVectorsError: The vector does something else than adding one to a block's output.
-    """
-    if vector.operation != "add":
-        raise TaskVectorsError(
-            f"{vector.origin.label} does not add ({vector.operation}), and a control vector only "
-            "adds; there is no file of it"
-        )
-    found: dict[int, Tensor] = {}
-    for site, value in zip(vector.sites, vector.values, strict=True):
-        layer, component, _ = site.place
-        if component != "resid_post" or layer < 1:
-            raise TaskVectorsError(
-                f"{vector.origin.label} has {site}, and a control vector is added to what blocks 1 "
-                "and up put out; llama.cpp refuses a file with block 0. Make one at other layers"
-            )
-        if layer in found and not torch.equal(found[layer], value):
-            raise TaskVectorsError(
-                f"{vector.origin.label} has several different values at layer {layer}, and a "
-                "control vector has one per layer; make one with a single position"
-            )
-        found[layer] = value
-    return found
-
-
 def _write(vector: TaskVector, directions: dict[int, Tensor], path: Path) -> None:
     gguf = _package(path)
     origin = vector.origin
-    partial = path.with_name(f".{path.name}.partial")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer = gguf.GGUFWriter(partial, _ARCHITECTURE)
+    # what nobody else reads
+    about = {
+        "method": origin.method,
+        "task": origin.task,
+        "template": origin.template,
+        "model": origin.model,
+        "revision": origin.revision,
+        "weights": str(origin.fingerprint.get("shapes", "")),
+        "positions": json.dumps(list(vector.positions)),
+        "layers": "direction.N is added to the output of block N, counted from 0",
+    }
+
+    def write(partial: Path) -> None:
+        writer = gguf.GGUFWriter(partial, _ARCHITECTURE)
+        try:
+            # what repeng writes
+            writer.add_string(f"{_ARCHITECTURE}.model_hint", origin.family or _NO_FAMILY)
+            writer.add_uint32(f"{_ARCHITECTURE}.layer_count", len(directions))
+            for name, text in about.items():
+                if text:
+                    writer.add_string(f"{_ARCHITECTURE}.{name}", text)
+            for layer, value in sorted(directions.items()):
+                writer.add_tensor(f"{_DIRECTION}{layer}", value.cpu().float().contiguous().numpy())
+            writer.write_header_to_file()
+            writer.write_kv_data_to_file()
+            writer.write_tensors_to_file()
+        finally:
+            writer.close()
+
     try:
-        # what repeng writes
-        writer.add_string(f"{_ARCHITECTURE}.model_hint", origin.family)
-        writer.add_uint32(f"{_ARCHITECTURE}.layer_count", len(directions))
-        # what nobody else reads
-        about = {
-            "method": origin.method,
-            "task": origin.task,
-            "template": origin.template,
-            "model": origin.model,
-            "revision": origin.revision,
-            "weights": str(origin.fingerprint.get("shapes", "")),
-            "positions": json.dumps(list(vector.positions)),
-            "layers": "direction.N is added to the output of block N, counted from 0",
-        }
-        for name, text in about.items():
-            if text:
-                writer.add_string(f"{_ARCHITECTURE}.{name}", text)
-        for layer, value in sorted(directions.items()):
-            writer.add_tensor(f"{_DIRECTION}{layer}", value.cpu().float().contiguous().numpy())
-        writer.write_header_to_file()
-        writer.write_kv_data_to_file()
-        writer.write_tensors_to_file()
-    finally:
-        writer.close()
-    partial.replace(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(path, write)
+    except OSError as error:
+        raise DataError(f"{path} cannot be written ({error.strerror}); name another") from error
 
 
 def _read(path: Path) -> tuple[dict[str, Any], dict[int, Tensor]]:
@@ -181,15 +162,18 @@ def _read(path: Path) -> tuple[dict[str, Any], dict[int, Tensor]]:
     gguf = _package(path)
     try:
         reader = gguf.GGUFReader(path)
-    except (ValueError, IndexError, KeyError) as error:
-        raise DataError(f"{path} is not a whole GGUF file: {error}") from error
-    keys = {name: field.contents() for name, field in reader.fields.items()}
+        keys = {name: field.contents() for name, field in reader.fields.items()}
+    except Exception as error:  # which kinds gguf and numpy raise depends on the bytes
+        said = str(error) or type(error).__name__
+        raise DataError(f"{path} is not a whole GGUF file ({said}); download it again") from error
     directions: dict[int, Tensor] = {}
     for tensor in reader.tensors:
         number = tensor.name.removeprefix(_DIRECTION)
-        if tensor.name.startswith(_DIRECTION) and number.isdecimal():
+        if tensor.name.startswith(_DIRECTION) and _NUMBER.fullmatch(number):
             if tensor.tensor_type != gguf.GGMLQuantizationType.F32 or len(tensor.shape) != 1:
                 raise DataError(f"{tensor.name} of {path} is not one line of float32 numbers")
+            if int(number) in directions:
+                raise DataError(f"{path} has two directions for layer {int(number)}; keep one")
             directions[int(number)] = torch.from_numpy(tensor.data.copy())
     if not directions:
         held = ", ".join(tensor.name for tensor in reader.tensors[:3]) or "no tensors"

@@ -8,6 +8,7 @@ An injection belongs to the context that entered it (`contextvars`): a thread, a
 Calls of other contexts on the same model, with injections of their own or none, are not touched.
 """
 
+import logging
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
@@ -21,7 +22,7 @@ from torch import Tensor
 
 from taskvectors.errors import PositionError, TaskVectorsError
 from taskvectors.models import LanguageModel, patch
-from taskvectors.models.calls import Call, watching_calls
+from taskvectors.models.calls import Call, counts_padding, watching_calls
 from taskvectors.models.sites import check_site
 from taskvectors.prompts import Prompt, resolve_positions
 from taskvectors.trunk.edits import rotated
@@ -34,6 +35,8 @@ from taskvectors.vectors.places import (
 )
 from taskvectors.vectors.plans import Group, Placed, group_edits, per_row, place_groups
 from taskvectors.vectors.task_vector import TaskVector
+
+logger = logging.getLogger(__name__)
 
 
 @contextmanager
@@ -104,6 +107,7 @@ class _Injection:
     owners: tuple[int | None, ...] | None
     """For each item of the batch, the number of its vector; None where one vector is for all."""
     prompts: tuple[Prompt, ...] | None
+    counts_padding: bool
     calls: _Calls = field(default_factory=_Calls)
     steps: dict[int, dict[int, Placed]] = field(default_factory=dict)
     """Plans of steps of generation, by number of rows: they are all alike."""
@@ -184,8 +188,21 @@ class _Injection:
                 _check_repeats(call, len(self.owners))
             layout = calls.layout = read_layout(call, prompts)
             calls.first = call
+            self._warn_of_padding(call, layout)
         calls.n_columns = call.n_columns
         return layout
+
+    def _warn_of_padding(self, call: Call, layout: Layout) -> None:
+        if not self.counts_padding or call.position_ids is not None or layout.starts is None:
+            return
+        if bool((layout.starts > 0).any()):
+            self.counts_padding = False  # said once
+            logger.warning(
+                "a call has padding on the left and no position ids, and this model counts the "
+                "padding as positions, with a vector or without: what it computes is another "
+                "prompt's. Pass position_ids=(attention_mask.cumsum(1) - 1).clamp(min=0), or pad "
+                "on the right"
+            )
 
     def _goes_on(self, call: Call) -> bool:
         """Whether a call is the next step of a generation that caches nothing."""
@@ -248,6 +265,7 @@ def _prepare(
         groups=group_edits([item.edits(strength) for item in known.values()]),
         owners=owners,
         prompts=None if prompts is None else tuple(prompts),
+        counts_padding=counts_padding(model),
     )
 
 

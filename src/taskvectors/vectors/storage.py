@@ -8,20 +8,21 @@ are errors.
 import hashlib
 import json
 import shutil
-import uuid
+import tempfile
 from dataclasses import asdict
 from os import PathLike
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
-from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save as save_tensors
 from torch import Tensor
 
 from taskvectors.errors import DataError, TaskVectorsError
+from taskvectors.files import fitting, read_json, write_whole
 from taskvectors.trunk.edits import Operation
 from taskvectors.vectors.origin import VectorOrigin
 from taskvectors.vectors.site import Site
@@ -73,12 +74,15 @@ def save_vector(vector: TaskVector, folder: str | PathLike[str]) -> None:
     folder = Path(folder).expanduser().resolve()
     _check_replaceable(folder)
     values, config = _serialized(vector)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    partial = folder.with_name(f".{folder.name}.{uuid.uuid4().hex[:8]}")
-    partial.mkdir()
     try:
-        (partial / _VALUES).write_bytes(values)
-        (partial / _CONFIG).write_text(config, encoding="utf-8")
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        # a name that nobody can know before, in a folder that is made anew
+        partial = Path(tempfile.mkdtemp(prefix=f".{folder.name[:80]}.", dir=folder.parent))
+    except OSError as error:
+        raise DataError(f"{folder} cannot be made ({error.strerror}); name another") from error
+    try:
+        write_whole(partial / _VALUES, values)
+        write_whole(partial / _CONFIG, config)
         _put_in_place(partial, folder)
     finally:
         if partial.exists():
@@ -159,27 +163,21 @@ def _put_in_place(partial: Path, folder: Path) -> None:
 
 def _read_config(folder: Path) -> _Config:
     path = folder / _CONFIG
-    try:
-        found: Any = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise DataError(_missing(folder, _CONFIG)) from error
-    except ValueError as error:
-        raise DataError(f"{path} is damaged ({_first_line(error)}); save it again") from error
-    if not isinstance(found, dict) or found.get("format") != FORMAT:
-        version = found.get("format") if isinstance(found, dict) else None
+    if not path.is_file():
+        raise DataError(_missing(folder, _CONFIG))
+    found: dict[str, Any] = read_json(path, dict[str, Any], _AGAIN)
+    if found.get("format") != FORMAT:
         raise DataError(
-            f"{path} is of format {version!r}, and this taskvectors reads format {FORMAT}; update "
-            "taskvectors, or save the vector again"
+            f"{path} is of format {found.get('format')!r}, and this taskvectors reads format "
+            f"{FORMAT}; update taskvectors, or save the vector again"
         )
-    try:
-        config = _Config.model_validate_json(json.dumps(found))
-        if config.origin.fingerprint:
-            _Fingerprint.model_validate(config.origin.fingerprint)
-    except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"]))
-        raise DataError(f"{path} is not the config of a vector: {where}: {first['msg']}") from error
+    config: _Config = read_json(path, _Config, _AGAIN)
+    if config.origin.fingerprint:
+        fitting(config.origin.fingerprint, _Fingerprint, path, _AGAIN)
     return config
+
+
+_AGAIN = "save the vector again"
 
 
 def _read_values(folder: Path, config: _Config) -> Tensor:

@@ -175,8 +175,15 @@ class TaskVector:
         an edit of its own, so that each of them gets the value.
 
         Raises:
-            TaskVectorsError: A strength other than 1 was asked of a vector that replaces.
+            TaskVectorsError: The strength is not finite or makes a value that is not, or is other
+                than 1 for a vector that replaces.
         """
+        scaled = self.values * strength
+        if not bool(torch.isfinite(scaled).all()):
+            raise TaskVectorsError(
+                f"strength {strength:g} times {self.origin.label} is not finite; give a finite "
+                "number whose product with the vector fits float32"
+            )
         if strength != 1 and self.operation == "replace":
             raise TaskVectorsError(
                 f"strength {strength:g} has no meaning for a vector that replaces what is there; "
@@ -193,7 +200,7 @@ class TaskVector:
                 component=component,
                 positions=tuple(self.sites[row].position for row in rows),
                 operation=self.operation,
-                value=self.values[rows] * strength,
+                value=scaled[rows],
             )
             for (layer, component, _), rows in groups.items()
         )

@@ -31,7 +31,7 @@ from taskvectors.methods.function_vector import FunctionVector
 from taskvectors.methods.icl import InContext
 from taskvectors.methods.learned import Learned
 from taskvectors.methods.shared.choosing import best_candidate
-from taskvectors.methods.shared.run_context import layer_name
+from taskvectors.methods.shared.layers import layer_name
 from taskvectors.methods.vanilla import Vanilla
 from taskvectors.methods.zero_shot import ZeroShot
 from taskvectors.models import LanguageModel

@@ -6,7 +6,7 @@ from typing import Any, get_args
 import pandas as pd
 import torch
 
-from taskvectors.costs import Cost, continued_cost
+from taskvectors.costs import Cost
 from taskvectors.errors import TaskVectorsError
 from taskvectors.experiments.catalog.shared.presets import presets
 from taskvectors.experiments.drawing import curves
@@ -21,6 +21,7 @@ from taskvectors.experiments.experiment import (
     register,
     tasks_together,
 )
+from taskvectors.learners.costs import continued_cost
 from taskvectors.learners.language import LanguageConfig, VariantName, train_language
 from taskvectors.methods import RunContext
 from taskvectors.results import NOT_READ, Measurement, Published

@@ -38,6 +38,8 @@ _ABLATIONS = (
 _ABLATED = {
     "analysis": "head-ablation", "condition": "vector", "ablated_at": "last", "mode": "zero"
 }  # fmt: skip
+_EVERY = tuple(step / 64 for step in range(1, 65))
+"""Every layer of models of up to 64: a test for a change by depth needs many to say yes."""
 _SWEEP = (0.15, 0.3, 0.5, 0.7, 0.85, 0.95)
 """Depths of a sweep: a vector at each, since a map costs its own fit."""
 
@@ -198,8 +200,8 @@ ROTATION = Experiment(
     "part of it is the residual stream itself; alignment is compared with matched token sets.",
     presets=presets(
         smoke={"depths": (0.5, 0.75)},
-        cpu={"tasks": ("capital",), "depths": (0.15, 0.4, 0.7, 0.95)},
-        paper={"depths": _SWEEP},
+        cpu={"tasks": ("capital",), "depths": _EVERY},
+        paper={"depths": _EVERY},
     ),
     **explaining(("rotation",)),
     shown=("turn_cosine", "label_rank", "matched_rank", "lens"),
@@ -236,3 +238,45 @@ LENS = Experiment(
     ),
 )
 register(LENS)
+STATES = Experiment(
+    name="ltv-states",
+    title="States on the way to the last block",
+    question="Where on the way to the end do the states hold the answer?",
+    paper=LTV_PAPER,
+    what_the_paper_did="Logit lens, logit difference and alignment with the task, by layer; the "
+    "formulas are not known to us, so those of the authors' arXiv 2505.18752 are used.",
+    what_we_do_otherwise="Every layer above the vector, with the vector, a random one, without and "
+    "few-shot; after the final norm; with intervals, and beside matched token sets.",
+    presets=presets(
+        smoke={"depths": (0.25, 0.5)},
+        cpu={"tasks": ("capital", "antonym", "sentiment"), "depths": (0.15, 0.4, 0.7)},
+        paper={"depths": _SWEEP},
+    ),
+    **explaining(("states",)),
+    shown=("lens_accuracy", "logit_difference", "label_rank"),
+    units=one_task_each,
+    published=(
+        Published(
+            measure="lens_accuracy", value=NOT_READ, source="figures of the paper", model=_MODEL
+        ),
+    ),
+)
+register(STATES)
+TURNING = Experiment(
+    name="ltv-turning",
+    title="Who turns the vector",
+    question="Do attention's OV circuits turn a vector into the labels, or other parts of a block?",
+    paper="ours, on the rotation of Yang et al. 2026, arXiv 2509.24169",
+    what_the_paper_did="A rotation was fitted, and not split by what does it.",
+    what_we_do_otherwise="The exact mean Jacobian block by block: identity, OV circuits, pattern "
+    "changes, norm scales, MLPs; a random vector in the vector's place stands beside.",
+    presets=presets(
+        smoke={"depths": (0.25, 0.5)},
+        cpu={"tasks": ("capital", "antonym", "sentiment"), "depths": _EVERY},
+        paper={"depths": _SWEEP},
+    ),
+    **explaining(("turning",)),
+    shown=("turn_cosine", "turn_share", "image_share", "rank_gain"),
+    units=one_task_each,
+)
+register(TURNING)

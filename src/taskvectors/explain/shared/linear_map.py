@@ -10,6 +10,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+MAIN = 0.99
+"""Share of the squared singular values that the subspace that matters holds."""
 _NULL = 1e-10
 """Eigenvalues of the inputs' second moments below this share of the largest count as zero."""
 

@@ -85,14 +85,17 @@ def two_runs(
                 z=rearrange(states["z"], "run row (head d) -> run row head d", head=model.n_heads),
                 mlp_out=states["mlp_out"],
                 pattern=look.pattern[:, :, :, 0].float().transpose(0, 1),
-                plain_values=_plain_values(model, trunk, look),
+                plain_values=values_of_keys(model, trunk, look, PLAIN),
             )
         )
     return TwoRuns(blocks=tuple(blocks), final=final[:, :, 0].float().transpose(0, 1))
 
 
-def _plain_values(model: LanguageModel, trunk: Trunk, look: AttentionPattern) -> Tensor:
-    own = look.own_values[:, PLAIN]
+def values_of_keys(
+    model: LanguageModel, trunk: Trunk, look: AttentionPattern, branch: int
+) -> Float[Tensor, "prompt head key d_head"]:
+    """What each query head finds at each key in one branch."""
+    own = look.own_values[:, branch]
     assert isinstance(trunk.prepared, Recording)  # attention is seen in replays alone
     prefix = trunk.prepared.layers[look.layer].values
     values = own if prefix is None else torch.cat([prefix, own], dim=2)

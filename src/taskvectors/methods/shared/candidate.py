@@ -48,7 +48,7 @@ class Candidate:
     """In place of a vector, what acts on whole forward passes: it is scored with one of its own."""
     shots: int = 0
     """Demonstrations in the prompts it is run on."""
-    alike: bool = False
+    shared_demonstrations: bool = False
     """Whether all prompts of a plain run show the same demonstrations, which then run once."""
     strength: float = 1.0
     configuration: str = ""

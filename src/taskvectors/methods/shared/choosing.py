@@ -20,7 +20,7 @@ def score_candidates(
             found[index] = constant_scores(context, split, candidate.constant_answer)
         elif candidate.logit_bias is not None:
             found[index] = context.score(split, 0, logit_bias=candidate.logit_bias)
-        elif candidate.alike:
+        elif candidate.shared_demonstrations:
             found[index] = context.score_alike(split, candidate.shots)
         elif candidate.adapter is not None:
             found[index] = context.score_adapted(split, candidate.shots, candidate.adapter)

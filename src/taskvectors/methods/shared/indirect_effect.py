@@ -21,6 +21,7 @@ from torch import Tensor
 from taskvectors.methods.shared.head_means import HeadMeans, head_means
 from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.models import Component, LanguageModel
+from taskvectors.models.tensors import require_finite
 from taskvectors.models.unembedding import token_losses
 from taskvectors.prompts import Prompt, build_prompts
 from taskvectors.tasks import Example
@@ -205,6 +206,7 @@ def exact_effects(
         batch = _batch(trunk, rows)
         with torch.no_grad():
             found = trunk.answer_scores(trunk.run(branches, batch), batch)
+        require_finite(found.log_probability, "log-probabilities of answers")
         probability = found.log_probability[:, :, 0].exp()
         parts.append((probability[:, 1:] - probability[:, :1]).view(-1, *shape))
     return torch.cat(parts).cpu(), trunk.tokens_run(branches)

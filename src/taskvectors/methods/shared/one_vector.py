@@ -9,8 +9,9 @@ from pydantic import BaseModel
 from taskvectors.errors import TaskVectorsError
 from taskvectors.methods.learned import Learned
 from taskvectors.methods.shared.choosing import best_candidate
+from taskvectors.methods.shared.layers import LayerName
 from taskvectors.methods.shared.method import METHODS, checked
-from taskvectors.methods.shared.run_context import LayerName, RunContext
+from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.methods.training.recipe import Recipe, load_recipe
 from taskvectors.models import LanguageModel
 from taskvectors.tasks import as_task
@@ -22,7 +23,7 @@ def learn(  # noqa: PLR0913  (sites, data and settings)
     model: LanguageModel,
     task: Any,
     *,
-    layers: LayerName | Sequence[LayerName] | None = None,
+    layers: LayerName | str | Sequence[LayerName | str] | None = None,
     each_layer: bool = False,
     positions: Position | Sequence[Position] = -1,
     train_shots: int = 0,
@@ -36,8 +37,8 @@ def learn(  # noqa: PLR0913  (sites, data and settings)
         model: The model.
         task: A task, or what `load_task` takes; trained on its training split, checked on its
             validation split.
-        layers: A layer, or several of one vector, trained together; by default one is trained at
-            every layer and the best on validation is returned.
+        layers: A layer, or several of one vector, trained together; "4-9" is a range. By default
+            one is trained at every layer and the best on validation is returned.
         each_layer: Train one vector at each of `layers` and return the best on validation.
         positions: A token position, or several, each with its own part of the vector.
         train_shots: Demonstrations in the prompts it is trained and used on.
@@ -54,9 +55,9 @@ def learn(  # noqa: PLR0913  (sites, data and settings)
         vector = tv.learn(model, tv.load_task("capital"), layers=9)
     """
     fields = {
-        "layers": _several(layers),
+        "layers": layers,
         "each_layer": each_layer,
-        "positions": _several(positions),
+        "positions": positions,
         "train_shots": train_shots,
         "n_examples": n_examples,
         "recipe": load_recipe(recipe),
@@ -69,7 +70,7 @@ def extract(
     task: Any,
     method: str | BaseModel = "vanilla",
     *,
-    layers: LayerName | Sequence[LayerName] | None = None,
+    layers: LayerName | str | Sequence[LayerName | str] | None = None,
     positions: Position | Sequence[Position] | None = None,
     **context: Any,
 ) -> TaskVector:
@@ -80,8 +81,8 @@ def extract(
         task: A task, or what `load_task` takes; demonstrations and queries are from its training
             split.
         method: Name of a method, or its config.
-        layers: A layer, or several of one vector, together; by default as the method has it,
-            usually the best single one on validation.
+        layers: A layer, or several of one vector, together; "4-9" is a range. By default as the
+            method has it, usually the best single one on validation.
         positions: Where it is put; the last token by default.
         context: Further fields of `RunContext`: `shots`, `template`, `seed`, `memory`, `chat`.
 
@@ -97,19 +98,12 @@ def extract(
         known = ", ".join(key for key, one in METHODS.items() if one.gives_vector)
         raise TaskVectorsError(f"no method {name!r} that gives a vector; there are: {known}")
     fields = {} if isinstance(method, str) else method.model_dump()
-    places = {"layers": _several(layers), "positions": _several(positions)}
+    places = {"layers": layers, "positions": positions}
     given = {key: value for key, value in places.items() if value is not None}
     for key in given.keys() - METHODS[name].config.model_fields.keys():
         raise TaskVectorsError(f"{name} leaves no choice of {key}; leave {key} out")
     config = checked(METHODS[name].config, fields | given)
     return _best(RunContext(model=model, task=as_task(task), **context), config)
-
-
-def _several(value: Any) -> tuple[Any, ...] | None:
-    """One place as a tuple of one."""
-    if value is None:
-        return None
-    return (value,) if isinstance(value, int | str) else tuple(value)
 
 
 def _best(context: RunContext, config: Any) -> TaskVector:

@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
-from taskvectors.methods.shared.run_context import Layers, RunContext, Split, layer_groups
+from taskvectors.methods.shared.layers import Layers, layer_groups
+from taskvectors.methods.shared.run_context import RunContext, Split
 from taskvectors.methods.training.recipe import TrainingSteps
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Position, shape_of
@@ -46,15 +47,16 @@ class Plan:
 
     def chosen(self, context: RunContext) -> list[Work]:
         """What scoring all candidates on validation takes."""
-        return self._scored(context, "validation", self.joins * len(self.strengths))
+        return self.scored(context, "validation", self.joins * len(self.strengths))
 
     def tested(self, context: RunContext) -> list[Work]:
         """What scoring on the test split takes."""
         at_one = self.joins if 1.0 in self.strengths else ()
         further = self.joins[:1] if set(self.strengths) != {1.0} else ()
-        return self._scored(context, "test", at_one + further)
+        return self.scored(context, "test", at_one + further)
 
-    def _scored(self, context: RunContext, split: Split, joins: Sequence[int]) -> list[Work]:
+    def scored(self, context: RunContext, split: Split, joins: Sequence[int]) -> list[Work]:
+        """What scoring some candidates on a split takes."""
         name = ", ".join(filter(None, (self.name, f"scoring {split}")))
         n_layers = context.model.n_layers
         asked = context.prompts(split, self.shots)

@@ -8,11 +8,10 @@ import logging
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
-from typing import Annotated, Any, Literal, NamedTuple, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 import torch
 from jaxtyping import Float
-from pydantic import AfterValidator, Field
 from torch import Tensor
 
 from taskvectors.errors import DataError
@@ -24,10 +23,10 @@ from taskvectors.evaluate import (
     score_whole,
     score_with,
 )
-from taskvectors.models import EMBED, LanguageModel
+from taskvectors.models import LanguageModel
 from taskvectors.models.adapters import Adapter
-from taskvectors.models.sites import Component, check_site
-from taskvectors.prompts import Prompt, build_prompts
+from taskvectors.models.sites import Component
+from taskvectors.prompts import Prompt, answer_ends, beginnings, build_prompts, ends_of_text
 from taskvectors.tasks import Example, Task
 from taskvectors.trunk import (
     Branch,
@@ -42,36 +41,7 @@ from taskvectors.vectors import VectorOrigin
 logger = logging.getLogger(__name__)
 
 Split = Literal["train", "validation", "test"]
-LayerName = int | Literal["embed"]
 _Made = TypeVar("_Made")
-_ALIASES: dict[Any, int] = {"embed": EMBED, "last": -1}
-
-
-def _distinct(values: tuple[Any, ...] | None) -> tuple[Any, ...] | None:
-    places = [_ALIASES.get(value, value) for value in values or ()]
-    if len(set(places)) != len(places):
-        raise ValueError(f"{', '.join(map(str, values or ()))} names a place twice")
-    return values
-
-
-def _from_zero(layers: tuple[LayerName, ...] | None) -> tuple[LayerName, ...] | None:
-    for layer in layers or ():
-        if isinstance(layer, int) and layer < 0:
-            raise ValueError(
-                f"{layer} is no layer; give numbers from 0 up, or embed for the one below block 0"
-            )
-    return layers
-
-
-Layers = Annotated[
-    tuple[LayerName, ...] | None,
-    Field(min_length=1),
-    AfterValidator(_from_zero),
-    AfterValidator(_distinct),
-]
-"""Layers of a vector, each once; None for one vector at every layer."""
-Positions = Annotated[tuple[Position, ...], Field(min_length=1), AfterValidator(_distinct)]
-"""Token positions, each once."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,6 +76,7 @@ class RunContext:
         seed: Seed of demonstrations and initialisations.
         memory: Budget in bytes; a share of what is free by default.
         chat: Whether prompts go through the tokenizer's chat template.
+        end_of_answer: Whether the token after a right answer has to end it.
         test_model: The same model in another type, to score the test split in.
     """
 
@@ -116,6 +87,7 @@ class RunContext:
     seed: int = 0
     memory: int | None = None
     chat: bool = False
+    end_of_answer: bool = False
     test_model: LanguageModel | None = None
     _prompts: dict[tuple[Split, int, bool], tuple[Prompt, ...]] = field(default_factory=dict)
     _memo: dict[Hashable, Any] = field(default_factory=dict)
@@ -158,7 +130,33 @@ class RunContext:
             max_tokens=self.model.context_length,
             chat=self.chat,
             alike=alike,
+            ends=self.ends if self.end_of_answer else (),
         )
+
+    @cached_property
+    def ends(self) -> tuple[int, ...]:
+        """Tokens that end an answer."""
+        tokenizer = self.model.tokenizer
+        stops = ends_of_text(self.model.hf, tokenizer)
+        return answer_ends(tokenizer, self.template, stops, chat=self.chat)
+
+    def notes_on_ends(self, split: Split) -> list[str]:
+        """What a reader has to know of where answers of a split end."""
+        if self.end_of_answer:
+            return ["an answer is right only if the token after it ends it"]
+        splits: tuple[Split, ...] = ("train", "validation", "test")
+        every = [p for s in splits if getattr(self.task, s) for p in self.prompts(s)]
+        begun = beginnings(every)
+        asked = [prompt.query.output for prompt in self.prompts(split)]
+        count = sum(output in begun for output in asked)
+        if not count:
+            return []
+        shorter, longer = next(iter(begun.items()))
+        return [
+            f"{count} of {len(asked)} {split} answers begin another answer of the task, as "
+            f"{shorter!r} begins {longer!r}, and count as right though the model may go on; with "
+            "--end-of-answer the next token has to end them"
+        ]
 
     @cached_property
     def trunks(self) -> TrunkCache:
@@ -299,6 +297,7 @@ class RunContext:
             seed=self.seed,
             memory=self.memory,
             chat=self.chat,
+            end_of_answer=self.end_of_answer,
             test_model=self.test_model,
         )
 
@@ -312,29 +311,3 @@ class RunContext:
             chat=self.chat,
             **about,
         ).made_on(self.task)
-
-
-def layer_groups(
-    model: LanguageModel, layers: Sequence[LayerName] | None, *, each_layer: bool
-) -> list[list[int]]:
-    """The layers of each vector that is asked for, as numbers.
-
-    Args:
-        model: The model.
-        layers: Layers; all blocks of the model, one vector for each, by default.
-        each_layer: One vector for each of the layers, in place of one at all of them.
-
-    Raises:
-        UnsupportedModelError: The model has no such layer.
-    """
-    if layers is None:
-        return [[layer] for layer in range(model.n_layers)]
-    chosen = [EMBED if layer == "embed" else layer for layer in layers]
-    for layer in chosen:
-        check_site(model, layer, "resid_post")
-    return [[layer] for layer in chosen] if each_layer else [chosen]
-
-
-def layer_name(layer: int) -> LayerName:
-    """A layer as people write it."""
-    return "embed" if layer == EMBED else layer

@@ -5,8 +5,9 @@ from typing import ClassVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from taskvectors.methods.shared.layers import Layers, Positions, layer_groups
 from taskvectors.methods.shared.plan import Plan, read_work, training_work
-from taskvectors.methods.shared.run_context import Layers, Positions, RunContext, layer_groups
+from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.methods.training.recipe import Recipe
 from taskvectors.prompts import resolve_positions, with_first_tokens
 from taskvectors.vectors import Site, sites_at

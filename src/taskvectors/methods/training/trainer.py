@@ -16,7 +16,8 @@ from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.methods.shared.candidate import Cost
-from taskvectors.methods.shared.run_context import RunContext, layer_name
+from taskvectors.methods.shared.layers import layer_name
+from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.methods.training.recipe import Recipe
 from taskvectors.methods.training.trunks import Batches, Merit, TrainingTrunks, merits_of
 from taskvectors.methods.training.vocabulary import Reads, TrainingVocabulary

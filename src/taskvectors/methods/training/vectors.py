@@ -18,6 +18,7 @@ from taskvectors.methods.shared.candidate import Cost
 from taskvectors.methods.shared.run_context import RunContext, Split
 from taskvectors.methods.training.peak_memory import PeakMemory
 from taskvectors.methods.training.recipe import Recipe
+from taskvectors.methods.training.subspaces import Subspaces
 from taskvectors.methods.training.teacher import Teacher
 from taskvectors.methods.training.trainer import TrainState, TrunkTrainer, check_gradient
 from taskvectors.methods.training.trunks import TrainingTrunks, residual_rms
@@ -76,6 +77,8 @@ def train_vectors(
     recipe: Recipe,
     shots: int = 0,
     n_examples: int | None = None,
+    *,
+    subspaces: Subspaces | None = None,
 ) -> list[Trained]:
     """Train one vector per group of sites, all in one pass per step.
 
@@ -85,6 +88,7 @@ def train_vectors(
         recipe: How to train.
         shots: Demonstrations in the prompts.
         n_examples: Training pairs to use; all by default.
+        subspaces: Where vectors of one site each are to lie; anywhere by default.
 
     Raises:
         TaskVectorsError: A vector's first gradient is zero or not finite.
@@ -98,7 +102,7 @@ def train_vectors(
     with PeakMemory(context.model.device, context.trunks) as peak:
         started = context.trunks.clock()
         trunks = site_trunks(context, groups, recipe, shots, n_examples)
-        trainer = _VectorTrainer(context, trunks, vectors, recipe)
+        trainer = _VectorTrainer(context, trunks, vectors, recipe, subspaces)
         trainer.train()
         seconds = context.trunks.clock() - started
     return [
@@ -113,7 +117,7 @@ def train_vectors(
                 vector,
                 seconds=seconds,
                 peak_bytes=peak.bytes,
-                parameters=len(vector.sites) * context.model.d_model + recipe.learn_strength,
+                parameters=trainer.n_parameters(vector),
             ),
         )
         for vector in vectors
@@ -167,9 +171,15 @@ class _VectorTrainer(TrunkTrainer[_Vector]):
     """A training run: trunks, parameters, and the vectors that still improve."""
 
     def __init__(
-        self, context: RunContext, trunks: TrainingTrunks, vectors: list[_Vector], recipe: Recipe
+        self,
+        context: RunContext,
+        trunks: TrainingTrunks,
+        vectors: list[_Vector],
+        recipe: Recipe,
+        subspaces: Subspaces | None,
     ) -> None:
         super().__init__(context, trunks, recipe, vectors)
+        self.subspaces = subspaces and subspaces.to(context.model.device)
         self.starts_plain = recipe.initialisation == "zero"
         device = context.model.device
         sites = [site for vector in vectors for site in vector.sites]
@@ -200,9 +210,17 @@ class _VectorTrainer(TrunkTrainer[_Vector]):
             groups.append({"params": [self.strength], "weight_decay": 0.0})
         return groups
 
+    def n_parameters(self, vector: _Vector) -> int:
+        """Numbers of a vector that are trained."""
+        of_sites = len(vector.sites) * self.u.shape[1]
+        if self.subspaces is not None:
+            of_sites = self.subspaces.sizes[vector.number]
+        return of_sites + self.recipe.learn_strength
+
     def theta(self) -> Tensor:
         """The vectors' values, site by site."""
-        theta = self.scale * self.u
+        u = self.u if self.subspaces is None else self.subspaces.spanned(self.u)
+        theta = self.scale * u
         if self.recipe.learn_strength:
             theta = theta * self.strength[self.owner].unsqueeze(1)
         return theta

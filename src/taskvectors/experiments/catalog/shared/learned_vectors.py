@@ -103,7 +103,10 @@ def vector_costs(
 ) -> list[Cost]:
     """What `vectors_of` takes, where it was not asked for before."""
     model, task = context.model, context.task
-    name = ("vectors", model.source, model.dtype, task.name, task.seed, preset.steps, *layers)
+    name = (
+        "vectors", model.source, model.dtype, task.name, task.seed, context.template, preset.steps,
+        *layers,
+    )  # fmt: skip
     if not estimator.is_new(*name):
         return []
     plan = plan_of(context, _config(preset, layers))

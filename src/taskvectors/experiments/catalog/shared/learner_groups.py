@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from taskvectors.costs import Cost, measured_cost
+from taskvectors.costs import Cost
 from taskvectors.experiments.catalog.shared.learner_runs import (
     config_of,
     swept,
@@ -17,7 +17,9 @@ from taskvectors.experiments.catalog.shared.learner_runs import (
 )
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import GroupResult, Preset, RunUnit, WorkDir
+from taskvectors.files import read_json
 from taskvectors.learners import Learner, VariantsConfig, load_family
+from taskvectors.learners.costs import measured_cost
 from taskvectors.learners.family import TaskFamily
 from taskvectors.learners.measures import measure
 from taskvectors.learners.records import (
@@ -71,7 +73,8 @@ def of_training(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult
 
 
 def _layer_of(variant: Path) -> int | None:
-    layer = json.loads((variant / "run.json").read_text())["training"]["tvp_layer"]
+    held = read_json(variant / "run.json", dict[str, Any], "train the variant again")
+    layer = held["training"]["tvp_layer"]
     return None if layer is None else int(layer)
 
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import torch
 
-from taskvectors.costs import Cost, train_cost
+from taskvectors.costs import Cost
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import Preset, PresetName, RunUnit, WorkDir
 from taskvectors.learners import LearnerShape, TrainingConfig, VariantsConfig, preset_of
+from taskvectors.learners.costs import train_cost
 from taskvectors.learners.families import find_family
 from taskvectors.learners.records import Finding
 from taskvectors.learners.variants import finding_of, read_finding, train_variants

@@ -7,9 +7,10 @@ from taskvectors.errors import TaskVectorsError
 from taskvectors.methods.learned import Learned, learned
 from taskvectors.methods.shared.candidate import Candidate
 from taskvectors.methods.shared.choosing import best_candidate
+from taskvectors.methods.shared.layers import layer_name
 from taskvectors.methods.shared.method import plan_of
 from taskvectors.methods.shared.plan import Plan
-from taskvectors.methods.shared.run_context import RunContext, layer_name
+from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.registry import CONTROLS as _CONTROLS
 from taskvectors.registry import Registry
 from taskvectors.trunk.work import Work
