@@ -1,11 +1,14 @@
 """Where runs and vectors are put. Run with `pytest tests/cli/test_folders.py`."""
 
 import re
+import shutil
+import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from taskvectors.cli.folders import check_room_for_vector, folder_for
+from taskvectors.cli.folders import folder_for, room_for_vector
 from taskvectors.errors import DataError
 
 
@@ -38,16 +41,43 @@ def test_what_is_there_is_seen_before_the_work_is_done(tmp_path: Path, kind: str
         (place / "notes.txt").touch()
     else:
         place.touch()
-    with pytest.raises(DataError, match="place"):
-        check_room_for_vector(place / "vector" if kind == "below a file" else place)
+    out = place / "vector" if kind == "below a file" else place
+    with pytest.raises(DataError, match="place"), room_for_vector(out):
+        pass
 
 
 def test_an_empty_folder_and_an_old_vector_have_room(tmp_path: Path) -> None:
     folder = tmp_path / "new" / "vector"
-    check_room_for_vector(folder)
-    assert not folder.exists()
-    folder.mkdir()
-    check_room_for_vector(folder)
-    (folder / "vector.safetensors").touch()
-    (folder / "config.json").touch()
-    check_room_for_vector(folder)
+    for made in ((), ("vector.safetensors", "config.json")):
+        with room_for_vector(folder):
+            assert {path.name for path in folder.parent.glob("*/*")} == {*made}
+        folder.mkdir(exist_ok=True)
+        for name in ("vector.safetensors", "config.json"):
+            (folder / name).touch()
+
+
+def test_a_second_process_that_makes_a_vector_in_the_same_folder_is_told(tmp_path: Path) -> None:
+    told = pytest.raises(DataError, match="another process works on")
+    first, other = room_for_vector(tmp_path / "vector"), room_for_vector(tmp_path / "other")
+    with first, other, told, room_for_vector(tmp_path / "vector"):
+        pass
+    with room_for_vector(tmp_path / "vector"):  # it has ended
+        pass
+
+
+@pytest.mark.parametrize("reason", ["full", "read-only", "a name that is too long"])
+def test_what_cannot_be_written_is_said_before_the_work(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reason: str
+) -> None:
+    folder = tmp_path / ("x" * 300 if reason == "a name that is too long" else "vector")
+    if reason == "full":
+        monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=10))
+    if reason == "read-only":
+
+        def refused(*_: object, **__: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(tempfile, "mkdtemp", refused)
+    with pytest.raises(DataError, match=r"no room|denied|too long"), room_for_vector(folder):
+        pass
+    assert not list(tmp_path.iterdir())

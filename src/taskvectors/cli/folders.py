@@ -2,10 +2,15 @@
 
 import logging
 import re
+import shutil
+import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
+
+from filelock import FileLock, Timeout
 
 from taskvectors.errors import DataError
 
@@ -38,18 +43,44 @@ def _new_folder(kind: str, words: Sequence[str]) -> Path:
     return folder if not folder.exists() else next(one for one in others if not one.exists())
 
 
-def check_room_for_vector(folder: Path) -> None:
-    """Raise before the work is done if a vector could not be saved after it.
+_LEAST_FREE = 1 << 20
+"""Bytes that have to be free for the work on a vector to begin."""
+
+
+@contextmanager
+def room_for_vector(folder: Path) -> Iterator[None]:
+    """While inside, nobody else makes a vector in a folder; whether it can be saved is seen before.
 
     Raises:
-        DataError: Something else lies there, or the folder cannot be made.
+        DataError: Another process works on it, something else lies there, or it cannot be written.
     """
-    is_taken = folder.is_file() or (
-        folder.is_dir() and any(folder.iterdir()) and not (folder / "vector.safetensors").is_file()
-    )
-    if is_taken:
-        raise DataError(f"{folder} holds something else than a vector; give a new folder as --out")
+    # beside the folder, which is replaced as a whole
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
     try:
+        is_taken = folder.is_file() or (
+            folder.is_dir()
+            and any(folder.iterdir())
+            and not (folder / "vector.safetensors").is_file()
+        )
+        if is_taken:
+            raise DataError(
+                f"{folder} holds something else than a vector; give a new folder as --out"
+            )
         folder.parent.mkdir(parents=True, exist_ok=True)
+        if shutil.disk_usage(folder.parent).free < _LEAST_FREE:
+            raise DataError(f"no room is left where {folder} is; give another --out")
+        with tempfile.TemporaryDirectory(prefix=f"{folder.name[:80]}.", dir=folder.parent):
+            lock.acquire(timeout=0)
+    except Timeout as error:
+        raise DataError(
+            f"another process works on {folder}; wait until it has ended, or give another --out"
+        ) from error
     except OSError as error:
-        raise DataError(f"{folder} cannot be made: {error}; give another --out") from error
+        raise DataError(
+            f"{folder} cannot be written ({error.strerror or error}); give another --out"
+        ) from error
+    try:
+        yield
+    finally:
+        Path(lock.lock_file).unlink(missing_ok=True)  # nobody waits for it
+        lock.release()

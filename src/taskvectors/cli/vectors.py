@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskvectors.cli.arguments import ModelChoice, TaskChoice
-from taskvectors.cli.folders import check_room_for_vector, folder_for
+from taskvectors.cli.folders import folder_for, room_for_vector
 from taskvectors.cli.hints import hint
 from taskvectors.cli.results import Result
 
@@ -42,21 +42,21 @@ def make_vector(  # noqa: PLR0913  (what is made, of what, where to)
     """
     loading = model.config()
     folder = folder_for(out, "vectors", method, task.task, model.model)
-    check_room_for_vector(folder)
-    pairs = task.load(seed)
-    logger.info("Loading the model %r", model.model)
-    loaded = loading.load()
-    logger.info("%s on %d training pairs of %s", method, len(pairs.train), pairs.name)
-    started = time.perf_counter()
-    context = {
-        "template": task.template or "",
-        "shots": shots,
-        "seed": seed,
-        "memory": model.budget(loaded),
-        "chat": task.chat,
-    }
-    vector = make(loaded, pairs, context)
-    vector.save(folder)
+    with room_for_vector(folder):
+        pairs = task.load(seed)
+        logger.info("Loading the model %r", model.model)
+        loaded = loading.load()
+        logger.info("%s on %d training pairs of %s", method, len(pairs.train), pairs.name)
+        started = time.perf_counter()
+        context = {
+            "template": task.template or "",
+            "shots": shots,
+            "seed": seed,
+            "memory": model.budget(loaded),
+            "chat": task.chat,
+        }
+        vector = make(loaded, pairs, context)
+        vector.save(folder)
     seconds = time.perf_counter() - started
     return _saved(vector, folder, seconds=seconds, n_train=len(pairs.train), model=model)
 

@@ -33,7 +33,7 @@ from taskvectors.results.figures import AnyFigure
 from taskvectors.results.folder import now
 from taskvectors.results.pooling import over_tasks
 from taskvectors.results.provenance import (
-    inputs_of_file,
+    inputs_of_named_task,
     inputs_of_source,
     inputs_of_versions,
     versions,
@@ -228,12 +228,12 @@ def _run(
 
 
 def _inputs(preset: Preset) -> dict[str, str]:
-    """What the groups are made from, as far as it can change: files of tasks and of weights."""
+    """What the groups are made from, as far as it can change: files, data sets and weights."""
     found = inputs_of_versions()
     for task in preset.tasks:
-        found |= inputs_of_file(task)
+        found |= inputs_of_named_task(task, preset.seeds)
     for model in preset.models:
-        found |= inputs_of_source(model.source)
+        found |= inputs_of_source(model.source, model.revision)
     return found
 
 

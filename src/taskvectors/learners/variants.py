@@ -27,7 +27,7 @@ from taskvectors.learners.tracking import TrackerName, open_tracker
 from taskvectors.learners.training import SHARED, Trained, train
 from taskvectors.results import Cell, Record, RunFolder, frame_of, open_run, read_run
 from taskvectors.results.folder import now
-from taskvectors.results.provenance import inputs_of_file, inputs_of_versions, versions
+from taskvectors.results.provenance import inputs_of_named_task, inputs_of_versions, versions
 
 logger = logging.getLogger(__name__)
 
@@ -83,7 +83,9 @@ def train_variants(
     # more variants, seeds and trials may be asked for later
     asked = config.model_dump(mode="json", include={"task", "settings", "training"})
     with open_run(folder, kind="train", asked=asked) as run_folder:
-        run_folder.check_made_from(inputs_of_versions() | inputs_of_file(config.task))
+        run_folder.check_made_from(
+            inputs_of_versions() | inputs_of_named_task(config.task, config.seeds)
+        )
         cells: list[Cell] = []
         for seed in config.seeds:
             first: Path | None = None

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import astuple
 from pathlib import Path
 
@@ -10,8 +11,10 @@ import torch
 from torch import Tensor
 
 from taskvectors._version import __version__
-from taskvectors.models import LanguageModel
-from taskvectors.tasks import Task
+from taskvectors.models import EMBEDDED, LanguageModel
+from taskvectors.models.random_model import RANDOM_MODELS
+from taskvectors.tasks import Task, load_task
+from taskvectors.tasks.hub import PREFIX
 
 _WEIGHTS = (".safetensors", ".bin", ".gguf", ".pt")
 _SAMPLES, _SAMPLE_BYTES = 64, 1 << 16
@@ -48,12 +51,26 @@ def inputs_of_task(task: Task, label: str = "") -> dict[str, str]:
     return {f"the pairs of {label or task.name}, seed {task.seed}": digest}
 
 
-def inputs_of_file(task: str) -> dict[str, str]:
-    """The hash of a task's file; nothing for a task that is no file of the user's."""
+def inputs_of_named_task(task: str, seeds: Sequence[int]) -> dict[str, str]:
+    """The hash of what a task is loaded from; nothing for a task that comes with the package.
+
+    Args:
+        task: A file, a folder, a data set of the hub, or a built-in name.
+        seeds: Seeds that a data set of the hub is split by.
+    """
     path = Path(task).expanduser()
-    if not path.is_file():
+    files = sorted(path.iterdir()) if path.is_dir() else [path]
+    digest = hashlib.sha256()
+    for file in filter(Path.is_file, files):
+        digest.update(f"{file.name}:".encode() + file.read_bytes())
+    if path.exists():
+        return {f"the file {task}": digest.hexdigest()}
+    if not task.startswith(PREFIX):
         return {}
-    return {f"the file {task}": hashlib.sha256(path.read_bytes()).hexdigest()}
+    found: dict[str, str] = {}
+    for seed in seeds:
+        found |= inputs_of_task(load_task(task, seed=seed), task)
+    return found
 
 
 def inputs_of_model(model: LanguageModel) -> dict[str, str]:
@@ -67,14 +84,17 @@ def inputs_of_model(model: LanguageModel) -> dict[str, str]:
     return {f"the weights of {model.source}": digest.hexdigest()}
 
 
-def inputs_of_source(source: str) -> dict[str, str]:
-    """The hash of a model's files, without loading it; nothing where it is no local path.
+def inputs_of_source(source: str, revision: str | None = None) -> dict[str, str]:
+    """The hash of a model's files, without loading it; of a model of the hub, its commit.
 
-    Sizes, and blocks that are spread over every file of weights.
+    Sizes, and blocks that are spread over every file of weights. Nothing for a model that comes
+    with the package, and for one that cannot be reached, which loading will say.
     """
     path = Path(source).expanduser()
     if not path.exists():
-        return {}
+        is_ours = source == EMBEDDED or source in RANDOM_MODELS
+        commit = "" if is_ours else _commit_of(source, revision)
+        return {f"the weights of {source}": commit} if commit else {}
     files = sorted(path.iterdir()) if path.is_dir() else [path]
     digest = hashlib.sha256()
     for file in files:
@@ -86,6 +106,18 @@ def inputs_of_source(source: str) -> dict[str, str]:
                     opened.seek(max(0, size - _SAMPLE_BYTES) * number // (_SAMPLES - 1))
                     digest.update(opened.read(_SAMPLE_BYTES))
     return {f"the weights of {source}": digest.hexdigest()}
+
+
+def _commit_of(source: str, revision: str | None) -> str:
+    """The commit of the hub that a model would be loaded from; empty where it is not reached."""
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError
+
+    try:
+        config = hf_hub_download(source, "config.json", revision=revision)
+    except (OSError, HfHubHTTPError, HFValidationError):
+        return ""
+    return Path(config).parent.name  # .../snapshots/COMMIT/config.json
 
 
 def _sum_of_bits(parameter: Tensor) -> int:
