@@ -17,6 +17,7 @@ from taskvectors.errors import MemoryBudgetError, TaskVectorsError
 from taskvectors.methods import Recipe
 from taskvectors.methods.learned import Learned, learned
 from taskvectors.methods.training.recipe import RECIPES
+from taskvectors.methods.vanilla import Vanilla, vanilla
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Edit, Trunk, resolve_budget
 from taskvectors.vectors import Site
@@ -302,7 +303,39 @@ def test_a_rate_is_constant_or_falls_to_zero_over_all_steps(
     assert found["cosine"] == pytest.approx([1, 0.853553, 0.5, 0.146447], abs=1e-5)
 
 
-@pytest.mark.parametrize("recipe", ["ours", "paper", "released-code"])
+def test_from_extracted_starts_where_vanilla_is_and_shares_it_between_sites(
+    tiny_model: Any, bench_of: Any, steps: Steps
+) -> None:
+    context = bench_of(tiny_model("llama"))
+    assert RECIPES["from-extracted"].initialisation == "extracted"
+    recipe = RECIPES["from-extracted"].model_copy(update={"steps": 1})
+    for n_examples in (None, 3):
+        steps.clear()
+        (one,) = learned(
+            context, Learned(layers=("embed", 2), recipe=recipe, n_examples=n_examples)
+        )
+        scale = torch.tensor(one.vector.origin.settings["s"]).unsqueeze(1)
+        most = {} if n_examples is None else {"n_prompts": n_examples}
+        (there,) = vanilla(
+            context, Vanilla(layers=("embed", 2), positions=(-1,), strengths=(1.0,), **most)
+        )
+        torch.testing.assert_close(
+            steps[0]["u"] * scale, there.vector.values / 2, atol=1e-5, rtol=1e-4
+        )
+
+
+def test_an_extracted_start_needs_demonstrations_outside_of_the_training_prompts(
+    tiny_model: Any, bench_of: Any
+) -> None:
+    context = bench_of(tiny_model("llama"))
+    context.shots = 0
+    with pytest.raises(TaskVectorsError, match=r"shots 0.*initialisation zero"):
+        learned(context, Learned(layers=(1,), recipe="from-extracted"))
+    with pytest.raises(ValidationError, match=r"train_shots=2, or start from zero"):
+        Learned(recipe="from-extracted", train_shots=2)
+
+
+@pytest.mark.parametrize("recipe", ["ours", "from-extracted", "paper", "released-code"])
 def test_a_recipe_by_name_is_its_settings(
     tiny_model: Any, bench_of: Any, recipe: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from taskvectors.methods.vanilla import Vanilla, mean_difference, vanilla
+from taskvectors.methods.vanilla import Vanilla, vanilla
 from taskvectors.vectors import sites_at
 
 
@@ -75,7 +75,10 @@ def test_each_strength_is_a_candidate_with_the_same_vector(tiny_model: Any, benc
     torch.testing.assert_close(found[1].branch(())[0].value, -0.5 * value.unsqueeze(0))
 
 
-def test_the_difference_is_zero_where_demonstrations_change_nothing() -> None:
-    states = torch.randn(3, 5, 4)
-    assert not mean_difference(states, states).any()
-    torch.testing.assert_close(mean_difference(states + 2, states), torch.full((3, 4), 2.0))
+def test_the_difference_is_zero_where_there_are_no_demonstrations(
+    tiny_model: Any, bench_of: Any
+) -> None:
+    context = bench_of(tiny_model("llama"))
+    assert context.demonstrations_effect().any()
+    context.shots = 0
+    assert not context.demonstrations_effect().any()

@@ -19,8 +19,9 @@ from taskvectors.methods.lora import Lora
 from taskvectors.methods.loreft import LoReFT, loreft
 from taskvectors.methods.shared.adapters import adapters
 from taskvectors.methods.training import vocabulary as module
-from taskvectors.methods.training.trainer import Trainer, TrainState
+from taskvectors.methods.training.trainer import Trainer, TrainState, renewals
 from taskvectors.methods.training.vocabulary import Reads, Renewal, TrainingVocabulary
+from taskvectors.models import unembedding
 from taskvectors.models.unembedding import SoftTargets, Unembedding, score_tokens, token_losses
 from taskvectors.trunk import AnswerScores, answers
 
@@ -30,9 +31,9 @@ ANSWERS = torch.tensor([7, 7, 211, 399, 0])
 
 @pytest.fixture(autouse=True)
 def small_slices(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Lists of small vocabularies."""
+    """Lists of small vocabularies, which a renewal walks over in several slices."""
     monkeypatch.setattr(module, "VOCABULARY_SLICE", 8)
-    monkeypatch.setattr(module, "_LOGITS_HELD", 2 * BRANCHES * D_VOCAB)  # two reads at once
+    monkeypatch.setattr(unembedding, "VOCABULARY_SLICE", 96)
 
 
 @pytest.fixture
@@ -374,3 +375,27 @@ def test_a_better_check_is_kept_by_accuracy_before_log_probability() -> None:
         kept.append(state.kept)
     assert kept == [1, 2, 3, 3]
     assert not state.is_done
+
+
+@pytest.mark.usefixtures("short_lists")
+def test_a_list_that_stays_close_is_renewed_after_5_20_and_65_steps(
+    tiny_model: Any, bench_of: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert renewals(64) == [5, 20]
+    assert renewals(65) == [5, 20, 65]
+    steps, renewed = [0], []
+    step, renew = torch.optim.AdamW.step, TrainingVocabulary.renew
+
+    def counted(self: Any, *args: Any) -> Any:
+        steps[0] += 1
+        return step(self, *args)
+
+    def noted(self: TrainingVocabulary, reads: Any) -> Renewal:
+        renewed.append(steps[0])
+        return renew(self, reads)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", counted)
+    monkeypatch.setattr(TrainingVocabulary, "renew", noted)
+    recipe = Recipe(steps=22, batch_size=4, check_every=22)
+    learned(bench_of(tiny_model("llama")), Learned(layers=(1,), recipe=recipe))
+    assert renewed == [0, 5, 20]

@@ -11,7 +11,8 @@ from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 from taskvectors.models import unembedding as module
-from taskvectors.models.unembedding import Shortlist, Unembedding, score_tokens, token_losses
+from taskvectors.models.shortlist import Shortlist
+from taskvectors.models.unembedding import Unembedding, score_tokens, token_losses
 
 D_VOCAB, D_STATE, ROWS = 101, 12, 9
 SLICES = (7, 100, 4096)

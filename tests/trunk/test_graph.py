@@ -66,6 +66,35 @@ def test_on_a_cpu_losses_and_gradients_are_those_of_a_plain_call(
     assert not theta.grad[[0, 2]].any()
 
 
+def test_a_step_is_captured_once_for_some_branches_and_anew_when_it_is_forgotten(
+    tiny_model: Any, ragged_prompts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a graph that only counts: what a list in other memory asks for."""
+    model = tiny_model("llama")
+    trunk, theta, losses = setting(model, ragged_prompts(model, 4))
+    captured: list[Sequence[int]] = []
+    replayed: list[int] = []
+
+    class Graph:
+        def replay(self) -> None:
+            replayed.append(len(captured))
+
+    def capture(self: GraphedLosses, batch: Batch, active: Sequence[int]) -> Graph:
+        captured.append(active)
+        self._batch, self._out = batch, torch.zeros(len(active))
+        return Graph()
+
+    monkeypatch.setattr(GraphedLosses, "_captured", capture)
+    step = GraphedLosses(losses, [theta], torch.device("cuda"))
+    batch, active = trunk.batch([0, 1]), [0, 1]
+    step(batch, active)
+    step(batch, active)
+    assert (captured, replayed) == ([active], [1, 1])
+    step.forget()
+    step(batch, active)
+    assert (captured, replayed) == ([active, active], [1, 1, 2])
+
+
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["llama", "gemma3_text", "gpt2", "gpt_neox"])
 def test_a_captured_step_gives_the_losses_and_gradients_of_a_plain_one(

@@ -244,10 +244,10 @@ def _branches(model: LanguageModel, work: Work, device: Device) -> tuple[float, 
     seconds += (work.rows * model.d_vocab * listed + work.logits) * logit
     flops, seconds = work.n_passes * (blocks + unembedding), work.n_passes * seconds
     if listed < 1:
-        # renewals go forward, over the full vocabulary, on most training prompts
+        # renewals go forward, twice over the full vocabulary, on most training prompts
         n_passes = len(renewals(work.n_passes)) * work.n_prompts / work.prompts_per_pass
         rows = n_passes * work.rows
-        renewed = n_passes * blocks / ways + 2 * rows * sizes.vocabulary
+        renewed = n_passes * blocks / ways + 4 * rows * sizes.vocabulary
         flops += renewed
         seconds += renewed / device.flops + rows * model.d_vocab * device.logit_seconds
     return flops, seconds

@@ -248,7 +248,7 @@ def principal_components(
 def _check_starts(vectors: Sequence[TaskVector]) -> None:
     starts: dict[int | None, set[str]] = {}
     for vector in vectors:
-        if vector.origin.settings.get("initialisation", "zero") != "zero":
+        if vector.origin.settings.get("initialisation") in ("uniform", "normal"):
             starts.setdefault(vector.origin.seed, set()).add(vector.origin.task)
     for seed, tasks in starts.items():
         if len(tasks) > 1:

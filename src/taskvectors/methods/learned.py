@@ -10,6 +10,8 @@ initialisation act on u, so one learning rate fits all layers and models.
 
 from typing import ClassVar, Literal
 
+from pydantic import model_validator
+
 from taskvectors.methods.shared.candidate import Candidate
 from taskvectors.methods.shared.method import METHODS, Method, Paper
 from taskvectors.methods.shared.run_context import RunContext
@@ -33,6 +35,15 @@ class Learned(SiteTraining):
     recipe: NamedRecipe = Recipe()
     """How it is trained: a recipe, or the name of one."""
     has_named_recipes: ClassVar[bool] = True
+
+    @model_validator(mode="after")
+    def _start_has_a_meaning(self) -> "Learned":
+        if self.recipe.initialisation == "extracted" and self.train_shots:
+            raise ValueError(
+                "a vector that is trained on prompts with demonstrations cannot start from what "
+                f"demonstrations do: leave out train_shots={self.train_shots}, or start from zero"
+            )
+        return self
 
 
 def learned(context: RunContext, config: Learned) -> list[Candidate]:

@@ -7,9 +7,7 @@ run context to candidates, and a line in the registry.
 import time
 from typing import Literal
 
-from jaxtyping import Float
 from pydantic import BaseModel, ConfigDict, Field
-from torch import Tensor
 
 from taskvectors.methods.hendel import HENDEL
 from taskvectors.methods.learned import LTV
@@ -46,14 +44,9 @@ def vanilla(context: RunContext, config: Vanilla) -> list[Candidate]:
     """
     started = time.perf_counter()
     groups = layer_groups(context.model, config.layers, each_layer=config.each_layer)
-    shown = context.last_states("train", context.shots, config.n_prompts)
-    plain = context.last_states("train", 0, config.n_prompts)
-    directions = mean_difference(shown, plain)
-    tokens = sum(
-        len(prompt.token_ids)
-        for shots in (0, context.shots)
-        for prompt in context.prompts("train", shots)[: config.n_prompts]
-    )
+    directions = context.demonstrations_effect(config.n_prompts)
+    runs = [context.prompts("train", shots)[: config.n_prompts] for shots in (0, context.shots)]
+    tokens = sum(len(prompt.token_ids) for run in runs for prompt in run)
     cost = Cost(
         examples=len(context.task.train),
         seconds=time.perf_counter() - started,
@@ -66,7 +59,7 @@ def vanilla(context: RunContext, config: Vanilla) -> list[Candidate]:
         )
         values = directions[[site.layer + 1 for site in sites]]
         origin = context.origin(
-            config.kind, shots=context.shots, settings={"n_prompts": shown.shape[1]}
+            config.kind, shots=context.shots, settings={"n_prompts": len(runs[0])}
         )
         vector = TaskVector(values=values, sites=sites, operation="add", origin=origin)
         candidates += [
@@ -74,13 +67,6 @@ def vanilla(context: RunContext, config: Vanilla) -> list[Candidate]:
             for strength in config.strengths
         ]
     return candidates
-
-
-def mean_difference(
-    shown: Float[Tensor, "layer prompt d_model"], plain: Float[Tensor, "layer prompt d_model"]
-) -> Float[Tensor, "layer d_model"]:
-    """Average change of the residual stream that demonstrations cause, from `embed` up."""
-    return (shown - plain).mean(dim=1)
 
 
 def _plan(context: RunContext, config: Vanilla) -> Plan:

@@ -13,8 +13,8 @@ from jaxtyping import Bool, Float, Int
 from torch import Tensor
 
 from taskvectors.models.language_model import LanguageModel
+from taskvectors.models.shortlist import Shortlist
 from taskvectors.models.unembedding import (
-    Shortlist,
     SoftTargets,
     TokenScores,
     score_tokens,

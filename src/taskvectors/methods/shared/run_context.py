@@ -234,6 +234,15 @@ class RunContext:
         """
         return self.states(self.prompts(split, shots)[:most])
 
+    def demonstrations_effect(self, most: int | None = None) -> Float[Tensor, "layer d_model"]:
+        """Mean over training prompts of h(with demonstrations) - h(without), at the last token.
+
+        Args:
+            most: Only this many prompts, the first ones.
+        """
+        shown, plain = (self.last_states("train", shots, most) for shots in (self.shots, 0))
+        return (shown - plain).mean(dim=1)
+
     def last_tokens(self, split: Split, shots: int, most: int | None = None) -> LastTokens:
         """States and heads' outputs at the last tokens, read in one pass; see `last_states`."""
         prompts = self.prompts(split, shots)[:most]

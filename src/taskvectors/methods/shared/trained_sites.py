@@ -66,7 +66,7 @@ def _reach_the_answer(context: RunContext, config: SiteTraining) -> bool:
 
 
 def plan_of_training(context: RunContext, config: SiteTraining) -> Plan:
-    """The teacher's run, the steps and the checks, for any method that trains at sites."""
+    """What is read before, the steps and the checks, for any method that trains at sites."""
     recipe, shots = config.recipe, config.train_shots
     joins = tuple(min(site.layer for site in sites) for sites in trained_sites(context, config))
     train = context.prompts("train", shots)[: config.n_examples]
@@ -74,6 +74,7 @@ def plan_of_training(context: RunContext, config: SiteTraining) -> Plan:
         train = with_first_tokens(train)
     prompts = (train, context.prompts("validation", shots))
     steps = training_work(context, recipe, prompts, config.positions, joins)
-    few_shot = read_work(context, "train", context.shots, config.n_examples)
-    teacher = (few_shot,) if recipe.distillation else ()
-    return Plan(found=(*teacher, *steps), joins=joins, positions=config.positions, shots=shots)
+    is_extracted = recipe.initialisation == "extracted"
+    read = {context.shots: is_extracted or bool(recipe.distillation), 0: is_extracted}
+    before = [read_work(context, "train", k, config.n_examples) for k in read if read[k]]
+    return Plan(found=(*before, *steps), joins=joins, positions=config.positions, shots=shots)

@@ -51,8 +51,9 @@ class Recipe(TrainingSteps):
     """How the learning rate falls."""
     schedule_steps: int | None = Field(default=None, ge=1)
     """Steps over which it falls to zero; `steps` by default."""
-    initialisation: Literal["zero", "uniform", "normal"] = "zero"
-    """Where the vector starts."""
+    initialisation: Literal["zero", "uniform", "normal", "extracted"] = "zero"
+    """Where the vector starts: `extracted` is what `vanilla` gives at the same sites, its parts
+    divided as a relative rate is."""
     scale: float = Field(default=0.1, ge=0)
     """Half-width of a uniform start, standard deviation of a normal one."""
     answer: Literal["all-tokens", "first-token"] = "all-tokens"
@@ -83,6 +84,8 @@ class OwnTraining(TrainingSteps):
 
 RECIPES: dict[str, Recipe] = {
     "ours": Recipe(),
+    # for late layers, where training from zero overfits: see docs/decisions/0019
+    "from-extracted": Recipe(initialisation="extracted", learning_rate=0.003, distillation=0.5),
     # the text of arXiv 2509.24169; what it does not say is ours
     "paper": Recipe(
         rate="absolute",
@@ -116,7 +119,7 @@ def load_recipe(recipe: str | Path | Recipe) -> Recipe:
     """A recipe by its name, from a YAML or JSON file of its fields, or as it is.
 
     Args:
-        recipe: `ours`, `paper`, `released-code`, or the path of a file. What the file leaves out is
+        recipe: One of `RECIPES` by its name, or the path of a file. What the file leaves out is
             as in `ours`.
 
     Raises:

@@ -15,7 +15,7 @@ from taskvectors.errors import TaskVectorsError
 from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.models.unembedding import SoftTargets, Unembedding
 from taskvectors.prompts import Prompt
-from taskvectors.trunk import Batch, Trunk, prompts_that_fit, resolve_budget, shape_of
+from taskvectors.trunk import Batch, prompts_that_fit, resolve_budget, shape_of
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -63,7 +63,7 @@ class Teacher:
         states = torch.zeros(len(shown), n_answer, width, device=model.device, dtype=model.dtype)
         tokens = 0
         for start in range(0, len(shown), step):
-            trunk = Trunk.build(model, shown[start : start + step])
+            trunk = context.trunks.build(model, shown[start : start + step])
             batch = trunk.batch()
             with torch.no_grad():
                 read = trunk.answer_states(trunk.run([()], batch), batch)[:, 0]

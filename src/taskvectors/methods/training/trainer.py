@@ -29,7 +29,8 @@ from taskvectors.trunk.graph import GraphedLosses
 from taskvectors.vectors import Site
 
 _FIRST_RENEWAL = 5
-"""Steps to the first renewal of the shortlist; each interval is twice the one before."""
+"""Steps to the first renewal of the shortlist; each interval is `_LONGER` times the one before."""
+_LONGER = 3
 _RENEWAL_PROMPTS = 128
 """Training prompts that a renewal looks at; drawn anew each time where there are more."""
 
@@ -157,7 +158,7 @@ class Trainer(ABC, Generic[T]):
                 scheduler.step()
                 if step == renewal:
                     shortlist = self.vocabulary.shortlist
-                    interval = interval * 2 if self.renew(active) else _FIRST_RENEWAL
+                    interval = interval * _LONGER if self.renew(active) else _FIRST_RENEWAL
                     renewal += interval
                     if self.vocabulary.shortlist is not shortlist:
                         losses_of.forget()
@@ -277,7 +278,7 @@ def renewals(steps: int) -> list[int]:
     at = interval
     while at <= steps:
         planned.append(at)
-        interval *= 2
+        interval *= _LONGER
         at += interval
     return planned
 

@@ -14,6 +14,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from taskvectors.errors import TaskVectorsError
 from taskvectors.methods.shared.candidate import Cost
 from taskvectors.methods.shared.run_context import RunContext, Split
 from taskvectors.methods.training.peak_memory import PeakMemory
@@ -91,7 +92,8 @@ def train_vectors(
         subspaces: Where vectors of one site each are to lie; anywhere by default.
 
     Raises:
-        TaskVectorsError: A vector's first gradient is zero or not finite.
+        TaskVectorsError: A vector's first gradient is zero or not finite, or the start is extracted
+            without demonstrations.
         MemoryBudgetError: A step does not fit the budget.
     """
     vectors: list[_Vector] = []
@@ -102,7 +104,10 @@ def train_vectors(
     with PeakMemory(context.model.device, context.trunks) as peak:
         started = context.trunks.clock()
         trunks = site_trunks(context, groups, recipe, shots, n_examples)
-        trainer = _VectorTrainer(context, trunks, vectors, recipe, subspaces)
+        effect = None
+        if recipe.initialisation == "extracted":
+            effect = _demonstrations_effect(context, n_examples)
+        trainer = _VectorTrainer(context, trunks, vectors, recipe, effect, subspaces)
         trainer.train()
         seconds = context.trunks.clock() - started
     return [
@@ -122,6 +127,17 @@ def train_vectors(
         )
         for vector in vectors
     ]
+
+
+def _demonstrations_effect(
+    context: RunContext, n_examples: int | None
+) -> Float[Tensor, "layer d_model"]:
+    if not context.shots:
+        raise TaskVectorsError(
+            "the extracted vector is what demonstrations change, and there are none (shots 0): "
+            "give some, or start from zero (initialisation zero)"
+        )
+    return context.demonstrations_effect(n_examples)
 
 
 def site_trunks(
@@ -176,6 +192,7 @@ class _VectorTrainer(TrunkTrainer[_Vector]):
         trunks: TrainingTrunks,
         vectors: list[_Vector],
         recipe: Recipe,
+        effect: Float[Tensor, "layer d_model"] | None,
         subspaces: Subspaces | None,
     ) -> None:
         super().__init__(context, trunks, recipe, vectors)
@@ -190,8 +207,12 @@ class _VectorTrainer(TrunkTrainer[_Vector]):
             self.scale = torch.stack(rms).unsqueeze(1)
         self.n_steps_added = max(map(_steps_added, vectors))
         """How many times as far as one site all sites of a vector move what is read after them."""
-        u = _initial(recipe, len(sites), context.model.d_model, context.seed)
-        self.u = u.to(device).requires_grad_(True)
+        if effect is None:
+            u = _initial(recipe, len(sites), context.model.d_model, context.seed).to(device)
+        else:
+            extracted = effect[[site.layer + 1 for site in sites]].to(device)
+            u = extracted / self.scale / self.n_steps_added
+        self.u = u.requires_grad_(True)
         self.strength = torch.ones(len(vectors), device=device, requires_grad=True)
         """a, vector by vector."""
         self.owner = torch.tensor(

@@ -15,11 +15,13 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
+from taskvectors.models.shortlist import Shortlist
 from taskvectors.models.unembedding import (
     VOCABULARY_SLICE,
-    Shortlist,
     SoftTargets,
     Unembedding,
+    highest_probabilities,
+    losses_and_highest,
     token_losses,
 )
 
@@ -31,8 +33,6 @@ LARGEST_GAP = 0.05
 """Nats that a full loss may be above that over the list; beyond, the list is tightened."""
 LARGEST_SHARE = 0.5
 """Of the vocabulary, beyond which all of it is taken."""
-_LOGITS_HELD = 2**25
-"""Logits that a renewal holds at once."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -106,29 +106,17 @@ class TrainingVocabulary:
 
     def _full_losses(self, reads: Reads) -> Float[Tensor, "read branch"]:
         """Losses over the full vocabulary; the highest probability of each token is noted."""
-        n_reads, n_branches, _ = reads.state.shape
-        step = max(1, _LOGITS_HELD // (self._highest.shape[0] * n_branches))
-        losses = []
-        for start in range(0, n_reads, step):
-            part = slice(start, start + step)
-            log_q = self._log_probabilities(reads.state[part].flatten(0, 1))
-            log_q = log_q.view(-1, n_branches, log_q.shape[1])
-            at = reads.targets[part].view(-1, 1, 1).expand(-1, n_branches, 1)
-            loss = -log_q.gather(2, at).squeeze(2)
-            if reads.soft is not None:
-                log_p = self._log_probabilities(reads.soft.state[part]).unsqueeze(1)
-                divergence = (log_p.exp() * (log_p - log_q)).sum(dim=-1)
-                loss = (1 - reads.soft.share) * loss + reads.soft.share * divergence
-            losses.append(loss)
-        return torch.cat(losses)
+        soft = None if reads.soft is None else reads.soft.over(self.full)
+        targets = reads.targets.repeat_interleave(reads.state.shape[1])
+        state = reads.state.flatten(0, 1)
+        losses, highest = losses_and_highest(self.full, state, targets, soft)
+        self._note(highest)
+        if soft is not None:
+            self._note(highest_probabilities(self.full, soft.state, soft.normalizer))
+        return losses.view(reads.state.shape[:2])
 
-    def _log_probabilities(
-        self, state: Float[Tensor, "row d_state"]
-    ) -> Float[Tensor, "row d_vocab"]:
-        """Over the full vocabulary; the highest of each token are noted."""
-        log_p = self.full.logits(state).float().log_softmax(dim=1)
-        torch.maximum(self._highest, log_p.amax(dim=0).exp(), out=self._highest)
-        return log_p
+    def _note(self, highest: Float[Tensor, " d_vocab"]) -> None:
+        torch.maximum(self._highest, highest, out=self._highest)
 
     def _list(self) -> Shortlist | None:
         """List whole slices of the vocabulary's most probable tokens, so that sizes stay."""

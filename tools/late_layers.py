@@ -1,0 +1,150 @@
+"""Are learned vectors at least as good as extracted ones, and as those without a shortlist?
+
+    python tools/late_layers.py [--model embedded] [--tasks ...] [--seeds 0 1 2] [--layers 9 13 16]
+        [--vectors ours from-extracted full-vocabulary] [--runs RUNS] [--write FILE.csv]
+
+At each of some layers: the vector that `vanilla` extracts (strength 1), and vectors learned by a
+recipe, chosen on validation, scored once on the test split. `full-vocabulary` is the recipe `ours`
+with losses over all tokens. Differences are paired: by layer to the extracted vector, over the
+layers between `ours` and `full-vocabulary`. A run that was cut off goes on where it stopped; seeds
+are the outer loop, so that all tasks have one first.
+"""
+
+import argparse
+import sys
+from collections.abc import Iterator, Mapping
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+from evidence import write_rows
+from torch import Tensor
+
+from taskvectors.evaluate import paired_difference
+from taskvectors.experiments.config import ModelConfig
+from taskvectors.methods import METHODS, RunContext
+from taskvectors.methods.learned import Learned
+from taskvectors.methods.shared.choosing import score_candidates
+from taskvectors.methods.training import vocabulary
+from taskvectors.methods.training.recipe import RECIPES
+from taskvectors.methods.vanilla import Vanilla
+from taskvectors.models import LanguageModel
+from taskvectors.results import OVER_TASKS, Cell, Measurement, frame_of, open_run
+from taskvectors.tasks import load_task
+
+TASKS = ("capital", "capitalize", "antonym", "present-past", "english-french", "sentiment")
+SIZES = {"n_train": 100, "n_validation": 40, "n_test": 100}
+STEPS = 40
+EXTRACTED, FULL = "vanilla", "full-vocabulary"
+
+
+def find(context: RunContext, layers: list[int], name: str) -> list[Any]:
+    """One vector at each layer."""
+    where: dict[str, Any] = {"layers": tuple(layers), "each_layer": True}
+    if name == EXTRACTED:
+        return METHODS[EXTRACTED].find(context, Vanilla(strengths=(1.0,), **where))
+    recipe = RECIPES["ours" if name == FULL else name].model_copy(update={"steps": STEPS})
+    share = vocabulary.LARGEST_SHARE
+    try:
+        if name == FULL:
+            vocabulary.LARGEST_SHARE = 0.0  # no list is short enough
+        return METHODS["learned"].find(context, Learned(recipe=recipe, **where))
+    finally:
+        vocabulary.LARGEST_SHARE = share
+
+
+def run(model: LanguageModel, task: str, seed: int, layers: list[int], names: list[str]) -> Any:
+    """Which test prompts each vector answers rightly, by name and layer."""
+    context = RunContext(model=model, task=load_task(task, seed=seed, **SIZES), seed=seed)
+    found = {name: find(context, layers, name) for name in (EXTRACTED, *names)}
+    scores = score_candidates(context, "test", [one for some in found.values() for one in some])
+    right = iter(scores)
+    return {
+        name: {
+            str(layer): "".join("01"[bool(mark)] for mark in next(right).is_correct[0])
+            for layer in layers
+        }
+        for name in found
+    }
+
+
+def rows_of(
+    model: str, cells: Mapping[tuple[str, int], Mapping[str, Any]], layers: list[int]
+) -> Iterator[dict[str, Any]]:
+    """Tidy rows: accuracies, and paired differences by layer and task and over all tasks."""
+
+    def row(task: str, measure: str, value: float, **about: Any) -> dict[str, Any]:
+        seed = {"seed": about.pop("seed")} if "seed" in about else {}
+        made = Measurement(measure=measure, value=value, **about)
+        return made.as_row(experiment="late-layers", model=model, task=task, **seed)
+
+    names = list(next(iter(cells.values())))
+    for (task, seed), cell in cells.items():
+        for name, layer in product(names, layers):
+            yield row(
+                task, "accuracy", float(marks(cell, name, layer).float().mean()),
+                method=EXTRACTED if name == EXTRACTED else "learned", configuration=name,
+                layers=[layer], seed=seed,
+            )  # fmt: skip
+    by_task = {task: [cells[key] for key in cells if key[0] == task] for task, _ in cells}
+    for task, some in {**by_task, OVER_TASKS: list(cells.values())}.items():
+        for name, layer in product(names[1:], layers):
+            ours, theirs = ([marks(c, who, layer) for c in some] for who in (name, EXTRACTED))
+            gap = paired_difference(ours, theirs)
+            yield row(
+                task, "difference_to_vanilla", gap.mean, low=gap.low, high=gap.high,
+                method="learned", configuration=name, layers=[layer],
+            )  # fmt: skip
+        if {"ours", FULL} <= {*names}:
+            ours, theirs = (
+                [torch.cat([marks(c, who, layer) for layer in layers]) for c in some]
+                for who in ("ours", FULL)
+            )
+            gap = paired_difference(ours, theirs)
+            yield row(
+                task, "difference_to_full_vocabulary", gap.mean, low=gap.low, high=gap.high,
+                method="learned", configuration="ours",
+            )  # fmt: skip
+
+
+def marks(cell: Mapping[str, Any], name: str, layer: int) -> Tensor:
+    """Whether each test prompt is answered rightly."""
+    return torch.tensor([mark == "1" for mark in cell[name][str(layer)]])
+
+
+def main() -> None:
+    """Run what is missing, and write the rows."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="embedded")
+    parser.add_argument("--runs", type=Path, default=Path("runs/late-layers"))
+    parser.add_argument("--tasks", nargs="+", default=list(TASKS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--layers", nargs="+", type=int, default=[9, 13, 16])
+    parser.add_argument("--vectors", nargs="+", default=["ours", "from-extracted"])
+    parser.add_argument("--write", type=Path, default=Path("docs/results/data/late-layers.csv"))
+    asked = parser.parse_args()
+    settings = {
+        "model": asked.model,
+        "recipes": {n: RECIPES[n].model_dump() for n in asked.vectors if n != FULL},
+        "vectors": asked.vectors,
+        "layers": asked.layers,
+        "steps": STEPS,
+        **SIZES,
+    }
+    model, cells = None, {}
+    with open_run(asked.runs, kind="experiment", asked=settings) as folder:
+        for seed, task in product(asked.seeds, asked.tasks):
+            cell = folder.cell(f"{task}-{seed}")
+            if cell is None:
+                model = model or ModelConfig(source=asked.model).load()
+                sys.stderr.write(f"{task}, seed {seed}\n")
+                cell = Cell(metadata=run(model, task, seed, asked.layers, asked.vectors))
+                folder.keep(f"{task}-{seed}", cell)
+            cells[task, seed] = cell.metadata
+            rows = list(rows_of(Path(asked.model).stem, cells, asked.layers))
+            write_rows([frame_of(rows)], asked.write)
+
+
+if __name__ == "__main__":
+    main()
