@@ -64,6 +64,7 @@ def test_the_published_main_table_has_the_rows_that_we_have() -> None:
         "layers 0, 2, ...",
         "layers 0, 2, ... at positions -5 to -1",
         "on 8 shots, trained on 8 shots",
+        "a tenth of the heads, 3/8 of the depth",
     }
 
 

@@ -13,6 +13,7 @@ from experiments.wide import rows_in
 from taskvectors.experiments import compare
 from taskvectors.experiments.paper_configurations import doublings, paper_configurations
 from taskvectors.methods import Recipe, RunContext
+from taskvectors.methods.function_vector import FunctionVector
 from taskvectors.methods.icl import InContext
 from taskvectors.methods.learned import Learned
 from taskvectors.methods.lora import Lora
@@ -32,6 +33,9 @@ METHODS = (
 )
 
 
+OF_ALL = [preset for preset in paper_configurations(4, 2) if not preset.kind]
+
+
 @pytest.fixture(scope="module")
 def placed(asked: Any, tmp_path_factory: pytest.TempPathFactory) -> list[dict[str, Any]]:
     config = asked(configurations="paper", methods=METHODS, n_shown=0, template="qa")
@@ -44,26 +48,35 @@ def rows_of(rows: list[dict[str, Any]], method: str, preset: str | None) -> list
 
 def test_the_papers_layers_are_inputs_of_blocks() -> None:
     by_name = {preset.name: preset for preset in paper_configurations(32, 8)}
-    assert len(by_name) == 9  # six, of which two in two strides and one trained in two ways
+    # six, of which two in two strides and one trained in two ways; and one of the sister paper
+    assert len(by_name) == 10
     assert by_name["last token, middle layer"].layers == (15,)  # its 16
     assert by_name["position 4"].positions == (4,)
     assert by_name["positions -5 to -1"].positions == (-5, -4, -3, -2, -1)
-    assert by_name["layers 0, 4, ..."].layers == ("embed", 3, 7, 11, 15, 19, 23, 27)
+    assert by_name["layers 0, 4, ..."].layers == ("embed", 3, 7, 11, 15, 19, 23, 27, 31)
     assert by_name["layers 0, 2, ..."].layers[:4] == ("embed", 1, 3, 5)
     both = by_name["layers 0, 4, ... at positions -5 to -1"]
     assert (both.layers, both.positions) == (
-        by_name["layers 0, 4, ..."].layers,
+        by_name["layers 0, 4, ..."].layers[:-1],  # nothing carries it on from there
         by_name["positions -5 to -1"].positions,
     )
     stacked = [preset for preset in by_name.values() if preset.shots == 8]
     assert [preset.trained_shots for preset in stacked] == [0, 8]
+    tenth = by_name["a tenth of the heads, 3/8 of the depth"]
+    assert tenth.layers == (11,)  # the input of block 12 of 32
+    assert [kind for kind in (Vanilla(), FunctionVector()) if tenth.has_meaning_for(kind)] == [
+        FunctionVector()
+    ]
+    assert tenth.config_for(FunctionVector()).n_heads == (0.1,)
+    # where blocks are not a multiple of the stride, no input is the last one's output
+    assert paper_configurations(18, 8)[3].layers == ("embed", 3, 7, 11, 15)
 
 
 def test_a_method_with_sites_has_rows_at_those_of_each_configuration(
     placed: list[dict[str, Any]],
 ) -> None:
     for method in ("vanilla", "learned"):
-        for preset in paper_configurations(4, 2):
+        for preset in OF_ALL:
             rows = rows_of(placed, method, preset.name)
             if method == "vanilla" and preset.trained_shots:
                 (row,) = rows
@@ -87,7 +100,7 @@ def test_methods_without_a_site_say_so_and_keep_their_own_row(
 ) -> None:
     (own,) = rows_of(placed, "prompt-tuning", None)
     assert own["accuracy"] is not None
-    for preset in paper_configurations(4, 2):
+    for preset in OF_ALL:
         (row,) = rows_of(placed, "prompt-tuning", preset.name)
         assert row["accuracy"] is None
         assert "has no meaning for prompt-tuning: it has no layer" in row["error"]

@@ -144,6 +144,7 @@ def test_one_model_takes_the_place_of_the_presets(tmp_path: Path) -> None:
     [
         ({"experiment": "ltv-lense"}, "did you mean ltv-lens"),
         ({"experiment": "tvp-loss", "models": ("embedded",)}, "takes no --model"),
+        ({"experiment": "tvp-loss", "recipe": "paper"}, "takes no --recipe"),
         ({"experiment": FIRST, "tasks": ("no-such-task",)}, "no task is called 'no-such-task'"),
         ({"experiment": FIRST, "tasks": ("capital", "capital")}, "called alike"),
     ],
@@ -153,6 +154,28 @@ def test_what_cannot_be_run_is_an_error_that_says_so(
 ) -> None:
     with pytest.raises(TaskVectorsError, match=message):
         reproduce(ReproduceConfig(preset="smoke", **about), tmp_path / "run")
+
+
+def test_a_published_recipe_is_kept_whole_and_published_values_say_what_they_stand_beside() -> None:
+    from taskvectors.experiments.catalog.shared.learned_vectors import recipe
+    from taskvectors.experiments.reproduce import _published
+    from taskvectors.methods.training.recipe import RECIPES
+
+    main = EXPERIMENTS["ltv-main-table"]
+    ours, paper = (
+        ReproduceConfig(experiment=main.name, recipe=name).preset_for(main)
+        for name in ("ours", "paper")
+    )
+    assert recipe(paper) == RECIPES["paper"]
+    assert recipe(paper).learning_rate == 1e-3
+    assert recipe(paper).weight_decay == 0.01
+    assert recipe(ours).steps == ours.steps != recipe(paper).steps
+    assert _published(main, "paper") == main.published
+    for was, now in zip(main.published, _published(main, "ours"), strict=True):
+        if was.method == "learned":
+            assert now == replace(was, note="trained as published; ours by --recipe ours")
+        else:
+            assert now == was
 
 
 def test_a_folder_of_another_run_is_refused(lens: Record) -> None:

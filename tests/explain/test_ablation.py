@@ -63,6 +63,9 @@ def test_without_the_planted_head_the_vector_does_nothing() -> None:
     # a set of 2 of 16 heads has the planted one with probability 1/8
     assert 0.6 < by_chance.accuracy < 1
     assert by_chance.ci_low < by_chance.accuracy < by_chance.ci_high
+    # and without the key heads it has never
+    others = row(found, **at, mode="zero", heads="random-others")
+    assert (others.accuracy, others.n_heads, others.draws) == (1, 2, N_DRAWS)
     for mode in ("zero", "mean"):
         wanted = {"condition": "vector", "positions": "all", "heads": "key"}
         # the head writes the same for every prompt, so its mean takes nothing away

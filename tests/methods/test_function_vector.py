@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from pydantic import ValidationError
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.methods.function_vector import (
@@ -75,6 +76,14 @@ def test_several_layers_repeat_one_vector_and_each_number_of_heads_is_tried(
         assert one.vector.layers == (-1, 2)
         assert torch.equal(one.vector.values[0], one.vector.values[1])
     assert found[0].vector.norm() != found[2].vector.norm()
+    # a share is of all 16 heads of the model
+    shared = FunctionVector(layers=(2,), n_heads=(0.3,), strengths=(1.0,), **SIZES)
+    (as_share,) = function_vector(context, shared)
+    assert as_share.configuration == "top 5 heads"
+    assert torch.equal(as_share.vector.values[0], found[2].vector.values[0])
+    for wrong in (0, -1, 1.5, 0.0):
+        with pytest.raises(ValidationError):
+            FunctionVector(n_heads=(wrong,))
 
 
 def test_attribution_takes_its_own_heads_and_says_how_they_rank_against_the_exact_ones(

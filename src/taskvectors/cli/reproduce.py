@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
@@ -46,6 +46,8 @@ class Reproduce:
     """List the experiments, and do nothing else."""
     preset: str = "cpu"
     """How large: `smoke` (random models, seconds), `cpu` (the embedded model), or `paper`."""
+    recipe: Literal["ours", "paper", "released-code"] = "ours"
+    """How vectors are learned: ours, or as published, to stand beside the published numbers."""
     models: Annotated[tuple[str, ...], arg(help_behavior_hint="(default: --model)")] = ()
     """Several models, in place of --model."""
     tasks: Annotated[tuple[str, ...], arg(help_behavior_hint="(default: the preset's)")] = ()
@@ -92,6 +94,7 @@ class Reproduce:
             ReproduceConfig,
             experiment=self.experiment,
             preset=self.preset,
+            recipe=self.recipe,
             models=self.models or tuple(filter(None, (self.model.model,))),
             loading=replace(self.model, model="embedded").config(),
             tasks=self.tasks,

@@ -26,6 +26,7 @@ from taskvectors.results.figures import AnyFigure
 from taskvectors.results.record import rows_of
 
 PresetName = Literal["smoke", "cpu", "paper"]
+RecipeName = Literal["ours", "paper", "released-code"]
 PRESETS: tuple[PresetName, ...] = ("smoke", "cpu", "paper")
 """Small random models, seconds; the embedded model, two cores; the paper's sizes, GPUs."""
 
@@ -58,7 +59,9 @@ class Preset(BaseModel):
     n_test: int = Field(default=200, ge=1)
     """Test pairs."""
     steps: int = Field(default=200, ge=1)
-    """Most steps of learning a vector or an adapter."""
+    """Most steps of learning a vector by our recipe, or an adapter."""
+    recipe: RecipeName = "ours"
+    """How vectors are learned; a published recipe has steps of its own."""
     limit: int = Field(default=100, ge=2)
     """Most prompts of a split that an analysis uses."""
     depths: tuple[float, ...] = (0.5,)

@@ -92,6 +92,8 @@ class OneSeed:
         if METHODS[config.kind].is_baseline:
             return rows
         for number, preset in enumerate(self.presets):
+            if preset.kind not in ("", config.kind):
+                continue
             if preset.has_meaning_for(config):
                 work = partial(self._method, config, preset)
             else:

@@ -1,11 +1,13 @@
 """Named ways to run a method: where its vector goes, and how many pairs it sees.
 
 `paper` is the six configurations of the main table of arXiv 2509.24169, in our numbering of layers:
-its layer l is the input of block l, which is what leaves block l - 1; its 0 is `embed`.
+its layer l is the input of block l, which is what leaves block l - 1; its 0 is `embed`, and its 32
+of 32 the output of the last block. A last one is that of arXiv 2505.18752, appendix J, by the same
+authors: function vectors of a tenth of all heads at 3/8 of the depth.
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from taskvectors.methods import Candidate
@@ -28,6 +30,10 @@ class PaperConfiguration:
     """Demonstrations in the prompts of training; extracted vectors know nothing of it."""
     shots: int = 0
     """Demonstrations in the prompts that it is used on."""
+    kind: str = ""
+    """The one method it is for; all by default."""
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    """Further fields of the method's config."""
 
     def has_meaning_for(self, config: Any) -> bool:
         """Whether a method has a site to choose (and prompts to be trained on, where it matters).
@@ -37,6 +43,8 @@ class PaperConfiguration:
         """
         fields = type(config).model_fields
         is_trained = "train_shots" in fields
+        if self.kind not in ("", config.kind):
+            return False
         return {"layers", "positions"} <= set(fields) and (is_trained or not self.trained_shots)
 
     def config_for(self, config: Any) -> Any:
@@ -45,6 +53,7 @@ class PaperConfiguration:
             "layers": self.layers,
             "each_layer": False,
             "positions": self.positions,
+            **self.settings,
         }
         if "train_shots" in type(config).model_fields:
             about["train_shots"] = self.trained_shots
@@ -65,7 +74,7 @@ def paper_configurations(n_layers: int, shots: int) -> tuple[PaperConfiguration,
     """
     middle = (layer_name(n_layers // 2 - 1),)
     several = {
-        stride: tuple(layer_name(input_of - 1) for input_of in range(0, n_layers, stride))
+        stride: tuple(layer_name(input_of - 1) for input_of in range(0, n_layers + 1, stride))
         for stride in STRIDES
     }
     by_stride = tuple(
@@ -75,7 +84,8 @@ def paper_configurations(n_layers: int, shots: int) -> tuple[PaperConfiguration,
             PaperConfiguration(name=f"layers 0, {stride}, ...", layers=layers),
             PaperConfiguration(
                 name=f"layers 0, {stride}, ... at positions -5 to -1",
-                layers=layers,
+                # what is added after the last block before the last token reaches no answer
+                layers=tuple(layer for layer in layers if layer != layer_name(n_layers - 1)),
                 positions=LAST_FIVE,
             ),
         )
@@ -91,6 +101,12 @@ def paper_configurations(n_layers: int, shots: int) -> tuple[PaperConfiguration,
             layers=middle,
             trained_shots=shots,
             shots=shots,
+        ),
+        PaperConfiguration(
+            name="a tenth of the heads, 3/8 of the depth",
+            layers=(layer_name(max(0, round(n_layers * 3 / 8) - 1)),),
+            kind="function-vector",
+            settings={"n_heads": (0.1,), "n_prompts": 50},
         ),
     )
 

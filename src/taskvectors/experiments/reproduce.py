@@ -17,7 +17,14 @@ from taskvectors.costs import Cost, total
 from taskvectors.errors import TaskVectorsError
 from taskvectors.experiments.config import ModelConfig
 from taskvectors.experiments.estimates import Estimator
-from taskvectors.experiments.experiment import EXPERIMENTS, Experiment, Preset, PresetName, RunUnit
+from taskvectors.experiments.experiment import (
+    EXPERIMENTS,
+    Experiment,
+    Preset,
+    PresetName,
+    RecipeName,
+    RunUnit,
+)
 from taskvectors.experiments.runner import (
     Execute,
     Job,
@@ -28,7 +35,7 @@ from taskvectors.experiments.runner import (
 )
 from taskvectors.experiments.works import about_methods
 from taskvectors.progress import format_duration
-from taskvectors.results import Cell, Record, frame_of, open_run
+from taskvectors.results import Cell, Published, Record, frame_of, open_run
 from taskvectors.results.figures import AnyFigure
 from taskvectors.results.folder import now
 from taskvectors.results.pooling import over_tasks
@@ -57,6 +64,8 @@ class ReproduceConfig(BaseModel):
     """Models in place of the preset's, as `load_model` takes them."""
     loading: ModelConfig = ModelConfig()
     """How models are loaded, where that differs from the preset; its source is not used."""
+    recipe: RecipeName = "ours"
+    """How vectors are learned: ours, or as published."""
     tasks: tuple[str, ...] = ()
     """Tasks, or families of tasks, in place of the preset's."""
     seeds: tuple[int, ...] = ()
@@ -72,20 +81,23 @@ class ReproduceConfig(BaseModel):
         """The preset that an experiment is run at.
 
         Raises:
-            TaskVectorsError: A model was given for an experiment that has none.
+            TaskVectorsError: A model or a recipe was given for an experiment that has none.
         """
         base = experiment.presets[self.preset]
         given: dict[str, Any] = {
             "tasks": self.tasks,
             "seeds": self.seeds,
             "memory": self.memory,
+            "recipe": self.recipe,
             "models": self._models(base) if experiment.has_models else (),
         }
-        if self.models and not experiment.has_models and self.experiment != ALL:
-            raise TaskVectorsError(
-                f"{experiment.name} trains small learners from scratch and takes no --model; leave "
-                "it out"
-            )
+        given_for_models = {"--model": self.models, "--recipe": self.recipe != "ours"}
+        for option in (name for name, value in given_for_models.items() if value):
+            if not experiment.has_models and self.experiment != ALL:
+                raise TaskVectorsError(
+                    f"{experiment.name} trains small learners from scratch and takes no {option}; "
+                    "leave it out"
+                )
         return base.model_copy(update={name: value for name, value in given.items() if value})
 
     def _models(self, base: Preset) -> tuple[ModelConfig, ...]:
@@ -265,8 +277,21 @@ def _record(
         },
         frame=frame,
         figures=tuple(figures),
-        published=experiment.published,
+        published=_published(experiment, about["recipe"]),
         warnings=(*notes, *warnings, *failed),
+    )
+
+
+def _published(experiment: Experiment, recipe: str) -> tuple[Published, ...]:
+    """What the paper reports; where ours is trained otherwise, its values say so."""
+    if recipe == "paper":
+        return experiment.published
+    otherwise = f"trained as published; ours by --recipe {recipe}"
+    return tuple(
+        replace(value, note="; ".join(filter(None, (value.note, otherwise))))
+        if value.method == "learned"
+        else value
+        for value in experiment.published
     )
 
 
@@ -330,6 +355,7 @@ def _describe(
         "tasks": list(preset.tasks),
         "seeds": list(preset.seeds),
         "preset": config.preset,
+        "recipe": preset.recipe,
         "command": list(command),
         "versions": versions(),
         "device": device or ("cuda" if torch.cuda.is_available() else "cpu"),

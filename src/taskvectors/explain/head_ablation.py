@@ -2,9 +2,10 @@
 
 Heads are taken out at the last prompt token (primary) or at every token of the prompt (secondary):
 their output z is put to zero, to its mean, or to that of another prompt. Random heads of the same
-number stand beside them, drawn from all heads above the vector or layer by layer as the key heads
-are. The same heads are also taken out where the vector is not: in plain in-context learning and
-under another task's vector. Only so can one say whether they are the vector's own.
+number stand beside them, drawn from all heads above the vector, from those that are no key heads,
+or layer by layer as the key heads are. The same heads are also taken out where the vector is not:
+in plain in-context learning and under another task's vector. Only so can one say whether they are
+the vector's own.
 """
 
 import random
@@ -55,7 +56,7 @@ N_CURVE_DRAWS = 5
 CURVE = (0.05, 0.2, 0.3, 0.5, 0.75, 1.0)
 """Shares of heads, beside that of the key heads."""
 
-Who = Literal["key", "random", "random-by-layer"]
+Who = Literal["key", "random", "random-others", "random-by-layer"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,7 @@ class Ablated:
     """`last` or `all`."""
     mode: str
     heads: str
-    """`none`, `key`, `random` or `random-by-layer`."""
+    """`none`, `key`, `random`, `random-others` or `random-by-layer`."""
     n_heads: int
     share: float
     """Of the heads above the vector."""
@@ -168,7 +169,8 @@ def ablate(
 
     Source:
         Yang et al. (2026), https://arxiv.org/abs/2509.24169: key heads zeroed, against random ones.
-        We differ: mean and resample beside zero; 20 sets of random heads, also matched by layer;
+        We differ: mean and resample beside zero; 20 sets of random heads, also without key heads
+        (appendix H of arXiv 2505.18752) and matched by layer;
         the last position apart from all positions; and the same heads without the vector.
     """
     first = conditions[0]
@@ -182,6 +184,7 @@ def ablate(
             asked.add(mode, "key", [heads.key], take_out)
             random_sets = draws.uniform(len(heads.key), N_DRAWS)
             asked.add(mode, "random", random_sets, take_out)
+            asked.add(mode, "random-others", draws.others(N_DRAWS), take_out)
         take_out = partial(taken_out, model, outputs, "zero", len(condition.test), seed)
         asked.add("zero", "random-by-layer", draws.by_layer(N_DRAWS), take_out)
         if condition is first:
@@ -209,6 +212,12 @@ class _Draws:
     def uniform(self, count: int, n: int) -> list[tuple[Place, ...]]:
         """Sets of so many of all heads."""
         return [tuple(self.random.sample(self.heads.ranked, count)) for _ in range(n)]
+
+    def others(self, n: int) -> list[tuple[Place, ...]]:
+        """Sets of as many heads as are key heads, none of them one; of all others if too few."""
+        key = set(self.heads.key)
+        left = [place for place in self.heads.ranked if place not in key]
+        return [tuple(self.random.sample(left, min(len(key), len(left)))) for _ in range(n)]
 
     def by_layer(self, n: int) -> list[tuple[Place, ...]]:
         """Sets with as many heads in each layer as the key heads have."""
@@ -362,6 +371,7 @@ _CURVE = Curve(
             "no head put to zero": ("none", GREEN),
             "key heads": ("key", BLUE),
             "as many random heads": ("random", GREY),
+            "as many that are no key heads": ("random-others", PURPLE),
             "random heads of the same layers": ("random-by-layer", VERMILION),
         },
         condition="vector",
@@ -374,7 +384,7 @@ _CURVE = Curve(
 
 def _works(sizes: Sizes) -> list[Work]:
     context, shots = sizes.context, sizes.context.shots
-    sets = 1 + len(MODES) * (1 + N_DRAWS) + N_DRAWS
+    sets = 1 + len(MODES) * (1 + 2 * N_DRAWS) + N_DRAWS
     curve = sum(1 + (1 if share == 1 else N_CURVE_DRAWS) for share in CURVE)
     works = key_heads_works(sizes)
     conditions = [("vector", 0, sets + curve), ("icl", shots, sets)]

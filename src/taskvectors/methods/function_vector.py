@@ -5,7 +5,7 @@ demonstrations, most raise the probability of the right answer in prompts with s
 search is exact, over every head of the model, or averaged over other tasks (universal heads).
 """
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
@@ -38,6 +38,7 @@ UNIVERSAL_TASKS = (
 )
 """Tasks whose effects are averaged for universal heads; the task in hand is left out."""
 
+HeadCount = Annotated[int, Field(ge=1)] | Annotated[float, Field(gt=0, lt=1)]
 Head = tuple[int, int]
 """Layer and head."""
 
@@ -54,8 +55,9 @@ class HeadChoice(BaseModel):
     """Where it is added; heads are always read at the last token."""
     strengths: tuple[float, ...] = Field(default=(1.0, 0.5, 2.0), min_length=1)
     """Factors to try; the best on validation is shown beside strength 1."""
-    n_heads: tuple[int, ...] = Field(default=(10,), min_length=1)
-    """How many heads are summed; of several numbers the best on validation is shown."""
+    n_heads: tuple[HeadCount, ...] = Field(default=(10,), min_length=1)
+    """How many heads are summed, or below 1 a share of all; of several the best on validation is
+    shown."""
     heads: Literal["task", "universal"] = "task"
     """Whether heads are found on the task itself or on average over other tasks."""
     n_prompts: int = Field(default=100, ge=1)
@@ -165,7 +167,8 @@ def summed_heads(
     means = head_means(context, config.n_prompts)
     groups = layer_groups(context.model, config.layers, each_layer=config.each_layer)
     found = []
-    for n_heads in config.n_heads:
+    for count in config.n_heads:
+        n_heads = count if isinstance(count, int) else max(1, round(count * effects.numel()))
         heads = top_heads(effects, n_heads)
         value = sum_of_results(means, heads)
         origin = context.origin(

@@ -63,7 +63,8 @@ MAIN_TABLE = Experiment(
     what_we_do_otherwise="Both strides are run, since text and table of the paper differ; the "
     "few-shot row has vectors trained on zero-shot and on few-shot prompts; strengths of extracted "
     "vectors are chosen on validation; whole answers are scored over the full vocabulary; learning "
-    "rates are relative to the residual stream.",
+    "rates are relative to the residual stream, but by --recipe paper. The set {0, 4, ..., 32} has "
+    "the last block's output at the last token alone.",
     presets=presets(),
     **comparing(_extracted_and_learned, configurations="paper"),
     units=one_task_each,
@@ -110,7 +111,7 @@ def _strides(model: LanguageModel, preset: Preset) -> tuple[Any, ...]:
     n_layers, settings = model.n_layers, recipe(preset)
     # in a small model large strides have the same layers
     joint = dict.fromkeys(
-        Learned(layers=("embed", *range(stride - 1, n_layers - 1, stride)), recipe=settings)
+        Learned(layers=("embed", *range(stride - 1, n_layers, stride)), recipe=settings)
         for stride in _STRIDE_CHOICES
     )
     return (*BASE, Learned(layers=middle_of(model), recipe=settings), *joint)

@@ -12,6 +12,7 @@ from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import Preset, RunUnit, WorkDir
 from taskvectors.methods import Recipe, RunContext, plan_of
 from taskvectors.methods.learned import Learned, learned
+from taskvectors.methods.training.recipe import RECIPES
 from taskvectors.models import LanguageModel
 from taskvectors.results.provenance import inputs_of_model, inputs_of_task
 from taskvectors.tasks import load_task
@@ -21,7 +22,9 @@ logger = logging.getLogger(__name__)
 
 
 def recipe(preset: Preset) -> Recipe:
-    """How vectors are learned: our recipe, in the steps that the preset has."""
+    """How vectors are learned: our recipe in the steps that the preset has, or as published."""
+    if preset.recipe != "ours":
+        return RECIPES[preset.recipe]
     return Recipe(steps=preset.steps, check_every=min(10, preset.steps))
 
 
@@ -77,7 +80,8 @@ def vectors_of(
     model, task = context.model, context.task
     asked = [
         model.source, model.revision, str(model.dtype), task.source, task.name, task.seed,
-        inputs_of_task(task), inputs_of_model(model), context.template, preset.steps, list(layers),
+        inputs_of_task(task), inputs_of_model(model), context.template,
+        recipe(preset).model_dump(), list(layers),
     ]  # fmt: skip
     digest = hashlib.sha256(json.dumps(asked).encode()).hexdigest()[:12]
     with work_dir.locked(f"vectors/{task.name}-seed{task.seed}-{digest}") as folder:
@@ -88,7 +92,7 @@ def vectors_of(
                 task.name,
                 task.seed,
                 ", ".join(map(str, layers)),
-                preset.steps,
+                recipe(preset).steps,
             )
             for path, candidate in zip(
                 paths, learned(context, _config(preset, layers)), strict=True
@@ -104,8 +108,8 @@ def vector_costs(
     """What `vectors_of` takes, where it was not asked for before."""
     model, task = context.model, context.task
     name = (
-        "vectors", model.source, model.dtype, task.name, task.seed, context.template, preset.steps,
-        *layers,
+        "vectors", model.source, model.dtype, task.name, task.seed, context.template,
+        recipe(preset), *layers,
     )  # fmt: skip
     if not estimator.is_new(*name):
         return []
