@@ -3,8 +3,10 @@
 Run with `pytest tests/cli/test_main.py`.
 """
 
+import io
 import logging
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -15,9 +17,10 @@ from typing import Any, get_type_hints
 import pytest
 
 from taskvectors import __version__
-from taskvectors.cli import parsing, progress, results
+from taskvectors.cli import main, parsing, progress, results
 from taskvectors.cli.estimate import Machine
-from taskvectors.cli.parsing import VERBS
+from taskvectors.cli.examples import EXAMPLES
+from taskvectors.cli.parsing import VERBS, parse
 from taskvectors.cli.results import Result
 from taskvectors.cli.tasks import Tasks
 from taskvectors.cli.values import RULES
@@ -86,12 +89,13 @@ def test_the_version_is_printed(tv: Tv) -> None:
     ("words", "message"),
     [
         ([], "Expected one of {demo, tasks"),
-        (["learns"], "Unrecognized options: learns"),
+        (["lern"], "there is no verb 'lern'; did you mean learn?"),
+        (["learn", "--tsk", "x"], "there is no option --tsk; did you mean --task?"),
         (["learn"], "Missing from taskvectors learn: --task"),
         (["compare", "--task", "capital", "--methods", "magic"], "invalid choice 'magic'"),
-        (["tasks", "--jason"], "Unrecognized options: --jason; Perhaps you meant: --json"),
+        (["tasks", "--jason"], "there is no option --jason; did you mean --json?"),
         (["learn", "--task", "capital", "--steps", "many"], "Error parsing --steps"),
-        (["learn", "--task", "capital", "--patience", "3"], "Unrecognized options: --patience"),
+        (["learn", "--task", "capital", "--patience", "3"], "there is no option --patience"),
     ],
 )
 def test_bad_words_are_one_line_and_exit_code_2(tv: Tv, words: list[str], message: str) -> None:
@@ -272,3 +276,40 @@ def test_a_reader_that_leaves_early_is_no_error(flag: str) -> None:
     )
     done = in_fresh_process(code)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_the_examples_of_a_verb_can_be_typed_and_stand_in_its_help(tv: Tv, verb: str) -> None:
+    said = " ".join(tv(verb, "--help").out.split())
+    assert EXAMPLES[verb]
+    for line in EXAMPLES[verb]:
+        assert f"$ taskvectors {line}" in said
+        assert type(parse(shlex.split(line))).__name__.lower().startswith(verb)
+
+
+def test_completion_of_a_shell_is_listed_and_printed(tv: Tv) -> None:
+    assert "--tyro-print-completion" in tv("--help").out
+    said = tv("--tyro-print-completion", "bash")
+    assert said.code == 0
+    assert "complete" in said.out
+
+
+@pytest.mark.parametrize("line", ["tasks", "tasks --json", "learn --help", "--version"])
+def test_a_reader_that_leaves_is_no_error(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Left(io.StringIO):
+        def write(self, text: str) -> int:
+            if text:
+                raise BrokenPipeError
+            return 0
+
+    monkeypatch.setattr(sys, "stdout", Left())
+    assert main(line.split()) == 0
+
+
+def test_python_runs_the_package_as_the_program() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "taskvectors", "--version"],
+        env={"PYTHONPATH": str(ROOT / "src"), "PATH": ""},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout) == (0, f"{__version__}\n")

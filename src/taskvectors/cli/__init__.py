@@ -63,11 +63,11 @@ def _done(words: list[str]) -> int:
     from taskvectors._version import __version__
     from taskvectors.errors import TaskVectorsError
 
-    if words == ["--version"]:
-        print(__version__)
-        return DONE
     debug = "--debug" in words
     try:
+        if words == ["--version"]:
+            print(__version__)
+            return DONE
         from taskvectors.cli.parsing import parse
         from taskvectors.cli.progress import logging_to_stderr
         from taskvectors.cli.results import print_result
@@ -75,6 +75,7 @@ def _done(words: list[str]) -> int:
 
         verb = parse(words)
         if verb is None:  # help was asked for, and printed
+            sys.stdout.flush()
             return DONE
         debug = verb.output.debug
         # what a library prints is no result
@@ -84,7 +85,8 @@ def _done(words: list[str]) -> int:
             print_result(result, as_json=verb.output.json)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with contextlib.suppress(OSError, ValueError):  # what is no file has nothing to redirect
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:  # the border of the program
         if _is_interrupt(error):
             raise

@@ -18,6 +18,7 @@ from taskvectors.cli.arguments import (
     without_meaning,
 )
 from taskvectors.cli.comparison import shown_comparison
+from taskvectors.cli.dry_run import would_run
 from taskvectors.cli.folders import folder_for
 from taskvectors.cli.names import ControlName, MethodName
 from taskvectors.cli.results import Result
@@ -68,6 +69,8 @@ class Compare:
     """Type to score the test split in; figures that are published are in float32."""
     out: Annotated[str, default("a new folder among the user's data")] = ""
     """Folder of the run."""
+    dry_run: bool = False
+    """Check what can be checked without the model, say what would be run, and stop."""
     no_report: bool = False
     """Write no HTML report."""
     task: TaskChoice
@@ -81,7 +84,18 @@ class Compare:
         config = self.config()
         from taskvectors.experiments import compare
 
-        folder = folder_for(self.out, "runs", "compare", self.task.task, self.model.model)
+        words = ("compare", self.task.task, self.model.model)
+        folder = folder_for(self.out, "runs", *words, dry_run=self.dry_run)
+        if self.dry_run:
+            return would_run(
+                "compare",
+                folder,
+                task=config.load_task(config.seeds[0]),
+                model=config.model.source,
+                methods=self.methods,
+                controls=config.controls,
+                seeds=config.seeds,
+            )
         found = compare(config, folder, command=command_line())
         return shown_comparison(found, with_report=not self.no_report)
 

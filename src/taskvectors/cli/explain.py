@@ -12,6 +12,7 @@ from taskvectors.cli.arguments import (
     checked,
     default,
 )
+from taskvectors.cli.dry_run import would_run
 from taskvectors.cli.folders import folder_for
 from taskvectors.cli.names import AnalysisName
 from taskvectors.cli.reports import written_report
@@ -49,6 +50,8 @@ class Explain:
     """Write every figure as a file, too, in these forms."""
     out: Annotated[str, default("a new folder among the user's data")] = ""
     """Folder of the run."""
+    dry_run: bool = False
+    """Check what can be checked without the model, say what would be run, and stop."""
     no_report: bool = False
     """Write no HTML report."""
     task: VectorTaskChoice
@@ -62,12 +65,23 @@ class Explain:
             raise TaskVectorsError(
                 "--vector: give the folder of a vector; taskvectors learn makes one"
             )
-        from taskvectors.vectors import TaskVector
+        from taskvectors.vectors import TaskVector, task_of
 
         config = self.config(paths, self.model.config_for(TaskVector.load(paths[0])))
         from taskvectors.experiments import check_any_ran, explain
 
-        folder = folder_for(self.out, "runs", "explain", Path(paths[0]).name, config.model.source)
+        words = ("explain", Path(paths[0]).name, config.model.source)
+        folder = folder_for(self.out, "runs", *words, dry_run=self.dry_run)
+        if self.dry_run:
+            vectors = [TaskVector.load(path) for path in paths]
+            return would_run(
+                "explain",
+                folder,
+                task=task_of(vectors[0].origin, config.task, **config.changes),
+                model=config.model.source,
+                vectors=[vector.origin.label for vector in vectors],
+                analyses=config.names,
+            )
         return self._shown(check_any_ran(explain(config, folder, command=command_line())))
 
     def paths(self) -> tuple[str, ...]:

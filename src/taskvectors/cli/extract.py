@@ -42,6 +42,8 @@ class Extract:
     """Seed of split and demonstrations."""
     out: Annotated[str, default("a new folder among the user's data")] = ""
     """Folder of the vector; a vector that is there is replaced."""
+    dry_run: bool = False
+    """Check what can be checked without the model, say what would be run, and stop."""
     task: TaskChoice
     sites: SiteChoice
     model: ModelChoice
@@ -64,6 +66,7 @@ class Extract:
             shots=self.shots,
             seed=self.seed,
             out=self.out,
+            dry_run=self.dry_run,
         )
 
     def config(self) -> Any:

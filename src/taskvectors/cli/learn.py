@@ -30,6 +30,8 @@ class Learn:
     """Seed of split, demonstrations and initialisation."""
     out: Annotated[str, default("a new folder among the user's data")] = ""
     """Folder of the vector; a vector that is there is replaced."""
+    dry_run: bool = False
+    """Check what can be checked without the model, say what would be run, and stop."""
     task: TaskChoice
     sites: SiteChoice
     training: TrainingChoice
@@ -54,4 +56,5 @@ class Learn:
             shots=self.shots,
             seed=self.seed,
             out=self.out,
+            dry_run=self.dry_run,
         )

@@ -1,9 +1,11 @@
 """Words to a verb, by tyro; its boxes of errors become one line."""
 
 import contextlib
+import difflib
 import io
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import takewhile
 from typing import Any, Protocol, runtime_checkable
 
 from taskvectors.cli.arguments import Output
@@ -11,12 +13,14 @@ from taskvectors.cli.compare import Compare
 from taskvectors.cli.demo import Demo
 from taskvectors.cli.estimate import Estimate
 from taskvectors.cli.evaluate import Evaluate
+from taskvectors.cli.examples import EXAMPLES
 from taskvectors.cli.explain import Explain
 from taskvectors.cli.export import Export
 from taskvectors.cli.extract import Extract
 from taskvectors.cli.families import Families
 from taskvectors.cli.generate import Generate
 from taskvectors.cli.learn import Learn
+from taskvectors.cli.listings import Runs, Vectors
 from taskvectors.cli.methods import Methods
 from taskvectors.cli.names import CHOICES
 from taskvectors.cli.report import Report
@@ -31,7 +35,8 @@ PROGRAM = "taskvectors"
 DESCRIPTION = (
     "Task vectors of transformer language models: learn, extract, inject, measure and explain "
     "them. "
-    "Begin with `taskvectors demo`."
+    "Begin with `taskvectors demo`. Completion of a shell: "
+    "`taskvectors --tyro-print-completion bash` (or zsh); --version prints the version."
 )
 
 VERBS: dict[str, Callable[..., Any]] = {
@@ -50,11 +55,12 @@ VERBS: dict[str, Callable[..., Any]] = {
     "estimate": Estimate,
     "report": Report,
     "export": Export,
+    "runs": Runs,
+    "vectors": Vectors,
 }
 
 # what tyro adds below an error that is no part of what went wrong
-_ASIDES = ("Argument helptext", "For full helptext")
-_GUESSES = "Perhaps you meant:"
+_ASIDES = ("Argument helptext", "For full helptext", "Perhaps you meant", "Arguments similar")
 
 
 @runtime_checkable
@@ -78,26 +84,60 @@ def parse(words: Sequence[str]) -> Verb | None:
     Raises:
         TaskVectorsError: The words make no verb.
     """
+    name = words[0] if words else ""
+    if name and not name.startswith("-") and name not in VERBS:
+        raise TaskVectorsError(
+            f"there is no verb {name!r}{_close(name, VERBS)}; see {PROGRAM} --help"
+        )
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stderr(said):
+            return _parsed(words)
+    except SystemExit as stop:
+        if not stop.code:
+            if name in VERBS:
+                shown = "".join(f"\n  $ {PROGRAM} {line}" for line in EXAMPLES[name])
+                print(f"Examples:{shown}")
+            return None
+    place = f"{PROGRAM} {name}" if name in VERBS else PROGRAM
+    raise TaskVectorsError(f"{_unknown(words) or _gist(said.getvalue())}; see {place} --help")
+
+
+def _parsed(words: Sequence[str]) -> Verb:
     from tyro.conf import DisallowNone, FlagCreatePairsOff, OmitArgPrefixes
     from tyro.extras import subcommand_cli_from_dict
 
-    said = io.StringIO()
-    try:
-        with contextlib.redirect_stderr(said), CHOICES:
-            verb: Verb = subcommand_cli_from_dict(
-                VERBS,
-                prog=PROGRAM,
-                description=DESCRIPTION,
-                args=list(words),
-                config=(OmitArgPrefixes, FlagCreatePairsOff, DisallowNone),
-            )
-    except SystemExit as stop:
-        if not stop.code:
-            return None
-        place = f"{PROGRAM} {words[0]}" if words and words[0] in VERBS else PROGRAM
-        raise TaskVectorsError(f"{_gist(said.getvalue())}; see {place} --help") from None
+    with CHOICES:
+        verb: Verb = subcommand_cli_from_dict(
+            VERBS,
+            prog=PROGRAM,
+            description=DESCRIPTION,
+            args=list(words),
+            config=(OmitArgPrefixes, FlagCreatePairsOff, DisallowNone),
+        )
     check_values(verb)
     return verb
+
+
+def _unknown(words: Sequence[str]) -> str:
+    """What to say of the first option that a verb does not have; nothing where it has all."""
+    shown = io.StringIO()
+    with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
+        _parsed([*takewhile(_is_verb, words), "--help"])
+    flags = sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", shown.getvalue())))
+    given = (word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--"))
+    wrong = next((flag for flag in given if flag not in flags), "")
+    return f"there is no option {wrong}{_close(wrong, flags)}" if wrong else ""
+
+
+def _is_verb(word: str) -> bool:
+    """Whether a word is a verb; `estimate` has one after it."""
+    return word in VERBS
+
+
+def _close(word: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(word, list(known), n=2, cutoff=0.7)
+    return f"; did you mean {' or '.join(near)}?" if near else ""
 
 
 def _gist(box: str) -> str:
@@ -110,13 +150,5 @@ def _gist(box: str) -> str:
         else:  # a rule, or a blank line before further details
             sections.append([])
     parts = [" ".join(lines).rstrip(".") for lines in sections if lines]
-    kept = [_short(part) for part in parts if not part.startswith(_ASIDES)]
+    kept = [part for part in parts if not part.startswith(_ASIDES)]
     return "; ".join(kept) or box
-
-
-def _short(part: str) -> str:
-    """A list of similar flags without what help says of each."""
-    if not part.startswith(_GUESSES):
-        return part
-    flags = dict.fromkeys(re.findall(r"--[a-z][a-z-]*", part))
-    return f"{_GUESSES} {', '.join(flag for flag in flags if flag != '--help')}"

@@ -33,10 +33,22 @@ class Report:
     """Write the tables as LaTeX, too."""
     out: Annotated[str, default("in the folder of the first run")] = ""
     """File of the page that shows several runs."""
+    open: bool = False
+    """Open the page in the browser."""
     output: Output
 
     def run(self) -> Result:
         """Write it."""
+        result = self._written()
+        if self.open:
+            import webbrowser
+
+            page = Path(str(result.data["report"])).absolute()
+            if not webbrowser.open(page.as_uri()):
+                logger.warning("no browser could be started; open %s yourself", page)
+        return result
+
+    def _written(self) -> Result:
         from taskvectors.report import write_side_by_side
         from taskvectors.results import read_run
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import Positional, arg
 
 from taskvectors.cli.arguments import ModelChoice, Output, checked, default
+from taskvectors.cli.dry_run import would_run
 from taskvectors.cli.folders import folder_for
 from taskvectors.cli.progress import hush_transformers
 from taskvectors.cli.reports import written_report
@@ -62,6 +63,8 @@ class Reproduce:
     """GPUs that a group takes on the cluster, where it has any."""
     out: Annotated[str, default("a new folder among the user's data")] = ""
     """Folder of the run."""
+    dry_run: bool = False
+    """Check what can be checked without the model, say what would be run, and stop."""
     no_report: bool = False
     """Write no HTML report."""
     model: PresetsModelChoice
@@ -73,9 +76,13 @@ class Reproduce:
         if self.list:
             return _listed()
         config = self.config()
-        from taskvectors.experiments.reproduce import reproduce
+        from taskvectors.experiments.reproduce import groups_of, reproduce
 
-        folder = folder_for(self.out, "runs", "reproduce", self.experiment, self.preset)
+        words = ("reproduce", self.experiment, self.preset)
+        folder = folder_for(self.out, "runs", *words, dry_run=self.dry_run)
+        if self.dry_run:
+            counts = [f"{len(keys)} of {name}" for name, keys in groups_of(config).items()]
+            return would_run("reproduce", folder, preset=config.preset, groups=counts)
         found = reproduce(config, folder, command=command_line())
         reports = [None if self.no_report else written_report(one) for one in found]
         if len(found) == 1:

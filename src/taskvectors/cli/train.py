@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from tyro.conf import arg
 
 from taskvectors.cli.arguments import Output, checked, default
+from taskvectors.cli.dry_run import would_run
 from taskvectors.cli.folders import folder_for
 from taskvectors.cli.learner_rows import layer_table, shift_table, trend_table
 from taskvectors.cli.names import FamilyName
@@ -98,6 +99,8 @@ class Train:
     """Tell the metrics to an experiment tracker, too."""
     out: Annotated[str, default("a new folder among the user's data")] = ""
     """Folder of the run."""
+    dry_run: bool = False
+    """Check what can be checked without the model, say what would be run, and stop."""
     output: Output
 
     def run(self) -> Result:
@@ -106,7 +109,16 @@ class Train:
         from taskvectors.learners.variants import finding_of, train_variants
 
         config = self.config()
-        folder = folder_for(self.out, "runs", "train", Path(self.task).stem)
+        folder = folder_for(self.out, "runs", "train", Path(self.task).stem, dry_run=self.dry_run)
+        if self.dry_run:
+            return would_run(
+                "train",
+                folder,
+                family=config.task,
+                tvp_layers=["none" if layer is None else layer for layer in config.tvp_layers],
+                steps=config.training.steps,
+                seeds=config.seeds,
+            )
         record = train_variants(
             config,
             folder,

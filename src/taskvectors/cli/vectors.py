@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from taskvectors.cli.arguments import ModelChoice, TaskChoice
+from taskvectors.cli.dry_run import would_run
 from taskvectors.cli.folders import folder_for, room_for_vector
 from taskvectors.cli.hints import hint
 from taskvectors.cli.results import Result
@@ -28,6 +29,7 @@ def make_vector(  # noqa: PLR0913  (what is made, of what, where to)
     shots: int,
     seed: int,
     out: str,
+    dry_run: bool,
 ) -> Result:
     """Make a vector and save it.
 
@@ -39,11 +41,16 @@ def make_vector(  # noqa: PLR0913  (what is made, of what, where to)
         shots: Demonstrations in a few-shot prompt.
         seed: Seed of split, demonstrations and initialisation.
         out: Folder of the vector.
+        dry_run: Say what would be made, and make nothing.
     """
     loading = model.config()
     folder = folder_for(out, "vectors", method, task.task, model.model)
     with room_for_vector(folder):
         pairs = task.load(seed)
+        if dry_run:
+            about = {"method": method, "model": loading.source, "seed": seed}
+            verb = "learn" if method == "learned" else "extract"
+            return would_run(verb, folder, task=pairs, **about)
         logger.info("Loading the model %r", model.model)
         loaded = loading.load()
         logger.info("%s on %d training pairs of %s", method, len(pairs.train), pairs.name)

@@ -131,6 +131,7 @@ def _explain(
     run_folder.check_made_from(inputs_of_versions())
     for path, vector in zip(config.vectors, vectors, strict=True):
         run_folder.check_made_from({f"the vector {path}": _hash_of(vector)})
+    task = task or task_of(vectors[0].origin, config.task, **config.changes)
     logger.info("Loading the model %r", config.model.source)
     case = make_case(config, load(config.model), vectors, task)
     task = case.context.task

@@ -152,6 +152,18 @@ def reproduce(
     return found
 
 
+def groups_of(config: ReproduceConfig) -> dict[str, list[str]]:
+    """Names of the groups that would be run, by experiment.
+
+    Raises:
+        TaskVectorsError: There is no such experiment, or it cannot be run so.
+    """
+    return {
+        one.name: [job.unit.key for job in _jobs(one, config.preset_for(one))]
+        for one in _chosen(config)
+    }
+
+
 def estimate(config: ReproduceConfig, estimator: Estimator) -> list[Cost]:
     """What an experiment will take group by group, or all of them one by one.
 

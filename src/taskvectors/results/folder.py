@@ -200,6 +200,7 @@ def open_run(folder: str | Path, *, kind: Kind, asked: Mapping[str, Any]) -> Ite
     config = path / "config.json"
     wanted = json.loads(_json(asked))  # as a file has it: tuples are lists
     try:
+        is_new = not path.exists()
         if config.is_file():
             _same_run(config, kind, wanted)  # a folder of something else is left alone
         path.mkdir(parents=True, exist_ok=True)
@@ -224,8 +225,15 @@ def open_run(folder: str | Path, *, kind: Kind, asked: Mapping[str, Any]) -> Ite
             run._config = {"format": FORMAT, "kind": kind, "asked": wanted, "made_from": {}}
             run._write_config()
         yield run
+    except BaseException:
+        if is_new and {one.name for one in path.iterdir()} <= {"config.json", _LOCK}:
+            config.unlink(missing_ok=True)  # nothing was done yet: no folder is left behind
+        raise
     finally:
         lock.release()
+        if is_new and not config.exists():
+            (path / _LOCK).unlink(missing_ok=True)
+            path.rmdir()
 
 
 def save_record(record: Record, folder: Path) -> Record:
