@@ -121,9 +121,12 @@ def _parsed(words: Sequence[str]) -> Verb:
 
 def _unknown(words: Sequence[str]) -> str:
     """What to say of the first option that a verb does not have; nothing where it has all."""
+    verbs = list(takewhile(_is_verb, words))
+    if verbs == ["estimate"]:  # it has no options before the verb that it is asked for
+        return ""
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown), contextlib.suppress(SystemExit):
-        _parsed([*takewhile(_is_verb, words), "--help"])
+        _parsed([*verbs, "--help"])
     flags = sorted(set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]*", shown.getvalue())))
     given = (word.partition("=")[0].replace("_", "-") for word in words if word.startswith("--"))
     wrong = next((flag for flag in given if flag not in flags), "")
