@@ -89,7 +89,7 @@ def test_the_version_is_printed(tv: Tv) -> None:
     ("words", "message"),
     [
         ([], "Expected one of {demo, tasks"),
-        (["lern"], "there is no verb 'lern'; did you mean learn?"),
+        (["learnx"], "there is no verb 'learnx'; did you mean learn?"),
         (["learn", "--tsk", "x"], "there is no option --tsk; did you mean --task?"),
         (["learn"], "Missing from taskvectors learn: --task"),
         (["compare", "--task", "capital", "--methods", "magic"], "invalid choice 'magic'"),
