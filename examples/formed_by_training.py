@@ -13,7 +13,8 @@ import tempfile
 from pathlib import Path
 
 from taskvectors.learners import LearnerShape, TrainingConfig, VariantsConfig
-from taskvectors.learners.variants import finding_of, train_variants
+from taskvectors.learners.variants import train_variants
+from taskvectors.results.learners import finding_of
 
 parser = argparse.ArgumentParser(description="Can a task vector be made to form?")
 parser.add_argument("--layer", type=int, default=1, help="block after which it is to form")

@@ -17,8 +17,9 @@ from taskvectors.learners import (
     TaskFamily,
     load_family,
 )
-from taskvectors.learners.family import HELD_OUT, IN_DISTRIBUTION, generator_for
+from taskvectors.learners.family import HELD_OUT, generator_for
 from taskvectors.learners.regression import ORTHOGONAL, SHIFTS, ridge
+from taskvectors.results.learners import IN_DISTRIBUTION
 
 REGRESSIONS = ("linear", "sinusoidal")
 PAIRS = (*REGRESSIONS, "offset")

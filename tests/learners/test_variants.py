@@ -4,10 +4,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
-from taskvectors.errors import DataError, TaskVectorsError
-from taskvectors.learners import FAMILIES, LearnerShape, TrainingConfig, VariantsConfig, load_family
-from taskvectors.learners.devices import Devices
 from taskvectors.learners.records import (
     MEASURES,
     Finding,
@@ -15,6 +11,10 @@ from taskvectors.learners.records import (
     of_variants,
     rows_and_shifts,
 )
+
+from taskvectors.errors import DataError, TaskVectorsError
+from taskvectors.learners import FAMILIES, LearnerShape, TrainingConfig, VariantsConfig, load_family
+from taskvectors.learners.devices import Devices
 from taskvectors.learners.training import SHARED
 from taskvectors.learners.variants import (
     EQUAL_FLOPS,

@@ -1,6 +1,6 @@
 """`taskvectors reproduce`: a table or figure of either paper, by name."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,18 +11,14 @@ from taskvectors.cli.arguments import ModelChoice, Output, checked, default
 from taskvectors.cli.dry_run import would_run
 from taskvectors.cli.folders import folder_for
 from taskvectors.cli.progress import hush_transformers
-from taskvectors.cli.reports import written_report
+from taskvectors.cli.reports import page_tables, written_report
 from taskvectors.cli.results import Result, Table
 from taskvectors.cli.typed import command_line
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
     from taskvectors.experiments.reproduce import ReproduceConfig
-    from taskvectors.report import Page
     from taskvectors.results import Record
-
-_MOST_ROWS = 60
-"""Of a table for people; the results have all."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,31 +171,10 @@ def _shown(record: "Record", report: Path | None) -> Result:
         about["question"],
         f"The paper: {about['what_the_paper_did']}",
         f"Here: {about['what_we_do_otherwise']}",
-        *_tables(page_of(record)),
+        *page_tables(page_of(record)),
     ]
     where = f"The run is in {record.folder}" if report is None else f"The report is {report}"
     return Result(data=data, shown=[*shown, where])
-
-
-def _tables(page: "Page") -> Iterator[str | Table]:
-    """The tables of the report that are not folded, no longer than a few screens."""
-    left = _MOST_ROWS
-    tables = [table for table in page.tables() if not table.is_folded]
-    for number, table in enumerate(tables):
-        if len(table.rows) > left and number:
-            yield f"{len(tables) - number} more tables are in the report."
-            return
-        yield f"\n{table.title}"
-        yield from table.before
-        yield Table(
-            headings=tuple(table.headings),
-            rows=table.texts[:left],
-            numbers=frozenset(column.name for column in table.columns if column.is_number),
-        )
-        if len(table.rows) > left:
-            yield f"{len(table.rows) - left} more rows are in results.parquet."
-        left -= min(len(table.rows), left)
-        yield from table.after
 
 
 def _all_shown(found: "Sequence[Record]", reports: Sequence[Path | None], folder: Path) -> Result:

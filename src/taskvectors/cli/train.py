@@ -11,14 +11,15 @@ from tyro.conf import arg
 from taskvectors.cli.arguments import Output, checked, default
 from taskvectors.cli.dry_run import would_run
 from taskvectors.cli.folders import folder_for
-from taskvectors.cli.learner_rows import layer_table, shift_table, trend_table
 from taskvectors.cli.names import FamilyName
+from taskvectors.cli.reports import page_tables, written_report
 from taskvectors.cli.results import Result
 from taskvectors.cli.typed import command_line
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
     from taskvectors.learners import VariantsConfig
+    from taskvectors.results import Record
 
 _OF_THE_SHAPE = {"layers": "n_layers", "width": "d_model", "heads": "n_heads", "body": "body"}
 _OF_TRAINING = {
@@ -106,7 +107,7 @@ class Train:
     def run(self) -> Result:
         """Train them and measure them."""
         from taskvectors.learners.devices import Devices
-        from taskvectors.learners.variants import finding_of, train_variants
+        from taskvectors.learners.variants import train_variants
 
         config = self.config()
         folder = folder_for(self.out, "runs", "train", Path(self.task).stem, dry_run=self.dry_run)
@@ -126,20 +127,13 @@ class Train:
             devices=Devices(self.device, compile=self.compile),
             tracker=self.tracker,
         )
-        found = finding_of(record)
-        data = {
+        about = {
             "folder": str(folder),
             "task": config.task,
             "settings": config.settings,
             "training": config.training.model_dump(mode="json"),
-            "rows": list(found.rows),
-            "shifts": list(found.shifts),
-            "trends": list(found.trends),
         }
-        shown: list[Any] = [layer_table(found.rows)]
-        shown += [shift_table(found.shifts)] if found.shifts else []
-        shown += [trend_table(found.trends)] if found.trends else []
-        return Result(data=data, shown=[*shown, f"Learners and results are in {folder}"])
+        return shown_learners(record, about)
 
     def config(self) -> "VariantsConfig":
         """The same for the library."""
@@ -158,35 +152,24 @@ class Train:
         return {field: value for field, value in values.items() if value not in (None, ())}
 
 
-def evaluate_learner(folder: str, *, family: str, trials: int, seed: int) -> Result:
-    """What `taskvectors evaluate` says of a learner's folder.
+def shown_learners(record: "Record", about: dict[str, Any]) -> Result:
+    """Learners that were measured, with the report beside what was kept of them.
 
     Args:
-        folder: The learner.
-        family: The file of its family, where that is not a registered one.
-        trials: Questions to measure on.
-        seed: Their seed.
+        record: Their record.
+        about: What else machines are told.
     """
-    from taskvectors.learners import Learner
-    from taskvectors.learners.rows import measured_rows, shifted_rows
+    from taskvectors.report import page_of
+    from taskvectors.results.learners import finding_of
 
-    learner = Learner.load(Path(folder), family)
-    training = dict(learner.about.get("training", {}))
-    about = {"variant": Path(folder).name, "seed": seed, "tvp_layer": training.get("tvp_layer")}
-    logger.info("Measuring on %d questions", trials)
-    rows = [about | row for row in measured_rows(learner, n_trials=trials, seed=seed)]
-    logger.info("Measuring out of distribution")
-    shifts = [about | row for row in shifted_rows(learner, n_trials=trials, seed=seed)]
-    drawn: Any = learner.family
-    data = {
-        "learner": folder,
-        "task": learner.family_source,
-        "settings": drawn.model_dump(mode="json"),
-        "training": training,
-        "rows": rows,
-        "shifts": shifts,
-    }
-    return Result(data=data, shown=[layer_table(rows), shift_table(shifts)])
+    found, page = finding_of(record.frame), page_of(record)
+    report = None if record.folder is None else written_report(record)
+    data = about | {"report": None if report is None else str(report)}
+    data |= {"rows": list(found.rows), "shifts": list(found.shifts), "trends": list(found.trends)}
+    shown = [*page_tables(page), page.headline]
+    if record.folder is not None:
+        shown.append(f"Learners and results are in {record.folder}")
+    return Result(data=data, shown=shown)
 
 
 def _layer(word: str) -> int | None:

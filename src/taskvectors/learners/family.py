@@ -18,10 +18,10 @@ import torch
 from jaxtyping import Float, Int, Shaped
 from torch import Tensor
 
+from taskvectors.results.learners import IN_DISTRIBUTION
+
 Split = Literal["train", "test"]
 """Tasks that are trained on, and tasks of the same kind that never are."""
-IN_DISTRIBUTION = "none"
-"""The shift that shifts nothing; every family has it first."""
 HELD_OUT = "held-out"
 """The shift to tasks of the split `test`, in families whose tasks are fixed."""
 

@@ -9,7 +9,7 @@ another query's prompt without demonstrations. Vanilla is trained on L_ICL alone
 import json
 import logging
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -44,7 +44,6 @@ CHECKPOINT, WEIGHTS, RESULTS, METRICS = (
     "checkpoint.pt", "weights.safetensors", "results.json", "metrics.jsonl"
 )  # fmt: skip
 VariantName = Literal["pretrained", "vanilla", "tvp"]
-Say = Callable[[str], None]
 
 
 class LanguageConfig(BaseModel):
@@ -91,13 +90,12 @@ class LanguageConfig(BaseModel):
         return self
 
 
-def train_language(config: LanguageConfig, folder: Path, *, say: Say = logger.info) -> list[Row]:
+def train_language(config: LanguageConfig, folder: Path) -> list[Row]:
     """Measure a pretrained model, and what continued training with and without L_TVP makes of it.
 
     Args:
         config: What is trained on, how, and what it is measured on.
         folder: Where to; a folder per variant. A run that was cut off goes on.
-        say: Told in a sentence what is being done.
 
     Returns:
         Rows by variant, task and layer; see `measured_rows`.
@@ -119,18 +117,18 @@ def train_language(config: LanguageConfig, folder: Path, *, say: Say = logger.in
     }
     rows: list[Row] = []
     for name in ("pretrained", "tvp", "vanilla"):
-        rows += _variant(name, config, tasks, folder / name, say)
+        rows += _variant(name, config, tasks, folder / name)
     write_whole(folder / RESULTS, json.dumps({"rows": rows}, indent=1) + "\n")
     return rows
 
 
 def _variant(
-    name: VariantName, config: LanguageConfig, tasks: Mapping[str, Task], folder: Path, say: Say
+    name: VariantName, config: LanguageConfig, tasks: Mapping[str, Task], folder: Path
 ) -> list[Row]:
     """A variant's rows; measured once, then kept."""
     kept = folder / RESULTS
     if kept.is_file():
-        say(f"{name}: finished before")
+        logger.info("%s: finished before", name)
         advice = "delete it, and the variant is measured again"
         found: dict[str, list[Row]] = read_json(kept, dict[str, list[dict[str, Any]]], advice)
         return found.get("rows", [])
@@ -145,8 +143,8 @@ def _variant(
         restore_weights(model, folder)
     elif name != "pretrained":
         draws = Draws(model, config, [tasks[one] for one in config.trained])
-        _Run(model, config, draws, folder, with_tvp=name == "tvp", say=say).train()
-    say(f"{name}: measuring on {len(tasks)} tasks")
+        _Run(model, config, draws, folder, with_tvp=name == "tvp").train()
+    logger.info("%s: measuring on %d tasks", name, len(tasks))
     rows = [
         {"variant": name, "seed": config.seed, "tvp_layer": config.tvp_layer, **row}
         for row in measured_rows(
@@ -252,12 +250,11 @@ class _Run:
         folder: Path,
         *,
         with_tvp: bool,
-        say: Say,
     ) -> None:
         self.model, self.config, self.draws, self.folder = model, config, draws, folder
         self.layer = config.tvp_layer if with_tvp else None
         self.steps = config.steps if with_tvp else draws.steps_of_equal_tokens()
-        self.say, self.step, self.metrics = say, 0, list[Mapping[str, Any]]()
+        self.step, self.metrics = 0, list[Mapping[str, Any]]()
         self.parameters = dict(_trained_parameters(model))
         self.optimizer = torch.optim.AdamW(self.parameters.values(), lr=0.0, weight_decay=0.0)
 
@@ -317,7 +314,7 @@ class _Run:
         _copy_weights(self.parameters, held.weights, path)
         self.optimizer.load_state_dict(held.optimizer)
         self.step, self.metrics = held.step, list(held.metrics)
-        self.say(f"going on from step {self.step}")
+        logger.info("going on from step %d", self.step)
 
     def _finish(self) -> None:
         from safetensors.torch import save_file

@@ -13,7 +13,6 @@ from torch import Tensor
 
 from taskvectors.learners.family import (
     HELD_OUT,
-    IN_DISTRIBUTION,
     EvalBatch,
     Split,
     TaskFamily,
@@ -22,6 +21,7 @@ from taskvectors.learners.family import (
 from taskvectors.learners.model import Learner
 from taskvectors.learners.passes import prompted_states
 from taskvectors.models.causal import CausalBody
+from taskvectors.results.learners import IN_DISTRIBUTION
 
 _TRIALS = 3
 """What a generator is for."""

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from taskvectors.learners.config import Curriculum, TrainingConfig, VariantsConfig
-from taskvectors.learners.family import IN_DISTRIBUTION, Batch, CurriculumStage, EvalBatch, Split
+from taskvectors.learners.family import Batch, CurriculumStage, EvalBatch, Split
 from taskvectors.learners.pairs import (
     Format,
     Question,
@@ -26,6 +26,7 @@ from taskvectors.learners.pairs import (
 )
 from taskvectors.learners.shape import LearnerShape
 from taskvectors.methods import Paper
+from taskvectors.results.learners import IN_DISTRIBUTION
 
 GARG = Paper(
     "Garg, Tsipras, Liang, Valiant",

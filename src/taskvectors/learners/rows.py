@@ -6,15 +6,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from taskvectors.learners.family import IN_DISTRIBUTION
 from taskvectors.learners.measures import Measured, locality, measure
 from taskvectors.learners.model import Learner
 from taskvectors.learners.probes import linear_probe, task_share
+from taskvectors.results.learners import IN_DISTRIBUTION, Row
 
 N_DUMMIES = 16
 """Queries that the averaged vector is the mean over."""
-
-Row = dict[str, Any]
 
 
 def measured_rows(learner: Learner, *, n_trials: int, seed: int) -> list[Row]:

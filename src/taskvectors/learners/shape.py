@@ -30,6 +30,22 @@ class LearnerShape(BaseModel):
     n_positions: int | None = None
     """Longest sequence; twice the trained one by default."""
 
+    @property
+    def name(self) -> str:
+        """What rows call a learner of it, such as `gpt2 4x64`."""
+        return f"{self.body} {self.n_layers}x{self.d_model}"
+
+    @classmethod
+    def of(cls, hf: Any) -> "LearnerShape":
+        """The sizes of a model that there is."""
+        config = hf.config
+        return cls(
+            body=config.model_type,
+            n_layers=config.num_hidden_layers,
+            d_model=config.hidden_size,
+            n_heads=config.num_attention_heads,
+        )
+
     def build(self, family: TaskFamily, seed: int) -> Any:
         """A transformers model with random weights, without dropout; float32.
 

@@ -87,7 +87,7 @@ class Trained:
     """Of this process; a run that went on counts only what came after."""
 
 
-def train(  # noqa: PLR0913  (what is trained, how, where to, and who is told)
+def train(  # noqa: PLR0913  (what is trained, how, and where to)
     family: TaskFamily,
     config: TrainingConfig,
     folder: Path,
@@ -97,7 +97,6 @@ def train(  # noqa: PLR0913  (what is trained, how, where to, and who is told)
     devices: Devices | None = None,
     shared: Path | None = None,
     tracker: Tracker | None = None,
-    say: Callable[[str], None] = logger.info,
 ) -> Trained:
     """Train a learner, or go on with a run that was cut off.
 
@@ -110,7 +109,6 @@ def train(  # noqa: PLR0913  (what is trained, how, where to, and who is told)
         devices: What it runs on; the first GPU, else the CPU, by default.
         shared: Folder of a run whose steps before `tvp_from` are the same, to go on from.
         tracker: Also told every metric.
-        say: Told in a sentence how far it is.
 
     Raises:
         DataError: The folder holds another run, or `shared` has no shared steps.
@@ -132,7 +130,6 @@ def train(  # noqa: PLR0913  (what is trained, how, where to, and who is told)
         devices=devices,
         measure=measure,
         tracker=tracker,
-        say=say,
     )
     started = time.perf_counter()
     run.restore(shared)
@@ -194,7 +191,6 @@ class _Run:
     devices: Devices
     measure: Measure | None
     tracker: Tracker | None
-    say: Callable[[str], None]
 
     def __post_init__(self) -> None:
         self.step = 0
@@ -294,8 +290,10 @@ class _Run:
             ) from error
         self.step, self.metrics = held.step, list(held.metrics)
         self._write_metrics()  # points after the checkpoint are made again
-        is_done = self.step >= self.config.steps
-        self.say("finished before" if is_done else f"going on from step {self.step}")
+        if self.step >= self.config.steps:
+            logger.info("finished before")
+        else:
+            logger.info("going on from step %d", self.step)
 
     def _write_metrics(self) -> None:
         if self.devices.is_main:

@@ -7,7 +7,7 @@ its own, so that what was finished, or begun, before is not trained or measured 
 
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,15 +18,19 @@ from taskvectors._version import __version__
 from taskvectors.errors import TaskVectorsError
 from taskvectors.learners.config import TrainingConfig, VariantsConfig
 from taskvectors.learners.devices import Devices
-from taskvectors.learners.families import load_family
+from taskvectors.learners.families import find_family, load_family
 from taskvectors.learners.family import CurriculumStage, TaskFamily, generator_for
-from taskvectors.learners.records import Finding, of_shifts, of_variants, rows_and_shifts
+from taskvectors.learners.model import Learner
 from taskvectors.learners.robustness import trend_on_layer
-from taskvectors.learners.rows import Row, curve_point, measured_rows, shifted_rows
+from taskvectors.learners.rows import curve_point, measured_rows, shifted_rows
+from taskvectors.learners.shape import LearnerShape
 from taskvectors.learners.tracking import TrackerName, open_tracker
 from taskvectors.learners.training import SHARED, Trained, train
 from taskvectors.results import Cell, Record, RunFolder, frame_of, open_run, read_run
+from taskvectors.results.drawing import curves, layer_of
+from taskvectors.results.figures import AnyFigure
 from taskvectors.results.folder import now
+from taskvectors.results.learners import Finding, Row, finding_of, of_shifts, of_variants
 from taskvectors.results.provenance import inputs_of_named_task, inputs_of_versions, versions
 
 logger = logging.getLogger(__name__)
@@ -59,7 +63,6 @@ def train_variants(
     command: Sequence[str] = (),
     devices: Devices | None = None,
     tracker: TrackerName | None = None,
-    say: Callable[[str], None] = logger.info,
 ) -> Record:
     """Train and measure all variants, or go on with those that are left.
 
@@ -69,10 +72,9 @@ def train_variants(
         command: The command line that asked for it, where there is one.
         devices: What it runs on.
         tracker: An experiment tracker to tell the metrics, too.
-        say: Told in a sentence what is being done.
 
     Returns:
-        The record, in its folder; `finding_of` gives its wide rows.
+        The record, in its folder; `results.learners.finding_of` gives its wide rows.
 
     Raises:
         DataError: The folder cannot be used, or holds a run that was made from something else.
@@ -91,19 +93,14 @@ def train_variants(
             first: Path | None = None
             for variant in variants_of(config, family, seed):
                 out = folder / f"seed-{seed}" / variant.name
-                say(f"{variant.name}, seed {seed}: {variant.config.steps} steps")
-                done = _trained(config, family, variant, out, first, devices, tracker, say)
+                steps = variant.config.steps
+                logger.info("%s, seed %d: %d steps", variant.name, seed, steps)
+                done = _trained(config, family, variant, out, first, devices, tracker)
                 if (out / SHARED).is_file():
                     first = first or out
-                cells.append(_measured(config, variant, done, run_folder, say))
+                cells.append(_measured(config, variant, done, run_folder))
         about = _describe(config, command) | {"seconds": time.perf_counter() - started}
         return run_folder.write(_record(config, cells, about))
-
-
-def finding_of(record: Record) -> Finding:
-    """The wide rows of a record of learners."""
-    rows, shifts = rows_and_shifts(record.frame)
-    return Finding(rows=rows, shifts=shifts, trends=trends_of(shifts))
 
 
 def read_finding(config: VariantsConfig, folder: Path) -> Finding | None:
@@ -113,31 +110,106 @@ def read_finding(config: VariantsConfig, folder: Path) -> Finding | None:
     record = read_run(folder)
     if not record.is_finished or record.metadata["config"] != config.model_dump(mode="json"):
         return None
-    return finding_of(record)
+    return finding_of(record.frame)
 
 
 def _record(config: VariantsConfig, cells: Sequence[Cell], about: Mapping[str, Any]) -> Record:
-    shape = config.training.shape
-    frame = frame_of(row for cell in cells for row in cell.rows)
-    finding = Finding(rows=(), shifts=(), trends=trends_of(rows_and_shifts(frame)[1]))
-    shared = {"experiment": "train", "model": about["model"], "task": about["task"]}
-    trends = [one.as_row(**shared) for one in of_shifts(shape, finding)]
+    rows = [row for cell in cells for row in cell.rows]
+    shifts = finding_of(frame_of(rows)).shifts
+    trends = _tidy(config.training.shape, config.task, trends=trends_of(shifts))
+    frame, lines = frame_of([*rows, *trends]), [line for cell in cells for line in cell.curves]
     return Record(
         kind="train",
         metadata=about,
-        frame=frame_of([*(row for cell in cells for row in cell.rows), *trends]),
-        curves=pd.DataFrame([line for cell in cells for line in cell.curves]),
+        frame=frame,
+        figures=tuple(_figures(frame, lines)),
+        curves=pd.DataFrame(lines),
+    )
+
+
+def _tidy(
+    shape: LearnerShape,
+    task: str,
+    *,
+    rows: Sequence[Row] = (),
+    shifts: Sequence[Row] = (),
+    trends: Sequence[Row] = (),
+) -> list[dict[str, Any]]:
+    """Wide rows as those of a record."""
+    finding = Finding(rows=rows, shifts=shifts, trends=trends)
+    tidy = [*of_variants(shape.name, finding), *of_shifts(shape.name, finding)]
+    return [one.as_row(experiment="train", model=shape.name, task=task) for one in tidy]
+
+
+def _figures(frame: pd.DataFrame, lines: Sequence[Mapping[str, Any]]) -> list[AnyFigure]:
+    """Recovery by layer, and the in-context error along training."""
+    rows = frame[frame["shift"].isna()] if "shift" in frame else frame
+    by_layer = curves(
+        rows.assign(place=rows["layers"].map(layer_of)), "recovery", "Recovery by layer",
+        x="place", y="recovery",
+        labels=("Layer that the vector is read from and put at", "Recovery", "method"),
+    )  # fmt: skip
+    task = str(frame["task"].iloc[0])
+    along = [
+        {"measure": "icl_error", "task": task, "method": line["variant"], "step": line["step"],
+         "value": line["icl_error"], "low": None, "high": None}
+        for line in lines if "icl_error" in line
+    ]  # fmt: skip
+    drawn = curves(
+        pd.DataFrame(along), "icl-error", "In-context error along training",
+        x="step", y="icl_error", labels=("Step", "Error in context", "method"),
+    ) if along else []  # fmt: skip
+    return [*(figure for figure in by_layer if figure.series), *drawn]
+
+
+def evaluate_learner(learner: Learner, *, name: str, n_trials: int, seed: int) -> Record:
+    """A learner measured again, in and out of distribution.
+
+    Args:
+        learner: The learner.
+        name: What its rows call it.
+        n_trials: Trials to measure on.
+        seed: Seed of the trials.
+    """
+    started = time.perf_counter()
+    training = dict(learner.about.get("training", {}))
+    about = {"variant": name, "seed": seed, "tvp_layer": training.get("tvp_layer")}
+    shape = LearnerShape.of(learner.hf)
+    logger.info("Measuring on %d questions", n_trials)
+    rows = [about | row for row in measured_rows(learner, n_trials=n_trials, seed=seed)]
+    logger.info("Measuring out of distribution")
+    shifts = [about | row for row in shifted_rows(learner, n_trials=n_trials, seed=seed)]
+    family: Any = learner.family
+    frame = frame_of(_tidy(shape, learner.family_source, rows=rows, shifts=shifts))
+    metadata = _about(shape, learner.family_source) | {
+        "learner": name,
+        "settings": family.model_dump(mode="json"),
+        "training": training,
+        "n_trials": n_trials,
+        "seed": seed,
+        "seconds": time.perf_counter() - started,
+    }
+    return Record(
+        kind="evaluate", metadata=metadata, frame=frame, figures=tuple(_figures(frame, ()))
     )
 
 
 def _describe(config: VariantsConfig, command: Sequence[str]) -> dict[str, Any]:
-    shape = config.training.shape
-    return {
-        "model": f"{shape.body} {shape.n_layers}x{shape.d_model}",
-        "task": config.task,
+    return _about(config.training.shape, config.task) | {
         "command": list(command),
         "config": config.model_dump(mode="json"),
         "seeds": list(config.seeds),
+    }
+
+
+def _about(shape: LearnerShape, task: str) -> dict[str, Any]:
+    """What a record says of a learner and its family."""
+    family = find_family(task)
+    known = {"title": family.summary or family.name, "citation": family.citation}
+    return {
+        "model": shape.name,
+        "task": task,
+        "methods": {family.name: known | {"summary": family.summary}},
         "versions": versions(),
         "finished": now(),
     }
@@ -208,7 +280,6 @@ def _trained(  # noqa: PLR0913, PLR0917  (what `train` takes)
     first: Path | None,
     devices: Devices | None,
     tracker: TrackerName | None,
-    say: Callable[[str], None],
 ) -> Trained:
     opened = None if tracker is None else open_tracker(tracker, out)
     try:
@@ -221,7 +292,6 @@ def _trained(  # noqa: PLR0913, PLR0917  (what `train` takes)
             devices=devices,
             shared=first,
             tracker=opened,
-            say=say,
         )
     finally:
         if opened is not None:
@@ -233,7 +303,6 @@ def _measured(
     variant: Variant,
     done: Trained,
     run_folder: RunFolder,
-    say: Callable[[str], None],
 ) -> Cell:
     """A variant's rows, kept as a cell, so that they are measured once."""
     seed, n_trials = variant.config.seed, config.n_trials
@@ -241,24 +310,20 @@ def _measured(
     asked = {"n_trials": n_trials, "with_shifts": config.with_shifts, "version": __version__}
     kept = run_folder.cell(key)
     if kept is not None and asked.items() <= kept.metadata.items():
-        say("measured before")
+        logger.info("measured before")
         return kept
     rows = measured_rows(done.learner, n_trials=n_trials, seed=seed)
-    shifts = []
+    shifts: list[Row] = []
     if config.with_shifts:
         shifts = shifted_rows(done.learner, n_trials=n_trials, seed=seed)
-    finding = Finding(
-        rows=[variant.about | row for row in rows],
-        shifts=[variant.about | row for row in shifts],
-        trends=(),
-    )
-    shape = config.training.shape
-    model = f"{shape.body} {shape.n_layers}x{shape.d_model}"
-    shared = {"experiment": "train", "model": model, "task": config.task}
-    tidy = [*of_variants(shape, finding), *of_shifts(shape, finding)]
     about = {"variant": variant.name, "seed": seed}
     cell = Cell(
-        rows=[one.as_row(**shared) for one in tidy],
+        rows=_tidy(
+            config.training.shape,
+            config.task,
+            rows=[variant.about | row for row in rows],
+            shifts=[variant.about | row for row in shifts],
+        ),
         curves=[about | dict(line) for line in done.curve],
         metadata=asked,
     )

@@ -14,6 +14,7 @@ from taskvectors.report.analyses import analyses_page
 from taskvectors.report.comparison import comparison_page
 from taskvectors.report.experiment import experiment_page
 from taskvectors.report.html import page_html
+from taskvectors.report.learners import learners_page
 from taskvectors.report.matplotlib_file import draw_matplotlib
 from taskvectors.report.page import Page
 from taskvectors.report.side_by_side import side_by_side
@@ -21,12 +22,13 @@ from taskvectors.report.text import page_latex, page_markdown
 from taskvectors.results.figures import AnyFigure
 from taskvectors.results.record import Record
 
-_PAGES = {"compare": comparison_page, "explain": analyses_page}
+_PAGES = {"compare": comparison_page, "explain": analyses_page, "train": learners_page}
 
 
 def page_of(record: Record) -> Page:
     """The page of a run, whatever kind it is of."""
-    return _PAGES.get(record.kind, experiment_page)(record)
+    kind = "train" if "learner" in record.metadata else record.kind
+    return _PAGES.get(kind, experiment_page)(record)
 
 
 def write_report(record: Record) -> Path:

@@ -13,7 +13,6 @@ from taskvectors.evaluate import score, wilson_interval
 from taskvectors.experiments.answers import EXTRA_TOKENS, generate_answers
 from taskvectors.experiments.catalog.shared.learned_vectors import layers_at, recipe
 from taskvectors.experiments.catalog.shared.presets import presets
-from taskvectors.experiments.drawing import by_configuration
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import (
     LTV_PAPER,
@@ -37,6 +36,7 @@ from taskvectors.methods.zero_shot import ZeroShot
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt
 from taskvectors.results import NOT_READ, Measurement, Published
+from taskvectors.results.drawing import by_configuration
 from taskvectors.tasks.behaviours import BUILT_IN, LETTERS, behaviour_task
 from taskvectors.trunk import resolve_budget
 from taskvectors.trunk.work import generated

@@ -10,7 +10,6 @@ from taskvectors.experiments.catalog.shared.learned_vectors import (
 )
 from taskvectors.experiments.catalog.shared.presets import presets
 from taskvectors.experiments.config import ModelConfig
-from taskvectors.experiments.drawing import by_configuration, by_layer
 from taskvectors.experiments.experiment import (
     LTV_PAPER,
     Experiment,
@@ -23,6 +22,7 @@ from taskvectors.methods.learned import Learned
 from taskvectors.methods.vanilla import Vanilla
 from taskvectors.models import LanguageModel
 from taskvectors.results import NOT_READ, OVER_TASKS, Published
+from taskvectors.results.drawing import by_configuration, by_layer
 from taskvectors.results.figures import AnyFigure
 
 _MODEL = "Llama-3.1-8B"

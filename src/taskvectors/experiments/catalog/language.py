@@ -9,7 +9,6 @@ import torch
 from taskvectors.costs import Cost
 from taskvectors.errors import TaskVectorsError
 from taskvectors.experiments.catalog.shared.presets import presets
-from taskvectors.experiments.drawing import curves
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import (
     TVP_PAPER,
@@ -25,6 +24,7 @@ from taskvectors.learners.costs import continued_cost
 from taskvectors.learners.language import LanguageConfig, VariantName, train_language
 from taskvectors.methods import RunContext
 from taskvectors.results import NOT_READ, Measurement, Published
+from taskvectors.results.drawing import curves
 from taskvectors.results.figures import AnyFigure
 from taskvectors.tasks import load_task
 from taskvectors.trunk.work import run_of, work_of

@@ -21,9 +21,9 @@ from taskvectors.experiments.catalog.shared.learner_groups import (
     run_at_places,
 )
 from taskvectors.experiments.catalog.shared.learner_runs import presets
-from taskvectors.experiments.drawing import curves, layer_of
 from taskvectors.experiments.experiment import TVP_PAPER, Experiment, register
 from taskvectors.results import NOT_READ, Published
+from taskvectors.results.drawing import curves, layer_of
 from taskvectors.results.figures import AnyFigure
 
 

@@ -17,7 +17,6 @@ from taskvectors.experiments.catalog.shared.learned_vectors import (
     vectors_of,
 )
 from taskvectors.experiments.catalog.shared.presets import presets
-from taskvectors.experiments.drawing import by_configuration
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import (
     LTV_PAPER,
@@ -40,6 +39,7 @@ from taskvectors.methods.prompt_tuning import PromptTuning
 from taskvectors.methods.shared.trained_sites import SiteTraining
 from taskvectors.models import LanguageModel
 from taskvectors.results import Published
+from taskvectors.results.drawing import by_configuration
 from taskvectors.vectors import TaskVector
 
 _MODEL = "Llama-3.1-8B"

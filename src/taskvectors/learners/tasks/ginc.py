@@ -18,7 +18,6 @@ from taskvectors.learners.config import TrainingConfig, VariantsConfig
 from taskvectors.learners.families import FAMILIES, YANG, Family
 from taskvectors.learners.family import (
     HELD_OUT,
-    IN_DISTRIBUTION,
     Batch,
     CurriculumStage,
     EvalBatch,
@@ -46,6 +45,7 @@ from taskvectors.learners.tasks.shared.ginc_world import (
     draw_world,
 )
 from taskvectors.methods import Paper
+from taskvectors.results.learners import IN_DISTRIBUTION
 
 PUBLISHED_DOCUMENTS = (1000, 10240)
 """Documents of the published corpus, and tokens of each."""

@@ -12,7 +12,6 @@ from taskvectors.learners.config import TrainingConfig, VariantsConfig
 from taskvectors.learners.families import FAMILIES, YANG, Family
 from taskvectors.learners.family import (
     HELD_OUT,
-    IN_DISTRIBUTION,
     Batch,
     CurriculumStage,
     EvalBatch,
@@ -29,6 +28,7 @@ from taskvectors.learners.pairs import (
     shown_demonstrations,
 )
 from taskvectors.learners.shape import SMALL, LearnerShape
+from taskvectors.results.learners import IN_DISTRIBUTION
 
 
 class TokenOffset(BaseModel):

@@ -17,7 +17,6 @@ from taskvectors.learners.config import TrainingConfig, VariantsConfig
 from taskvectors.learners.families import FAMILIES, YANG, Family
 from taskvectors.learners.family import (
     HELD_OUT,
-    IN_DISTRIBUTION,
     Batch,
     CurriculumStage,
     EvalBatch,
@@ -41,6 +40,7 @@ from taskvectors.learners.tasks.shared.regbench_instances import (
     trained_targets,
 )
 from taskvectors.methods import Paper
+from taskvectors.results.learners import IN_DISTRIBUTION
 
 
 class RegBench(BaseModel):

@@ -1,7 +1,7 @@
 """What a group of the experiments on learners trains and measures, and what that costs."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,8 @@ from taskvectors.learners import Learner, VariantsConfig, load_family
 from taskvectors.learners.costs import measured_cost
 from taskvectors.learners.family import TaskFamily
 from taskvectors.learners.measures import measure
-from taskvectors.learners.records import (
+from taskvectors.results import Measurement
+from taskvectors.results.learners import (
     MEASURES,
     measurement_of,
     of_shifts,
@@ -39,32 +40,26 @@ def by_variant(
     """The sweep's variants, by layer."""
     config = swept(unit, preset)
     finding, _ = trained(config, work_dir)
-    return GroupResult(measurements=of_variants(config.training.shape, finding, names))
+    return GroupResult(measurements=of_variants(config.training.shape.name, finding, names))
 
 
 def out_of_distribution(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
     """In-context errors of the sweep's variants under every shift, and their trend on l*."""
     config = swept(unit, preset)
     finding, _ = trained(config, work_dir)
-    return GroupResult(measurements=of_shifts(config.training.shape, finding))
+    return GroupResult(measurements=of_shifts(config.training.shape.name, finding))
 
 
 def of_training(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
     """Errors and recoveries along training."""
-    config = swept(unit, preset)
-    _, folder = trained(config, work_dir)
     found = []
-    for variant in sorted((folder / f"seed-{unit.seed}").iterdir()):
-        about = {"variant": variant.name, "tvp_layer": _layer_of(variant)}
-        for line in (variant / "metrics.jsonl").read_text().splitlines():
+    for row, folder in _variants(unit, preset, work_dir):
+        for line in (folder / "metrics.jsonl").read_text().splitlines():
             point = json.loads(line)
             at = {"step": point["step"]}
+            found += [row(name, point[name], **at) for name in ("icl_error", "zero_shot_error")]
             found += [
-                measurement_of(config.training.shape, about, name, point[name], **at)
-                for name in ("icl_error", "zero_shot_error")
-            ]
-            found += [
-                measurement_of(config.training.shape, about, name, value, layer=layer, **at)
+                row(name, value, layer=layer, **at)
                 for name in ("tvp_error", "recovery")
                 for layer, value in enumerate(point.get(name, ()))
                 if value is not None
@@ -72,56 +67,37 @@ def of_training(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult
     return GroupResult(measurements=found)
 
 
-def _layer_of(variant: Path) -> int | None:
-    held = read_json(variant / "run.json", dict[str, Any], "train the variant again")
-    layer = held["training"]["tvp_layer"]
-    return None if layer is None else int(layer)
-
-
 def of_context(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
     """Errors and recoveries by number of demonstrations, beyond the trained number too."""
-    config = swept(unit, preset)
-    _, folder = trained(config, work_dir)
     found = []
-    for variant in sorted((folder / f"seed-{unit.seed}").iterdir()):
-        learner = Learner.load(variant, config.task if config.task.endswith(".py") else "")
-        about: dict[str, Any] = {
-            "variant": variant.name,
-            "tvp_layer": _layer_of(variant),
-            "n": preset.n_trials,
-        }
+    for row, folder in _variants(unit, preset, work_dir, n=preset.n_trials):
+        learner = Learner.load(folder, unit.task if unit.task.endswith(".py") else "")
         for n in _numbers(learner):
             one = measure(learner, n_trials=preset.n_trials, seed=unit.seed, n_demonstrations=n)
-            found.append(
-                measurement_of(
-                    config.training.shape, about, "icl_error", one.mean(one.icl), n_demonstrations=n
-                )
-            )
+            found.append(row("icl_error", one.mean(one.icl), n_demonstrations=n))
             if one.prompted is None:
                 continue
             recovery = one.recovery(one.prompted.reset)
             for layer, value in enumerate(recovery):
-                errors = one.prompted.reset[layer]
-                places = {"layer": layer, "n_demonstrations": n}
-                found.append(
-                    measurement_of(
-                        config.training.shape, about, "tvp_error", one.mean(errors), **places
-                    )
-                )
+                errors, at = one.prompted.reset[layer], {"layer": layer, "n_demonstrations": n}
+                found.append(row("tvp_error", one.mean(errors), **at))
                 if value is not None:
                     low, high = one.recovery_interval(errors)
-                    found.append(
-                        measurement_of(
-                            config.training.shape,
-                            about,
-                            "recovery",
-                            value,
-                            low=low,
-                            high=high,
-                            **places,
-                        )
-                    )
+                    found.append(row("recovery", value, low=low, high=high, **at))
     return GroupResult(measurements=found)
+
+
+def _variants(
+    unit: RunUnit, preset: Preset, work_dir: WorkDir, n: int | None = None
+) -> Iterator[tuple[Callable[..., Measurement], Path]]:
+    """What makes a measurement of each of the sweep's variants, and the variant's folder."""
+    config = swept(unit, preset)
+    _, folder = trained(config, work_dir)
+    for variant in sorted((folder / f"seed-{unit.seed}").iterdir()):
+        held = read_json(variant / "run.json", dict[str, Any], "train the variant again")
+        layer = held["training"]["tvp_layer"]
+        about = {"variant": variant.name, "tvp_layer": layer, "n": n}
+        yield partial(measurement_of, config.training.shape.name, about), variant
 
 
 def context_cost(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[Cost]:
@@ -153,7 +129,9 @@ def run_at_places(
     """Vanilla and one l* with the change that the group's part names, by layer."""
     config = at_places(unit, preset, places=places)
     finding, _ = trained(config, work_dir)
-    return GroupResult(measurements=of_variants(config.training.shape, finding, changed=unit.part))
+    return GroupResult(
+        measurements=of_variants(config.training.shape.name, finding, changed=unit.part)
+    )
 
 
 def at_places(unit: RunUnit, preset: Preset, *, places: Places) -> VariantsConfig:
@@ -195,8 +173,8 @@ def of_preset(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
     finding, _ = trained(config, work_dir)
     return GroupResult(
         measurements=[
-            *of_variants(config.training.shape, finding),
-            *of_shifts(config.training.shape, finding),
+            *of_variants(config.training.shape.name, finding),
+            *of_shifts(config.training.shape.name, finding),
         ]
     )
 

@@ -12,8 +12,8 @@ from taskvectors.experiments.experiment import Preset, PresetName, RunUnit, Work
 from taskvectors.learners import LearnerShape, TrainingConfig, VariantsConfig, preset_of
 from taskvectors.learners.costs import train_cost
 from taskvectors.learners.families import find_family
-from taskvectors.learners.records import Finding
-from taskvectors.learners.variants import finding_of, read_finding, train_variants
+from taskvectors.learners.variants import read_finding, train_variants
+from taskvectors.results.learners import Finding, finding_of
 
 _SWEPT = (None, 0, 1, 2)
 """l* that are swept, so that several experiments share what is trained."""
@@ -82,7 +82,7 @@ def trained(config: VariantsConfig, work_dir: WorkDir) -> tuple[Finding, Path]:
     """Variants and where they lie; those that another experiment trained are not trained again."""
     digest = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:12]
     with work_dir.locked(f"learners/{Path(config.task).stem}-{digest}") as folder:
-        found = read_finding(config, folder) or finding_of(train_variants(config, folder))
+        found = read_finding(config, folder) or finding_of(train_variants(config, folder).frame)
     return found, folder
 
 

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from taskvectors.results import OVER_TASKS
 from taskvectors.results.figures import STYLES, AnyFigure, Figure, ReferenceLine, Series, style_at
+from taskvectors.results.record import OVER_TASKS
 
 _MEAN = "Means over seeds have no interval drawn."
 

@@ -1,4 +1,7 @@
-"""Measures of learners' variants as tidy rows, and back."""
+"""The wide rows of learners: one layer, or one shift, of a variant a row.
+
+They are the documented form of `train --json`. The record holds the same numbers as tidy rows.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,11 +9,11 @@ from typing import Any
 
 import pandas as pd
 
-from taskvectors.learners.family import IN_DISTRIBUTION
-from taskvectors.learners.rows import Row
-from taskvectors.learners.shape import LearnerShape
-from taskvectors.results import Measurement
-from taskvectors.results.record import rows_of
+from taskvectors.results.record import Measurement, rows_of
+
+Row = dict[str, Any]
+IN_DISTRIBUTION = "none"
+"""The shift that shifts nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,7 +50,7 @@ MEASURES: dict[str, tuple[str, str] | None] = {
 
 
 def of_variants(
-    shape: LearnerShape, finding: Finding, names: Iterable[str] = MEASURES, **about: Any
+    learner: str, finding: Finding, names: Iterable[str] = MEASURES, **about: Any
 ) -> list[Measurement]:
     """Errors and recoveries of every variant, by layer.
 
@@ -68,7 +71,7 @@ def of_variants(
             low, high = (row.get(end) for end in ends) if ends else (None, None)
             found.append(
                 measurement_of(
-                    shape, row, name, row[name], low=low, high=high,
+                    learner, row, name, row[name], low=low, high=high,
                     layer=row["layer"] if by_layer else None, **about,
                 )
             )  # fmt: skip
@@ -76,7 +79,7 @@ def of_variants(
             for place, value in enumerate(row.get(f"{name}_error_by_position", ())):
                 found.append(
                     measurement_of(
-                        shape, row, f"{name}_error_by_position", value, layer=row["layer"],
+                        learner, row, f"{name}_error_by_position", value, layer=row["layer"],
                         place=place, **about,
                     )
                 )  # fmt: skip
@@ -103,7 +106,7 @@ _OF_A_SHIFT = (
 )  # fmt: skip
 
 
-def of_shifts(shape: LearnerShape, finding: Finding) -> list[Measurement]:
+def of_shifts(learner: str, finding: Finding) -> list[Measurement]:
     """Errors out of distribution of every variant, and their trend on l*."""
     found = []
     for row in finding.shifts:
@@ -112,10 +115,10 @@ def of_shifts(shape: LearnerShape, finding: Finding) -> list[Measurement]:
             ends = (row[name] - spread, row[name] + spread) if name == "icl_error" else (None, None)
             about = {"shift": row["shift"], "n_demonstrations": row["n_demonstrations"]}
             found.append(
-                measurement_of(shape, row, name, row[name], low=ends[0], high=ends[1], **about)
+                measurement_of(learner, row, name, row[name], low=ends[0], high=ends[1], **about)
             )
         found += [
-            measurement_of(shape, row, name, value, layer=layer, **about)
+            measurement_of(learner, row, name, value, layer=layer, **about)
             for name in ("tvp_error", "recovery")
             for layer, value in enumerate(row.get(name, ()))
             if value is not None
@@ -124,14 +127,14 @@ def of_shifts(shape: LearnerShape, finding: Finding) -> list[Measurement]:
         shared: dict[str, Any] = {"variant": _ALL_LAYERS, "tvp_layer": None, "n": trend["n_layers"]}
         about = {"shift": trend["shift"]}
         found += [
-            measurement_of(shape, shared, measure, trend[name], **about)
+            measurement_of(learner, shared, measure, trend[name], **about)
             for measure, name in _OF_A_TREND.items()
         ]
     return found
 
 
 def measurement_of(
-    shape: LearnerShape,
+    learner: str,
     row: Mapping[str, Any],
     name: str,
     value: float,
@@ -153,23 +156,26 @@ def measurement_of(
         layers=() if layer is None else (layer,),
         shots=about.get("n_demonstrations", row.get("n_demonstrations")),
         about={
-            "learner": f"{shape.body} {shape.n_layers}x{shape.d_model}",
+            "learner": learner,
             "tvp_layer": row.get("tvp_layer"),
             **{key: value for key, value in about.items() if value is not None},
         },
     )
 
 
-def rows_and_shifts(frame: pd.DataFrame) -> tuple[list[Row], list[Row]]:
-    """The wide rows of all variants and of their shifts again, from tidy ones.
+def finding_of(frame: pd.DataFrame) -> Finding:
+    """The wide rows again, from tidy ones.
 
     Args:
         frame: Rows of `of_variants` and `of_shifts`.
     """
     wide: dict[tuple[Any, ...], dict[str, Any]] = {}
     shifts: dict[tuple[Any, ...], dict[str, Any]] = {}
+    trends: dict[str, dict[str, Any]] = {}
     for row in rows_of(frame):
-        if row["method"] == _ALL_LAYERS:  # a trend, which is made of the others
+        if row["method"] == _ALL_LAYERS:
+            trend = trends.setdefault(row["shift"], {"shift": row["shift"], "n_layers": row["n"]})
+            trend[_OF_A_TREND[row["measure"]]] = row["value"]
             continue
         key = (row["method"], row["seed"])
         if row.get("shift") is None:
@@ -177,9 +183,12 @@ def rows_and_shifts(frame: pd.DataFrame) -> tuple[list[Row], list[Row]]:
         else:
             named = _first(row) | {"shift": row["shift"], "layers": {}}
             _put(shifts.setdefault((*key, row["shift"]), named), row)
-    return [one for found in wide.values() for one in _by_layer(found)], [
-        _of_shift(found) for found in shifts.values()
-    ]
+    n_seeds = len({seed for _, seed, _ in shifts})
+    return Finding(
+        rows=[one for found in wide.values() for one in _by_layer(found)],
+        shifts=[_of_shift(found) for found in shifts.values()],
+        trends=[trend | {"n_seeds": n_seeds} for trend in trends.values()],
+    )
 
 
 _EXACT = {"steps": int, "near_optimal": bool}
