@@ -42,9 +42,21 @@ def test_both_variants_are_trained_and_a_learner_is_evaluated_again(
     folder = tmp_path / "run"
     data = said(capsys, *SMALL, "--out", str(folder), "--json")
     assert {row["variant"] for row in data["rows"]} == {"vanilla", "tvp-1"}
+    page = Path(data["report"]).read_text(encoding="utf-8")
+    assert data["report"] == str(folder / "report.html")
+    for text in ("another task&#39;s vector", "tvp-1", "In-context error along training", "Yang"):
+        assert text in page
+    Path(data["report"]).unlink()
+    again = said(capsys, "report", str(folder), "--markdown", "--json")
+    assert Path(again["report"]).read_text(encoding="utf-8") == page
+    assert "| vanilla |" in Path(again["markdown"]).read_text(encoding="utf-8")
     assert data["settings"]["n_symbols"] == 7
     learner = folder / "seed-0" / "tvp-1"
-    again = said(capsys, "evaluate", "--learner", str(learner), "--trials", "8", "--json")
+    words = ("evaluate", "--learner", str(learner), "--trials", "8", "--json")
+    again = said(capsys, *words)
+    kept = said(capsys, *words, "--out", str(tmp_path / "kept"))
+    assert kept["rows"] == again["rows"]
+    assert kept["report"] == said(capsys, "report", str(tmp_path / "kept"), "--json")["report"]
     expected = [row for row in data["rows"] if row["variant"] == "tvp-1"]
     assert [row["tvp_error"] for row in again["rows"]] == [row["tvp_error"] for row in expected]
     assert {row["shift"] for row in again["shifts"]} >= {"none", "held-out"}

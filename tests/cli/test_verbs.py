@@ -19,6 +19,8 @@ from taskvectors import TaskVector
 from taskvectors.evaluate import evaluate
 from taskvectors.methods import METHODS
 from taskvectors.models import load_model
+from taskvectors.results import read_run
+from taskvectors.results.evaluation import evaluation_rows
 from taskvectors.tasks import HUB_PRESETS, builtin_tasks, load_task
 
 ROOT = Path(__file__).parents[2]
@@ -225,6 +227,27 @@ def test_evaluate_measures_what_the_library_measures(
     assert len(set(probabilities)) == 4
 
 
+def test_evaluate_keeps_what_it_found_when_asked_to(
+    tv: Tv, on_both: list[object], vector: Path, tmp_path: Path
+) -> None:
+    words = ["evaluate", *on_both, "--vector", vector, "--side-effects", "--strengths", -1, 1]
+    plain = tv(*words, "--json").json
+    assert "folder" not in plain
+    kept = tv(*words, "--out", tmp_path / "run", "--json").json
+    assert kept["rows"] == plain["rows"]
+    record = read_run(tmp_path / "run")
+    assert (record.kind, record.metadata["split"]) == ("evaluate", "test")
+    assert evaluation_rows(record.frame) == plain["rows"]
+    page = (tmp_path / "run" / "report.html").read_text(encoding="utf-8")
+    assert "of the answers are right without the vector" in page
+    (tmp_path / "run" / "report.html").unlink()
+    said = tv("report", tmp_path / "run", "--json")
+    assert said.code == 0, said.err
+    assert Path(said.json["report"]).read_text(encoding="utf-8") == page
+    other = tv(*words, "--split", "validation", "--out", tmp_path / "run")
+    assert (other.code, "other settings (split)" in other.err) == (2, True)
+
+
 def test_evaluate_shows_side_effects_when_asked(
     tv: Tv, on_both: list[object], vector: Path
 ) -> None:
@@ -233,7 +256,7 @@ def test_evaluate_shows_side_effects_when_asked(
     assert "kl" not in plain
     assert edited["kl"] > 0
     assert edited["perplexity"] != edited["perplexity_plain"] > 1
-    out = tv(*words).out
+    out = tv(*words).out.replace("\xa0", " ")
     assert "KL elsewhere" in out
     assert f"(plain {edited['perplexity_plain']:.1f})" in out
 

@@ -1,16 +1,10 @@
 """Variants side by side, end to end on learners too small to learn anything."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
 import pytest
-from taskvectors.learners.records import (
-    MEASURES,
-    Finding,
-    of_shifts,
-    of_variants,
-    rows_and_shifts,
-)
 
 from taskvectors.errors import DataError, TaskVectorsError
 from taskvectors.learners import FAMILIES, LearnerShape, TrainingConfig, VariantsConfig, load_family
@@ -19,13 +13,14 @@ from taskvectors.learners.training import SHARED
 from taskvectors.learners.variants import (
     EQUAL_FLOPS,
     VANILLA,
-    finding_of,
     flops_ratio,
     read_finding,
     train_variants,
     trends_of,
 )
-from taskvectors.results import frame_of, read_run
+from taskvectors.report import page_of
+from taskvectors.results import Record, frame_of, read_run
+from taskvectors.results.learners import MEASURES, Finding, finding_of, of_shifts, of_variants
 
 CONFIG = VariantsConfig(
     task="offset",
@@ -56,13 +51,15 @@ FIELDS = {
 
 
 def run(folder: Path, config: VariantsConfig = CONFIG, **options: Any) -> Any:
-    return finding_of(train_variants(config, folder, devices=Devices("cpu"), **options))
+    return finding_of(train_variants(config, folder, devices=Devices("cpu"), **options).frame)
 
 
 @pytest.mark.slow(small_models=True)
-def test_all_variants_are_trained_measured_and_kept(tmp_path: Path) -> None:
-    said: list[str] = []
-    found = run(tmp_path, say=said.append)
+def test_all_variants_are_trained_measured_and_kept(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    found = run(tmp_path)
     names = [VANILLA, "tvp-0", "tvp-1", "tvp-2", EQUAL_FLOPS]
     assert list(dict.fromkeys(row["variant"] for row in found.rows)) == names
     assert [row["layer"] for row in found.rows if row["variant"] == "tvp-1"] == [0, 1, 2, 3]
@@ -71,7 +68,7 @@ def test_all_variants_are_trained_measured_and_kept(tmp_path: Path) -> None:
     assert shifts == {"none", "held-out", "query-shown", "context-2x"}
     assert {row["shift"] for row in found.trends} == shifts
     assert (tmp_path / "seed-0" / VANILLA / SHARED).is_file()
-    assert said.count("going on from step 2") == 4
+    assert caplog.messages.count("going on from step 2") == 4
     kept = read_finding(CONFIG, tmp_path)
     assert kept == found
     assert read_finding(CONFIG.model_copy(update={"n_trials": 9}), tmp_path) is None
@@ -79,22 +76,24 @@ def test_all_variants_are_trained_measured_and_kept(tmp_path: Path) -> None:
     assert record.kind == "train"
     assert {"icl_error", "recovery", "trend_correlation"} <= set(record.frame["measure"])
     assert set(record.curves["variant"]) == set(names)
-    again: list[str] = []
-    repeated = run(tmp_path, say=again.append)
+    caplog.clear()
+    repeated = run(tmp_path)
     assert repeated.rows == found.rows
-    assert sum("finished before" in sentence for sentence in again) == 5
-    assert again.count("measured before") == 5
+    assert caplog.messages.count("finished before") == 5
+    assert caplog.messages.count("measured before") == 5
 
 
-def test_what_is_asked_anew_is_measured_anew(tmp_path: Path) -> None:
+def test_what_is_asked_anew_is_measured_anew(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
     config = CONFIG.model_copy(
         update={"tvp_layers": (None,), "equal_flops": False, "with_shifts": False}
     )
     assert run(tmp_path, config).rows[0]["n"] == 8
-    said: list[str] = []
-    more = run(tmp_path, config.model_copy(update={"n_trials": 16}), say=said.append)
+    more = run(tmp_path, config.model_copy(update={"n_trials": 16}))
     assert more.rows[0]["n"] == 16
-    assert "measured before" not in said
+    assert "measured before" not in caplog.messages
 
 
 def test_a_folder_of_another_run_is_refused(tmp_path: Path) -> None:
@@ -165,5 +164,29 @@ def test_wide_rows_of_learners_are_the_same_after_being_tidy() -> None:
     ]
     trend = {"shift": "held-out", "correlation": 0.5, "p_value": 0.2, "smallest_p_value": 0.1}
     finding = Finding(rows=rows, shifts=shifts, trends=[trend | {"n_layers": 4, "n_seeds": 1}])
-    tidy = [*of_variants(shape, finding), *of_shifts(shape, finding)]
-    assert rows_and_shifts(frame_of(one.as_row() for one in tidy)) == (rows, shifts)
+    tidy = [*of_variants(shape.name, finding), *of_shifts(shape.name, finding)]
+    assert finding_of(frame_of(one.as_row() for one in tidy)) == finding
+
+
+def headline_with(*, near: bool = True, **about: Any) -> str:
+    """The headline about one learner at two layers, with values of the second changed."""
+    row = {
+        "variant": "tvp-1", "seed": 0, "tvp_layer": 1, "n": 64, "n_demonstrations": 6, "steps": 9,
+        "near_optimal": near, "icl_error": 0.01, "recovery": 0.5, "recovery_low": 0.4,
+        "recovery_high": 0.6,
+    }  # fmt: skip
+    rows = [row | {"layer": 0}, row | {"layer": 1} | about]
+    finding = Finding(rows=rows, shifts=(), trends=())
+    tidy = [one.as_row(task="offset") for one in of_variants("gpt2 2x8", finding)]
+    metadata = {"task": "offset", "model": "gpt2 2x8"}
+    return page_of(Record(kind="train", metadata=metadata, frame=frame_of(tidy))).headline
+
+
+def test_a_page_says_what_a_vector_keeps_where_it_was_formed_if_the_learner_is_good() -> None:
+    kept = {"recovery": 0.1, "recovery_low": 0.05, "recovery_high": 0.15}
+    assert headline_with(**kept) == (  # at its own layer, not at the best one
+        "Of what demonstrations gain, a vector keeps 0.100 [0.050, 0.150] at layer 1 of tvp-1."
+    )
+    assert headline_with(near=False, **kept) == (
+        "No learner is near the best that demonstrations allow, so its recovery says little."
+    )

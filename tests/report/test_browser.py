@@ -13,8 +13,11 @@ from typing import Any
 import pytest
 
 from taskvectors.report import page_html, page_of, side_by_side
-from taskvectors.results import Columns, Record
+from taskvectors.results import Columns, Record, frame_of
+from taskvectors.results.drawing import curves, layer_of
+from taskvectors.results.evaluation import evaluation_measurements
 from taskvectors.results.figures import Figure, Series
+from taskvectors.results.learners import Finding, of_shifts, of_variants
 
 pytestmark = pytest.mark.slow
 
@@ -31,7 +34,10 @@ FLAGS = (
     "--disable-sync",
 )
 WIDTHS = {"desktop": 1280, "phone": 390}
-KINDS = ("report", "experiment", "explained", "compared", "experiments", "explanations")
+KINDS = (
+    "report", "experiment", "explained", "compared", "experiments", "explanations", "learners",
+    "evaluation",
+)  # fmt: skip
 LONG = "averylongwordwithoutanyspace" * 8
 
 
@@ -83,6 +89,8 @@ def pages(
     )
     analyses = explained({"key-heads": (heads, curve)}, {"key-heads": columns})
     made = {
+        "learners": page_of(_learners()),
+        "evaluation": page_of(_evaluation()),
         "report": page_of(compared(config=long)),
         "experiment": page_of(experiment),
         "explained": page_of(analyses),
@@ -93,6 +101,46 @@ def pages(
     for name, page in made.items():
         (folder / f"{name}.html").write_text(page_html(page), encoding="utf-8")
     return {name: folder / f"{name}.html" for name in made}
+
+
+def _learners() -> Record:
+    """Two learners with what every table of their page has."""
+    errors = dict.fromkeys(("icl_error", "zero_shot_error", "base_error", "tvp_error"), 0.25)
+    row = errors | {"n": 64, "n_demonstrations": 6, "seed": 0, "optimal_error": 0.0}
+    rows = [
+        row | {"variant": name, "tvp_layer": at, "layer": layer, "near_optimal": True,
+               "recovery": layer / 4, "recovery_low": 0.1, "recovery_high": 0.9}
+        for name, at in ((LONG, None), ("tvp-1", 1)) for layer in range(4)
+    ]  # fmt: skip
+    shifts = [
+        row | {"variant": "tvp-1", "tvp_layer": 1, "shift": shift, "icl_standard_error": 0.1,
+               "tvp_error": [0.5, 0.4]}
+        for shift in ("none", LONG)
+    ]  # fmt: skip
+    trend = {"shift": "none", "correlation": -1.0, "p_value": 0.3, "smallest_p_value": 0.3}
+    finding = Finding(rows=rows, shifts=shifts, trends=[trend | {"n_layers": 3, "n_seeds": 1}])
+    tidy = [*of_variants("gpt2", finding), *of_shifts("gpt2", finding)]
+    frame = frame_of(one.as_row(task="offset") for one in tidy)
+    by_layer = curves(
+        frame[frame["shift"].isna()].assign(place=lambda rows: rows["layers"].map(layer_of)),
+        "recovery", "Recovery", x="place", y="recovery", labels=("Layer", "Recovery", "method"),
+    )  # fmt: skip
+    about = {"task": "offset", "model": "gpt2", "command": ["taskvectors", "train", LONG]}
+    return Record(kind="train", metadata=about, frame=frame, figures=tuple(by_layer))
+
+
+def _evaluation() -> Record:
+    """A vector at several strengths, and what it does elsewhere."""
+    rows = [
+        {"method": "learned" if at else "zero-shot", "layers": [3], "positions": [-1], "shots": 0,
+         "strength": at, "accuracy": 0.5, "ci_low": 0.4, "ci_high": 0.6, "n": 79, "kl": 0.1,
+         "first_token_accuracy": 0.5, "in_label_set": 0.9, "answer_logprob": -3.25,
+         "perplexity": 31.5, "perplexity_plain": 30.5}
+        for at in (0.0, -1.0, 1.0)
+    ]  # fmt: skip
+    frame = frame_of(one.as_row() for row in rows for one in evaluation_measurements(row))
+    about = {"task": LONG, "model": "m", "split": "test", "vector": LONG}
+    return Record(kind="evaluate", metadata=about, frame=frame)
 
 
 @pytest.fixture(scope="module")

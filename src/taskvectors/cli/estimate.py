@@ -110,13 +110,15 @@ class EstimateEvaluate(Evaluate):
             raise TaskVectorsError(
                 "there is no estimate of --learner and --side-effects; leave them out"
             )
+        from taskvectors.experiments.evaluation import context_of, unseen_task
         from taskvectors.vectors import TaskVector
 
         estimator = self.machine.estimator(self.model.device)
         vector = TaskVector.load(self.vector) if self.vector else None
         config = _model_config(self.model, vector)
         vector = vector or estimator.unmade_vector(config)
-        context = self.context(vector, estimator.model(config), self.unseen_task(vector))
+        asked = self.config(config)
+        context = context_of(asked, vector, estimator.model(config), unseen_task(asked, vector))
         costs = estimator.evaluation(context, vector, self.split, self.strengths, self.model.memory)
         return _of_a_model("evaluate", estimator, config, costs)
 

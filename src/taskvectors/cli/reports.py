@@ -3,9 +3,9 @@
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from taskvectors.cli.results import Table
+from taskvectors.cli.results import Result, Table
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
@@ -31,9 +31,9 @@ def written_report(record: "Record") -> Path | None:
 
 
 def page_tables(page: "Page") -> Iterator[str | Table]:
-    """The tables of the report that are not folded, no longer than a few screens."""
+    """The tables of the report's results, no longer than a few screens."""
     left = _MOST_ROWS
-    tables = [table for table in page.tables() if not table.is_folded]
+    tables = [table for table in page.tables("results") if not table.is_folded]
     for number, table in enumerate(tables):
         if len(table.rows) > left and number:
             yield f"{len(tables) - number} more tables are in the report."
@@ -49,3 +49,37 @@ def page_tables(page: "Page") -> Iterator[str | Table]:
             yield f"{len(table.rows) - left} more rows are in results.parquet."
         left -= min(len(table.rows), left)
         yield from table.after
+
+
+def with_report(
+    record: "Record", data: dict[str, Any], shown: list[str | Table], *, written: bool = True
+) -> Result:
+    """What a verb says of a run, with where it lies and its report at the end.
+
+    Args:
+        record: The run.
+        data: For machines.
+        shown: For people.
+        written: Whether to write the report, where the run lies in a folder.
+    """
+    if record.folder is None:
+        return Result(data=data, shown=shown)
+    report = written_report(record) if written else None
+    data |= {"folder": str(record.folder), "report": None if report is None else str(report)}
+    where = f"The run is in {record.folder}" if report is None else f"The report is {report}"
+    return Result(data=data, shown=[*shown, where])
+
+
+def shown_learners(record: "Record", data: dict[str, Any]) -> Result:
+    """Learners that were measured.
+
+    Args:
+        record: Their record.
+        data: What machines are told beside the rows.
+    """
+    from taskvectors.report import page_of
+    from taskvectors.results.learners import finding_of
+
+    found, page = finding_of(record.frame), page_of(record)
+    data |= {"rows": list(found.rows), "shifts": list(found.shifts), "trends": list(found.trends)}
+    return with_report(record, data, [*page_tables(page), page.headline])

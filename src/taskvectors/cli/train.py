@@ -12,14 +12,13 @@ from taskvectors.cli.arguments import Output, checked, default
 from taskvectors.cli.dry_run import would_run
 from taskvectors.cli.folders import folder_for
 from taskvectors.cli.names import FamilyName
-from taskvectors.cli.reports import page_tables, written_report
+from taskvectors.cli.reports import shown_learners
 from taskvectors.cli.results import Result
 from taskvectors.cli.typed import command_line
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
     from taskvectors.learners import VariantsConfig
-    from taskvectors.results import Record
 
 _OF_THE_SHAPE = {"layers": "n_layers", "width": "d_model", "heads": "n_heads", "body": "body"}
 _OF_TRAINING = {
@@ -150,26 +149,6 @@ class Train:
         """Flags that were given, under the names that a config has for them."""
         values = {field: getattr(self, flag) for flag, field in names.items()}
         return {field: value for field, value in values.items() if value not in (None, ())}
-
-
-def shown_learners(record: "Record", about: dict[str, Any]) -> Result:
-    """Learners that were measured, with the report beside what was kept of them.
-
-    Args:
-        record: Their record.
-        about: What else machines are told.
-    """
-    from taskvectors.report import page_of
-    from taskvectors.results.learners import finding_of
-
-    found, page = finding_of(record.frame), page_of(record)
-    report = None if record.folder is None else written_report(record)
-    data = about | {"report": None if report is None else str(report)}
-    data |= {"rows": list(found.rows), "shifts": list(found.shifts), "trends": list(found.trends)}
-    shown = [*page_tables(page), page.headline]
-    if record.folder is not None:
-        shown.append(f"Learners and results are in {record.folder}")
-    return Result(data=data, shown=shown)
 
 
 def _layer(word: str) -> int | None:

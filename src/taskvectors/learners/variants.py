@@ -29,7 +29,7 @@ from taskvectors.learners.training import SHARED, Trained, train
 from taskvectors.results import Cell, Record, RunFolder, frame_of, open_run, read_run
 from taskvectors.results.drawing import curves, layer_of
 from taskvectors.results.figures import AnyFigure
-from taskvectors.results.folder import now
+from taskvectors.results.folder import kept_in, now
 from taskvectors.results.learners import Finding, Row, finding_of, of_shifts, of_variants
 from taskvectors.results.provenance import inputs_of_named_task, inputs_of_versions, versions
 
@@ -159,21 +159,40 @@ def _figures(frame: pd.DataFrame, lines: Sequence[Mapping[str, Any]]) -> list[An
         pd.DataFrame(along), "icl-error", "In-context error along training",
         x="step", y="icl_error", labels=("Step", "Error in context", "method"),
     ) if along else []  # fmt: skip
-    return [*(figure for figure in by_layer if figure.series), *drawn]
+    return [*by_layer, *drawn]
 
 
-def evaluate_learner(learner: Learner, *, name: str, n_trials: int, seed: int) -> Record:
+def evaluate_learner(
+    learner: Learner,
+    folder: Path | None = None,
+    *,
+    name: str,
+    n_trials: int,
+    seed: int,
+    command: Sequence[str] = (),
+) -> Record:
     """A learner measured again, in and out of distribution.
 
     Args:
         learner: The learner.
+        folder: Where to keep the record; it is not written by default.
         name: What its rows call it.
         n_trials: Trials to measure on.
         seed: Seed of the trials.
+        command: The command line that asked for it, where there is one.
     """
+    asked = {"learner": name, "n_trials": n_trials, "seed": seed}
+    with kept_in(folder, kind="evaluate", asked=asked) as keep:
+        return keep(_evaluated(learner, name, n_trials, seed, command))
+
+
+def _evaluated(
+    learner: Learner, name: str, n_trials: int, seed: int, command: Sequence[str]
+) -> Record:
     started = time.perf_counter()
     training = dict(learner.about.get("training", {}))
-    about = {"variant": name, "seed": seed, "tvp_layer": training.get("tvp_layer")}
+    about: Row = {"variant": name, "seed": seed}
+    about |= {key: training.get(key) for key in ("tvp_layer", "steps")}
     shape = LearnerShape.of(learner.hf)
     logger.info("Measuring on %d questions", n_trials)
     rows = [about | row for row in measured_rows(learner, n_trials=n_trials, seed=seed)]
@@ -187,6 +206,7 @@ def evaluate_learner(learner: Learner, *, name: str, n_trials: int, seed: int) -
         "training": training,
         "n_trials": n_trials,
         "seed": seed,
+        "command": list(command),
         "seconds": time.perf_counter() - started,
     }
     return Record(

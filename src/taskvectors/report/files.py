@@ -12,6 +12,7 @@ from taskvectors.errors import DataError
 from taskvectors.files import write_whole
 from taskvectors.report.analyses import analyses_page
 from taskvectors.report.comparison import comparison_page
+from taskvectors.report.evaluation import evaluation_page
 from taskvectors.report.experiment import experiment_page
 from taskvectors.report.html import page_html
 from taskvectors.report.learners import learners_page
@@ -22,7 +23,12 @@ from taskvectors.report.text import page_latex, page_markdown
 from taskvectors.results.figures import AnyFigure
 from taskvectors.results.record import Record
 
-_PAGES = {"compare": comparison_page, "explain": analyses_page, "train": learners_page}
+_PAGES = {
+    "compare": comparison_page,
+    "evaluate": evaluation_page,
+    "explain": analyses_page,
+    "train": learners_page,
+}
 
 
 def page_of(record: Record) -> Page:

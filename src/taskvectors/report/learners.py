@@ -62,7 +62,7 @@ def learners_page(record: Record) -> Page:
         kicker="Learners",
         title=f"{record.metadata['task']} on {record.metadata['model']}",
         headline=headline(finding.rows),
-        verdict=f"{counts}, {max(n):,} questions each.",
+        verdict=f"{counts[:1].upper()}{counts[1:]}, {max(n):,} questions each.",
         cautions=cautions(record),
         sections=tuple(section for section in sections if section.blocks),
     )

@@ -71,9 +71,15 @@ class Page:
         for section in self.sections:
             yield from section.blocks
 
-    def tables(self) -> list[Table]:
-        """Its tables."""
-        return [block for block in self.blocks() if isinstance(block, Table)]
+    def tables(self, section: str = "") -> list[Table]:
+        """Its tables, or those of one of its sections."""
+        return [
+            block
+            for one in self.sections
+            if section in ("", one.name)
+            for block in one.blocks
+            if isinstance(block, Table)
+        ]
 
     def figures(self) -> list[AnyFigure]:
         """Its figures, in their order."""

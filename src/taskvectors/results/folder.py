@@ -236,6 +236,24 @@ def open_run(folder: str | Path, *, kind: Kind, asked: Mapping[str, Any]) -> Ite
             path.rmdir()
 
 
+@contextmanager
+def kept_in(
+    folder: Path | None, *, kind: Kind, asked: Mapping[str, Any]
+) -> Iterator[Callable[[Record], Record]]:
+    """What keeps a record: in a folder, which is held from the start, or in memory alone.
+
+    Args:
+        folder: As `open_run` takes it; None to write nothing.
+        kind: Which verb makes it.
+        asked: What is asked for.
+    """
+    if folder is None:
+        yield lambda record: record
+        return
+    with open_run(folder, kind=kind, asked=asked) as run:
+        yield run.write
+
+
 def save_record(record: Record, folder: Path) -> Record:
     """Write a record that is held in memory as a run folder of its own.
 

@@ -112,6 +112,8 @@ def of_shifts(learner: str, finding: Finding) -> list[Measurement]:
     for row in finding.shifts:
         spread = 1.96 * row["icl_standard_error"]
         for name in _OF_A_SHIFT:
+            if row.get(name) is None:
+                continue
             ends = (row[name] - spread, row[name] + spread) if name == "icl_error" else (None, None)
             about = {"shift": row["shift"], "n_demonstrations": row["n_demonstrations"]}
             found.append(

@@ -17,7 +17,6 @@ from taskvectors.experiments.catalog.shared.learned_vectors import (
     recipe,
 )
 from taskvectors.experiments.catalog.shared.presets import presets
-from taskvectors.experiments.drawing import curves
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import (
     Experiment,
@@ -33,6 +32,7 @@ from taskvectors.methods.shared.plan import training_work
 from taskvectors.methods.training.subspaces import Subspaces
 from taskvectors.methods.training.vectors import train_vectors
 from taskvectors.results import OVER_TASKS, Measurement
+from taskvectors.results.drawing import curves
 from taskvectors.results.figures import AnyFigure
 from taskvectors.trunk import Edit
 from taskvectors.trunk.work import Work, work_of
