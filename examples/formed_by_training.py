@@ -53,7 +53,7 @@ config = VariantsConfig(
 
 # %%
 with tempfile.TemporaryDirectory() as folder:
-    found = finding_of(train_variants(config, Path(folder)))
+    found = finding_of(train_variants(config, Path(folder)).frame)
 
 # %% [markdown]
 # Recovery is the share of what demonstrations gain that the vector keeps: 1 is all of it.
