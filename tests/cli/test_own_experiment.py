@@ -64,7 +64,7 @@ def test_it_is_listed_estimated_run_and_reported(tv: Tv, registered: None, tmp_p
     listed = {row["name"]: row for row in tv("reproduce", "--list", "--json").json["rows"]}
     assert listed["own-letters"]["question"] == ROW.question
     assert listed["own-letters"]["presets"]["cpu"]["groups"] == 2
-    cost = tv("estimate", "own-letters", "--device", "h100", "--json")
+    cost = tv("estimate", "reproduce", "own-letters", "--device", "h100", "--json")
     assert cost.code == 0, cost.err
     assert [row["forward_tokens"] for row in cost.json["rows"]] == [3, 6, 9]
     run = tv("reproduce", "own-letters", "--out", tmp_path / "run", "--json")
