@@ -27,7 +27,7 @@ def icl_most_shots(context: RunContext, chosen: Candidate, config: Learned) -> C
     return Candidate(
         method="icl-most-shots",
         shots=shots,
-        alike=True,
+        shared_demonstrations=True,
         configuration=f"{shots} shots",
         cost=Cost(examples=shots),
     )
