@@ -30,7 +30,7 @@ from taskvectors.vectors.task_vector import TaskVector
 
 FORMAT = 1
 """Raised when a file of this version cannot be read by the last one."""
-_VALUES, _CONFIG = "vector.safetensors", "config.json"
+VALUES, CONFIG = "vector.safetensors", "config.json"
 BEST = "best-vector"
 """The vector of a run folder."""
 
@@ -81,8 +81,8 @@ def save_vector(vector: TaskVector, folder: str | PathLike[str]) -> None:
     except OSError as error:
         raise DataError(f"{folder} cannot be made ({error.strerror}); name another") from error
     try:
-        write_whole(partial / _VALUES, values)
-        write_whole(partial / _CONFIG, config)
+        write_whole(partial / VALUES, values)
+        write_whole(partial / CONFIG, config)
         _put_in_place(partial, folder)
     finally:
         if partial.exists():
@@ -103,7 +103,7 @@ def load_vector(folder: str | PathLike[str]) -> TaskVector:
         from taskvectors.vectors.gguf import read_gguf
 
         return read_gguf(folder)
-    if not (folder / _VALUES).exists() and (folder / BEST).is_dir():
+    if not (folder / VALUES).exists() and (folder / BEST).is_dir():
         folder = folder / BEST
     config = _read_config(folder)
     values = _read_values(folder, config)
@@ -139,7 +139,7 @@ def _check_replaceable(folder: Path) -> None:
     if not folder.exists():
         return
     found = {path.name for path in folder.iterdir()} if folder.is_dir() else None
-    if found is None or found not in (set(), {_VALUES, _CONFIG}):
+    if found is None or found not in (set(), {VALUES, CONFIG}):
         holds = "a file" if found is None else f"a folder with {', '.join(sorted(found)[:4])}"
         raise DataError(
             f"{folder} is {holds}, not a vector, and is not overwritten; give a new folder"
@@ -162,9 +162,9 @@ def _put_in_place(partial: Path, folder: Path) -> None:
 
 
 def _read_config(folder: Path) -> _Config:
-    path = folder / _CONFIG
+    path = folder / CONFIG
     if not path.is_file():
-        raise DataError(_missing(folder, _CONFIG))
+        raise DataError(_missing(folder, CONFIG))
     found: dict[str, Any] = read_json(path, dict[str, Any], _AGAIN)
     if found.get("format") != FORMAT:
         raise DataError(
@@ -181,14 +181,14 @@ _AGAIN = "save the vector again"
 
 
 def _read_values(folder: Path, config: _Config) -> Tensor:
-    path = folder / _VALUES
+    path = folder / VALUES
     try:
         raw = path.read_bytes()
     except OSError as error:
-        raise DataError(_missing(folder, _VALUES)) from error
+        raise DataError(_missing(folder, VALUES)) from error
     if hashlib.sha256(raw).hexdigest() != config.sha256:
         raise DataError(
-            f"{path} is damaged: its bytes are not those {_CONFIG} was written for; save it again"
+            f"{path} is damaged: its bytes are not those {CONFIG} was written for; save it again"
         )
     try:
         tensors = load_tensors(raw)

@@ -7,10 +7,10 @@ not made for.
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from numbers import Real
 from os import PathLike
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from jaxtyping import Float
@@ -264,6 +264,51 @@ class TaskVector:
         from taskvectors.vectors.storage import load_vector
 
         return load_vector(folder)
+
+    def push_to_hub(
+        self,
+        repo: str,
+        *,
+        measures: Any = None,
+        private: bool | None = None,
+        token: str | None = None,
+    ) -> str:
+        """Upload the vector with a card to the Hugging Face hub; paths of this machine stay here.
+
+        Args:
+            repo: `owner/name`; made if it is not there.
+            measures: What `tv.evaluate` found on pairs that were held out, for the card.
+            private: Whether a new repository is private.
+            token: Of the hub; the one that is logged in by default.
+
+        Returns:
+            Address of the repository.
+
+        Raises:
+            TaskVectorsError: The hub cannot be reached, or refuses it.
+        """
+        from taskvectors.vectors.hub import push_vector
+
+        found = None if measures is None else asdict(measures)
+        return push_vector(self, repo, measures=found, private=private, token=token)
+
+    @classmethod
+    def from_pretrained(
+        cls, repo: str, *, revision: str | None = None, token: str | None = None
+    ) -> "TaskVector":
+        """A vector of the Hugging Face hub, or of a folder.
+
+        Args:
+            repo: `owner/name`, or a folder.
+            revision: Commit, branch or tag; the main branch by default.
+            token: Of the hub; the one that is logged in by default.
+
+        Raises:
+            DataError: There is none, or it cannot be reached.
+        """
+        from taskvectors.vectors.hub import pull_vector
+
+        return pull_vector(repo, revision=revision, token=token)
 
     def _by_place(self) -> dict[tuple[int, Component, Position], tuple[Site, Tensor]]:
         rows = zip(self.sites, self.values, strict=True)
