@@ -19,7 +19,7 @@ import taskvectors as tv
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "src" / "taskvectors"
-LONGEST_FILE = 500
+LONGEST_FILE = 400
 HEAVY = ("torch", "transformers")
 # A folder that only one machine has (home, temporary, mounted), but no part of a web address.
 PRIVATE_PATH = re.compile(r"(?<![\w.:/~-])/(?:home|root|tmp|mnt|srv|work|Users)/|[A-Z]:\\Users\\")

@@ -94,7 +94,7 @@ def test_methods_and_controls_are_those_of_the_registries(
 
 def test_extract_refuses_a_method_without_a_vector_and_names_those_with_one() -> None:
     with pytest.raises(TaskVectorsError, match=r"icl gives no vector; these do: .*vanilla"):
-        parsed("extract", "--task", "t", "--method", "icl")._config()
+        parsed("extract", "--task", "t", "--method", "icl").config()
 
 
 @pytest.mark.parametrize("name", ["shots", "seeds", "n_train", "n_validation", "n_test", "chat"])

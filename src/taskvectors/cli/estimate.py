@@ -9,11 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import subcommand
 
-from taskvectors.cli.arguments import (
-    Output,
-    default,
-    method_config,
-)
+from taskvectors.cli.arguments import Output, default, method_config
 from taskvectors.cli.compare import Compare
 from taskvectors.cli.evaluate import Evaluate
 from taskvectors.cli.explain import Explain
@@ -232,10 +228,7 @@ def _of_one_vector(what: str, verb: Any, method: Any) -> Result:
         method,
         verb.model.memory,
         task=task,
-        template=verb.task.template or "",
-        shots=verb.shots,
-        seed=verb.seed,
-        chat=verb.task.chat,
+        **verb.context(),
     )
     return _of_a_model(what, estimator, config, costs)
 

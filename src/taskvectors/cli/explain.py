@@ -5,13 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
-from taskvectors.cli.arguments import (
-    Output,
-    VectorModelChoice,
-    VectorTaskChoice,
-    checked,
-    default,
-)
+from taskvectors.cli.arguments import Output, VectorModelChoice, VectorTaskChoice, checked, default
 from taskvectors.cli.dry_run import would_run
 from taskvectors.cli.folders import folder_for
 from taskvectors.cli.names import AnalysisName

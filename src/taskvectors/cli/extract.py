@@ -5,25 +5,17 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
-from taskvectors.cli.arguments import (
-    ModelChoice,
-    Output,
-    SiteChoice,
-    TaskChoice,
-    default,
-    method_config,
-    without_meaning,
-)
+from taskvectors.cli.arguments import method_config, without_meaning
 from taskvectors.cli.names import MethodName
 from taskvectors.cli.results import Result
-from taskvectors.cli.vectors import make_vector
+from taskvectors.cli.vectors import VectorVerb
 from taskvectors.errors import TaskVectorsError
 
 _VANILLA = MethodName("vanilla")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Extract:
+class Extract(VectorVerb):
     """Make one vector by a method of the registry, and save it; see `learn` for trained ones.
 
     Layer and strength are the best on the validation split; a strength is multiplied in.
@@ -31,23 +23,11 @@ class Extract:
 
     method: MethodName = _VANILLA
     """How it is made; see `taskvectors methods`."""
-    shots: int = 8
-    """Demonstrations in the prompts that it is read from."""
     strengths: Annotated[
         tuple[float, ...],
         arg(aliases=["--strength"], help_behavior_hint="(default: those of the method)"),
     ] = ()
     """Factors to try."""
-    seed: int = 0
-    """Seed of split and demonstrations."""
-    out: Annotated[str, default("a new folder among the user's data")] = ""
-    """Folder of the vector; a vector that is there is replaced."""
-    dry_run: bool = False
-    """Check what can be checked without the model, say what would be run, and stop."""
-    task: TaskChoice
-    sites: SiteChoice
-    model: ModelChoice
-    output: Output
 
     def run(self) -> Result:
         """Read it and save it."""
@@ -58,16 +38,7 @@ class Extract:
 
             return extract(model, task, config, **context)
 
-        return make_vector(
-            make,
-            self.method,
-            model=self.model,
-            task=self.task,
-            shots=self.shots,
-            seed=self.seed,
-            out=self.out,
-            dry_run=self.dry_run,
-        )
+        return self.made(self.method, make)
 
     def config(self) -> Any:
         """The method's config."""

@@ -2,11 +2,7 @@
 
 from typing import Any, ClassVar
 
-from tyro.constructors import (
-    ConstructorRegistry,
-    PrimitiveConstructorSpec,
-    PrimitiveTypeInfo,
-)
+from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, PrimitiveTypeInfo
 
 from taskvectors.registry import ANALYSES, CONTROLS, FAMILIES, METHODS, Registry
 

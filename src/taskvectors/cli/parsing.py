@@ -60,7 +60,10 @@ VERBS: dict[str, Callable[..., Any]] = {
 }
 
 # what tyro adds below an error that is no part of what went wrong
-_ASIDES = ("Argument helptext", "For full helptext", "Perhaps you meant", "Arguments similar")
+_ASIDES = (
+    *("Argument helptext", "For full helptext", "Perhaps you meant", "Arguments similar"),
+    "Arguments are applied",
+)
 
 
 @runtime_checkable

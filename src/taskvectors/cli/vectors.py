@@ -3,10 +3,11 @@
 import logging
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from taskvectors.cli.arguments import ModelChoice, TaskChoice
+from taskvectors.cli.arguments import ModelChoice, Output, SiteChoice, TaskChoice, default
 from taskvectors.cli.dry_run import would_run
 from taskvectors.cli.folders import folder_for, room_for_vector
 from taskvectors.cli.hints import hint
@@ -20,52 +21,57 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 
-def make_vector(  # noqa: PLR0913  (what is made, of what, where to)
-    make: "Callable[[LanguageModel, Task, dict[str, Any]], TaskVector]",
-    method: str,
-    *,
-    model: ModelChoice,
-    task: TaskChoice,
-    shots: int,
-    seed: int,
-    out: str,
-    dry_run: bool,
-) -> Result:
-    """Make a vector and save it.
+@dataclass(frozen=True, kw_only=True)
+class VectorVerb:
+    """What `learn` and `extract` have in common."""
 
-    Args:
-        make: Makes it from model, task and further fields of a run context.
-        method: The method's name, for a new folder.
-        model: The model.
-        task: The task.
-        shots: Demonstrations in a few-shot prompt.
-        seed: Seed of split, demonstrations and initialisation.
-        out: Folder of the vector.
-        dry_run: Say what would be made, and make nothing.
-    """
-    loading = model.config()
-    folder = folder_for(out, "vectors", method, task.task, model.model)
-    with room_for_vector(folder):
-        pairs = task.load(seed)
-        if dry_run:
-            about = {"method": method, "model": loading.source, "seed": seed}
-            verb = "learn" if method == "learned" else "extract"
-            return would_run(verb, folder, task=pairs, **about)
-        logger.info("Loading the model %r", model.model)
-        loaded = loading.load()
-        logger.info("%s on %d training pairs of %s", method, len(pairs.train), pairs.name)
-        started = time.perf_counter()
-        context = {
-            "template": task.template or "",
-            "shots": shots,
-            "seed": seed,
-            "memory": model.budget(loaded),
-            "chat": task.chat,
+    shots: int = 8
+    """Demonstrations of the few-shot run, which it is read from, or --distillation learns from."""
+    seed: int = 0
+    """Seed of split, demonstrations and initialisation."""
+    out: Annotated[str, default("a new folder among the user's data")] = ""
+    """Folder of the vector; a vector that is there is replaced."""
+    dry_run: bool = False
+    """Check what can be checked without the model, say what would be run, and stop."""
+    task: TaskChoice
+    sites: SiteChoice
+    model: ModelChoice
+    output: Output
+
+    def context(self) -> dict[str, Any]:
+        """Fields of a run context."""
+        return {
+            "template": self.task.template or "",
+            "shots": self.shots,
+            "seed": self.seed,
+            "chat": self.task.chat,
         }
-        vector = make(loaded, pairs, context)
-        vector.save(folder)
-    seconds = time.perf_counter() - started
-    return _saved(vector, folder, seconds=seconds, n_train=len(pairs.train), model=model)
+
+    def made(
+        self, method: str, make: "Callable[[LanguageModel, Task, dict[str, Any]], TaskVector]"
+    ) -> Result:
+        """Make a vector and save it.
+
+        Args:
+            method: The method's name.
+            make: Makes it from model, task and further fields of a run context.
+        """
+        loading = self.model.config()
+        folder = folder_for(self.out, "vectors", method, self.task.task, self.model.model)
+        with room_for_vector(folder):
+            pairs = self.task.load(self.seed)
+            if self.dry_run:
+                about = {"method": method, "model": loading.source, "seed": self.seed}
+                verb = "learn" if method == "learned" else "extract"
+                return would_run(verb, folder, task=pairs, **about)
+            logger.info("Loading the model %r", self.model.model)
+            loaded = loading.load()
+            logger.info("%s on %d training pairs of %s", method, len(pairs.train), pairs.name)
+            started = time.perf_counter()
+            vector = make(loaded, pairs, self.context() | {"memory": self.model.budget(loaded)})
+            vector.save(folder)
+        seconds = time.perf_counter() - started
+        return _saved(vector, folder, seconds=seconds, n_train=len(pairs.train), model=self.model)
 
 
 def _saved(

@@ -18,12 +18,7 @@ import torch
 from taskvectors.errors import DataError, TaskVectorsError
 from taskvectors.files import read_json, write_whole
 from taskvectors.models import LanguageModel
-from taskvectors.models.unembedding import (
-    VOCABULARY_SLICE,
-    Unembedding,
-    score_tokens,
-    token_losses,
-)
+from taskvectors.models.unembedding import VOCABULARY_SLICE, Unembedding, score_tokens, token_losses
 from taskvectors.prompts import Prompt
 from taskvectors.tasks import Example
 from taskvectors.trunk import Edit, Trunk

@@ -7,7 +7,7 @@ masses add up to 1. Random heads of the same number stand beside the key heads.
 
 import random
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import pandas as pd
 import torch
@@ -18,12 +18,13 @@ from taskvectors.explain.key_heads import KeyHeads, key_heads_of, key_heads_work
 from taskvectors.explain.shared.analysis import CI, Analysis, Curve, Line, in_lines
 from taskvectors.explain.shared.case import Case, added_layers
 from taskvectors.explain.shared.cost import Sizes
+from taskvectors.explain.shared.rows import points, table
 from taskvectors.explain.shared.two_runs import INJECTED, PLAIN, two_runs
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt, with_first_tokens
 from taskvectors.registry import ANALYSES
 from taskvectors.results import Columns
-from taskvectors.results.figures import BLUE, GREY, PURPLE, VERMILION, Figure, Series
+from taskvectors.results.figures import BLUE, GREY, PURPLE, VERMILION, Figure
 from taskvectors.trunk.work import Work
 from taskvectors.vectors import TaskVector
 
@@ -59,7 +60,7 @@ class Attention:
 
     def to_frame(self) -> pd.DataFrame:
         """One row per condition, set of heads and class."""
-        return pd.DataFrame([asdict(row) for row in self.rows]).assign(n_key=self.n_key)
+        return table(self.rows, n_key=self.n_key)
 
     def figure(self) -> Figure:
         """Where key heads and random heads look, with the vector and without."""
@@ -71,17 +72,8 @@ class Attention:
         series = []
         for condition, heads, label, style, shift in shown:
             rows = [row for row in self.rows if (row.condition, row.heads) == (condition, heads)]
-            series.append(
-                Series(
-                    label=label,
-                    x=tuple(CLASSES.index(row.falls_on) + shift for row in rows),
-                    y=tuple(row.mass for row in rows),
-                    low=tuple(row.ci_low for row in rows),
-                    high=tuple(row.ci_high for row in rows),
-                    kind="point",
-                    style=style,
-                )
-            )
+            places = (CLASSES.index(row.falls_on) + shift for row in rows)
+            series.append(points(label, places, rows, style, value="mass"))
         names = ("sink", "last token", "query", "demonstrations", "template")
         return Figure(
             name="attention",

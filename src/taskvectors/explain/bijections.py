@@ -6,7 +6,7 @@ demonstrations of both. A wrong-direction answer is a word of the query's own si
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 
 import pandas as pd
 import torch
@@ -18,6 +18,7 @@ from taskvectors.evaluate import Scores, paired_difference, score, wilson_interv
 from taskvectors.explain.shared.analysis import CI, Analysis
 from taskvectors.explain.shared.case import Case
 from taskvectors.explain.shared.cost import Sizes, plain
+from taskvectors.explain.shared.rows import points, table
 from taskvectors.format import percent
 from taskvectors.methods import Recipe, RunContext, plan_of
 from taskvectors.methods.learned import Learned, learned
@@ -27,7 +28,7 @@ from taskvectors.methods.shared.run_context import Split
 from taskvectors.prompts import Prompt
 from taskvectors.registry import ANALYSES
 from taskvectors.results import Columns
-from taskvectors.results.figures import BLUE, GREEN, GREY, VERMILION, Figure, Series
+from taskvectors.results.figures import BLUE, GREEN, GREY, VERMILION, Figure
 from taskvectors.results.record import named_rows
 from taskvectors.tasks import Task
 from taskvectors.tasks.derived import both_directions, one_to_one, reversed_task
@@ -86,7 +87,7 @@ class Bijections:
 
     def to_frame(self) -> pd.DataFrame:
         """One row per configuration, vector and direction."""
-        return pd.DataFrame([asdict(row) | {"task": self.task} for row in self.rows])
+        return table(self.rows, task=self.task)
 
     def figure(self) -> Figure:
         """Accuracy by direction and configuration."""
@@ -99,29 +100,11 @@ class Bijections:
             ("the other direction's vector", VERMILION, 0.2),
         ):
             rows = [self._shown(label, *place) for place in places]
-            series.append(
-                Series(
-                    label=label,
-                    x=tuple(place + offset for place in range(len(places))),
-                    y=tuple(row.accuracy for row in rows),
-                    low=tuple(row.ci_low for row in rows),
-                    high=tuple(row.ci_high for row in rows),
-                    style=style,
-                    kind="point",
-                )
-            )
+            beside = (place + offset for place in range(len(places)))
+            series.append(points(label, beside, rows, style))
         shown = [self._plain(direction) for _, direction in places]
-        series.append(
-            Series(
-                label=f"{shown[0].shots}-shot, both directions shown",
-                x=tuple(map(float, range(len(places)))),
-                y=tuple(row.accuracy for row in shown),
-                low=tuple(row.ci_low for row in shown),
-                high=tuple(row.ci_high for row in shown),
-                style=GREY,
-                kind="point",
-            )
-        )
+        label = f"{shown[0].shots}-shot, both directions shown"
+        series.append(points(label, range(len(places)), shown, GREY))
         return Figure(
             name="bijections",
             title=f"Both directions of {self.task}",

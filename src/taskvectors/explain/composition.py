@@ -5,7 +5,7 @@ Each answer is one of four words, so the table tells which of the two tasks was 
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -18,6 +18,7 @@ from taskvectors.evaluate import score, wilson_interval
 from taskvectors.explain.shared.analysis import CI, Analysis, Line, in_lines
 from taskvectors.explain.shared.case import Case
 from taskvectors.explain.shared.cost import Sizes, plain
+from taskvectors.explain.shared.rows import table
 from taskvectors.explain.transfer import bench_of
 from taskvectors.methods import RunContext
 from taskvectors.prompts import Prompt
@@ -65,7 +66,7 @@ class Composition:
 
     def to_frame(self) -> pd.DataFrame:
         """One row per vector and strength."""
-        return pd.DataFrame([asdict(row) for row in self.rows])
+        return table(self.rows)
 
     def figure(self) -> Heatmap:
         """The four-way table."""

@@ -9,7 +9,7 @@ effect splits is what path expansion says.
 
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 
 import pandas as pd
@@ -21,22 +21,14 @@ from taskvectors.evaluate import paired_difference, score
 from taskvectors.explain.shared.analysis import CI, Analysis, Curve, accuracies, in_lines
 from taskvectors.explain.shared.case import Case, blocks_above
 from taskvectors.explain.shared.cost import Sizes
+from taskvectors.explain.shared.rows import columns, points, table
 from taskvectors.explain.shared.shares import share_of
 from taskvectors.models import LanguageModel, patch
 from taskvectors.models.attention import AttentionPattern, record_attention
 from taskvectors.prompts import Prompt
 from taskvectors.registry import ANALYSES
 from taskvectors.results import Columns
-from taskvectors.results.figures import (
-    BLUE,
-    GREEN,
-    GREY,
-    PURPLE,
-    VERMILION,
-    Figure,
-    ReferenceLine,
-    Series,
-)
+from taskvectors.results.figures import BLUE, GREEN, GREY, PURPLE, VERMILION, Figure, ReferenceLine
 from taskvectors.trunk import Branch, Edit
 from taskvectors.trunk.work import Work
 from taskvectors.vectors import TaskVector
@@ -70,8 +62,7 @@ class FrozenPaths:
 
     def to_frame(self) -> pd.DataFrame:
         """One row per path."""
-        rows = [asdict(row) for row in self.rows]
-        return pd.DataFrame(rows).assign(plain_accuracy=self.plain_accuracy)
+        return table(self.rows, plain_accuracy=self.plain_accuracy)
 
     def figure(self) -> Figure:
         """Accuracy with each path frozen, between the vector and no vector."""
@@ -86,17 +77,7 @@ class FrozenPaths:
             title="Accuracy with a path frozen",
             x_label="What is held as it is without the vector",
             y_label="Accuracy on test prompts",
-            series=(
-                Series(
-                    label="with the vector, and this frozen",
-                    x=places,
-                    y=tuple(row.accuracy for row in shown),
-                    low=tuple(row.ci_low for row in shown),
-                    high=tuple(row.ci_high for row in shown),
-                    kind="point",
-                    style=BLUE,
-                ),
-            ),
+            series=(points("with the vector, and this frozen", places, shown, BLUE),),
             references=(
                 ReferenceLine(
                     label="the vector, nothing frozen", y=self.rows[0].accuracy, style=GREEN
@@ -144,17 +125,12 @@ def frozen_paths(
     whole = found.is_correct[1]
     rows = []
     for number, name in enumerate(FROZEN, start=1):
-        share = share_of(found.is_correct[number])
         lost = paired_difference([found.is_correct[number]], [whole], seed=seed)
         rows.append(
             Frozen(
                 frozen=name,
-                accuracy=share.value,
-                ci_low=share.low,
-                ci_high=share.high,
-                difference=lost.mean,
-                difference_low=lost.low,
-                difference_high=lost.high,
+                **columns("accuracy", share_of(found.is_correct[number])),
+                **columns("difference", lost),
                 first_token_accuracy=float(found.first_is_correct[number].double().mean()),
                 n=len(prompts),
             )

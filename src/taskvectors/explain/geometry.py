@@ -6,7 +6,7 @@ which task.
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import factorial, prod
 
 import pandas as pd
@@ -18,9 +18,10 @@ from taskvectors.errors import TaskVectorsError
 from taskvectors.evaluate import orders
 from taskvectors.explain.shared.analysis import Analysis
 from taskvectors.explain.shared.cost import nothing
+from taskvectors.explain.shared.rows import points, table
 from taskvectors.registry import ANALYSES
 from taskvectors.results import Columns
-from taskvectors.results.figures import Figure, Series, style_at
+from taskvectors.results.figures import Figure, style_at
 from taskvectors.vectors import TaskVector
 
 
@@ -72,11 +73,11 @@ class Geometry:
 
     def to_frame(self) -> pd.DataFrame:
         """One row per layer and task."""
-        return pd.DataFrame([asdict(row) for row in self.rows])
+        return table(self.rows)
 
     def points_frame(self) -> pd.DataFrame:
         """The vectors on their principal components, one row each."""
-        return pd.DataFrame([asdict(point) for point in self.points])
+        return table(self.points)
 
     def figure(self) -> Figure:
         """The principal components of the layer at which the tasks separate best."""
@@ -86,15 +87,8 @@ class Geometry:
         series = []
         for number, task in enumerate(tasks):
             mine = [p for p in self.points if p.task == task and p.layer == best.layer]
-            series.append(
-                Series(
-                    label=task,
-                    x=tuple(point.first for point in mine),
-                    y=tuple(point.second for point in mine),
-                    style=style_at(number),
-                    kind="point",
-                )
-            )
+            first_of = (point.first for point in mine)
+            series.append(points(task, first_of, mine, style_at(number), value="second", ends=None))
         return Figure(
             name="geometry",
             title=f"Vectors of {len(tasks)} tasks (layer {best.layer})",

@@ -10,7 +10,7 @@ the vector's own.
 
 import random
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
 
@@ -31,6 +31,7 @@ from taskvectors.explain.shared.head_outputs import (
     outputs_over_tokens,
     taken_out,
 )
+from taskvectors.explain.shared.rows import columns, points, table
 from taskvectors.explain.shared.shares import Share, share_of, share_over
 from taskvectors.methods.shared.run_context import Split
 from taskvectors.models import LanguageModel
@@ -92,8 +93,7 @@ class Ablation:
 
     def to_frame(self) -> pd.DataFrame:
         """One row per condition, mode and set of heads."""
-        rows = [asdict(row) for row in self.rows]
-        return pd.DataFrame(rows).assign(plain_accuracy=self.plain_accuracy)
+        return table(self.rows, plain_accuracy=self.plain_accuracy)
 
     def figure(self) -> Figure:
         """Accuracy against the share of heads that are put to zero at the last token."""
@@ -109,7 +109,8 @@ class Ablation:
             rows = [row for row in self.rows if row.condition == condition and row.mode == "zero"]
             shown = [row for row in rows if row.heads in ("none", "key")]
             if shown:
-                series.append(_series(label, shown, shift, style=style, kind="point"))
+                places = (100 * row.share + shift for row in shown)  # beside, so that all show
+                series.append(points(label, places, shown, style))
         return Figure(
             name="head-ablation",
             title="Accuracy without heads",
@@ -131,20 +132,9 @@ class Ablation:
             if (row.condition, row.positions, row.mode) == ("vector", "last", "zero")
             and row.heads in ("none", heads)
         ]
+        rows.sort(key=lambda row: row.share)
         style = BLUE if heads == "key" else GREY
-        return _series(label, sorted(rows, key=lambda row: row.share), style=style, kind="line")
-
-
-def _series(label: str, rows: Sequence[Ablated], shift: float = 0, **how: object) -> Series:
-    """Accuracy over the share of heads in per cent, beside it by `shift` so that none is hidden."""
-    return Series(
-        label=label,
-        x=tuple(100 * row.share + shift for row in rows),
-        y=tuple(row.accuracy for row in rows),
-        low=tuple(row.ci_low for row in rows),
-        high=tuple(row.ci_high for row in rows),
-        **how,  # type: ignore[arg-type]
-    )
+        return points(label, (100 * row.share for row in rows), rows, style, kind="line")
 
 
 def ablate(
@@ -287,9 +277,7 @@ class _Asked:
             share=count / self.n_above,
             curve_share=None,
             draws=draws,
-            accuracy=share.value,
-            ci_low=share.low,
-            ci_high=share.high,
+            **columns("accuracy", share),
             n=len(self.condition.test),
         )
 
@@ -331,28 +319,11 @@ def _at_all_positions(
 def _find(case: Case) -> Ablation:
     shots = case.context.shots
     conditions = [
-        Condition(
-            name="vector",
-            vector=case.vector,
-            training=case.prompts("train"),
-            test=case.prompts("test"),
-        ),
-        Condition(
-            name="icl",
-            vector=None,
-            training=case.prompts("train", shots),
-            test=case.prompts("test", shots),
-        ),
+        Condition.of(case, "vector", case.vector),
+        Condition.of(case, "icl", None, shots),
     ]
     if case.other is not None:
-        conditions.append(
-            Condition(
-                name="other-task",
-                vector=case.other.vector,
-                training=case.other.prompts("train"),
-                test=case.other.prompts("test"),
-            )
-        )
+        conditions.append(Condition.of(case.other, "other-task", case.other.vector))
     return ablate(
         case.model,
         key_heads_of(case),

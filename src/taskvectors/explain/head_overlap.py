@@ -5,7 +5,7 @@ heads that a function vector is made of.
 """
 
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from math import comb
 
 import pandas as pd
@@ -15,9 +15,10 @@ from taskvectors.explain.key_heads import key_heads, key_heads_of, key_heads_wor
 from taskvectors.explain.shared.analysis import Analysis
 from taskvectors.explain.shared.case import Case
 from taskvectors.explain.shared.cost import Sizes
+from taskvectors.explain.shared.rows import points, table
 from taskvectors.registry import ANALYSES
 from taskvectors.results import Columns
-from taskvectors.results.figures import BLUE, GREY, Figure, Series
+from taskvectors.results.figures import BLUE, GREY, Figure
 from taskvectors.results.record import named_rows
 from taskvectors.trunk.work import Work, as_much
 
@@ -54,7 +55,7 @@ class HeadOverlap:
 
     def to_frame(self) -> pd.DataFrame:
         """One row per other set."""
-        return pd.DataFrame([asdict(row) for row in self.rows]).assign(n_heads=self.n_heads)
+        return table(self.rows, n_heads=self.n_heads)
 
     def figure(self) -> Figure:
         """Shared heads beside what chance would give."""
@@ -65,20 +66,8 @@ class HeadOverlap:
             x_label="The other set",
             y_label="Share of the key heads",
             series=(
-                Series(
-                    label="found",
-                    x=places,
-                    y=tuple(row.share for row in self.rows),
-                    kind="point",
-                    style=BLUE,
-                ),
-                Series(
-                    label="by chance",
-                    x=places,
-                    y=tuple(row.chance for row in self.rows),
-                    kind="point",
-                    style=GREY,
-                ),
+                points("found", places, self.rows, BLUE, value="share", ends=None),
+                points("by chance", places, self.rows, GREY, value="chance", ends=None),
             ),
             x_ticks=tuple(zip(places, (row.reference for row in self.rows), strict=True)),
             shares=True,

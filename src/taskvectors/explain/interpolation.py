@@ -5,7 +5,7 @@ what is lost there is lost to weakness, the rest to the other vector.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -14,12 +14,13 @@ from taskvectors.evaluate import measure
 from taskvectors.explain.shared.analysis import CI, Analysis
 from taskvectors.explain.shared.case import Case
 from taskvectors.explain.shared.cost import Sizes
+from taskvectors.explain.shared.rows import points, table
 from taskvectors.explain.transfer import bench_of
 from taskvectors.format import percent
 from taskvectors.methods import RunContext
 from taskvectors.registry import ANALYSES
 from taskvectors.results import Columns
-from taskvectors.results.figures import BLUE, VERMILION, Figure, Series, Style
+from taskvectors.results.figures import BLUE, VERMILION, Figure, Style
 from taskvectors.results.record import named_rows
 from taskvectors.trunk.work import Work, as_much
 from taskvectors.vectors import TaskVector
@@ -53,7 +54,7 @@ class Interpolation:
 
     def to_frame(self) -> pd.DataFrame:
         """One row per task, place and kind."""
-        return pd.DataFrame([asdict(row) for row in self.rows])
+        return table(self.rows)
 
     def figure(self) -> Figure:
         """Accuracy against t."""
@@ -62,16 +63,10 @@ class Interpolation:
             alone = Style(light=style.light, dark=style.dark, dash="dot", marker="cross")
             for mixed, look in ((True, style), (False, alone)):
                 rows = [row for row in self.rows if row.task == task and row.mixed == mixed]
-                series.append(
-                    Series(
-                        label=f"{task}{'' if mixed else ', its vector alone'}",
-                        x=tuple(row.t for row in rows),
-                        y=tuple(row.accuracy for row in rows),
-                        low=tuple(row.ci_low for row in rows) if mixed else (),
-                        high=tuple(row.ci_high for row in rows) if mixed else (),
-                        style=look,
-                    )
-                )
+                label = f"{task}{'' if mixed else ', its vector alone'}"
+                ends = ("ci_low", "ci_high") if mixed else None
+                along = (row.t for row in rows)
+                series.append(points(label, along, rows, look, ends=ends, kind="line"))
         first, second = self.tasks
         return Figure(
             name="interpolation",

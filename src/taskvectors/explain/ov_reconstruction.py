@@ -13,8 +13,8 @@ MLPs a term is the mean change of a block's MLP output when θ enters that MLP a
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Literal
+from dataclasses import dataclass
+from typing import Literal, get_args
 
 import pandas as pd
 import torch
@@ -22,34 +22,19 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from taskvectors.evaluate import Scores, paired_difference, score
-from taskvectors.explain.shared.analysis import (
-    CI,
-    Analysis,
-    Curve,
-    Line,
-    accuracies,
-    in_lines,
-)
+from taskvectors.explain.shared.analysis import CI, Analysis, Curve, Line, accuracies, in_lines
 from taskvectors.explain.shared.case import Case, blocks_above, one_layer
 from taskvectors.explain.shared.cost import Sizes
 from taskvectors.explain.shared.ov_terms import mlp_terms, no_edit, paper_terms, scaled_terms
-from taskvectors.explain.shared.shares import Share, gained, share_of, share_over
+from taskvectors.explain.shared.rows import columns, points, table
+from taskvectors.explain.shared.shares import gained, share_of, share_over
 from taskvectors.methods.shared.choosing import choose
 from taskvectors.models import LanguageModel
 from taskvectors.models.path_patching import entering_mlp, entering_values
 from taskvectors.prompts import Prompt, with_first_tokens
 from taskvectors.registry import ANALYSES
 from taskvectors.results import Columns
-from taskvectors.results.figures import (
-    BLUE,
-    GREEN,
-    GREY,
-    PURPLE,
-    VERMILION,
-    Figure,
-    ReferenceLine,
-    Series,
-)
+from taskvectors.results.figures import BLUE, GREEN, GREY, PURPLE, VERMILION, Figure, ReferenceLine
 from taskvectors.trunk import Branch, Edit
 from taskvectors.trunk.work import Work
 from taskvectors.vectors import TaskVector
@@ -62,10 +47,7 @@ Variant = Literal[
     "paper", "paper-by-layer", "scaled", "scaled-by-layer", "path",
     "mlp", "mlp-by-layer", "mlp-path",
 ]  # fmt: skip
-VARIANTS: tuple[Variant, ...] = (
-    "paper", "paper-by-layer", "scaled", "scaled-by-layer", "path",
-    "mlp", "mlp-by-layer", "mlp-path",
-)  # fmt: skip
+VARIANTS: tuple[Variant, ...] = get_args(Variant)
 Terms = Mapping[Literal["paper", "scaled", "mlp"], Float[Tensor, "layer d_model"]]
 
 
@@ -110,10 +92,8 @@ class Reconstruction:
 
     def to_frame(self) -> pd.DataFrame:
         """One row per variant."""
-        rows = [asdict(row) for row in self.rows]
-        return pd.DataFrame(rows).assign(
-            layer=self.layer, n=self.n, n_validation=self.n_validation, n_random=N_RANDOM
-        )
+        numbers = {"n": self.n, "n_validation": self.n_validation, "n_random": N_RANDOM}
+        return table(self.rows, layer=self.layer, **numbers)
 
     def figure(self) -> Figure:
         """Accuracy of each variant beside its random control."""
@@ -126,38 +106,25 @@ class Reconstruction:
             "mlp-path": "path",
         }  # fmt: skip
 
-        def series(label: str, rows: Sequence[Reconstructed], **style: object) -> Series:
-            places = [float(VARIANTS.index(row.variant)) for row in rows]
-            return Series(
-                label=label,
-                x=tuple(places),
-                y=tuple(row.accuracy for row in rows),
-                low=tuple(row.ci_low for row in rows),
-                high=tuple(row.ci_high for row in rows),
-                kind="point",
-                **style,  # type: ignore[arg-type]
-            )
-
-        heads = [row for row in shown if not row.variant.startswith("mlp")]
-        mlps = [row for row in shown if row.variant.startswith("mlp")]
-        control = Series(
-            label="the same of random vectors",
-            x=tuple(place + 0.25 for place in range(len(shown))),
-            y=tuple(row.random_accuracy for row in shown),
-            low=tuple(row.random_low for row in shown),
-            high=tuple(row.random_high for row in shown),
-            kind="point",
-            style=GREY,
-        )
+        is_mlp = [name.startswith("mlp") for name in VARIANTS]
+        places = range(len(VARIANTS))
+        heads, mlps = ([place for place in places if is_mlp[place] is one] for one in (False, True))
         return Figure(
             name="ov-reconstruction",
             title="What heads and MLPs make of the vector, in its place",
             x_label="How it is put back (left: heads' OV circuits, right: MLPs)",
             y_label="Accuracy on test prompts",
             series=(
-                series("through the heads", heads, style=BLUE),
-                series("through the MLPs", mlps, style=VERMILION),
-                control,
+                points("through the heads", heads, [shown[place] for place in heads], BLUE),
+                points("through the MLPs", mlps, [shown[place] for place in mlps], VERMILION),
+                points(
+                    "the same of random vectors",
+                    (place + 0.25 for place in places),
+                    shown,
+                    GREY,
+                    value="random_accuracy",
+                    ends=("random_low", "random_high"),
+                ),
             ),
             references=(
                 ReferenceLine(label="the vector itself", y=by_name["vector"].accuracy, style=GREEN),
@@ -302,40 +269,28 @@ def _summary(
 ) -> Reconstruction:
     plain, vector = whole.is_correct
     rows = [
-        Reconstructed(variant="none", **_measured(share_of(plain))),
-        Reconstructed(variant="vector", **_measured(share_of(vector))),
+        Reconstructed(variant="none", **columns("accuracy", share_of(plain))),
+        Reconstructed(variant="vector", **columns("accuracy", share_of(vector))),
     ]
     for variant in VARIANTS:
         ours, *draws = found[variant]
-        part = gained(ours, vector, plain, seed)
-        to_vector = paired_difference([ours], [vector], seed=seed)
-        to_random = paired_difference([ours] * len(draws), draws, seed=seed)
         random = share_over(draws, seed)
+        to_random = paired_difference([ours] * len(draws), draws, seed=seed)
         rows.append(
             Reconstructed(
                 variant=variant,
                 strength=chosen[variant].strengths[0],
                 validation_accuracy=chosen[variant].accuracy,
-                **_measured(share_of(ours)),
-                recovered=None if part is None else part.value,
-                recovered_low=None if part is None else part.low,
-                recovered_high=None if part is None else part.high,
-                difference_to_vector=to_vector.mean,
-                difference_to_vector_low=to_vector.low,
-                difference_to_vector_high=to_vector.high,
                 random_accuracy=random.value,
                 random_low=random.low,
                 random_high=random.high,
-                difference_to_random=to_random.mean,
-                difference_to_random_low=to_random.low,
-                difference_to_random_high=to_random.high,
+                **columns("accuracy", share_of(ours)),
+                **columns("recovered", gained(ours, vector, plain, seed)),
+                **columns("difference_to_vector", paired_difference([ours], [vector], seed=seed)),
+                **columns("difference_to_random", to_random),
             )
         )
     return Reconstruction(rows=tuple(rows), layer=layer, n=len(plain), n_validation=n_validation)
-
-
-def _measured(share: Share) -> dict[str, float]:
-    return {"accuracy": share.value, "ci_low": share.low, "ci_high": share.high}
 
 
 def _find(case: Case) -> Reconstruction:

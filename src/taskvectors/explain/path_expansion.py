@@ -8,7 +8,7 @@ computed forwards and none as a remainder, so that their sum can be checked agai
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 
 import pandas as pd
@@ -20,6 +20,7 @@ from taskvectors.explain.shared.analysis import CI, Analysis, Curve, Line, in_li
 from taskvectors.explain.shared.case import Case, blocks_above
 from taskvectors.explain.shared.cost import Sizes
 from taskvectors.explain.shared.frozen_attention import FrozenAttention
+from taskvectors.explain.shared.rows import points, table
 from taskvectors.explain.shared.two_runs import INJECTED, PLAIN, Block, TwoRuns, two_runs
 from taskvectors.models import LanguageModel
 from taskvectors.models.norms import final_linear_part, linear_part
@@ -71,8 +72,7 @@ class PathExpansion:
 
     def to_frame(self) -> pd.DataFrame:
         """One row per term."""
-        rows = [asdict(term) for term in self.terms]
-        return pd.DataFrame(rows).assign(whole=self.whole, residual=self.residual, n=self.n)
+        return table(self.terms, whole=self.whole, residual=self.residual, n=self.n)
 
     def figure(self) -> Figure:
         """Effect by number of hops, a series per source."""
@@ -87,15 +87,13 @@ class PathExpansion:
 
         def series(source: str) -> Series:
             found = [term for term in self.terms if term.source == source]
-            places = [term.hops if term.hops is not None else MOST_HOPS + 1 for term in found]
-            return Series(
-                label=labels.get(source, "final norm's changed scale"),
-                x=tuple(place + shift.get(source, 0.0) for place in places),
-                y=tuple(term.effect for term in found),
-                low=tuple(term.ci_low for term in found),
-                high=tuple(term.ci_high for term in found),
-                style=styles.get(source, GREY),
-                kind="point",
+            hops = (MOST_HOPS + 1 if term.hops is None else term.hops for term in found)
+            return points(
+                labels.get(source, "final norm's changed scale"),
+                (place + shift.get(source, 0.0) for place in hops),
+                found,
+                styles.get(source, GREY),
+                value="effect",
             )
 
         hops = ["no hop", *(f"{k}" for k in range(1, MOST_HOPS)), f"{MOST_HOPS} and more"]

@@ -38,6 +38,7 @@ from taskvectors.explain.shared.measured import (
     frame_of,
     line,
     measured_line,
+    of_first_layer,
     share,
 )
 from taskvectors.explain.shared.responses import Responses
@@ -323,11 +324,6 @@ _ANSWERS = in_lines(
 )
 
 
-def _summary(rows: pd.DataFrame) -> str:
-    first = rows[rows["layer"] == rows["layer"].iloc[0]]
-    return f"layer {first['layer'].iloc[0]:.0f}: {_FIT(first)}; {_ANSWERS(first)}"
-
-
 def _works(sizes: Sizes) -> list[Work]:
     works = fits_works(sizes)
     for layer in sizes.layers:
@@ -360,6 +356,6 @@ ANALYSES.register(
         "residual stream, judged on held-out noise and queries. First tokens are scored, because "
         "what is added at the last block of the last prompt token cannot reach later ones. 95 % "
         "Wilson intervals.",
-        summary=_summary,
+        summary=of_first_layer(_FIT, _ANSWERS),
     )
 )

@@ -27,11 +27,13 @@ from taskvectors.explain.shared.measured import (
     frame_of,
     line,
     measured_line,
+    of_first_layer,
 )
+from taskvectors.explain.shared.rows import points
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt, with_first_tokens
 from taskvectors.registry import ANALYSES
-from taskvectors.results.figures import BLUE, GREY, PURPLE, VERMILION, Figure, Series
+from taskvectors.results.figures import BLUE, GREY, PURPLE, VERMILION, Figure
 from taskvectors.trunk import Edit, Trunk
 from taskvectors.trunk.work import Work, work_of
 
@@ -79,21 +81,14 @@ class Rotation:
             x_label="Direction",
             y_label="Share of the vocabulary below",
             series=(
-                Series(
-                    label="the task's labels",
-                    x=places,
-                    y=tuple(row.value for row in ours),
-                    style=VERMILION,
-                    kind="point",
-                ),
-                Series(
-                    label="token sets of their size and frequency (middle 95 %)",
-                    x=places,
-                    y=tuple(row.value for row in matched),
-                    low=tuple(row.low for row in matched),
-                    high=tuple(row.high for row in matched),
-                    style=GREY,
-                    kind="point",
+                points("the task's labels", places, ours, VERMILION, value="value", ends=None),
+                points(
+                    "token sets of their size and frequency (middle 95 %)",
+                    places,
+                    matched,
+                    GREY,
+                    value="value",
+                    ends=("low", "high"),
                 ),
             ),
             x_ticks=((0.0, "θ"), (1.0, "Qθ"), (2.0, "Wθ")),
@@ -292,11 +287,6 @@ _NUMBERS = in_lines(
 )
 
 
-def _summary(rows: pd.DataFrame) -> str:
-    first = rows[rows["layer"] == rows["layer"].iloc[0]]
-    return f"layer {first['layer'].iloc[0]:.0f}: {_NUMBERS(first)}"
-
-
 def _works(sizes: Sizes) -> list[Work]:
     last = sizes.context.model.n_layers - 1
     asked = with_first_tokens(sizes.prompts("test"))
@@ -322,6 +312,6 @@ ANALYSES.register(
         f"directions that hold {MAIN:.0%} of W, and a stretch Σ. cos(θ, Qθ) = 1: W only stretches; "
         "0: it turns by a right angle. Directions are read by the unembedding after the final "
         "norm.",
-        summary=_summary,
+        summary=of_first_layer(_NUMBERS),
     )
 )

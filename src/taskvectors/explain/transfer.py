@@ -6,7 +6,7 @@ with the same words.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from itertools import product
 
 import pandas as pd
@@ -16,6 +16,7 @@ from taskvectors.evaluate import Measures, measure
 from taskvectors.explain.shared.analysis import CI, Analysis
 from taskvectors.explain.shared.case import Case
 from taskvectors.explain.shared.cost import Sizes
+from taskvectors.explain.shared.rows import table
 from taskvectors.format import percent
 from taskvectors.methods import RunContext
 from taskvectors.registry import ANALYSES
@@ -55,7 +56,7 @@ class Transfer:
 
     def to_frame(self) -> pd.DataFrame:
         """One row per vector and task."""
-        return pd.DataFrame([asdict(row) for row in self.rows])
+        return table(self.rows)
 
     def figure(self) -> Heatmap:
         """The matrix of accuracies."""

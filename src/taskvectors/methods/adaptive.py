@@ -29,6 +29,7 @@ from taskvectors.methods.training import (
     residual_rms,
 )
 from taskvectors.methods.training.recipe import OwnTraining
+from taskvectors.methods.training.trainer import check_norm
 from taskvectors.models import load_model
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import AnswerScores, Batch, Branch, Edit
@@ -204,13 +205,8 @@ class _MapTrainer(TrunkTrainer[TrainState]):
         return self.weights.detach() * self.scale
 
     def check_gradient(self) -> None:
-        assert self.weights.grad is not None
-        norm = float(self.weights.grad.norm())
-        if not 0 < norm < float("inf"):
-            raise TaskVectorsError(
-                f"the gradient of the map is {norm} on the first step: nothing can be learned at "
-                f"layers {', '.join(str(layer_name(block)) for block in self.blocks)}"
-            )
+        layers = ", ".join(str(layer_name(block)) for block in self.blocks)
+        check_norm(self.weights.grad, "of the map", f"at layers {layers}")
 
 
 def _plan(context: RunContext, config: Adaptive) -> Plan:

@@ -9,16 +9,16 @@ from typing import Annotated, Literal
 
 import torch
 from jaxtyping import Float
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError
+from taskvectors.methods.shared.at_sites import AtSites
 from taskvectors.methods.shared.candidate import Candidate, Cost
 from taskvectors.methods.shared.head_means import HeadMeans, head_means
 from taskvectors.methods.shared.indirect_effect import HowFound, indirect_effects, shuffled_labels
-from taskvectors.methods.shared.layers import Layers, Positions, layer_groups
 from taskvectors.methods.shared.method import METHODS, Method, Paper
-from taskvectors.methods.shared.plan import Plan, joins_at, read_work
+from taskvectors.methods.shared.plan import Plan, read_work
 from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.prompts import Prompt, with_first_tokens
 from taskvectors.trunk.work import Work, as_much, work_of
@@ -43,16 +43,9 @@ Head = tuple[int, int]
 """Layer and head."""
 
 
-class HeadChoice(BaseModel):
+class HeadChoice(AtSites):
     """What function vectors have in common, however their heads are found."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-    layers: Layers = None
-    """Layers the vector is added at, the same one at each; one layer at a time by default."""
-    each_layer: bool = False
-    """One candidate for each of `layers`, in place of one at all of them."""
-    positions: Positions = (-1,)
-    """Where it is added; heads are always read at the last token."""
     strengths: tuple[float, ...] = Field(default=(1.0, 0.5, 2.0), min_length=1)
     """Factors to try; the best on validation is shown beside strength 1."""
     n_heads: tuple[HeadCount, ...] = Field(default=(10,), min_length=1)
@@ -165,7 +158,7 @@ def summed_heads(
     """
     kind: str = config.kind  # type: ignore[attr-defined]
     means = head_means(context, config.n_prompts)
-    groups = layer_groups(context.model, config.layers, each_layer=config.each_layer)
+    groups = config.groups(context.model)
     found = []
     for count in config.n_heads:
         n_heads = count if isinstance(count, int) else max(1, round(count * effects.numel()))
@@ -234,7 +227,7 @@ def plan_of_heads(context: RunContext, config: HeadChoice, *further: Work) -> Pl
         own = own[:1]
     return Plan(
         found=own + others,
-        joins=joins_at(context, config) * len(config.n_heads),
+        joins=config.joins(context.model) * len(config.n_heads),
         positions=config.positions,
         strengths=config.strengths,
     )

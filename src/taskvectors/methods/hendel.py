@@ -2,12 +2,12 @@
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from taskvectors.methods.shared.at_sites import AtSites
 from taskvectors.methods.shared.candidate import Candidate, Cost
-from taskvectors.methods.shared.layers import Layers, Positions, layer_groups
 from taskvectors.methods.shared.method import METHODS, Method, Paper
-from taskvectors.methods.shared.plan import Plan, joins_at, read_work
+from taskvectors.methods.shared.plan import Plan, read_work
 from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.vectors import TaskVector, sites_at
 
@@ -19,17 +19,10 @@ HENDEL = Paper(
 )
 
 
-class Hendel(BaseModel):
+class Hendel(AtSites):
     """Mean state behind demonstrations and a dummy query, replacing the state of the query."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     kind: Literal["hendel"] = "hendel"
-    layers: Layers = None
-    """Layers whose states are replaced, together; one vector per layer of the model by default."""
-    each_layer: bool = False
-    """One vector for each of `layers`, in place of one at all of them."""
-    positions: Positions = (-1,)
-    """Where states are replaced; they are always read at the last token."""
     n_prompts: int = Field(default=100, ge=1)
     """Most dummy queries to average over."""
 
@@ -43,7 +36,7 @@ def hendel(context: RunContext, config: Hendel) -> list[Candidate]:
         dummy queries, each behind demonstrations of its own, where the released code has two behind
         the same ones.
     """
-    groups = layer_groups(context.model, config.layers, each_layer=config.each_layer)
+    groups = config.groups(context.model)
     read = context.last_tokens("train", context.shots, config.n_prompts)
     states = read.states.mean(dim=1).cpu()
     prompts = context.prompts("train", context.shots)[: config.n_prompts]
@@ -65,7 +58,7 @@ def hendel(context: RunContext, config: Hendel) -> list[Candidate]:
 def _plan(context: RunContext, config: Hendel) -> Plan:
     return Plan(
         found=(read_work(context, "train", context.shots, config.n_prompts),),
-        joins=joins_at(context, config),
+        joins=config.joins(context.model),
         positions=config.positions,
     )
 

@@ -14,7 +14,6 @@ from jaxtyping import Float
 from pydantic import Field
 from torch import Tensor
 
-from taskvectors.errors import TaskVectorsError
 from taskvectors.methods.shared.candidate import Candidate
 from taskvectors.methods.shared.head_means import head_means
 from taskvectors.methods.shared.indirect_effect import shuffled_labels
@@ -22,13 +21,9 @@ from taskvectors.methods.shared.layers import Positions
 from taskvectors.methods.shared.method import METHODS, Method, Paper
 from taskvectors.methods.shared.plan import Plan, read_work, training_work
 from taskvectors.methods.shared.run_context import RunContext
-from taskvectors.methods.training import (
-    PeakMemory,
-    TrainingTrunks,
-    TrainState,
-    TrunkTrainer,
-)
+from taskvectors.methods.training import PeakMemory, TrainingTrunks, TrainState, TrunkTrainer
 from taskvectors.methods.training.recipe import OwnTraining
+from taskvectors.methods.training.trainer import check_norm
 from taskvectors.trunk import Branch, Edit
 from taskvectors.vectors import TaskVector, sites_at
 
@@ -156,13 +151,7 @@ class _HeadsTrainer(TrunkTrainer[TrainState]):
         return self.weights.detach().clone()
 
     def check_gradient(self) -> None:
-        assert self.weights.grad is not None
-        norm = float(self.weights.grad.norm())
-        if not 0 < norm < float("inf"):
-            raise TaskVectorsError(
-                f"the gradient of the heads' weights is {norm} on the first step: nothing can be "
-                "learned at these positions; choose others"
-            )
+        check_norm(self.weights.grad, "of the heads' weights", "at these positions; choose others")
 
 
 def _plan(context: RunContext, config: LearnedHeads) -> Plan:

@@ -8,27 +8,22 @@ import time
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from taskvectors.errors import DataError
+from taskvectors.methods.shared.at_sites import AtLayers
 from taskvectors.methods.shared.candidate import Candidate, Cost
-from taskvectors.methods.shared.layers import Layers, layer_groups
 from taskvectors.methods.shared.method import METHODS, Method, Paper
-from taskvectors.methods.shared.plan import Plan, joins_at, read_work
+from taskvectors.methods.shared.plan import Plan, read_work
 from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.prompts import separators
 from taskvectors.vectors import TaskVector, sites_at
 
 
-class MultiInjection(BaseModel):
+class MultiInjection(AtLayers):
     """N + 1 last-token states of as many prompts, put in place at every separator of another."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     kind: Literal["multi-injection"] = "multi-injection"
-    layers: Layers = None
-    """Layers of the vectors, together; each layer of the model by itself by default."""
-    each_layer: bool = False
-    """One candidate for each of `layers`, in place of one at all of them."""
     shots: int = Field(default=4, ge=1)
     """Demonstrations N in the prompts that the vectors are put into."""
 
@@ -75,14 +70,14 @@ def multi_injection(context: RunContext, config: MultiInjection) -> list[Candida
             configuration=f"{n_vectors} vectors in {config.shots}-shot prompts",
             cost=cost,
         )
-        for layers in layer_groups(context.model, config.layers, each_layer=config.each_layer)
+        for layers in config.groups(context.model)
     ]
 
 
 def _plan(context: RunContext, config: MultiInjection) -> Plan:
     return Plan(
         found=(read_work(context, "train", context.shots, config.shots + 1),),
-        joins=joins_at(context, config),
+        joins=config.joins(context.model),
         positions=separators(config.shots),
         shots=config.shots,
     )

@@ -2,14 +2,7 @@
 
 from typing import Literal
 
-from taskvectors.methods.shared.adapters import (
-    AdapterConfig,
-    Size,
-    adapters,
-    describe_tokens,
-    n_virtual,
-    plan_of_adapter,
-)
+from taskvectors.methods.shared.adapters import Size, VirtualTokens, adapters, plan_of_adapter
 from taskvectors.methods.shared.candidate import Candidate
 from taskvectors.methods.shared.method import METHODS, Method, Paper
 from taskvectors.methods.shared.run_context import RunContext
@@ -17,7 +10,7 @@ from taskvectors.models import LanguageModel
 from taskvectors.models.adapters import Adapter, PeftAdapter, load_peft
 
 
-class PrefixTuning(AdapterConfig):
+class PrefixTuning(VirtualTokens):
     """Trained keys and values in every block, before those of the prompt."""
 
     kind: Literal["prefix-tuning"] = "prefix-tuning"
@@ -27,14 +20,9 @@ class PrefixTuning(AdapterConfig):
         for layer in range(model.n_layers):
             model.part(layer, "attention")  # raises where a block has no keys and values
         config = load_peft().PrefixTuningConfig(
-            task_type="CAUSAL_LM", num_virtual_tokens=n_virtual(size)
+            task_type="CAUSAL_LM", num_virtual_tokens=self.n_virtual(size)
         )
         return PeftAdapter(config=config, seed=seed)
-
-    def describe(self, size: Size, layer: int) -> str:
-        """Tokens."""
-        del layer
-        return describe_tokens(size)
 
 
 def prefix_tuning(context: RunContext, config: PrefixTuning) -> list[Candidate]:

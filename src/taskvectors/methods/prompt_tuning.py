@@ -2,14 +2,7 @@
 
 from typing import Literal
 
-from taskvectors.methods.shared.adapters import (
-    AdapterConfig,
-    Size,
-    adapters,
-    describe_tokens,
-    n_virtual,
-    plan_of_adapter,
-)
+from taskvectors.methods.shared.adapters import Size, VirtualTokens, adapters, plan_of_adapter
 from taskvectors.methods.shared.candidate import Candidate
 from taskvectors.methods.shared.method import METHODS, Method, Paper
 from taskvectors.methods.shared.run_context import RunContext
@@ -17,7 +10,7 @@ from taskvectors.models import LanguageModel
 from taskvectors.models.adapters import Adapter, PeftAdapter, check_takes_embeddings, load_peft
 
 
-class PromptTuning(AdapterConfig):
+class PromptTuning(VirtualTokens):
     """Trained embeddings before the prompt."""
 
     kind: Literal["prompt-tuning"] = "prompt-tuning"
@@ -27,19 +20,14 @@ class PromptTuning(AdapterConfig):
         check_takes_embeddings(model)
         config = load_peft().PromptTuningConfig(
             task_type="CAUSAL_LM",
-            num_virtual_tokens=n_virtual(size),
+            num_virtual_tokens=self.n_virtual(size),
             token_dim=model.hf.get_input_embeddings().weight.shape[1],
         )
         return PeftAdapter(config=config, seed=seed)
 
     def n_tokens(self, size: Size) -> int:
         """Its own, which go through every block."""
-        return n_virtual(size)
-
-    def describe(self, size: Size, layer: int) -> str:
-        """Tokens."""
-        del layer
-        return describe_tokens(size)
+        return self.n_virtual(size)
 
 
 def prompt_tuning(context: RunContext, config: PromptTuning) -> list[Candidate]:

@@ -7,29 +7,22 @@ run context to candidates, and a line in the registry.
 import time
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from taskvectors.methods.hendel import HENDEL
 from taskvectors.methods.learned import LTV
+from taskvectors.methods.shared.at_sites import AtSites
 from taskvectors.methods.shared.candidate import Candidate, Cost
-from taskvectors.methods.shared.layers import Layers, Positions, layer_groups
 from taskvectors.methods.shared.method import METHODS, Method
-from taskvectors.methods.shared.plan import Plan, joins_at, read_work
+from taskvectors.methods.shared.plan import Plan, read_work
 from taskvectors.methods.shared.run_context import RunContext
-from taskvectors.vectors import Site, TaskVector
+from taskvectors.vectors import TaskVector, sites_at
 
 
-class Vanilla(BaseModel):
+class Vanilla(AtSites):
     """Mean over prompts of h(with demonstrations) - h(without), added at strength 1 and others."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     kind: Literal["vanilla"] = "vanilla"
-    layers: Layers = None
-    """Layers the vector is added at, together; one vector per layer of the model by default."""
-    each_layer: bool = False
-    """One vector for each of `layers`, in place of one at all of them."""
-    positions: Positions = (-1,)
-    """Where it is added; it is always read at the last token."""
     strengths: tuple[float, ...] = Field(default=(1.0, 0.5, 2.0), min_length=1)
     """Factors to try; the best on validation is shown beside strength 1."""
     n_prompts: int = Field(default=100, ge=1)
@@ -43,7 +36,7 @@ def vanilla(context: RunContext, config: Vanilla) -> list[Candidate]:
         added. We differ: averaged over many prompts, each with its own demonstrations.
     """
     started = time.perf_counter()
-    groups = layer_groups(context.model, config.layers, each_layer=config.each_layer)
+    groups = config.groups(context.model)
     directions = context.demonstrations_effect(config.n_prompts)
     runs = [context.prompts("train", shots)[: config.n_prompts] for shots in (0, context.shots)]
     tokens = sum(len(prompt.token_ids) for run in runs for prompt in run)
@@ -52,15 +45,11 @@ def vanilla(context: RunContext, config: Vanilla) -> list[Candidate]:
         seconds=time.perf_counter() - started,
         forward_tokens=tokens,
     )
+    origin = context.origin(config.kind, shots=context.shots, settings={"n_prompts": len(runs[0])})
     candidates = []
     for layers in groups:
-        sites = tuple(
-            Site(layer=layer, position=place) for layer in layers for place in config.positions
-        )
+        sites = sites_at(layers, config.positions)
         values = directions[[site.layer + 1 for site in sites]]
-        origin = context.origin(
-            config.kind, shots=context.shots, settings={"n_prompts": len(runs[0])}
-        )
         vector = TaskVector(values=values, sites=sites, operation="add", origin=origin)
         candidates += [
             Candidate(method=config.kind, vector=vector, strength=strength, cost=cost)
@@ -74,7 +63,7 @@ def _plan(context: RunContext, config: Vanilla) -> Plan:
         found=tuple(
             read_work(context, "train", shots, config.n_prompts) for shots in (context.shots, 0)
         ),
-        joins=joins_at(context, config),
+        joins=config.joins(context.model),
         positions=config.positions,
         strengths=config.strengths,
     )

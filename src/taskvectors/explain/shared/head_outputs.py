@@ -9,6 +9,7 @@ from einops import rearrange
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from taskvectors.explain.shared.case import Case
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Branch, Edit, Position, Trunk
@@ -30,6 +31,18 @@ class Condition:
     training: Sequence[Prompt]
     """Prompts that means and other prompts' outputs are taken from."""
     test: Sequence[Prompt]
+
+    @classmethod
+    def of(
+        cls,
+        case: Case,
+        name: Literal["vector", "icl", "other-task"],
+        vector: TaskVector | None,
+        shots: int = 0,
+    ) -> "Condition":
+        """A case's own prompts, with a vector or with demonstrations."""
+        train, test = case.prompts("train", shots), case.prompts("test", shots)
+        return cls(name=name, vector=vector, training=train, test=test)
 
     @property
     def branch(self) -> Branch:

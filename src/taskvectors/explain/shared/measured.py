@@ -1,6 +1,6 @@
 """Rows that several analyses share: one number, of what, at which layer, with its interval."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
 
 import pandas as pd
@@ -48,6 +48,16 @@ def measured_line(label: str, measure: str, around: str = "vector") -> Line:
         label=label, of={"measure": measure, "around": around}, value="value", low="low",
         high="high", style=GREY,
     )  # fmt: skip
+
+
+def of_first_layer(*says: Callable[[pd.DataFrame], str]) -> Callable[[pd.DataFrame], str]:
+    """A summary of the rows of the first layer alone."""
+
+    def say(rows: pd.DataFrame) -> str:
+        first = rows[rows["layer"] == rows["layer"].iloc[0]]
+        return f"layer {first['layer'].iloc[0]:.0f}: {'; '.join(one(first) for one in says)}"
+
+    return say
 
 
 def frame_of(rows: Iterable[Measured]) -> pd.DataFrame:

@@ -25,10 +25,7 @@ from taskvectors.methods.training import PeakMemory, Recipe, Trainer, TrainState
 from taskvectors.methods.training.recipe import OwnTraining
 from taskvectors.methods.training.trunks import in_pieces
 from taskvectors.models import LanguageModel
-from taskvectors.models.adapters import (
-    Adapted,
-    Adapter,
-)
+from taskvectors.models.adapters import Adapted, Adapter
 from taskvectors.models.sites import check_site
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import (
@@ -83,6 +80,19 @@ class AdapterConfig(OwnTraining, ABC):
         layer = model.n_layers // 2 if self.layer is None else self.layer
         check_site(model, layer, "resid_pre")
         return layer
+
+
+class VirtualTokens(AdapterConfig):
+    """What is trained are tokens before the prompt: one, the least there is, or 20."""
+
+    def n_virtual(self, size: Size) -> int:
+        """How many."""
+        return 1 if size == "matched" else _VIRTUAL_TOKENS
+
+    def describe(self, size: Size, layer: int) -> str:
+        """Tokens."""
+        del layer
+        return "1 token" if size == "matched" else f"{_VIRTUAL_TOKENS} tokens"
 
 
 def adapters(context: RunContext, config: AdapterConfig) -> list[Candidate]:
@@ -247,13 +257,3 @@ def _merit(one: Candidate | None) -> tuple[float, float]:
 
 def _kind(config: AdapterConfig) -> str:
     return str(config.kind)  # type: ignore[attr-defined]
-
-
-def n_virtual(size: Size) -> int:
-    """Tokens of an adapter that is made of tokens."""
-    return 1 if size == "matched" else _VIRTUAL_TOKENS
-
-
-def describe_tokens(size: Size) -> str:
-    """The same in words."""
-    return "1 token" if size == "matched" else f"{_VIRTUAL_TOKENS} tokens"

@@ -25,15 +25,7 @@ from taskvectors.models.tensors import require_finite
 from taskvectors.models.unembedding import token_losses
 from taskvectors.prompts import Prompt, build_prompts
 from taskvectors.tasks import Example
-from taskvectors.trunk import (
-    Batch,
-    Branch,
-    Edit,
-    Trunk,
-    prompts_that_fit,
-    resolve_budget,
-    shape_of,
-)
+from taskvectors.trunk import Batch, Branch, Edit, Trunk, prompts_that_fit, resolve_budget, shape_of
 
 logger = logging.getLogger(__name__)
 

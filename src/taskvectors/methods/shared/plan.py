@@ -2,9 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol, runtime_checkable
 
-from taskvectors.methods.shared.layers import Layers, layer_groups
 from taskvectors.methods.shared.run_context import RunContext, Split
 from taskvectors.methods.training.recipe import TrainingSteps
 from taskvectors.prompts import Prompt
@@ -82,22 +80,6 @@ def _as_labels(context: RunContext, prompts: Sequence[Prompt]) -> Iterator[list[
 def read_work(context: RunContext, split: Split, shots: int, limit: int | None = None) -> Work:
     """Last tokens of the first prompts of a split, read once for all methods."""
     return run_of(f"reading {split} at {shots} shots", context.prompts(split, shots)[:limit])
-
-
-@runtime_checkable
-class AtLayers(Protocol):
-    """A config that names layers."""
-
-    @property
-    def layers(self) -> Layers: ...  # noqa: D102
-    @property
-    def each_layer(self) -> bool: ...  # noqa: D102
-
-
-def joins_at(context: RunContext, config: AtLayers) -> tuple[int, ...]:
-    """The block after which the branch of each vector joins."""
-    groups = layer_groups(context.model, config.layers, each_layer=config.each_layer)
-    return tuple(min(group) for group in groups)
 
 
 def training_work(

@@ -28,13 +28,7 @@ from taskvectors.models.adapters import Adapter
 from taskvectors.models.sites import Component
 from taskvectors.prompts import Prompt, answer_ends, beginnings, build_prompts, ends_of_text
 from taskvectors.tasks import Example, Task
-from taskvectors.trunk import (
-    Branch,
-    Position,
-    TrunkCache,
-    prompts_that_fit,
-    shape_of,
-)
+from taskvectors.trunk import Branch, Position, TrunkCache, prompts_that_fit, shape_of
 from taskvectors.trunk.reading import read_at
 from taskvectors.vectors import VectorOrigin
 

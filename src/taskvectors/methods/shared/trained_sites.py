@@ -3,9 +3,9 @@
 import logging
 from typing import ClassVar
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from taskvectors.methods.shared.layers import Layers, Positions, layer_groups
+from taskvectors.methods.shared.at_sites import AtSites
 from taskvectors.methods.shared.plan import Plan, read_work, training_work
 from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.methods.training.recipe import Recipe
@@ -15,16 +15,9 @@ from taskvectors.vectors import Site, sites_at
 logger = logging.getLogger(__name__)
 
 
-class SiteTraining(BaseModel):
+class SiteTraining(AtSites):
     """Where something is trained, and on what."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
-    layers: Layers = None
-    """Layers, trained together; one by one over the whole model by default."""
-    each_layer: bool = False
-    """One for each of `layers`, in place of one at all of them."""
-    positions: Positions = (-1,)
-    """Token positions, each with its own part."""
     train_shots: int = Field(default=0, ge=0)
     """Demonstrations in the prompts it is trained and used on."""
     n_examples: int | None = Field(default=None, ge=1)
@@ -45,7 +38,7 @@ def trained_sites(context: RunContext, config: SiteTraining) -> list[tuple[Site,
     Raises:
         UnsupportedModelError: The model has no such layer.
     """
-    groups = layer_groups(context.model, config.layers, each_layer=config.each_layer)
+    groups = config.groups(context.model)
     if config.layers is None and not _reach_the_answer(context, config):
         logger.warning(
             "no vector is learned at the last layer (%d): nothing above it could carry what is "

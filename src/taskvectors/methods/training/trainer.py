@@ -291,10 +291,27 @@ def check_gradient(sites: Sequence[Site], gradient: Float[Tensor, "site width"])
     Raises:
         TaskVectorsError: It is; the message names the site.
     """
-    for site, norm in zip(sites, gradient.norm(dim=1).tolist(), strict=True):
-        if not 0 < norm < float("inf"):
-            raise TaskVectorsError(
-                f"the gradient at layer {layer_name(site.layer)}, position {site.position} is "
-                f"{norm} on the first step: nothing can be learned there. A position that no "
-                "answer token can see has none; choose another site."
-            )
+    for site, own in zip(sites, gradient, strict=True):
+        check_norm(
+            own,
+            f"at layer {layer_name(site.layer)}, position {site.position}",
+            "there. A position that no answer token can see has none; choose another site",
+        )
+
+
+def check_norm(gradient: Tensor | None, of: str, where: str) -> None:
+    """Raise where a gradient is zero or not finite.
+
+    Args:
+        gradient: The gradient.
+        of: What it is of, for the message.
+        where: Where nothing can be learned, and what to do.
+
+    Raises:
+        TaskVectorsError: It is.
+    """
+    norm = 0.0 if gradient is None else float(gradient.norm())
+    if not 0 < norm < float("inf"):
+        raise TaskVectorsError(
+            f"the gradient {of} is {norm} on the first step: nothing can be learned {where}"
+        )

@@ -10,15 +10,7 @@ from torch import Tensor
 from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.methods.training.teacher import Teacher
 from taskvectors.prompts import Prompt
-from taskvectors.trunk import (
-    AnswerScores,
-    Batch,
-    Branch,
-    FullForward,
-    Position,
-    Trunk,
-    shape_of,
-)
+from taskvectors.trunk import AnswerScores, Batch, Branch, FullForward, Position, Trunk, shape_of
 from taskvectors.trunk.memory import Kept, TrainingPlan, plan_training
 from taskvectors.vectors import Site
 
