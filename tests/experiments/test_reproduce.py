@@ -145,6 +145,7 @@ def test_one_model_takes_the_place_of_the_presets(tmp_path: Path) -> None:
         ({"experiment": "ltv-lense"}, "did you mean ltv-lens"),
         ({"experiment": "tvp-loss", "models": ("embedded",)}, "takes no --model"),
         ({"experiment": "tvp-loss", "recipe": "paper"}, "takes no --recipe"),
+        ({"experiment": "tvp-loss", "n_test": 5}, "takes no --n-test"),
         ({"experiment": FIRST, "tasks": ("no-such-task",)}, "no task is called 'no-such-task'"),
         ({"experiment": FIRST, "tasks": ("capital", "capital")}, "called alike"),
     ],
@@ -165,6 +166,10 @@ def test_a_published_recipe_is_kept_whole_and_published_values_say_what_they_sta
     ours, paper = (
         ReproduceConfig(experiment=main.name, recipe=name).preset_for(main)
         for name in ("ours", "paper")
+    )
+    sized = ReproduceConfig(experiment=main.name, n_train=7, n_validation=3, n_test=872)
+    assert sized.preset_for(main) == ours.model_copy(
+        update={"n_train": 7, "n_validation": 3, "n_test": 872}
     )
     assert recipe(paper) == RECIPES["paper"]
     assert recipe(paper).learning_rate == 1e-3

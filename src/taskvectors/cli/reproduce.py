@@ -53,6 +53,12 @@ class Reproduce:
         tuple[int, ...], arg(aliases=["--seed"], help_behavior_hint="(default: the preset's)")
     ] = ()
     """Seeds of split, demonstrations and initialisation."""
+    n_train: Annotated[int | None, default("the preset's")] = None
+    """Training pairs."""
+    n_validation: Annotated[int | None, default("the preset's")] = None
+    """Validation pairs."""
+    n_test: Annotated[int | None, default("the preset's")] = None
+    """Test pairs."""
     ray: Annotated[str | None, default("this process")] = None
     """Address of a Ray cluster that runs the groups, such as auto."""
     gpus: int = 1
@@ -102,6 +108,9 @@ class Reproduce:
             loading=replace(self.model, model="embedded").config(),
             tasks=self.tasks,
             seeds=self.seeds,
+            n_train=self.n_train,
+            n_validation=self.n_validation,
+            n_test=self.n_test,
             memory=self.model.memory,
             ray=self.ray,
             gpus=self.gpus,

@@ -70,6 +70,12 @@ class ReproduceConfig(BaseModel):
     """Tasks, or families of tasks, in place of the preset's."""
     seeds: tuple[int, ...] = ()
     """Seeds in place of the preset's."""
+    n_train: int | None = Field(default=None, ge=1)
+    """Training pairs in place of the preset's."""
+    n_validation: int | None = Field(default=None, ge=1)
+    """Validation pairs in place of the preset's."""
+    n_test: int | None = Field(default=None, ge=1)
+    """Test pairs in place of the preset's."""
     memory: str | None = None
     """Memory to use, such as 4GB."""
     ray: str | None = None
@@ -81,7 +87,8 @@ class ReproduceConfig(BaseModel):
         """The preset that an experiment is run at.
 
         Raises:
-            TaskVectorsError: A model or a recipe was given for an experiment that has none.
+            TaskVectorsError: A model, a recipe or a number of pairs was given for an experiment
+                that has none.
         """
         base = experiment.presets[self.preset]
         given: dict[str, Any] = {
@@ -89,9 +96,18 @@ class ReproduceConfig(BaseModel):
             "seeds": self.seeds,
             "memory": self.memory,
             "recipe": self.recipe,
+            "n_train": self.n_train,
+            "n_validation": self.n_validation,
+            "n_test": self.n_test,
             "models": self._models(base) if experiment.has_models else (),
         }
-        given_for_models = {"--model": self.models, "--recipe": self.recipe != "ours"}
+        given_for_models = {
+            "--model": self.models,
+            "--recipe": self.recipe != "ours",
+            "--n-train": self.n_train,
+            "--n-validation": self.n_validation,
+            "--n-test": self.n_test,
+        }
         for option in (name for name, value in given_for_models.items() if value):
             if not experiment.has_models and self.experiment != ALL:
                 raise TaskVectorsError(

@@ -23,7 +23,9 @@ COLUMNS = (
     "experiment", "model", "task", "method", "layers", "positions", "shots", "seed",
     "configuration", "measure", "value", "low", "high", "n",
 )  # fmt: skip
-TIMED = frozenset({"seconds", "seconds_per_step", "peak_bytes"})
+TIMED = frozenset(
+    {"seconds", "seconds_per_step", "peak_bytes", "inference_seconds", "inference_peak_bytes"}
+)
 """Measures that a repetition takes anew; all others repeat."""
 OVER_TASKS = "mean over tasks"
 """The task of a row that stands for all of them."""

@@ -1,7 +1,7 @@
 """Experiments with vectors of several tasks: geometry, transfer, composition, bijections."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from taskvectors.costs import Cost
@@ -113,15 +113,18 @@ register(GEOMETRY)
 
 _WORDS = {"positive": "true", "negative": "false"}
 """Sentiment in the label words of entailment: the same task in other words."""
+_CROSSED = (("sentiment", "entailment", "question-type"), ("sst2", "rte", "trec"))
+"""Tasks of which the first, in other words, tells label words from the task: sentiment, a task in
+those words, a task in neither. Ours, and the papers'."""
 
 
 def _transfer(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
     model = model_of(unit, work_dir)
     layers = layers_at(model, preset.depths)[:1]
     benches = _crossed(unit, preset, model)
-    cells = {}
-    if len(benches) > len(unit.tasks):
-        cells = two_by_two("sentiment-true-false", "sentiment", "entailment", "question-type")
+    roles, cells = _roles(benches), {}
+    if roles is not None:
+        cells = two_by_two(_renamed(roles[0]), *roles)
     vectors = [
         TaskVector.load(path)
         for context in benches
@@ -150,14 +153,21 @@ def _transfer_cost(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[
 def _crossed(unit: RunUnit, preset: Preset, model: LanguageModel) -> list[RunContext]:
     """Tasks of vectors and of prompts: the group's, and where they allow it one in other words."""
     benches = [bench_of(model, task, unit.seed, preset) for task in unit.tasks]
-    if "sentiment" in unit.tasks and "entailment" in unit.tasks:
-        benches.append(_in_other_words(bench_of(model, "sentiment", unit.seed, preset)))
+    roles = _roles(benches)
+    if roles is not None:
+        own = next(context for context in benches if context.task.name == roles[0])
+        benches.append(_with_outputs(own, _renamed(roles[0]), lambda pair: _WORDS[pair.output]))
     return benches
 
 
-def _in_other_words(context: RunContext) -> RunContext:
-    name = f"{context.task.name}-true-false"
-    return _with_outputs(context, name, lambda pair: _WORDS[pair.output])
+def _roles(benches: Sequence[RunContext]) -> tuple[str, str, str] | None:
+    """The tasks that can be crossed, where the first two are there."""
+    known = {context.task.name for context in benches}
+    return next((roles for roles in _CROSSED if known >= set(roles[:2])), None)
+
+
+def _renamed(task: str) -> str:
+    return f"{task}-true-false"
 
 
 def _with_outputs(context: RunContext, name: str, output: Callable[[Example], str]) -> RunContext:
