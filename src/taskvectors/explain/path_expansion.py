@@ -232,7 +232,8 @@ def answer_weights(
     different = sorted(set(tokens))
     rows = _unembedding_rows(model, different)
     if len(different) == 1:
-        return (rows - model.unembedding.weight.float().mean(dim=0)).expand(len(tokens), -1)
+        mean = model.unembedding.weight.mean(dim=0, dtype=torch.float32)  # no copy of it
+        return (rows - mean).expand(len(tokens), -1)
     others = (rows.sum(dim=0) - rows) / (len(different) - 1)
     at: Int[Tensor, " prompt"] = torch.tensor([different.index(token) for token in tokens])
     return (rows - others)[at]
