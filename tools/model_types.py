@@ -79,8 +79,7 @@ def _reasons(rows: Sequence[SurveyRow]) -> str:
 
 
 def _cell(text: str) -> str:
-    short = text if len(text) <= 160 else f"{text[:157]}..."
-    return short.replace("|", "\\|").replace("<", "&lt;").replace("`", "'").replace("*", "\\*")
+    return text.replace("|", "\\|").replace("<", "&lt;").replace("`", "'").replace("*", "\\*")
 
 
 def main() -> None:

@@ -25,7 +25,6 @@ NOT_SERVED = {
     "blt": "its tokens are bytes in patches of two models",
     "cpmant": "its forward pass makes a prompt of its own before the tokens",
     "gemma4_unified_assistant": "it drafts for another model, whose states it is given",
-    "dory": "its blocks run several times",
     "hrm_text": "its blocks run several times",
     "prophetnet": "it predicts several tokens at once",
     "reformer": "its blocks keep two streams",

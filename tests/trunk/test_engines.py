@@ -17,6 +17,7 @@ from taskvectors.models import Engine, LanguageModel, attention, identity, trace
 from taskvectors.models.adapters import BiasAdapter, biased_modules
 from taskvectors.models.prefix import after_prefix
 from taskvectors.models.structure import Verified
+from taskvectors.models.tiny import build_tiny
 from taskvectors.trunk import Edit, FullForward, Trunk
 from taskvectors.trunk.answers import answer_states
 
@@ -71,6 +72,29 @@ def test_a_newer_type_runs_exactly_on_its_engine(
     assert model.engine == NEWER[name][0], model.verified.reasons
     prompts = ragged_prompts(model, 4)
     for rows in ([0, 1, 2, 3], [3, 1], [2, 2, 0]):
+        assert largest_difference(model, prompts, STREAM, rows) < TOLERANCE
+
+
+WRAPPERS: dict[str, Engine] = {
+    "gemma3": "trunk",
+    "gemma4": "trunk",
+    "mistral3": "trunk",
+    "qwen3_vl": "trunk",
+    "qwen3_5": "cached",
+    "qwen3_5_moe": "cached",
+}
+"""Of the types that users bring, those whose text model sits inside a multimodal one."""
+
+
+@pytest.mark.parametrize("name", WRAPPERS)
+def test_a_text_model_inside_a_multimodal_one_runs_exactly(
+    fresh_model: Any, ragged_prompts: Any, name: str
+) -> None:
+    model = LanguageModel.wrap(build_tiny(name), source=name)
+    assert "ForConditionalGeneration" in type(model.hf).__name__
+    assert model.engine == WRAPPERS[name], model.verified.reasons
+    prompts = ragged_prompts(model, 4)
+    for rows in ([0, 1, 2, 3], [3, 1]):
         assert largest_difference(model, prompts, STREAM, rows) < TOLERANCE
 
 
