@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 
-from taskvectors.models import capture
+from taskvectors.models import LanguageModel, capture
+from taskvectors.models.tiny import build_tiny
 from taskvectors.vectors import Site, inject, sites_at
 
 Made = Callable[..., Any]
@@ -272,3 +273,20 @@ def test_embeddings_can_be_the_prompt(tiny_model: Made, random_vector: Made, by_
         made = model.hf.generate(inputs_embeds=entered, **GREEDY)
     tokens, _ = greedy_by_hand(by_hand, model, prompt, vector)
     assert made.sequences[0].tolist() == tokens
+
+
+@pytest.mark.parametrize("name", ["qwen3_vl", "qwen3_5"])
+def test_a_multimodal_model_generates_from_a_left_padded_batch(
+    name: str, ragged_prompts: Made, random_vector: Made, padded: Made, by_hand: Made
+) -> None:
+    """Its rotary positions have an axis for time, height and width."""
+    model = LanguageModel.wrap(build_tiny(name), source=name)
+    prompts = [prompt.token_ids for prompt in ragged_prompts(model, 3)]
+    vector = random_vector(model, SITES["last"])
+    with inject(model, vector):
+        made = model.hf.generate(**in_batch(padded(prompts)), **GREEDY)
+    for row, prompt in enumerate(prompts):
+        tokens, logits = greedy_by_hand(by_hand, model, prompt, vector)
+        assert made.sequences[row, -N_NEW:].tolist() == tokens
+        found = torch.stack([step[row] for step in made.logits])
+        assert torch.allclose(found, logits, atol=1e-3)

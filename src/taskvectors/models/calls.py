@@ -214,6 +214,8 @@ def _read(given: Mapping[str, Any]) -> Call | None:
         raise TaskVectorsError(f"the rows of this call are packed. {ONE_PROMPT_A_ROW}")
     cache = next((given[name] for name in CACHE_NAMES if given.get(name) is not None), None)
     position_ids = given.get("position_ids")
+    if position_ids is not None and position_ids.dim() == 3:
+        position_ids = position_ids[0]  # of time, height and width, which are alike for text
     cached = _n_cached(cache)
     return Call(
         n_rows=rows,
@@ -221,7 +223,7 @@ def _read(given: Mapping[str, Any]) -> Call | None:
         n_cached=cached,
         token_ids=token_ids,
         mask=_read_mask(given.get("attention_mask"), None if cached else (rows, columns)),
-        position_ids=None if position_ids is None else position_ids.view(-1, columns),
+        position_ids=None if position_ids is None else position_ids.reshape(-1, columns),
         forbids_cache=given.get("use_cache") is False,
     )
 
