@@ -16,7 +16,7 @@ SLOW := $(BIN)/pytest -q -rs --durations=10 -m "slow or gpu"
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-fast test-slow lint format docs benchmarks second-model browser clean
+.PHONY: help demo test test-fast test-slow interop lint format docs benchmarks second-model browser clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' Makefile | expand -t 14
@@ -31,6 +31,17 @@ test-fast: .venv/installed  ## tests on small random models
 
 test-slow: .venv/installed browser  ## tests on the embedded model, in a browser, on a GPU if there is one
 	$(SLOW)
+
+# beside .venv, whose packages it sees: lm-eval brings forty of its own. vllm-lens has no wheel for
+# Python below 3.12, and of it only the reader is needed, not vLLM
+interop: .venv/installed  ## tests against other systems themselves, in .venv-interop: minutes
+	@$(BIN)/python -m venv .venv-interop
+	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
+	  "$$(.venv-interop/bin/python -c 'import site; print(site.getsitepackages()[0])')/beside.pth"
+	@.venv-interop/bin/python -m pip install -qq --disable-pip-version-check 'lm-eval>=0.4.13'
+	@.venv-interop/bin/python -m pip install -qq --disable-pip-version-check --no-deps \
+	  vllm-lens zstandard cloudpickle || echo "No wheel of vllm-lens here: its tests are skipped."
+	.venv-interop/bin/python -m pytest -q -rs tests/interop
 
 lint: .venv/installed-lint  ## style, spelling, types, and the order of the folders
 	$(BIN)/ruff check .
@@ -62,7 +73,7 @@ browser:
 	  echo "No Chromium here: the test that opens the report in a browser will be skipped."
 
 clean:  ## remove .venv and all that was built
-	rm -rf .venv dist build site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-interop dist build site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # One file per step of the installation; `make` compares their dates with that of pyproject.toml.
 .venv/made:

@@ -49,9 +49,11 @@ SKIPPED_REASONS = {
     "README.md": 1,
     "docs/start.md": 1,
     "docs/how-to/index.md": 1,
+    "docs/how-to/export.md": 1,
     "docs/how-to/own-data.md": 1,
     "docs/how-to/own-model.md": 1,
     "docs/how-to/reproduce.md": 2,
+    "docs/other-systems.md": 1,
     "docs/results/paper-a.md": 1,
     "docs/results/paper-b.md": 1,
 }

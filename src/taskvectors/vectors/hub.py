@@ -94,7 +94,7 @@ def pull_vector(repo: str, *, revision: str | None = None, token: str | None = N
 def portable(vector: TaskVector) -> TaskVector:
     """The vector without paths of this machine in its origin, and a note of what was left out."""
     origin = vector.origin
-    dropped = {}
+    dropped: dict[str, Any] = {}
     if origin.request is not None and _is_path(origin.request.source):
         dropped["request"] = None
     if _is_path(origin.location):
