@@ -159,7 +159,7 @@ def test_most_shots_are_all_that_training_or_the_context_holds(
     def longest(shots: int) -> int:
         short.model.__dict__["context_length"] = 10_000
         asked = (*short.task.test, *short.task.validation)
-        prompts = short.ask(asked, shots, alike=True)
+        prompts = short.ask(asked, shots, shared_demonstrations=True)
         return max(len(prompt.token_ids) + len(prompt.answer_ids) for prompt in prompts)
 
     assert longest(control.shots) <= 64 < longest(control.shots + 1)

@@ -93,8 +93,17 @@ def test_without_queries_there_are_no_prompts(gpt2_tokenizer: PreTrainedTokenize
     assert build_prompts(gpt2_tokenizer, "qa", [], max_tokens=1) == ()
 
 
-def lengths(tokenizer: PreTrainedTokenizerFast, shots: int, *, alike: bool = False) -> list[int]:
-    prompts = build_prompts(tokenizer, "qa", QUERIES, demonstrations=POOL, shots=shots, alike=alike)
+def lengths(
+    tokenizer: PreTrainedTokenizerFast, shots: int, *, shared_demonstrations: bool = False
+) -> list[int]:
+    prompts = build_prompts(
+        tokenizer,
+        "qa",
+        QUERIES,
+        demonstrations=POOL,
+        shots=shots,
+        shared_demonstrations=shared_demonstrations,
+    )
     return [len(prompt.token_ids) + len(prompt.answer_ids) for prompt in prompts]
 
 
@@ -133,8 +142,8 @@ def test_a_query_that_is_too_long_by_itself_is_an_error_that_says_so(
 def test_most_shots_is_the_largest_number_that_fits(
     shots: int, gpt2_tokenizer: PreTrainedTokenizerFast
 ) -> None:
-    enough = max(lengths(gpt2_tokenizer, shots, alike=True))
-    too_few = max(lengths(gpt2_tokenizer, shots + 1, alike=True)) - 1
+    enough = max(lengths(gpt2_tokenizer, shots, shared_demonstrations=True))
+    too_few = max(lengths(gpt2_tokenizer, shots + 1, shared_demonstrations=True)) - 1
     assert most_shots(gpt2_tokenizer, "qa", QUERIES, POOL, enough) == shots
     assert most_shots(gpt2_tokenizer, "qa", QUERIES, POOL, too_few) == shots
 
@@ -142,7 +151,7 @@ def test_most_shots_is_the_largest_number_that_fits(
 def test_prompts_can_show_the_same_demonstrations_in_the_same_order(
     gpt2_tokenizer: PreTrainedTokenizerFast,
 ) -> None:
-    about: dict[str, Any] = {"demonstrations": POOL, "alike": True}
+    about: dict[str, Any] = {"demonstrations": POOL, "shared_demonstrations": True}
     some = build_prompts(gpt2_tokenizer, "qa", QUERIES, shots=7, **about)
     (shown,) = {prompt.demonstrations for prompt in some}
     assert len(set(shown)) == 7

@@ -145,7 +145,7 @@ def ablate(
     seed: int = 0,
     memory: int | None = None,
 ) -> Ablation:
-    """Take key heads and random heads out.
+    """Accuracy with key heads and random heads taken out, by condition and mode.
 
     Args:
         model: The model.
@@ -154,14 +154,10 @@ def ablate(
         seed: Of the random sets and of which prompt's output replaces which.
         memory: Budget in bytes.
 
-    Returns:
-        Accuracy by condition, mode and set of heads.
-
-    Source:
-        Yang et al. (2026), https://arxiv.org/abs/2509.24169: key heads zeroed, against random ones.
-        We differ: mean and resample beside zero; 20 sets of random heads, also without key heads
-        (appendix H of arXiv 2505.18752) and matched by layer;
-        the last position apart from all positions; and the same heads without the vector.
+    Source: Yang et al. (2026), https://arxiv.org/abs/2509.24169: key heads zeroed, against random
+        ones. We differ: mean and resample beside zero; 20 sets of random heads, also without key
+        heads (appendix H of arXiv 2505.18752) and matched by layer; the last position apart from
+        all positions; and the same heads without the vector.
     """
     first = conditions[0]
     draws = _Draws(heads, random.Random(seed))

@@ -47,7 +47,7 @@ def build_prompts(  # noqa: PLR0913  (all that a prompt depends on, and nothing 
     seed: int = 0,
     max_tokens: int | None = None,
     chat: bool = False,
-    alike: bool = False,
+    shared_demonstrations: bool = False,
     ends: tuple[int, ...] = (),
 ) -> tuple[Prompt, ...]:
     """Prompts of all queries, each a function of its own query and not of the others.
@@ -61,7 +61,7 @@ def build_prompts(  # noqa: PLR0913  (all that a prompt depends on, and nothing 
         seed: Seed of the draws.
         max_tokens: Most tokens that a prompt and its answer may have together.
         chat: Write a conversation with the tokenizer's chat template.
-        alike: Show all queries the same demonstrations in the same order.
+        shared_demonstrations: Show all queries the same demonstrations in the same order.
         ends: Tokens of which one has to follow a right answer; see `answer_ends`.
 
     Returns:
@@ -75,7 +75,7 @@ def build_prompts(  # noqa: PLR0913  (all that a prompt depends on, and nothing 
     """
     if isinstance(template, str):
         template = load_template(template)
-    if alike:
+    if shared_demonstrations:
         shown = [_draw_for_all(demonstrations, queries, shots, seed)] * len(queries)
     else:
         shown = [draw_demonstrations(demonstrations, query, shots, seed) for query in queries]
@@ -90,7 +90,15 @@ def build_prompts(  # noqa: PLR0913  (all that a prompt depends on, and nothing 
     if max_tokens is None or longest is None or _length(longest) <= max_tokens:
         return prompts
     about: dict[str, Any] = {"demonstrations": demonstrations, "seed": seed}
-    again = partial(build_prompts, tokenizer, template, queries, chat=chat, alike=alike, **about)
+    again = partial(
+        build_prompts,
+        tokenizer,
+        template,
+        queries,
+        chat=chat,
+        shared_demonstrations=shared_demonstrations,
+        **about,
+    )
     fitting = _largest(lambda fewer: _fits(again(shots=fewer), max_tokens), at_most=shots)
     raise PromptTooLongError(
         f"{longest} has {_length(longest)} tokens with its answer, where {max_tokens} fit; "
@@ -127,7 +135,15 @@ def most_shots(  # noqa: PLR0913  (those of build_prompts)
         PromptTooLongError: Not even the prompts without demonstrations fit.
         TokenizationError: As in `build_prompts`.
     """
-    build = partial(build_prompts, tokenizer, template, queries, seed=seed, chat=chat, alike=True)
+    build = partial(
+        build_prompts,
+        tokenizer,
+        template,
+        queries,
+        seed=seed,
+        chat=chat,
+        shared_demonstrations=True,
+    )
     pool = len(safe_pairs(demonstrations, queries))
     build(max_tokens=max_tokens)
     fitting = _largest(

@@ -53,7 +53,9 @@ class MixedContext(RunContext):
         self, queries: Sequence[Example], shots: int, *, alike: bool = False
     ) -> tuple[Prompt, ...]:
         """Query n in template n, from the first on again."""
-        asked = [context.ask(queries, shots, alike=alike) for context in self.contexts]
+        asked = [
+            context.ask(queries, shots, shared_demonstrations=alike) for context in self.contexts
+        ]
         return tuple(asked[n % len(asked)][n] for n in range(len(queries)))
 
 

@@ -36,7 +36,7 @@ def icl_most_shots(context: RunContext, chosen: Candidate, config: Learned) -> C
 def _works(context: RunContext, config: Learned) -> list[Work]:
     """What all prompts begin with, once, and the rest of each behind it."""
     shots = icl_most_shots(context, Candidate(method="learned"), config).shots
-    asked = context.prompts("test", shots, alike=True)
+    asked = context.prompts("test", shots, shared_demonstrations=True)
     n = shared_length([prompt.token_ids for prompt in asked])
     first = replace(asked[0], token_ids=asked[0].token_ids[:n])
     rest = [replace(prompt, token_ids=prompt.token_ids[n:]) for prompt in asked]

@@ -92,26 +92,28 @@ class RunContext:
         """The task's own template is the default."""
         self.template = self.template or self.task.template
 
-    def prompts(self, split: Split, shots: int = 0, *, alike: bool = False) -> tuple[Prompt, ...]:
+    def prompts(
+        self, split: Split, shots: int = 0, *, shared_demonstrations: bool = False
+    ) -> tuple[Prompt, ...]:
         """Prompts of a split with some demonstrations from the training split.
 
         Args:
             split: Whose pairs are asked.
             shots: Demonstrations in each prompt.
-            alike: Show all queries the same ones in the same order.
+            shared_demonstrations: Show all queries the same ones in the same order.
         """
-        key = (split, shots, alike)
+        key = (split, shots, shared_demonstrations)
         if key not in self._prompts:
             pairs = getattr(self.task, split)
             if not pairs:
                 raise DataError(
                     f"the {split} split of {self.task.name} has no pairs; ask for at least one"
                 )
-            self._prompts[key] = self.ask(pairs, shots, alike=alike)
+            self._prompts[key] = self.ask(pairs, shots, shared_demonstrations=shared_demonstrations)
         return self._prompts[key]
 
     def ask(
-        self, queries: Sequence[Example], shots: int, *, alike: bool = False
+        self, queries: Sequence[Example], shots: int, *, shared_demonstrations: bool = False
     ) -> tuple[Prompt, ...]:
         """Prompts of some pairs, with demonstrations from the training split."""
         return build_prompts(
@@ -123,7 +125,7 @@ class RunContext:
             seed=self.seed,
             max_tokens=self.model.context_length,
             chat=self.chat,
-            alike=alike,
+            shared_demonstrations=shared_demonstrations,
             ends=self.ends if self.end_of_answer else (),
         )
 
@@ -188,7 +190,7 @@ class RunContext:
 
     def score_alike(self, split: Split, shots: int) -> Scores:
         """Score a plain run of prompts with the same demonstrations, which run once."""
-        prompts = self.prompts(split, shots, alike=True)
+        prompts = self.prompts(split, shots, shared_demonstrations=True)
         model = self.model_for(split)
         return score_alike(model, prompts, labels=self.labels, memory=self.memory)
 
