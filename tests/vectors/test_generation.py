@@ -275,11 +275,11 @@ def test_embeddings_can_be_the_prompt(tiny_model: Made, random_vector: Made, by_
     assert made.sequences[0].tolist() == tokens
 
 
-@pytest.mark.parametrize("name", ["qwen3_vl", "qwen3_5"])
+@pytest.mark.parametrize("name", ["qwen3_vl", "qwen3_5", "gemma3"])
 def test_a_multimodal_model_generates_from_a_left_padded_batch(
     name: str, ragged_prompts: Made, random_vector: Made, padded: Made, by_hand: Made
 ) -> None:
-    """Its rotary positions have an axis for time, height and width."""
+    """Rotary positions have axes for time, height and width; Gemma 3 has a mask for each kind."""
     model = LanguageModel.wrap(build_tiny(name), source=name)
     prompts = [prompt.token_ids for prompt in ragged_prompts(model, 3)]
     vector = random_vector(model, SITES["last"])

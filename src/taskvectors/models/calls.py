@@ -239,6 +239,13 @@ def _n_cached(cache: Any) -> int:
 
 
 def _read_mask(mask: Any, shape: tuple[int, int] | None) -> Tensor | None:
+    if isinstance(mask, dict) and "full_attention" in mask:
+        # what `generate` makes of a 2-D mask for Gemma 3: the last token sees all but padding
+        full = mask["full_attention"]
+        if isinstance(full, Tensor) and full.dim() == 4:
+            seen = full if full.dtype == torch.bool else full > torch.finfo(full.dtype).min / 2
+            full = seen[:, 0, -1]
+        mask = full
     if mask is None:
         return None
     if not isinstance(mask, Tensor) or mask.dim() != 2 or (shape and mask.shape != shape):
