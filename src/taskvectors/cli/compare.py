@@ -17,10 +17,10 @@ from taskvectors.cli.arguments import (
     method_config,
     without_meaning,
 )
-from taskvectors.cli.comparison import shown_comparison
 from taskvectors.cli.dry_run import would_run
 from taskvectors.cli.folders import folder_for
 from taskvectors.cli.names import ControlName, MethodName
+from taskvectors.cli.reports import shown_comparison
 from taskvectors.cli.results import Result
 from taskvectors.cli.typed import command_line
 from taskvectors.errors import TaskVectorsError
@@ -97,7 +97,7 @@ class Compare:
                 seeds=config.seeds,
             )
         found = compare(config, folder, command=command_line())
-        return shown_comparison(found, with_report=not self.no_report)
+        return shown_comparison(found, written=not self.no_report)
 
     def config(self) -> "CompareConfig":
         """The same for the library."""

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from taskvectors.cli.arguments import ModelChoice, Output, checked, default
-from taskvectors.cli.comparison import shown_comparison
 from taskvectors.cli.folders import folder_for
+from taskvectors.cli.reports import shown_comparison
 from taskvectors.cli.results import Result
 from taskvectors.cli.typed import command_line
 
@@ -59,4 +59,4 @@ class Demo:
             self.steps,
         )
         found = compare(config, folder, command=command_line())
-        return shown_comparison(found, with_report=True)
+        return shown_comparison(found)

@@ -31,9 +31,10 @@ def written_report(record: "Record") -> Path | None:
 
 
 def page_tables(page: "Page") -> Iterator[str | Table]:
-    """The tables of the report's results, no longer than a few screens."""
+    """The tables of the report's results and controls, no longer than a few screens."""
     left = _MOST_ROWS
-    tables = [table for table in page.tables("results") if not table.is_folded]
+    found = [*page.tables("results"), *page.tables("controls")]
+    tables = [table for table in found if not table.is_folded]
     for number, table in enumerate(tables):
         if len(table.rows) > left and number:
             yield f"{len(tables) - number} more tables are in the report."
@@ -83,3 +84,21 @@ def shown_learners(record: "Record", data: dict[str, Any]) -> Result:
     found, page = finding_of(record.frame), page_of(record)
     data |= {"rows": list(found.rows), "shifts": list(found.shifts), "trends": list(found.trends)}
     return with_report(record, data, [*page_tables(page), page.headline])
+
+
+def shown_comparison(record: "Record", *, written: bool = True) -> Result:
+    """A comparison, as its page has it.
+
+    Args:
+        record: The comparison's record.
+        written: Whether to write the report.
+
+    Raises:
+        TaskVectorsError: Not one method could be run.
+    """
+    from taskvectors.experiments import check_any_ran, comparison_json
+    from taskvectors.report import page_of
+
+    page, data = page_of(check_any_ran(record)), comparison_json(record)
+    said = [text for text in (page.headline, page.verdict) if text]
+    return with_report(record, data, [*page_tables(page), "", *said], written=written)

@@ -11,7 +11,7 @@ from taskvectors.cli.arguments import ModelChoice, Output, checked, default
 from taskvectors.cli.dry_run import would_run
 from taskvectors.cli.folders import folder_for
 from taskvectors.cli.progress import hush_transformers
-from taskvectors.cli.reports import page_tables, written_report
+from taskvectors.cli.reports import page_tables, with_report, written_report
 from taskvectors.cli.results import Result, Table
 from taskvectors.cli.typed import command_line
 from taskvectors.errors import TaskVectorsError
@@ -86,9 +86,9 @@ class Reproduce:
             counts = [f"{len(keys)} of {name}" for name, keys in groups_of(config).items()]
             return would_run("reproduce", folder, preset=config.preset, groups=counts)
         found = reproduce(config, folder, command=command_line())
-        reports = [None if self.no_report else written_report(one) for one in found]
         if len(found) == 1:
-            return _shown(found[0], reports[0])
+            return _shown(found[0], written=not self.no_report)
+        reports = [None if self.no_report else written_report(one) for one in found]
         return _all_shown(found, reports, folder)
 
     def config(self) -> "ReproduceConfig":
@@ -156,7 +156,7 @@ def _listed() -> Result:
     return Result(data={"rows": rows}, shown=[table])
 
 
-def _shown(record: "Record", report: Path | None) -> Result:
+def _shown(record: "Record", *, written: bool) -> Result:
     from taskvectors.report import page_of
     from taskvectors.results.record import rows_of
 
@@ -171,8 +171,6 @@ def _shown(record: "Record", report: Path | None) -> Result:
     }  # fmt: skip
     data |= {
         "warnings": list(record.warnings),
-        "folder": str(record.folder),
-        "report": None if report is None else str(report),
         "published": [asdict(one) for one in record.published],
         "rows": rows_of(record.frame),
     }
@@ -182,8 +180,7 @@ def _shown(record: "Record", report: Path | None) -> Result:
         f"Here: {about['what_we_do_otherwise']}",
         *page_tables(page_of(record)),
     ]
-    where = f"The run is in {record.folder}" if report is None else f"The report is {report}"
-    return Result(data=data, shown=[*shown, where])
+    return with_report(record, data, shown, written=written)
 
 
 def _all_shown(found: "Sequence[Record]", reports: Sequence[Path | None], folder: Path) -> Result:
