@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,6 +100,8 @@ def shown_comparison(record: "Record", *, written: bool = True) -> Result:
     from taskvectors.experiments import check_any_ran, comparison_json
     from taskvectors.report import page_of
 
-    page, data = page_of(check_any_ran(record)), comparison_json(record)
+    data, methods = comparison_json(check_any_ran(record)), record.metadata.get("methods") or {}
+    by_name = {name: about | {"title": name} for name, about in methods.items()}  # can be typed
+    page = page_of(replace(record, metadata={**record.metadata, "methods": by_name}))
     said = [text for text in (page.headline, page.verdict) if text]
     return with_report(record, data, [*page_tables(page), "", *said], written=written)
