@@ -548,7 +548,8 @@ def test_demo_does_the_main_job_on_any_model(
     lines = said.out.splitlines()
     assert lines[-1] == f"The report is {tmp_path / 'run' / 'report.html'}"
     rows = [line.split() for line in lines if line.startswith(" ") and line.strip()]
-    names = [row[0] for row in rows if row[0] != "method" and row[0].strip("─")]
+    headings = ("method", "control")
+    names = [row[0] for row in rows if row[0] not in headings and row[0].strip("─")]
     assert names == ["zero-shot", "icl", "vanilla", "learned", "majority", "random"]
     config = json.loads((tmp_path / "run" / "config.json").read_text())
     assert config["command"] == ["taskvectors", "demo", *map(str, place), "--steps", "2"]
