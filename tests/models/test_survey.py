@@ -21,6 +21,7 @@ from taskvectors.models.tiny import N_LAYERS, build_tiny, tiny_config
 
 ALL = {"resid_pre", "resid_mid", "resid_post", "attn_out", "mlp_out", "z"}
 A_FEW = ("llama", "gpt2", "mamba")
+SOFT_CAPPED = ("gemma2", "vaultgemma")
 NOT_SERVED = {
     "blt": "its tokens are bytes in patches of two models",
     "cpmant": "its forward pass makes a prompt of its own before the tokens",
@@ -93,6 +94,12 @@ def test_a_type_runs_on_the_fastest_engine_that_is_exact() -> None:
     for row in found.values():
         assert row.largest_error is not None
         assert row.largest_error < 1e-4
+
+
+@pytest.mark.parametrize("model_type", SOFT_CAPPED)
+def test_a_type_is_measured_with_the_attention_that_it_is_loaded_with(model_type: str) -> None:
+    assert build_tiny(model_type).config._attn_implementation == "eager"
+    assert survey_type(model_type, "text").engine == "trunk"
 
 
 def test_sites_of_some_blocks_are_told_from_those_of_all() -> None:

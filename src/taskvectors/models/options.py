@@ -12,7 +12,9 @@ from taskvectors.errors import TaskVectorsError, UnsupportedModelError
 
 DtypeName = Literal["auto", "bfloat16", "float16", "float32"]
 Quantization = Literal["4bit", "8bit"]
-_NEEDS_EAGER = {"gemma2": "its attention scores are soft-capped, which sdpa leaves out"}
+_NEEDS_EAGER = dict.fromkeys(
+    ("gemma2", "vaultgemma"), "its attention scores are soft-capped, which sdpa leaves out"
+)
 
 
 def resolve_dtype(dtype: str | torch.dtype, device: str | None) -> torch.dtype:

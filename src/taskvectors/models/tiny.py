@@ -237,19 +237,22 @@ def build_tiny(model_type: str, *, seed: int = 0) -> Any:
         ValueError: The rules leave it too large.
     """
     from taskvectors.models.loading import auto_class
+    from taskvectors.models.options import resolve_attention
 
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore")
         config = tiny_config(model_type)
         auto = auto_class(config)
+        attention = resolve_attention(config.get_text_config().model_type, None)
+        how = {"dtype": torch.float32, "attn_implementation": attention}
         with torch.device("meta"):
-            plan = auto.from_config(config, dtype=torch.float32)
+            plan = auto.from_config(config, **how)
         count = sum(parameter.numel() for parameter in plan.parameters())
         if count > _LARGEST:
             large = max((p.numel(), name) for name, p in plan.named_parameters())
             raise ValueError(f"{model_type} has {count} numbers; the largest part is {large}")
         torch.manual_seed(seed)
-        hf = auto.from_config(config, dtype=torch.float32)
+        hf = auto.from_config(config, **how)
     generator = torch.Generator().manual_seed(seed)
     for name, parameter in hf.named_parameters():
         is_norm = parameter.dim() == 1 and name.endswith("weight")
