@@ -50,7 +50,7 @@ PUBLIC = (
 
 def _generation(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
     assert unit.model is not None
-    context = _bench(unit, preset, work_dir.load(unit.model))
+    context = _context(unit, preset, work_dir.load(unit.model))
     chosen = []
     for config in (*_plain_and_extracted(preset, context.model), _learned(preset, context.model)):
         logger.info("%s: %s", context.task.name, config.kind)
@@ -66,7 +66,7 @@ def _generation(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult
 def _generation_cost(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[Cost]:
     """Each choice scores both options, and writes an answer token by token."""
     assert unit.model is not None
-    context = _bench(unit, preset, estimator.model(unit.model))
+    context = _context(unit, preset, estimator.model(unit.model))
     learned = plan_of(context, _learned(preset, context.model))
     plans = [plan_of(context, config) for config in _plain_and_extracted(preset, context.model)]
     works = [work for plan in (*plans, learned) for work in (*plan.found, *plan.chosen(context))]
@@ -79,7 +79,7 @@ def _generation_cost(unit: RunUnit, preset: Preset, estimator: Estimator) -> lis
     return estimator.works(context.model, works, preset.memory)
 
 
-def _bench(unit: RunUnit, preset: Preset, model: LanguageModel) -> RunContext:
+def _context(unit: RunUnit, preset: Preset, model: LanguageModel) -> RunContext:
     task = behaviour_task(
         unit.task,
         seed=unit.seed,

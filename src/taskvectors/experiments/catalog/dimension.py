@@ -10,7 +10,7 @@ from torch import Tensor
 from taskvectors.costs import Cost
 from taskvectors.evaluate import paired_difference, wilson_interval
 from taskvectors.experiments.catalog.shared.learned_vectors import (
-    bench_of,
+    context_of,
     layers_at,
     meta_model,
     model_of,
@@ -61,7 +61,7 @@ def _places(d_model: int, layers: Sequence[int]) -> list[tuple[int, int]]:
 
 def _dimension(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
     model = model_of(unit, work_dir)
-    context = bench_of(model, unit.task, unit.seed, preset)
+    context = context_of(model, unit.task, unit.seed, preset)
     layers = layers_at(model, preset.depths)
     measurements: list[Measurement] = []
     for answers, trained_on in _by_answers(context):
@@ -127,7 +127,7 @@ def _accuracy(row: Measurement, measure: str, right: Tensor) -> Measurement:
 
 def _dimension_cost(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[Cost]:
     model = meta_model(unit, estimator)
-    context = bench_of(model, unit.task, unit.seed, preset)
+    context = context_of(model, unit.task, unit.seed, preset)
     joins = tuple(layer for layer, _ in _places(model.d_model, layers_at(model, preset.depths)))
     scored = [join for join in joins for _ in (None, *BITS)]
     works: list[Work] = []

@@ -85,12 +85,12 @@ def _cost(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[Cost]:
             f"{', '.join(unit.tasks)}: all of them are held out, so there is nothing to train on; "
             f"give others beside them, such as {', '.join(_TRAINED[:2])}"
         )
-    benches = {
+    contexts = {
         task: RunContext(model=model, task=load_task(task, seed=unit.seed), shots=preset.shots)
         for task in unit.tasks
     }
     shown, asked = (
-        [prompt for task in config.trained for prompt in benches[task].prompts("train", shots)]
+        [prompt for task in config.trained for prompt in contexts[task].prompts("train", shots)]
         for shots in (preset.shots, 0)
     )
     tokens = [sum(len(prompt.token_ids) for prompt in some) for some in (shown, asked)]
@@ -102,7 +102,7 @@ def _cost(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[Cost]:
         continued_cost(model, shown, (), steps=longer, **about),
     ]
     works = []
-    for context in benches.values():
+    for context in contexts.values():
         test = {
             shots: context.prompts("test", shots)[: config.n_test] for shots in (preset.shots, 0)
         }

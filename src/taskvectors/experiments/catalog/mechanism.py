@@ -6,7 +6,7 @@ from typing import Any
 
 from taskvectors.costs import Cost
 from taskvectors.experiments.catalog.shared.learned_vectors import (
-    bench_of,
+    context_of,
     exact,
     layers_at,
     meta_model,
@@ -55,7 +55,7 @@ def explained(
     """Analyses of vectors learned on a group's task, at the preset's depths."""
     assert unit.model is not None
     model = model_of(unit, work_dir)
-    context = bench_of(model, unit.task, unit.seed, preset)
+    context = context_of(model, unit.task, unit.seed, preset)
     folders = vectors_of(context, preset, work_dir, layers_at(model, preset.depths))
     config = ExplainConfig(
         vectors=tuple(map(str, folders)),
@@ -78,10 +78,10 @@ def explaining(analyses: Sequence[str], *, with_other: bool = False) -> dict[str
     def estimate(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[Cost]:
         model = meta_model(unit, estimator)
         layers = layers_at(model, preset.depths)
-        context = bench_of(model, unit.task, unit.seed, preset)
+        context = context_of(model, unit.task, unit.seed, preset)
         costs = vector_costs(context, preset, estimator, layers)
         if with_other:
-            other = bench_of(model, _other_task(unit), unit.seed, preset)
+            other = context_of(model, _other_task(unit), unit.seed, preset)
             costs += vector_costs(other, preset, estimator, layers)
         asked = Sizes(context=context, layers=layers, limit=preset.limit, has_other=with_other)
         works = [work for name in analyses for work in ANALYSES[name].cost(asked)]
@@ -97,7 +97,7 @@ def _other_task(unit: RunUnit) -> str:
 def _other(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> str:
     """Folder of another task's vector at the same layer, as a control."""
     model = model_of(unit, work_dir)
-    context = bench_of(model, _other_task(unit), unit.seed, preset)
+    context = context_of(model, _other_task(unit), unit.seed, preset)
     folder: Path = vectors_of(context, preset, work_dir, layers_at(model, preset.depths))[0]
     return str(folder)
 

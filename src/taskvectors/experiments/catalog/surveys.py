@@ -13,7 +13,7 @@ from taskvectors.experiments.catalog.shared.comparing import (
 )
 from taskvectors.experiments.catalog.shared.inference import inference_costs, inference_works
 from taskvectors.experiments.catalog.shared.learned_vectors import (
-    bench_of,
+    context_of,
     recipe,
     vector_costs,
     vectors_of,
@@ -89,7 +89,7 @@ def _peft(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
     assert unit.model is not None
     found: GroupResult = _COMPARING["run"](unit, preset, work_dir)
     model = work_dir.load(unit.model)
-    context = bench_of(model, unit.task, unit.seed, preset)
+    context = context_of(model, unit.task, unit.seed, preset)
     costs = inference_costs(context, middle_of(model)[0], _adapters(preset))
     return replace(found, measurements=tuple(costs))
 
@@ -97,7 +97,7 @@ def _peft(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
 def _peft_cost(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[Cost]:
     assert unit.model is not None
     model = estimator.model(unit.model)
-    context = bench_of(model, unit.task, unit.seed, preset)
+    context = context_of(model, unit.task, unit.seed, preset)
     works = inference_works(context, middle_of(model)[0], _adapters(preset))
     return [
         *_COMPARING["estimate"](unit, preset, estimator),
@@ -170,7 +170,7 @@ def _methods_all(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResul
     middle = middle_of(model)
     shelf = work_dir.folder / "library"
     for task in _on_the_shelf(unit):
-        context = bench_of(model, task, unit.seed, preset)
+        context = context_of(model, task, unit.seed, preset)
         (path,) = vectors_of(context, preset, work_dir, middle)
         to = shelf / context.task.name
         if not to.is_dir():
@@ -186,7 +186,7 @@ def _methods_all_cost(unit: RunUnit, preset: Preset, estimator: Estimator) -> li
     middle, tasks = middle_of(model), _on_the_shelf(unit)
     costs: list[Cost] = []
     for task in tasks:
-        context = bench_of(model, task, unit.seed, preset)
+        context = context_of(model, task, unit.seed, preset)
         costs += vector_costs(context, preset, estimator, middle)
     methods = [_sized(name, preset, middle, "") for name in METHODS if name != "library"]
     config = asked(unit, preset, methods)

@@ -9,7 +9,7 @@ import torch
 from taskvectors.costs import Cost
 from taskvectors.evaluate import paired_difference, wilson_interval
 from taskvectors.experiments.catalog.shared.learned_vectors import (
-    bench_of,
+    context_of,
     layers_at,
     meta_model,
     model_of,
@@ -50,11 +50,12 @@ class MixedContext(RunContext):
     contexts: tuple[RunContext, ...]
 
     def ask(
-        self, queries: Sequence[Example], shots: int, *, alike: bool = False
+        self, queries: Sequence[Example], shots: int, *, shared_demonstrations: bool = False
     ) -> tuple[Prompt, ...]:
         """Query n in template n, from the first on again."""
         asked = [
-            context.ask(queries, shots, shared_demonstrations=alike) for context in self.contexts
+            context.ask(queries, shots, shared_demonstrations=shared_demonstrations)
+            for context in self.contexts
         ]
         return tuple(asked[n % len(asked)][n] for n in range(len(queries)))
 
@@ -72,7 +73,7 @@ def in_templates(context: RunContext) -> dict[str, RunContext]:
 
 def _templates(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
     model = model_of(unit, work_dir)
-    contexts = in_templates(bench_of(model, unit.task, unit.seed, preset))
+    contexts = in_templates(context_of(model, unit.task, unit.seed, preset))
     layers = layers_at(model, preset.depths)
     vectors: dict[tuple[str, int], TaskVector] = {}
     for name, context in contexts.items():
@@ -138,7 +139,7 @@ def _accuracy(row: Measurement, right: torch.Tensor) -> Measurement:
 
 def _templates_cost(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[Cost]:
     model: LanguageModel = meta_model(unit, estimator)
-    contexts = in_templates(bench_of(model, unit.task, unit.seed, preset))
+    contexts = in_templates(context_of(model, unit.task, unit.seed, preset))
     layers = layers_at(model, preset.depths)
     costs = [
         cost

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from taskvectors.costs import Cost
 from taskvectors.experiments.catalog.shared.learned_vectors import (
-    bench_of,
+    context_of,
     layers_at,
     meta_model,
     model_of,
@@ -54,7 +54,7 @@ def _geometry(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
     vectors = []
     for task in unit.tasks:
         for seed in range(unit.seed, unit.seed + _VECTORS_PER_TASK):
-            context = bench_of(model, task, seed, preset)
+            context = context_of(model, task, seed, preset)
             vectors += [
                 TaskVector.load(path) for path in vectors_of(context, preset, work_dir, layers)
             ]
@@ -82,7 +82,7 @@ def _geometry_cost(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[
         cost
         for task in unit.tasks
         for seed in range(unit.seed, unit.seed + _VECTORS_PER_TASK)
-        for cost in vector_costs(bench_of(model, task, seed, preset), preset, estimator, layers)
+        for cost in vector_costs(context_of(model, task, seed, preset), preset, estimator, layers)
     ]
 
 
@@ -121,16 +121,16 @@ those words, a task in neither. Ours, and the papers'."""
 def _transfer(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
     model = model_of(unit, work_dir)
     layers = layers_at(model, preset.depths)[:1]
-    benches = _crossed(unit, preset, model)
-    roles, cells = _roles(benches), {}
+    contexts = _crossed(unit, preset, model)
+    roles, cells = _roles(contexts), {}
     if roles is not None:
         cells = two_by_two(_renamed(roles[0]), *roles)
     vectors = [
         TaskVector.load(path)
-        for context in benches
+        for context in contexts
         for path in vectors_of(context, preset, work_dir, layers)
     ]
-    found: Transfer = transfer_matrix(benches, vectors, cells=cells)
+    found: Transfer = transfer_matrix(contexts, vectors, cells=cells)
     measurements = ANALYSES["transfer"].measurements(
         found, method="learned", layers=layers, positions=(-1,)
     )
@@ -140,29 +140,29 @@ def _transfer(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
 def _transfer_cost(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[Cost]:
     model = meta_model(unit, estimator)
     layers = layers_at(model, preset.depths)[:1]
-    benches = _crossed(unit, preset, model)
+    contexts = _crossed(unit, preset, model)
     costs = [
-        cost for context in benches for cost in vector_costs(context, preset, estimator, layers)
+        cost for context in contexts for cost in vector_costs(context, preset, estimator, layers)
     ]
-    for context in benches:
-        tested = Plan(joins=(model.n_layers - 1, *layers * len(benches))).tested(context)
+    for context in contexts:
+        tested = Plan(joins=(model.n_layers - 1, *layers * len(contexts))).tested(context)
         costs += estimator.works(model, tested, preset.memory)
     return costs
 
 
 def _crossed(unit: RunUnit, preset: Preset, model: LanguageModel) -> list[RunContext]:
     """Tasks of vectors and of prompts: the group's, and where they allow it one in other words."""
-    benches = [bench_of(model, task, unit.seed, preset) for task in unit.tasks]
-    roles = _roles(benches)
+    contexts = [context_of(model, task, unit.seed, preset) for task in unit.tasks]
+    roles = _roles(contexts)
     if roles is not None:
-        own = next(context for context in benches if context.task.name == roles[0])
-        benches.append(_with_outputs(own, _renamed(roles[0]), lambda pair: _WORDS[pair.output]))
-    return benches
+        own = next(context for context in contexts if context.task.name == roles[0])
+        contexts.append(_with_outputs(own, _renamed(roles[0]), lambda pair: _WORDS[pair.output]))
+    return contexts
 
 
-def _roles(benches: Sequence[RunContext]) -> tuple[str, str, str] | None:
+def _roles(contexts: Sequence[RunContext]) -> tuple[str, str, str] | None:
     """The tasks that can be crossed, where the first two are there."""
-    known = {context.task.name for context in benches}
+    known = {context.task.name for context in contexts}
     return next((roles for roles in _CROSSED if known >= set(roles[:2])), None)
 
 
@@ -225,11 +225,11 @@ def _composition(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResul
     layers = layers_at(model, preset.depths)[:1]
 
     def vector(task: str) -> TaskVector:
-        context = bench_of(model, task, unit.seed, preset)
+        context = context_of(model, task, unit.seed, preset)
         return TaskVector.load(vectors_of(context, preset, work_dir, layers)[0])
 
     left, right = (vector(task) for task in PARTS)
-    found = compose(bench_of(model, TASK, unit.seed, preset), left, right, whole=vector(TASK))
+    found = compose(context_of(model, TASK, unit.seed, preset), left, right, whole=vector(TASK))
     measurements = ANALYSES["composition"].measurements(
         found, method="learned", layers=layers, positions=(-1,)
     )
@@ -239,11 +239,11 @@ def _composition(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResul
 def _composition_cost(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[Cost]:
     model = meta_model(unit, estimator)
     layers = layers_at(model, preset.depths)[:1]
-    benches = [bench_of(model, task, unit.seed, preset) for task in (TASK, *PARTS)]
+    contexts = [context_of(model, task, unit.seed, preset) for task in (TASK, *PARTS)]
     costs = [
-        cost for context in benches for cost in vector_costs(context, preset, estimator, layers)
+        cost for context in contexts for cost in vector_costs(context, preset, estimator, layers)
     ]
-    works = ANALYSES["composition"].cost(Sizes(context=benches[0], layers=layers))
+    works = ANALYSES["composition"].cost(Sizes(context=contexts[0], layers=layers))
     return costs + estimator.works(model, works, preset.memory)
 
 
@@ -301,8 +301,8 @@ def _bijections_cost(unit: RunUnit, preset: Preset, estimator: Estimator) -> lis
 def _forward(unit: RunUnit, preset: Preset, model: LanguageModel) -> RunContext:
     """The mapping in its first direction."""
     if unit.task != "copy":
-        return bench_of(model, unit.task, unit.seed, preset)
-    capital = bench_of(model, "capital", unit.seed, preset)
+        return context_of(model, unit.task, unit.seed, preset)
+    capital = context_of(model, "capital", unit.seed, preset)
     return _with_outputs(capital, "copy", lambda pair: pair.input)
 
 

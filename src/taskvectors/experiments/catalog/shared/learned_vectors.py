@@ -49,7 +49,7 @@ def layers_at(model: LanguageModel, depths: Sequence[float]) -> tuple[int, ...]:
     return tuple(sorted(found))
 
 
-def bench_of(model: LanguageModel, task: str, seed: int, preset: Preset) -> RunContext:
+def context_of(model: LanguageModel, task: str, seed: int, preset: Preset) -> RunContext:
     """A model and a task at some preset."""
     return RunContext(
         model=model,
