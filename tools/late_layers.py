@@ -34,7 +34,7 @@ from taskvectors.results import OVER_TASKS, Cell, Measurement, frame_of, open_ru
 from taskvectors.tasks import load_task
 
 TASKS = ("capital", "capitalize", "antonym", "present-past", "english-french", "sentiment")
-SIZES = {"n_train": 100, "n_validation": 40, "n_test": 100}
+SIZES: dict[str, Any] = {"n_train": 100, "n_validation": 40, "n_test": 100}
 STEPS = 40
 EXTRACTED, FULL = "vanilla", "full-vocabulary"
 
