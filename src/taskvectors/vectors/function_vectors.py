@@ -5,11 +5,12 @@ Such a file can be a pickle of anything, so only tensors are read out of it, nev
 
 from os import PathLike
 from pathlib import Path
-from pickle import UnpicklingError
+from typing import Any
 
 import torch
 
 from taskvectors.errors import DataError
+from taskvectors.files import read_torch
 from taskvectors.vectors.origin import VectorOrigin
 from taskvectors.vectors.site import sites_at
 from taskvectors.vectors.task_vector import TaskVector
@@ -30,15 +31,9 @@ def read_function_vector(path: str | PathLike[str], layer: int) -> TaskVector:
         https://arxiv.org/abs/2310.15213.
     """
     path = Path(path).expanduser()
-    try:
-        found = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as error:
-        raise DataError(f"there is no file {path}; give a .pt file with one vector") from error
-    except (UnpicklingError, RuntimeError, EOFError, OSError, LookupError, ValueError) as error:
-        raise DataError(
-            f"{path} is not a file of tensors alone, and nothing else is read: "
-            f"{str(error).splitlines()[0]}"
-        ) from error
+    if not path.is_file():
+        raise DataError(f"there is no file {path}; give a .pt file with one vector")
+    found: Any = read_torch(path, Any, "cpu", "download it again")
     is_vector = isinstance(found, torch.Tensor) and (
         found.dim() == 1 or (found.dim() == 2 and found.shape[0] == 1)
     )
