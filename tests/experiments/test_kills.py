@@ -5,16 +5,23 @@ Run with `pytest tests/experiments/test_kills.py -m slow`.
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
 import threading
+import time
 from collections import Counter
 from pathlib import Path
 
 import pandas as pd
 import pytest
+import torch
 from experiments.forked_runs import SEEDS
+from safetensors.torch import load_file
+
+from taskvectors.files import PARTIAL
+from taskvectors.results.record import TIMED
 
 KILLS = 10
 HERE = Path(__file__).parent
@@ -34,9 +41,9 @@ class Runner:
             env=os.environ | {"PYTHONPATH": folders, "OMP_NUM_THREADS": "1"},
         )
 
-    def start(self, folder: Path) -> int:
+    def start(self, folder: Path, what: str = "reproduce") -> int:
         assert self.process.stdin is not None
-        self.process.stdin.write(f"{folder}\n")
+        self.process.stdin.write(f"{what} {folder}\n")
         self.process.stdin.flush()
         return int(self._line())
 
@@ -95,6 +102,57 @@ def test_ten_kills_lose_at_most_the_group_in_hand_and_repeat_none(tmp_path: Path
         assert len(set(killed_at)) > 2
     finally:
         runner.stop()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("what", ["compare", "learn", "train"])
+def test_a_run_that_is_killed_again_and_again_ends_as_one_that_never_was(
+    what: str, tmp_path: Path
+) -> None:
+    runner, rng, kills, tries = Runner(), random.Random(what), 0, 0
+    try:
+        whole, cut = tmp_path / "whole", tmp_path / "cut"
+        started = time.monotonic()
+        runner.start(whole, what)
+        assert runner.ended() == "done"
+        took = time.monotonic() - started
+        while kills < KILLS // 2 and tries < 4 * KILLS:
+            tries += 1
+            child = runner.start(cut, what)
+            # anywhere in what an undisturbed run takes
+            threading.Event().wait(took * rng.random())
+            if _is_alive(child):
+                os.kill(child, signal.SIGKILL)
+            if runner.ended() == "done":
+                shutil.rmtree(cut)
+            else:
+                kills += 1
+        runner.start(cut, what)
+        assert runner.ended() == "done"
+        assert kills == KILLS // 2
+        assert not [one for one in cut.rglob("*") if one.name.endswith(PARTIAL)]
+        assert _named(cut) == _named(whole)
+        _check_same(cut, whole)
+    finally:
+        runner.stop()
+
+
+def _named(folder: Path) -> set[str]:
+    return {str(one.relative_to(folder)) for one in folder.rglob("*") if one.is_file()}
+
+
+def _check_same(cut: Path, whole: Path) -> None:
+    """Tables and weights are the same, times apart."""
+    if (cut / "results.parquet").is_file():
+        ours, theirs = (pd.read_parquet(folder / "results.parquet") for folder in (cut, whole))
+        ours, theirs = (one[~one["measure"].isin(TIMED)] for one in (ours, theirs))
+        pd.testing.assert_frame_equal(ours, theirs, check_exact=True)
+    weights = sorted(name for name in _named(whole) if name.endswith(".safetensors"))
+    assert weights
+    for name in weights:
+        one, other = (load_file(folder / name) for folder in (cut, whole))
+        assert all(torch.equal(one[key], other[key]) for key in one), name
+        assert one.keys() == other.keys()
 
 
 def _kill_when(folder: Path, child: int, wanted: int, fraction: float) -> int:
