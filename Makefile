@@ -41,6 +41,10 @@ interop: .venv/installed  ## tests against other systems themselves, in .venv-in
 	@.venv-interop/bin/python -m pip install -qq --disable-pip-version-check 'lm-eval>=0.4.13'
 	@.venv-interop/bin/python -m pip install -qq --disable-pip-version-check --no-deps \
 	  vllm-lens zstandard cloudpickle || echo "No wheel of vllm-lens here: its tests are skipped."
+	@.venv-interop/bin/python -m pip install -qq --disable-pip-version-check \
+	  transformer-lens nnsight scikit-learn
+	@.venv-interop/bin/python -m pip install -qq --disable-pip-version-check --no-deps \
+	  steering-vectors repeng  # they ask for older numpy and transformers, and run with these
 	.venv-interop/bin/python -m pytest -q -rs tests/interop
 
 lint: .venv/installed-lint  ## style, spelling, types, and the order of the folders

@@ -25,9 +25,7 @@ def run() -> NoReturn:
     code = INTERRUPTED
     try:
         sys.unraisablehook = _unraisable
-        if isinstance(
-            sys.stdout, io.TextIOWrapper
-        ):  # a terminal that lacks a letter shows its code
+        if isinstance(sys.stdout, io.TextIOWrapper):  # letters that it lacks are shown as codes
             sys.stdout.reconfigure(errors="backslashreplace")
         code = main()
     except KeyboardInterrupt:  # a second one, while the first was said
