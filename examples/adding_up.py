@@ -7,6 +7,7 @@
 
 # %%
 import argparse
+import sys
 
 import torch
 
@@ -17,7 +18,7 @@ parser = argparse.ArgumentParser(description="Do vectors add up?")
 parser.add_argument("--model", default="embedded")
 parser.add_argument("--tasks", nargs=2, default=["capital", "antonym"])
 parser.add_argument("--fast", action="store_true", help="few pairs and steps: only that it runs")
-asked = parser.parse_args()
+asked = parser.parse_args([] if "ipykernel" in sys.modules else None)  # a notebook has none
 
 # %% [markdown]
 # Both are asked in one template, so that the template cannot tell the model which task is meant.

@@ -9,6 +9,7 @@
 
 # %%
 import argparse
+import sys
 import tempfile
 from pathlib import Path
 
@@ -19,7 +20,7 @@ from taskvectors.results.learners import finding_of
 parser = argparse.ArgumentParser(description="Can a task vector be made to form?")
 parser.add_argument("--layer", type=int, default=1, help="block after which it is to form")
 parser.add_argument("--fast", action="store_true", help="few steps: only that it runs")
-asked = parser.parse_args()
+asked = parser.parse_args([] if "ipykernel" in sys.modules else None)  # a notebook has none
 
 # %% [markdown]
 # Both variants share the first steps, on the in-context loss; then one of them gets the TVP-loss,

@@ -6,6 +6,7 @@
 
 # %%
 import argparse
+import sys
 
 import torch
 
@@ -16,7 +17,7 @@ parser = argparse.ArgumentParser(description="What does a vector become on the w
 parser.add_argument("--model", default="embedded")
 parser.add_argument("--task", default="capital")
 parser.add_argument("--fast", action="store_true", help="few pairs and steps: only that it runs")
-asked = parser.parse_args()
+asked = parser.parse_args([] if "ipykernel" in sys.modules else None)  # a notebook has none
 
 # %%
 model = tv.load_model(asked.model)

@@ -7,6 +7,7 @@
 
 # %%
 import argparse
+import sys
 from dataclasses import replace
 
 import torch
@@ -18,7 +19,7 @@ parser = argparse.ArgumentParser(description="Does one vector replace eight demo
 parser.add_argument("--model", default="embedded")
 parser.add_argument("--task", default="capital")
 parser.add_argument("--fast", action="store_true", help="few pairs and steps: only that it runs")
-asked = parser.parse_args()
+asked = parser.parse_args([] if "ipykernel" in sys.modules else None)  # a notebook has none
 
 # %% [markdown]
 # Pairs are split so that nothing is learned from what is tested.

@@ -8,6 +8,7 @@
 
 # %%
 import argparse
+import sys
 
 import taskvectors as tv
 from taskvectors.explain.key_heads import key_heads
@@ -17,7 +18,7 @@ parser = argparse.ArgumentParser(description="Which heads carry a vector?")
 parser.add_argument("--model", default="embedded")
 parser.add_argument("--task", default="capital")
 parser.add_argument("--fast", action="store_true", help="few pairs and steps: only that it runs")
-asked = parser.parse_args()
+asked = parser.parse_args([] if "ipykernel" in sys.modules else None)  # a notebook has none
 
 # %%
 model = tv.load_model(asked.model, dtype="float32")  # effects are small differences

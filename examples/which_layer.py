@@ -7,6 +7,7 @@
 
 # %%
 import argparse
+import sys
 
 import taskvectors as tv
 from taskvectors.methods import Recipe, RunContext
@@ -18,7 +19,7 @@ parser = argparse.ArgumentParser(description="At which layer does a vector work?
 parser.add_argument("--model", default="embedded")
 parser.add_argument("--task", default="capital")
 parser.add_argument("--fast", action="store_true", help="few pairs and steps: only that it runs")
-asked = parser.parse_args()
+asked = parser.parse_args([] if "ipykernel" in sys.modules else None)  # a notebook has none
 
 # %%
 model = tv.load_model(asked.model)

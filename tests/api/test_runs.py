@@ -3,8 +3,10 @@
 Run with `pytest tests/api/test_runs.py`.
 """
 
+import sys
 from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pandas as pd
@@ -218,3 +220,26 @@ def test_dir_lists_public_names_alone() -> None:
 def test_a_vector_of_another_model_is_refused(task: Any, vector: Any, tiny_model: Any) -> None:
     with pytest.raises(VectorMismatchError):
         tv.explain(tiny_model("gpt2"), vector, task=task)
+
+
+def test_a_tracker_that_is_not_installed_is_said_before_the_work(
+    model: Any, task: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(TaskVectorsError, match="package wandb; install it"):
+        tv.compare(model, task, "icl", tracker="wandb", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_tracker_is_told_the_curves_of_a_comparison(
+    model: Any, task: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told: list[Any] = []
+    fake = ModuleType("trackio")
+    fake.init = lambda **about: None  # type: ignore[attr-defined]
+    fake.log = lambda values, step: told.append(values)  # type: ignore[attr-defined]
+    fake.finish = lambda: None  # type: ignore[attr-defined]
+    monkeypatch.setitem(sys.modules, "trackio", fake)
+    found = tv.compare(model, task, [FEW], controls=["majority"], n_shown=0, tracker="trackio")
+    assert len(told) == found.record.curves["step"].nunique() > 0
+    assert all(name.startswith("method learned/seed 0/layer 1/") for one in told for name in one)

@@ -7,6 +7,7 @@ import re
 import runpy
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
@@ -43,6 +44,19 @@ def test_an_example_is_a_short_notebook_whose_title_is_a_question(path: Path) ->
     assert len(lines) <= LONGEST
     assert lines[0] == "# %% [markdown]"
     assert re.fullmatch(r"# # [A-Z].*\?", lines[1])
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
+def test_an_example_reads_no_words_of_a_notebooks_kernel(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The lines up to the one that reads what was asked, as a notebook runs them."""
+    monkeypatch.setattr(sys, "argv", ["ipykernel_launcher.py", "-f", "kernel.json"])
+    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
+    before, reading, _ = re.split(r"(^asked = .*$)", path.read_text(), maxsplit=1, flags=re.M)
+    names: dict[str, Any] = {}
+    exec(compile(before + reading, path.name, "exec"), names)
+    assert names["asked"].fast is False
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)

@@ -54,6 +54,7 @@ def compare(  # noqa: PLR0913  (what the verb takes)
     by_examples: bool = False,
     n_shown: int = 12,
     memory: str | None = None,
+    tracker: TrackerName | None = None,
     out: str | Path | None = None,
 ) -> RunResult:
     """Methods side by side on one task: chosen on validation, tested once, with their controls.
@@ -75,6 +76,7 @@ def compare(  # noqa: PLR0913  (what the verb takes)
         by_examples: Also run each method on 4, 8, 16, ... of the training pairs.
         n_shown: Test items whose generated answers are kept.
         memory: Memory to use, such as `4GB`.
+        tracker: An experiment tracker to tell the curves of training, too; `wandb` needs `out`.
         out: Folder of the run; held in memory by default.
 
     Raises:
@@ -115,7 +117,7 @@ def compare(  # noqa: PLR0913  (what the verb takes)
     )
     tasks = [task.with_seed(seed) for seed in config.seeds]
     with _folder(out) as folder:
-        record = run_compare(config, folder, load=lambda _: model, tasks=tasks)
+        record = run_compare(config, folder, load=lambda _: model, tasks=tasks, tracker=tracker)
         best = folder / BEST_VECTOR
         vector = TaskVector.load(best) if best.is_dir() else None
         return RunResult(record=_kept(record, out), vector=vector)

@@ -95,8 +95,8 @@ class Train:
     """Compile the training step; pays off in long runs, and on a GPU."""
     device: Annotated[str | None, default("the first GPU, else the CPU")] = None
     """Where to train, such as cpu or cuda:1."""
-    tracker: Annotated[Literal["trackio", "tensorboard"] | None, default("none")] = None
-    """Tell the metrics to an experiment tracker, too."""
+    tracker: Annotated[Literal["trackio", "tensorboard", "wandb"] | None, default("none")] = None
+    """Tell the metrics to an experiment tracker, too; wandb offline, in the run's folder."""
     out: Annotated[str, default("a new folder among the user's data")] = ""
     """Folder of the run."""
     dry_run: bool = False

@@ -13,6 +13,7 @@ from taskvectors.errors import TaskVectorsError
 from taskvectors.experiments.config import CompareConfig, Loader, ModelConfig
 from taskvectors.experiments.one_seed import OneSeed
 from taskvectors.experiments.works import about_methods
+from taskvectors.learners.tracking import TrackerName, check_tracker, track_curves
 from taskvectors.methods import RunContext
 from taskvectors.models import LanguageModel
 from taskvectors.progress import Throughput
@@ -51,6 +52,7 @@ def compare(
     command: Sequence[str] = (),
     load: Loader = ModelConfig.load,
     tasks: Sequence[Task] = (),
+    tracker: TrackerName | None = None,
 ) -> Record:
     """Run a comparison, or go on with one that was cut off.
 
@@ -60,6 +62,7 @@ def compare(
         command: The command line that asked for it, where there is one.
         load: Loads a model, or has it already.
         tasks: The task on each seed, where it is loaded already.
+        tracker: An experiment tracker to tell the curves of training, too.
 
     Returns:
         The record, in its folder; `comparison_rows` gives its wide rows.
@@ -68,8 +71,13 @@ def compare(
         DataError: The folder cannot be used, or holds a run that was made from something else.
         TaskVectorsError: The model or the task cannot be loaded.
     """
+    if tracker is not None:
+        check_tracker(tracker)  # before the work, not after it
     with open_run(folder, kind="compare", asked=config.model_dump(mode="json")) as run_folder:
-        return _Comparison(config, run_folder, command, load).run(tasks)
+        record = _Comparison(config, run_folder, command, load).run(tasks)
+    if tracker is not None:
+        track_curves(tracker, folder, record.curves)
+    return record
 
 
 def check_any_ran(record: Record) -> Record:
