@@ -115,10 +115,10 @@ def read_torch(path: Path, schema: Any, device: Any, advice: str) -> Any:
     try:
         held = torch.load(path, map_location=device, weights_only=True)
     except Exception as error:  # which kinds torch and pickle raise depends on the bytes
-        said = str(error).partition("\n")[0] or type(error).__name__
+        # what torch says of it is how to run the code that a pickle may hold
         raise DataError(
-            f"{path} is not a whole file of tensors and plain values, and nothing else is read "
-            f"({said}); {advice}"
+            f"{path} is not a file of tensors and plain values alone, and nothing else is read; "
+            f"{advice}"
         ) from error
     return fitting(held, schema, path, advice)
 

@@ -223,7 +223,7 @@ def test_a_file_that_would_run_code_is_refused_and_nothing_is_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save(_Code(), tmp_path / "v.pt")
-    with pytest.raises(DataError, match="not a file of tensors alone"):
+    with pytest.raises(DataError, match="not a file of tensors and plain values alone"):
         read_function_vector(tmp_path / "v.pt", layer=9)
     assert not (tmp_path / "was-run").exists()
 
