@@ -91,14 +91,15 @@ def test_an_injected_vector_is_that_of_steering_vectors(
     with theirs.apply(model.hf):
         expected = logits(model.hf)
     close(injected(model, vector), expected)
-    with theirs.apply(model.hf, token_indices=[-1]):
+    with theirs.apply(model.hf, min_token_index=None, token_indices=[-1]):
         expected = logits(model.hf)
     close(injected(model, a_vector(model, -1)), expected)
 
 
 def test_a_control_vector_is_the_same_in_repeng(
-    fresh_model: Callable[..., Any], tmp_path: Path
+    fresh_model: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(np, "float_", np.float64, raising=False)  # it was written before NumPy 2
     repeng = pytest.importorskip("repeng")
     model = fresh_model("llama")
     vector = a_vector(model, "all", "generated")
