@@ -214,7 +214,7 @@ class SlowTokenizer:
     def __call__(self, *args: object, **kwargs: object) -> None:
         raise AssertionError
 
-    decode = apply_chat_template = __call__
+    decode = batch_decode = get_vocab = apply_chat_template = __call__
 
 
 def test_a_slow_tokenizer_is_an_error() -> None:

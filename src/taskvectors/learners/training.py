@@ -143,7 +143,7 @@ def stage_at(step: int, curriculum: Curriculum | None) -> CurriculumStage:
     """How much a sequence of some step shows.
 
     Example:
-        >>> extent_at(4500, Curriculum(every=2000, dims=(5, 20, 1))).n_dims
+        >>> stage_at(4500, Curriculum(every=2000, dims=(5, 20, 1))).n_dims
         7
     """
     if curriculum is None:

@@ -74,8 +74,8 @@ def rounded(numbers: Float[Tensor, " k"], bits: int) -> Float[Tensor, " k"]:
     """Numbers rounded to 2^bits equally spaced values around 0, over the range that errs least.
 
     Example:
-        >>> rounded(torch.tensor([1.0, -1.0, 3.0, -3.0]), 1)
-        tensor([ 2., -2.,  2., -2.])
+        >>> rounded(torch.tensor([4.0, -4.0, 2.0, -2.0]), 1)
+        tensor([ 3., -3.,  3., -3.])
     """
     largest = float(numbers.abs().max())
     if largest == 0:
