@@ -122,7 +122,7 @@ class GroupResult:
         shared = {"experiment": unit.experiment, "seed": unit.seed, "group": unit.key}
         own = [one.as_row(task=unit.task) for one in self.measurements]
         found = [] if self.record is None else rows_of(self.record.frame)
-        rows = own + [row | {"task": unit.task} for row in found]
+        rows = [row | {"task": unit.task} for row in found] + own
         return Cell(
             rows=[row | shared | {"model": str(row.get("learner", model))} for row in rows],
             figures=[*self.figures, *(self.record.figures if self.record else ())],

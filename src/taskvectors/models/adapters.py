@@ -87,7 +87,7 @@ class PeftAdapter(Adapter):
         peft = load_peft()
         before = dict(vars(model.hf))
         devices = [model.device] if model.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), _deprecations_hushed():
+        with torch.random.fork_rng(devices), deprecations_hushed():
             torch.manual_seed(self.seed)  # peft draws from the global state
             adapted = peft.get_peft_model(model.hf, copy.deepcopy(self.config))
         try:
@@ -106,7 +106,7 @@ class PeftAdapter(Adapter):
 
     def save(self, model: LanguageModel, folder: Path) -> None:
         """Keep it as peft does: `PeftModel.from_pretrained` reads it."""
-        with self.on(model) as adapted, _deprecations_hushed():
+        with self.on(model) as adapted, deprecations_hushed():
             adapted.hf.save_pretrained(str(folder))
 
 
@@ -160,7 +160,7 @@ class BiasAdapter(Adapter):
 
 
 @contextmanager
-def _deprecations_hushed() -> Iterator[None]:
+def deprecations_hushed() -> Iterator[None]:
     """Peft asks transformers for things by names that are on their way out."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
