@@ -13,13 +13,22 @@ from full_pass import Spec, branches_of, full_logits, positions_of
 from newer_types import NEWER
 
 from taskvectors.errors import UnsupportedModelError
-from taskvectors.models import Engine, LanguageModel, attention, identity, trace
+from taskvectors.models import (
+    Engine,
+    LanguageModel,
+    attention,
+    capture,
+    identity,
+    patch,
+    trace,
+)
 from taskvectors.models.adapters import BiasAdapter, biased_modules
 from taskvectors.models.prefix import after_prefix
 from taskvectors.models.structure import Verified
 from taskvectors.models.tiny import build_tiny
 from taskvectors.trunk import Edit, FullForward, Trunk
 from taskvectors.trunk.answers import answer_states
+from taskvectors.vectors import Site, TaskVector, inject
 
 TOLERANCE = 1e-4
 STREAM: list[list[Spec]] = [
@@ -295,6 +304,35 @@ def test_the_check_copies_the_first_words_of_a_large_vocabulary(
     assert identity.verify(model).error < 1e-4
     assert model.d_vocab == 9000
     assert all(torch.equal(p, before[name]) for name, p in model.hf.named_parameters())
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_an_edit_around_the_first_use_takes_no_part_in_the_check(
+    fresh_model: Any, dtype: torch.dtype
+) -> None:
+    seed = 41 if dtype == torch.float32 else 42  # not kept by another test
+    model = fresh_model("llama", seed=seed)
+    model.hf.to(dtype)
+    vector = TaskVector(values=torch.full((1, model.d_model), 3.0), sites=(Site(1, -1),))
+    seen: list[torch.Tensor] = []
+    calls = iter(range(1000))
+
+    def other_each_time(state: torch.Tensor) -> torch.Tensor:
+        return state * next(calls)
+
+    with (
+        patch(model, 0, "resid_post", other_each_time),
+        capture(model, 2, "mlp_out", seen.append),
+        inject(model, vector),
+    ):
+        assert model.engine == "trunk", model.verified.reasons
+        assert model.verified.error < 1e-4
+        assert not seen
+        assert next(calls) == 0
+        with torch.no_grad():
+            model.hf(torch.tensor([[1, 2, 3]]))
+        assert len(seen) == 1
+        assert next(calls) == 2
 
 
 def test_the_check_is_a_few_short_passes(fresh_model: Any) -> None:

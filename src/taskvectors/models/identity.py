@@ -31,7 +31,7 @@ from taskvectors.models.packing import Packing
 from taskvectors.models.passes import Passes, tensors_of
 from taskvectors.models.recording import CutTokens
 from taskvectors.models.runs import Prepared, RunRequest, Site, TokenIndex
-from taskvectors.models.sites import EMBED, Component, capture, patch
+from taskvectors.models.sites import EMBED, Component, apart, capture, patch
 from taskvectors.models.structure import Engine, Verified
 from taskvectors.models.trace import FIRST_WORDS, few_tokens
 
@@ -67,7 +67,7 @@ def verified(model: LanguageModel) -> Verified:
             logger.info("%s", error)
         else:
             return kept
-    found = verify(model)
+    found = apart(lambda: verify(model))  # first use may be inside of somebody's edit
     path.parent.mkdir(parents=True, exist_ok=True)
     write_whole(path, json.dumps(asdict(found)))
     if found.engine != "trunk":
@@ -156,7 +156,12 @@ def _in_float32(model: LanguageModel) -> LanguageModel:
     if 4 * sum(part.numel() for part in parts.values()) > _COPY_BYTES:
         return model
     # `deepcopy` takes what its memo holds, so the weights are copied once
-    memo = {key: nn.Parameter(part.float(), requires_grad=False) for key, part in parts.items()}
+    memo: dict[int, object] = {
+        key: nn.Parameter(part.float(), requires_grad=False) for key, part in parts.items()
+    }
+    for module in model.hf.modules():  # hooks are the copy's as they are
+        for hooks in (module._forward_pre_hooks, module._forward_hooks):
+            memo |= {id(hook): hook for hook in hooks.values()}
     hf = copy.deepcopy(model.hf, memo).float()
     hf.get_input_embeddings().padding_idx = None  # it may be beyond the rows; gradients alone ask
     return replace(model, hf=hf, _memo={})

@@ -9,8 +9,9 @@ is the layer below block 0: its `resid_post` is what block 0 reads.
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from contextvars import Context, ContextVar
 from functools import partial
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from jaxtyping import Float
@@ -42,6 +43,9 @@ _PARTS: dict[Component, Part] = {
 
 Rewrite = Callable[[Float[Tensor, "batch pos width"]], Float[Tensor, "batch pos width"]]
 
+Found = TypeVar("Found")
+_is_apart: ContextVar[bool] = ContextVar("taskvectors_apart", default=False)
+
 
 def check_site(model: LanguageModel, layer: int, component: Component) -> None:
     """Raise if a model has no such site.
@@ -62,6 +66,19 @@ def check_site(model: LanguageModel, layer: int, component: Component) -> None:
         )
     if component in _PARTS:
         model.part(layer, _PARTS[component])
+
+
+def apart(work: Callable[[], Found]) -> Found:
+    """What `work` gives when no edit or capture takes part that was entered outside of it.
+
+    Its own take part in it alone: another thread's call of the same model passes them by.
+    """
+
+    def run() -> Found:
+        _is_apart.set(True)
+        return work()
+
+    return Context().run(run)
 
 
 def width_of(model: LanguageModel, layer: int, component: Component) -> int:
@@ -154,13 +171,19 @@ def _shown_to(keep: Callable[[Tensor], None], state: Tensor) -> Tensor:
 
 
 def _on_input(module: nn.Module, rewrite: Rewrite) -> torch.utils.hooks.RemovableHandle:
-    return module.register_forward_pre_hook(partial(_rewrite_input, rewrite), with_kwargs=True)
+    hook = partial(_rewrite_input, rewrite, _is_apart.get())
+    return module.register_forward_pre_hook(hook, with_kwargs=True)
 
 
 def _rewrite_input(
-    rewrite: Rewrite, _: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None
+    rewrite: Rewrite,
+    is_apart: bool,
+    _: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any] | None = None,
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-    if kwargs is None:  # torch forgets that a hook wants them if a thread is removing it
+    # torch forgets that a hook wants keyword arguments if a thread is removing it
+    if kwargs is None or _is_apart.get() != is_apart:
         return None
     if args:
         return (rewrite(args[0]), *args[1:]), kwargs
@@ -168,10 +191,12 @@ def _rewrite_input(
 
 
 def _on_output(module: nn.Module, rewrite: Rewrite) -> torch.utils.hooks.RemovableHandle:
-    return module.register_forward_hook(partial(_rewrite_output, rewrite))
+    return module.register_forward_hook(partial(_rewrite_output, rewrite, _is_apart.get()))
 
 
-def _rewrite_output(rewrite: Rewrite, _: nn.Module, __: Any, output: Any) -> Any:
+def _rewrite_output(rewrite: Rewrite, is_apart: bool, _: nn.Module, __: Any, output: Any) -> Any:
+    if _is_apart.get() != is_apart:
+        return output
     # a block gave a tuple before transformers 5, and gives a tensor since
     if isinstance(output, (tuple, list)):
         return type(output)((rewrite(output[0]), *output[1:]))
