@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
 
 from taskvectors.errors import TaskVectorsError, UnsupportedModelError
 from taskvectors.models.block_parts import is_linear
@@ -300,7 +301,8 @@ def biased_modules(model: LanguageModel, layers: Sequence[int]) -> list[str]:
     """Full names of all modules in some blocks that have a bias.
 
     Raises:
-        UnsupportedModelError: The model uses a bias without calling the module that has it.
+        UnsupportedModelError: The model uses a bias without calling the module that has it, or
+            not as an addition to what the module gives.
     """
     found = {
         module: _full(model, layer, name)
@@ -309,23 +311,38 @@ def biased_modules(model: LanguageModel, layers: Sequence[int]) -> list[str]:
         if isinstance(getattr(module, "bias", None), nn.Parameter)
     }
     if model.device.type != "meta":
-        _check_called(model, found)
+        _check_added(model, found)
     return list(found.values())
 
 
-def _check_called(model: LanguageModel, modules: Mapping[nn.Module, str]) -> None:
-    called: set[nn.Module] = set()
+def _check_added(model: LanguageModel, modules: Mapping[nn.Module, str]) -> None:
+    """Raise unless every module is called and gives its bias added to the rest."""
+    calls: dict[nn.Module, tuple[Any, Any, Any]] = {}
     with ExitStack() as stack, torch.no_grad():
         for module in modules:
-            stack.callback(module.register_forward_pre_hook(lambda it, _: called.add(it)).remove)
+            keep = module.register_forward_hook(
+                lambda it, args, given, out: calls.update({it: (args, given, out)}),
+                with_kwargs=True,
+            )
+            stack.callback(keep.remove)
         model.body(input_ids=few_tokens(model.hf), use_cache=False)
-    unseen = [name for module, name in modules.items() if module not in called]
-    if unseen:
-        raise UnsupportedModelError(
-            f"{model.source} uses the bias of {unseen[0]} without calling that module, so it "
-            "cannot be trained apart from the model. A trained bias of the residual stream is "
-            "`learned` at the position `all`."
-        )
+    for module, name in modules.items():
+        if module not in calls or not _is_added(module, *calls[module]):
+            how = "without calling that module" if module not in calls else "not as an addition"
+            raise UnsupportedModelError(
+                f"{model.source} uses the bias of {name} {how}, so it cannot be trained apart from "
+                "the model. A trained bias of the residual stream is `learned` at the position "
+                "`all`."
+            )
+
+
+@torch.no_grad()
+def _is_added(module: nn.Module, args: Any, given: Any, out: Any) -> bool:
+    """Whether one more in each number of the bias is one more in each number of the output."""
+    if not isinstance(out, Tensor):
+        return False
+    moved = functional_call(module, {"bias": module.get_parameter("bias") + 1}, args, given)
+    return torch.allclose(moved.float(), out.float() + 1, rtol=1e-2, atol=1e-2)
 
 
 def is_transposed(model: LanguageModel) -> bool:

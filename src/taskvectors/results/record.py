@@ -209,12 +209,14 @@ def frame_of(rows: Iterable[Mapping[str, Any]]) -> pd.DataFrame:
     Whole numbers stay such where values are absent; a column of several types is text, since no
     file of columns holds it otherwise.
     """
-    rows = list(rows)
-    # in one order, whichever rows came first: a run that went on is like one that did not stop
-    names = [*COLUMNS, *sorted({name for row in rows for name in row} - set(COLUMNS))]
+    rows = [{name: _plain(value) for name, value in row.items()} for row in rows]
+    # in one order, whichever rows came first, and without columns that are absent everywhere, which
+    # cells do not keep: a run that went on is like one that did not stop
+    others = {name for row in rows for name, value in row.items() if value is not None}
+    names = [*COLUMNS, *sorted(others - set(COLUMNS))]
     columns: dict[str, Any] = {}
     for name in names:
-        values = [_plain(row.get(name)) for row in rows]
+        values = [row.get(name) for row in rows]
         kinds = {type(value) for value in values if value is not None}
         if name in ("value", "low", "high"):
             columns[name] = pd.array([math.nan if v is None else v for v in values], "float64")
