@@ -328,15 +328,18 @@ def test_it_is_told_what_is_to_be_done_before_it_is_done(
     methods = (*VECTORLESS, Vanilla(n_prompts=4), Learned(layers=(1,), recipe=Recipe(steps=5)))
     compare(asked(methods=methods, n_shown=2), tmp_path / "run")
     assert "Loading the model" in said[0]
-    assert said[1].startswith("0 done; zero-shot: 6 validation and 8 test prompts with 0 shots, ")
+    assert said[1] == (
+        "0 done; zero-shot: scoring validation (6 prompts), scoring test (8 prompts)"
+    )
     assert said[2].startswith("1 done; zero-shot: 0.")
     assert said[2].split(" (")[0].endswith("on 8 test items")
     assert re.fullmatch(
-        r"1 done; icl: 6 validation and 8 test prompts with 2 shots, about [\d.]+ s", said[3]
+        r"1 done; icl: scoring validation .*, scoring test \(8 prompts\), about [\d.]+ s",
+        said[3],
     )
-    assert said[5].startswith("2 done; vanilla: states of up to 12 training prompts, then all its")
-    assert said[7].startswith("3 done; learned: trained in at most 5 steps of 32 prompts, then 6 ")
-    assert said[9].startswith("4 done; majority: a control, scored on 8 test prompts, about ")
+    assert said[5].startswith("2 done; vanilla: reading train at 2 shots (4 prompts), reading ")
+    assert said[7].startswith("3 done; learned: 5 steps of 12 prompts, checks (6 prompts), scoring")
+    assert said[9] == "4 done; majority: nothing is run"
     assert said[-1].startswith("6 done; Writing answers to 2 test items")
 
 
@@ -515,10 +518,11 @@ def test_a_method_that_fails_gives_a_row_that_says_why_and_the_others_go_on(
     assert rows_of(found, "zero-shot")[0]["difference_to_icl"] is not None
     json.dumps(comparison_json(found), allow_nan=False)
     pd.read_parquet(tmp_path / "run" / "results.parquet")
-    # only what failed is tried again
+    # what was finished is not run again, and what failed is refused again before it is run
     calls.clear()
-    compare(config, tmp_path / "run")
-    assert calls == ["learned"]
+    again = compare(config, tmp_path / "run")
+    assert calls == []
+    assert "no position 300" in rows_of(again, "learned")[0]["error"]
 
 
 def test_a_control_that_has_no_vector_to_stand_beside_says_so(asked: Any, tmp_path: Path) -> None:

@@ -96,10 +96,9 @@ def cost_of(model: LanguageModel, work: Work, device: Device, *, budget: float) 
         branch_flops, branch_seconds = _branches(model, work, device)
         flops += branch_flops
         seconds += branch_seconds
-    own = tokens + work.n_passes * work.branch_tokens * work.blocks / model.n_layers
     return Cost(
         name=work.name,
-        forward_tokens=round(own),
+        forward_tokens=round(work.forward_tokens(model.n_layers)),
         flops=flops,
         trunk_bytes=held,
         peak_bytes=_sizes(model).total_bytes + held + beside,

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
@@ -16,18 +16,16 @@ from taskvectors.experiments.paper_configurations import (
     paper_configurations,
 )
 from taskvectors.experiments.scored import row_of
-from taskvectors.methods import METHODS, Candidate, RunContext
+from taskvectors.methods import METHODS, Candidate, RunContext, plan_of
 from taskvectors.methods.controls import CONTROLS
 from taskvectors.methods.learned import Learned
-from taskvectors.methods.shared.adapters import AdapterConfig
 from taskvectors.methods.shared.choosing import choose, score_candidates
 from taskvectors.methods.shared.layers import layer_name
-from taskvectors.methods.shared.trained_sites import SiteTraining
 from taskvectors.progress import Throughput
-from taskvectors.prompts import n_tokens
 from taskvectors.results import Cell, ComparisonRow, RunFolder, comparison_rows
 from taskvectors.results.pivot import failed_row
 from taskvectors.results.pooling import with_one_selected
+from taskvectors.trunk.work import Work
 from taskvectors.vectors import TaskVector
 
 logger = logging.getLogger(__name__)
@@ -72,14 +70,14 @@ class OneSeed:
             if self.config.configurations == "paper":
                 rows += self._placed(key, config)
             else:
-                plan = partial(self._plan, config)
-                rows += self._cell(key, partial(self._method, config), config.kind, plan)
+                works = partial(self._works, config)
+                rows += self._cell(key, partial(self._method, config), config.kind, works)
             if self.config.by_examples and config.kind != "zero-shot":
                 rows += self._by_examples(key, config)
         for name in self.config.controls:
             key = f"seed{self.context.seed}-control-{name}"
-            plan = partial(self._plan_of_control, name)
-            rows += self._cell(key, partial(self._control, name), name, plan, is_control=True)
+            works = partial(self._works_of_control, name)
+            rows += self._cell(key, partial(self._control, name), name, works, is_control=True)
         return with_one_selected(rows)
 
     def _placed(self, key: str, config: Any) -> list[ComparisonRow]:
@@ -87,8 +85,8 @@ class OneSeed:
         if {"layers", "positions"} <= set(type(config).model_fields):
             rows: list[ComparisonRow] = []
         else:
-            plan = partial(self._plan, config)
-            rows = self._cell(key, partial(self._method, config), config.kind, plan)
+            works = partial(self._works, config)
+            rows = self._cell(key, partial(self._method, config), config.kind, works)
         if METHODS[config.kind].is_baseline:
             return rows
         for number, preset in enumerate(self.presets):
@@ -98,9 +96,9 @@ class OneSeed:
                 work = partial(self._method, config, preset)
             else:
                 work = partial(_without_meaning, config, preset)
-            plan = partial(self._plan_of_preset, preset.name)
+            works = partial(self._works, config, preset)
             key_of = f"{key}-preset{number}"
-            rows += self._cell(key_of, work, config.kind, plan, preset=preset.name)
+            rows += self._cell(key_of, work, config.kind, works, preset=preset.name)
         return rows
 
     def _by_examples(self, key: str, config: Any) -> list[ComparisonRow]:
@@ -108,18 +106,25 @@ class OneSeed:
         rows: list[ComparisonRow] = []
         for n in doublings(len(self.context.task.train)):
             work = partial(self._on_some, config, n)
+            works = partial(self._works_on_some, config, n)
             name = f"{n} training pairs"
-            plan = partial(self._plan_of_preset, name)
-            rows += self._cell(f"{key}-examples{n}", work, config.kind, plan, preset=name)
+            rows += self._cell(f"{key}-examples{n}", work, config.kind, works, preset=name)
         return rows
 
-    def _on_some(self, config: Any, n: int) -> _Found:
+    def _on(self, n: int) -> "OneSeed":
+        """The same on the first training pairs alone."""
         if n not in self.smaller:
             task = replace(self.context.task, train=self.context.task.train[:n])
             # a query of the training split is not among its own demonstrations
             context = self.context.with_task(task, shots=min(self.context.shots, n - 1))
             self.smaller[n] = replace(self, context=context)
-        found = self.smaller[n]._method(config)
+        return self.smaller[n]
+
+    def _works_on_some(self, config: Any, n: int) -> list[Work]:
+        return self._on(n)._works(config)
+
+    def _on_some(self, config: Any, n: int) -> _Found:
+        found = self._on(n)._method(config)
         rows = [
             replace(row, preset=f"{n} training pairs", preset_selected=row.selected, selected=False)
             for row in found.rows
@@ -131,7 +136,7 @@ class OneSeed:
         key: str,
         work: Callable[[], _Found],
         method: str,
-        plan: Callable[[], str],
+        works: Callable[[], list[Work]],
         *,
         is_control: bool = False,
         preset: str | None = None,
@@ -144,7 +149,7 @@ class OneSeed:
             return kept.rows
         started = time.perf_counter()
         try:
-            logger.info(f"{method}: {plan()}")
+            logger.info(f"{', '.join(filter(None, (method, preset)))}: {self._announced(works())}")
             found = work()
         except TaskVectorsError as error:
             logger.warning("%s could not be run: %s", method, error)
@@ -164,49 +169,28 @@ class OneSeed:
         )
         return found.rows
 
-    def _plan(self, config: Any) -> str:
-        """What a method is about to do, and for how long."""
-        context = self.context
-        test, validation = context.prompts("test"), context.prompts("validation")
-        if isinstance(config, AdapterConfig):
-            runs = len(config.sizes) * len(config.learning_rates)
-            return (
-                f"{runs} trainings of at most {config.steps} steps of {config.batch_size} whole "
-                f"prompts, then {len(validation)} validation and {len(test)} test prompts; the "
-                "time is told when a few steps have shown it"
-            )
-        if isinstance(config, SiteTraining):
-            return (
-                f"trained in at most {config.recipe.steps} steps of "
-                f"{config.recipe.batch_size} prompts, then {len(validation)} validation and "
-                f"{len(test)} test prompts; the time is told when a few steps have shown it"
-            )
-        shots = context.shots if config.kind == "icl" else 0
-        tokens = n_tokens(context.prompts("validation", shots)) + n_tokens(
-            context.prompts("test", shots)
-        )
-        what = f"{len(validation)} validation and {len(test)} test prompts with {shots} shots"
-        if not METHODS[config.kind].is_baseline:
-            # with demonstrations and without; a demonstration is as long as a query
-            tokens += (context.shots + 2) * n_tokens(context.prompts("train"))
-            what = (
-                f"states of up to {len(context.task.train)} training prompts, then all its "
-                f"candidates on {len(validation)} validation prompts and the layers on "
-                f"{len(test)} test prompts"
-            )
-        # the first run of all shows the pace of the others
-        return f"{what}, {self.throughput.time_for(tokens) or 'a few seconds to a minute'}"
+    def _works(self, config: Any, preset: PaperConfiguration | None = None) -> list[Work]:
+        """What a method runs."""
+        plan = plan_of(self.context, preset.config_for(config) if preset else config)
+        plan = replace(plan, shots=preset.shots) if preset else plan
+        return [*plan.found, *plan.chosen(self.context), *plan.tested(self.context)]
 
-    def _plan_of_preset(self, name: str) -> str:
-        """What a method is about to do besides."""
-        return f"{name}, on {len(self.context.task.test)} test prompts"
+    def _works_of_control(self, name: str) -> list[Work]:
+        """What a control runs."""
+        return list(CONTROLS[name].works(self.context, self._learned()))
 
-    def _plan_of_control(self, name: str) -> str:
-        """What a control is about to do, and for how long."""
-        expected = self.throughput.time_for(n_tokens(self.context.prompts("test")))
-        made = "trained as the vector was, then scored" if CONTROLS[name].is_trained else "scored"
-        takes = f", {expected}" if expected else ""
-        return f"a control, {made} on {len(self.context.task.test)} test prompts{takes}"
+    def _announced(self, works: Sequence[Work]) -> str:
+        """What is about to be run, and how long it takes once earlier runs have shown that."""
+        parts: dict[str, str] = {}
+        for work in works:
+            name = work.name.split(", ", 1)[-1]
+            steps = f"{work.n_passes} steps of {work.prompts_per_pass} prompts"
+            parts.setdefault(name, steps if work.is_step else f"{name} ({work.n_prompts} prompts)")
+        n_layers = self.context.model.n_layers
+        expected = self.throughput.time_for(sum(work.forward_tokens(n_layers) for work in works))
+        # tokens of a step cost other than those of scoring; training shows its own progress
+        takes = expected if works and not any(work.is_training for work in works) else ""
+        return ", ".join(filter(None, (*parts.values(), takes))) or "nothing is run"
 
     def _keep(self, key: str, found: _Found) -> None:
         """Write a finished cell, after what it points to.
@@ -302,12 +286,15 @@ class OneSeed:
         return _Found(rows=rows, metrics=metrics, chosen=candidates[best])
 
     def _control(self, name: str) -> _Found:
-        config = next((c for c in self.config.methods if isinstance(c, Learned)), Learned())
-        candidate = CONTROLS[name].make(self.context, self._subject(), config)
+        candidate = CONTROLS[name].make(self.context, self._subject(), self._learned())
         candidate = replace(candidate, method=name)
         (scores,) = score_candidates(self.context, "test", [candidate])
         row = row_of(self.context, candidate, scores, None, selected=True, is_control=True)
         return _Found(rows=[row])
+
+    def _learned(self) -> Learned:
+        """How controls that are trained are trained."""
+        return next((one for one in self.config.methods if isinstance(one, Learned)), Learned())
 
     def _subject(self) -> Candidate:
         """What controls are made for: the learned vector, else another one, else no vector."""

@@ -67,6 +67,11 @@ class Work:
         """Whether a pass is a step of training, whose losses go over a shortlist."""
         return self.is_training and (bool(self.kept) or self.has_trunk)
 
+    def forward_tokens(self, n_layers: int) -> float:
+        """Tokens through the model; one through half of the blocks counts as half."""
+        tokens = 0 if self.has_trunk else self.tokens
+        return tokens + self.n_passes * self.branch_tokens * self.blocks / n_layers
+
 
 def work_of(  # noqa: PLR0913  (what the cost of a pass depends on)
     name: str,

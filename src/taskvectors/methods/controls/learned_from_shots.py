@@ -37,6 +37,5 @@ CONTROLS.register(
         works=_works,
         title="Learned from the demonstrations alone",
         summary="a vector learned from as many pairs as a few-shot prompt shows",
-        is_trained=True,
     )
 )

@@ -38,6 +38,5 @@ CONTROLS.register(
         works=partial(learned_works, "other-task"),
         title="Another task's vector",
         summary="a vector learned for another task at the same sites",
-        is_trained=True,
     )
 )

@@ -27,7 +27,6 @@ class Control:
         works: From a run context and how vectors are learned to what it runs, test split included.
         title: Its name on pages.
         summary: What it is, in half a line.
-        is_trained: Whether it trains a vector.
     """
 
     name: str
@@ -35,7 +34,6 @@ class Control:
     works: Callable[[RunContext, Learned], Sequence[Work]]
     title: str
     summary: str
-    is_trained: bool = False
 
 
 CONTROLS: Registry[Control] = _CONTROLS
