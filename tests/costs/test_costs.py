@@ -85,6 +85,12 @@ def test_what_is_no_model_is_an_error_that_says_what_is(tmp_path: Path) -> None:
     path.write_text("{}")
     with pytest.raises(TaskVectorsError, match=r"no config of a model.*llama-3\.1-405b"):
         load_meta_model(str(path))
+    path.write_text('{"model_type": "qwen2", "num_hidden_layers": 1000000000}')
+    with pytest.raises(TaskVectorsError, match=r"more than 10000 layers is not made"):
+        load_meta_model(str(path))
+    path.write_text('{"model_type": "llama", "num_hidden_layers": "four"}')
+    with pytest.raises(TaskVectorsError, match=r"no config of a model.*num_hidden_layers"):
+        load_meta_model(str(path))
 
 
 def test_operations_are_those_that_torch_counts(tiny_model: Make, ragged_prompts: Any) -> None:

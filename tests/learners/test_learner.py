@@ -81,6 +81,21 @@ def test_a_learner_without_a_whole_model_is_an_error(
         Learner.load(tmp_path)
 
 
+def test_a_learner_too_large_to_be_made_is_refused_before_it_is(
+    tmp_path: Path, tiny_learner: Callable[..., Any]
+) -> None:
+    learner = tiny_learner("offset", "gpt2", n_demonstrations=3)
+    learner.save(tmp_path)
+    file = tmp_path / "config.json"
+    file.write_text(json.dumps(json.loads(file.read_text()) | {"n_layer": 10**9}))
+    with pytest.raises(TaskVectorsError, match="more than 10000 layers is not made"):
+        Learner.load(tmp_path)
+    with pytest.raises(ValueError, match="less than or equal to 10000"):
+        LearnerShape(n_layers=10**9)
+    with pytest.raises(TaskVectorsError, match=r"to train, and .* are free; give fewer blocks"):
+        LearnerShape(n_layers=10_000, d_model=1_000_000).build(learner.family, seed=0)
+
+
 def test_a_file_that_a_learner_names_is_run_only_if_the_user_gives_it(
     tmp_path: Path, tiny_learner: Callable[..., Any]
 ) -> None:

@@ -119,6 +119,27 @@ DAMAGES: dict[str, tuple[Damage, str]] = {
         ),
         r"layers.2.mlp.up_proj.weight has the shape \(32, 64\).*\(64, 32\)\.",
     ),
+    # sizes that no model of such weights has; nothing of them is made
+    "a thousand million layers": (
+        lambda f: change_config(f, num_hidden_layers=10**9),
+        r"num_hidden_layers is 1.*e\+9, and a model of more than 10000 layers is not made",
+    ),
+    "a thousand million layers of images": (
+        lambda f: change_config(f, vision_config={"depth": 1e9}),
+        r"depth is 1.*e\+9",
+    ),
+    "a width beyond the weights": (
+        lambda f: change_config(f, hidden_size=10**9),
+        r"hidden_size is 1.*e\+9, and its weights hold fewer numbers \(\d+ bytes\)",
+    ),
+    "words without end": (
+        lambda f: change_config(f, vocab_size=10**400),
+        r"vocab_size is 1.*e\+400, and its weights",
+    ),
+    "experts beyond the weights": (
+        lambda f: change_config(f, num_local_experts=10**9),
+        r"num_local_experts is 1.*e\+9",
+    ),
     # a file that is not whole
     "cut in the middle": (lambda f: cut(f / "model.safetensors"), r"not a whole file.*again"),
     "cut in the header": (lambda f: cut(f / "model.safetensors", 0.001), r"not a whole file"),

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from taskvectors.errors import TaskVectorsError, UnsupportedModelError
+from taskvectors.models import load_model
 from taskvectors.models.conversion import save_tokenizer
 from taskvectors.models.gguf_vocabulary import (
     Vocabulary,
@@ -226,6 +227,24 @@ def test_a_file_that_is_not_whole_is_an_error_that_names_it(
     path.write_bytes(content)
     with pytest.raises(TaskVectorsError, match=rf"broken.gguf.*{said}"):
         read_vocabulary(path)
+
+
+def test_a_file_of_too_many_layers_is_refused_before_they_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import gguf
+    import platformdirs
+
+    monkeypatch.setattr(platformdirs, "user_cache_path", lambda name: tmp_path / name)
+    path = tmp_path / "deep.gguf"
+    writer = gguf.GGUFWriter(str(path), "llama")
+    writer.add_block_count(10**9)
+    writer.add_token_list(list(TOKENS))
+    writer.write_header_to_file()
+    writer.write_kv_data_to_file()
+    writer.close()
+    with pytest.raises(TaskVectorsError, match=r"deep.gguf cannot be right: llama.block_count is"):
+        load_model(path)
 
 
 # --- the embedded model's file

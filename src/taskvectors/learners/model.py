@@ -22,7 +22,12 @@ from taskvectors.learners.families import FAMILIES, load_family
 from taskvectors.learners.family import TaskFamily
 from taskvectors.models import LanguageModel
 from taskvectors.models.causal import CausalBody
-from taskvectors.models.completeness import check_files, check_finite, check_loaded
+from taskvectors.models.completeness import (
+    check_files,
+    check_finite,
+    check_loaded,
+    check_sizes,
+)
 
 ABOUT = "learner.json"
 """Beside the files of `save_pretrained`: family, settings and scores."""
@@ -120,6 +125,8 @@ def _read_model(folder: Path, family: TaskFamily) -> Any:
 
     try:
         check_files(folder)
+        held = read_json(folder / "config.json", dict[str, Any], _AGAIN)
+        check_sizes(held, folder.name, folder)
         loaded: Any = AutoModelForCausalLM.from_pretrained(
             folder,
             dtype=torch.float32,

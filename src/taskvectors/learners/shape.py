@@ -7,6 +7,11 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.learners.family import TaskFamily
+from taskvectors.models.completeness import MOST_LAYERS
+from taskvectors.trunk.memory import free_bytes, readable
+
+_BYTES = 16
+"""Of a weight in training: itself, its gradient and AdamW's two moments, in float32."""
 
 
 class LearnerShape(BaseModel):
@@ -15,7 +20,7 @@ class LearnerShape(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", use_attribute_docstrings=True)
     body: Literal["gpt2", "llama"] = "gpt2"
     """`gpt2` has learned absolute positions, `llama` rotary ones."""
-    n_layers: int = Field(default=4, ge=2)
+    n_layers: int = Field(default=4, ge=2, le=MOST_LAYERS)
     """Blocks; a vector needs one to be made and one to be used."""
     d_model: int = Field(default=64, ge=8)
     """Width of the residual stream."""
@@ -54,7 +59,8 @@ class LearnerShape(BaseModel):
             seed: Seed of the weights. torch's global random state is as before afterwards.
 
         Raises:
-            TaskVectorsError: The heads do not divide the width.
+            TaskVectorsError: The heads do not divide the width, or there is not the memory to train
+                so many weights.
         """
         from transformers import AutoModelForCausalLM
 
@@ -62,6 +68,15 @@ class LearnerShape(BaseModel):
             raise TaskVectorsError(
                 f"{self.n_heads} heads do not divide a width of {self.d_model}; give a width that "
                 "is a multiple of the heads"
+            )
+        positions = self.n_positions or family.n_positions(family.n_demonstrations)
+        rows = 12 * self.n_layers * self.d_model + 2 * family.d_vocab + positions
+        needed, free = _BYTES * self.d_model * rows, free_bytes(torch.device("cpu"))
+        if needed > free:
+            raise TaskVectorsError(
+                f"a learner of {self.n_layers} blocks of width {self.d_model} takes "
+                f"{readable(needed)} to train, and {readable(free)} are free; give fewer blocks "
+                "or a smaller width"
             )
         with torch.random.fork_rng():
             torch.manual_seed(seed)

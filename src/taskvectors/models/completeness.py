@@ -7,7 +7,8 @@ has no place for. Both give a model that runs and answers nonsense.
 import json
 import re
 import zipfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,12 @@ it."""
 
 _LARGE_JSON = 1_000_000
 """Bytes above which only the end of a file is looked at: parsing a tokenizer takes seconds."""
+_LAYERS = re.compile(r".*(layers?|blocks?|block_count|depth)")
+_SIZES = re.compile(
+    r".*(size|dim|width|heads?|experts?|n_inner|d_model|d_ff|d_kv|n_embd|n_positions)"
+)
+MOST_LAYERS = 10_000
+"""Far more than any model has; as many modules still take no time to be made."""
 _TABLE = re.compile(r"\b(inv_freq|masked_bias|position_ids)$")
 """Tables that earlier versions of transformers saved among the weights; a model makes its own."""
 
@@ -125,6 +132,43 @@ def _json_fault(file: Path) -> str:
     except (ValueError, RecursionError) as error:
         return f"no JSON ({error})"
     return ""
+
+
+def check_sizes(config: Mapping[str, Any], source: str, folder: Path | None = None) -> None:
+    """Check that a model of a config's sizes can be made, before anything is.
+
+    Args:
+        config: What `config.json`, or the head of a GGUF file, says, as plain data.
+        source: What is loaded, for messages.
+        folder: Where its weights lie; None where they are not to be read, or not there yet.
+
+    Raises:
+        TaskVectorsError: It has more layers than any model, or a size beyond what the weights hold.
+    """
+    n_bytes = sum(f.stat().st_size for f in _weight_files(folder)) if folder else 0
+    for name, value in _numbers(config):
+        if _LAYERS.fullmatch(name) and value > MOST_LAYERS:
+            why = f"a model of more than {MOST_LAYERS} layers is not made"
+        elif _SIZES.fullmatch(name) and n_bytes and value > 8 * n_bytes:  # a number takes a bit
+            why = f"its weights hold fewer numbers ({n_bytes} bytes)"
+        else:
+            continue
+        raise TaskVectorsError(
+            f"the config of {source} cannot be right: {name} is {Decimal(value):.3g}, and {why}. "
+            "Correct it, or download the model again."
+        )
+
+
+def _numbers(config: Any, name: str = "") -> Iterator[tuple[str, float]]:
+    """Every number of a config, those of models inside it too, with its name."""
+    if isinstance(config, Mapping):
+        for key, value in config.items():
+            yield from _numbers(value, str(key))
+    elif isinstance(config, list):
+        for value in config:
+            yield from _numbers(value, name)
+    elif isinstance(config, (int, float)) and not isinstance(config, bool):
+        yield name, config
 
 
 def check_loaded(hf: Any, info: Mapping[str, Any], source: str) -> None:

@@ -18,12 +18,13 @@ import torch
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.files import read_json
-from taskvectors.models.completeness import check_files
+from taskvectors.models.completeness import check_files, check_sizes
 from taskvectors.models.gguf_vocabulary import (
     add_bos,
     check_tokenizer,
     gemma_tokenizer,
     is_gemma,
+    read_header,
     read_vocabulary,
 )
 
@@ -85,6 +86,7 @@ def convert(gguf: Path, folder: Path) -> None:
     partial = Path(tempfile.mkdtemp(prefix=folder.name + ".", dir=folder.parent))
     try:
         vocabulary = read_vocabulary(gguf)
+        check_sizes(read_header(gguf), gguf.name)
         try:
             model = transformers.AutoModelForCausalLM.from_pretrained(
                 gguf.parent, gguf_file=gguf.name, dtype=torch.float32

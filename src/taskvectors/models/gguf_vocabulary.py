@@ -56,7 +56,7 @@ def read_vocabulary(path: Path) -> Vocabulary:
         TaskVectorsError: It is no GGUF file, or has no vocabulary.
     """
     try:
-        said = _read_header(path)
+        said = read_header(path)
         tokens = said["tokenizer.ggml.tokens"]
     except (ValueError, KeyError, struct.error) as error:
         raise TaskVectorsError(
@@ -210,7 +210,7 @@ def _added(kind: Any, types: Sequence[int], tokens: Sequence[str], wanted: int) 
     ]
 
 
-def _read_header(path: Path) -> dict[str, Any]:
+def read_header(path: Path) -> dict[str, Any]:
     """Everything a GGUF file says before its tensors."""
     with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
         if data[:4] != b"GGUF":

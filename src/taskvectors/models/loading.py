@@ -18,6 +18,7 @@ from taskvectors.models.completeness import (
     check_files,
     check_finite,
     check_loaded,
+    check_sizes,
     check_vocabulary,
 )
 from taskvectors.models.conversion import convert, converted, first_line, folder_of, is_whole
@@ -216,14 +217,19 @@ def _config(files: _Files, options: _Options) -> Any:
     Raises:
         TaskVectorsError: There is none, or it is of a model with an encoder.
     """
-    from transformers import AutoConfig
+    from transformers import AutoConfig, PreTrainedConfig
 
     folder = Path(files.path)
     if folder.is_dir():
         check_files(folder)
+    where = _where(files, options)
     try:
-        config = AutoConfig.from_pretrained(files.path, **_where(files, options))
+        held, _ = PreTrainedConfig.get_config_dict(files.path, **where)
+        check_sizes(held, files.source, folder if folder.is_dir() else None)
+        config = AutoConfig.from_pretrained(files.path, **where)
         config.get_text_config()
+    except TaskVectorsError:
+        raise
     except Exception as error:  # as above
         raise _unreadable(files, error) from error
     if config.is_encoder_decoder:

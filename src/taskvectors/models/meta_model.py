@@ -11,6 +11,7 @@ from typing import Any, Literal
 import torch
 
 from taskvectors.errors import TaskVectorsError
+from taskvectors.models.completeness import check_sizes
 from taskvectors.models.conversion import first_line
 from taskvectors.models.language_model import LanguageModel
 from taskvectors.models.loading import auto_class, find_files, load_model, untrusted
@@ -48,7 +49,7 @@ def load_meta_model(
         UnsupportedModelError: The family is not supported.
         TaskVectorsError: There is no such config, or it needs code that is not trusted.
     """
-    from transformers import AutoConfig
+    from transformers import AutoConfig, PreTrainedConfig
 
     if source in RANDOM_MODELS:
         return load_model(source, dtype=dtype)
@@ -60,6 +61,8 @@ def load_meta_model(
     elif Path(source).suffix != ".json":
         path = find_files(source, revision).path
     try:
+        held, _ = PreTrainedConfig.get_config_dict(path, **options)
+        check_sizes(held, source)
         config = AutoConfig.from_pretrained(path, **options)
         with torch.device("meta"):
             hf: Any = auto_class(config).from_config(
@@ -68,9 +71,9 @@ def load_meta_model(
                 dtype=resolve_dtype(dtype, None),
                 attn_implementation=resolve_attention(config.get_text_config().model_type, None),
             )
-    except (OSError, ValueError) as error:
-        if isinstance(error, TaskVectorsError):
-            raise
+    except TaskVectorsError:
+        raise
+    except Exception as error:  # what transformers raises depends on the config
         if "trust_remote_code" in str(error):
             raise untrusted(source) from error
         raise TaskVectorsError(
