@@ -29,8 +29,7 @@ def prepared(name: str, dtype: str) -> Side:
         model = load_model("embedded", dtype=dtype)
         prompts = real_prompts(model, SHOTS, N_PROMPTS)
     else:
-        model = smollm2()
-        model.hf.to(getattr(torch, dtype))
+        model = smollm2(dtype)
         prompts = random_prompts(SHOTS, N_PROMPTS, model.d_vocab)
     return Side(
         model=model,

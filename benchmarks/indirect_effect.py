@@ -36,8 +36,7 @@ def prepared(name: str, dtype: str) -> Side:
         prompts, _ = label_shuffled_prompts(context, N_PROMPTS, 100)
         means = head_means(context, 100).z
     else:
-        model = smollm2()
-        model.hf.to(getattr(torch, dtype))
+        model = smollm2(dtype)
         prompts = random_prompts(SHOTS, N_PROMPTS, model.d_vocab)
         # about as large as what the heads themselves give with such weights
         generator = torch.Generator().manual_seed(0)

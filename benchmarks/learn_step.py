@@ -38,7 +38,7 @@ N_PROMPTS = {0: 98, 8: 32}
 """Prompts per step by demonstrations, as in the design's table."""
 
 
-def smollm2(dtype: str) -> LanguageModel:
+def smollm2(dtype: str = "auto") -> LanguageModel:
     """A Llama of SmolLM2-135M's shape, with random weights."""
     from transformers import LlamaConfig, LlamaForCausalLM
 
@@ -53,7 +53,7 @@ def smollm2(dtype: str) -> LanguageModel:
         tie_word_embeddings=True,
     )
     torch.manual_seed(0)
-    hf = LlamaForCausalLM(config).to(resolve_dtype(dtype, torch.device("cpu")))
+    hf = LlamaForCausalLM(config).to(resolve_dtype(dtype, "cpu"))
     return LanguageModel.wrap(hf, source="smollm2-135m")
 
 
