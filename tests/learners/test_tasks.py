@@ -274,3 +274,42 @@ def test_ridge_is_the_posterior_mean_written_out() -> None:
             inner = phi[row].T @ phi[row] + penalty * torch.eye(3)
             w = torch.linalg.solve(inner, phi[row].T @ y[row])
             assert float(found[row]) == pytest.approx(float(query[row] @ w), rel=1e-3, abs=1e-4)
+
+
+@pytest.mark.parametrize("name", ["linear", "sinusoidal"])
+def test_few_regression_tasks_are_the_same_ones_each_time(name: str) -> None:
+    family = load_family(name, {"n_dims": 2, "n_demonstrations": 4, "n_train_tasks": 3})
+    again = load_family(name, {"n_dims": 2, "n_demonstrations": 4, "n_train_tasks": 3})
+    drawn = family.draw_tasks(200, torch.Generator().manual_seed(1))
+    other = again.draw_tasks(200, torch.Generator().manual_seed(2))
+    assert len(drawn.unique(dim=0)) == 3
+    torch.testing.assert_close(drawn.unique(dim=0), other.unique(dim=0))
+    fresh = family.draw_tasks(200, torch.Generator().manual_seed(1), "test")
+    assert len(fresh.unique(dim=0)) == 200
+    assert "held-out" in family.shifts
+    assert "held-out" not in load_family(name, {}).shifts
+
+
+def test_the_best_guess_without_demonstrations_is_the_mean_of_few_tasks() -> None:
+    family = load_family("linear", {"n_dims": 2, "n_demonstrations": 4, "n_train_tasks": 1})
+    generator = torch.Generator().manual_seed(0)
+    trials = family.eval_batch(family.draw_tasks(16, generator), generator, 4)
+    # of one task, the guess is right
+    assert float(trials.baselines["without"].max()) < 1e-9
+    assert float(trials.baselines["optimal"].max()) == 0
+    new = family.eval_batch(
+        family.draw_tasks(16, generator, "test"), generator, 4, shift="held-out"
+    )
+    assert float(new.baselines["without"].mean()) > 0.1
+
+
+def test_few_offsets_are_of_those_not_held_out() -> None:
+    every = load_family("offset", {})
+    family = load_family("offset", {"n_train_tasks": 3})
+    drawn = set(family.draw_tasks(100, torch.Generator().manual_seed(0)).tolist())
+    assert len(drawn) == 3
+    assert drawn <= set(every.draw_tasks(100, torch.Generator().manual_seed(0)).tolist())
+    held_out = set(family.draw_tasks(100, torch.Generator().manual_seed(0), "test").tolist())
+    assert not drawn & held_out
+    with pytest.raises(TaskVectorsError, match="give as many at most"):
+        load_family("offset", {"n_train_tasks": 11})

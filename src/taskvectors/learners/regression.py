@@ -7,6 +7,7 @@ is one learned vector, and an input is the mixture of d of them. Families differ
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Literal
 
 import torch
@@ -15,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor
 
 from taskvectors.learners.config import Curriculum, TrainingConfig, VariantsConfig
-from taskvectors.learners.family import Batch, CurriculumStage, EvalBatch, Split
+from taskvectors.learners.family import HELD_OUT, Batch, CurriculumStage, EvalBatch, Split
 from taskvectors.learners.pairs import (
     Format,
     Question,
@@ -81,7 +82,7 @@ class Coordinates:
 
 
 class Regression(BaseModel, ABC):
-    """y = w·φ(x) with w, x ~ N(0, I), without noise; a fresh w for every sequence.
+    """y = w·φ(x) with w, x ~ N(0, I), without noise.
 
     A family of regression says its `kind`, φ, the variance of y, its shifts, and what is near its
     optimum; the rest is here.
@@ -97,6 +98,16 @@ class Regression(BaseModel, ABC):
     """Pairs before the last prediction of a sequence."""
     format: Format = "xzy"
     """How pairs are written."""
+    n_train_tasks: int | None = Field(default=None, ge=1)
+    """Different w that are trained on; by default a fresh one for every sequence."""
+    task_seed: int = 0
+    """Which w those are."""
+
+    @cached_property
+    def _trained_tasks(self) -> Float[Tensor, "n_train_tasks d"]:
+        """The w that are trained on, where they are few."""
+        generator = torch.Generator().manual_seed(self.task_seed)
+        return torch.randn(self.n_train_tasks or 0, self.n_dims, generator=generator)
 
     @abstractmethod
     def features(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
@@ -106,6 +117,11 @@ class Regression(BaseModel, ABC):
     @abstractmethod
     def variance(self) -> float:
         """Of y."""
+
+    @property
+    def shifts(self) -> tuple[str, ...]:
+        """All shifts of regression, and w that were never trained on where there are such."""
+        return SHIFTS if self.n_train_tasks is None else (*SHIFTS, HELD_OUT)
 
     @property
     def d_vocab(self) -> int:
@@ -119,9 +135,13 @@ class Regression(BaseModel, ABC):
     def draw_tasks(
         self, n: int, generator: torch.Generator, split: Split = "train"
     ) -> Float[Tensor, "batch d"]:
-        """Weights; there are infinitely many, so both splits are fresh ones."""
-        del split
-        return torch.randn(n, self.n_dims, generator=generator, device=generator.device)
+        """Weights: those trained on with equal chances where they are few, and fresh ones else."""
+        if self.n_train_tasks is None or split == "test":
+            return torch.randn(n, self.n_dims, generator=generator, device=generator.device)
+        picked = torch.randint(
+            self.n_train_tasks, (n,), generator=generator, device=generator.device
+        )
+        return self._trained_tasks.to(generator.device)[picked]
 
     def batch(
         self, tasks: Float[Tensor, "batch d"], generator: torch.Generator, stage: CurriculumStage
@@ -168,6 +188,11 @@ class Regression(BaseModel, ABC):
             "optimal": ridge(phi, shown, phi_query, penalty=noise),
             "ols": ridge(phi, shown, phi_query, penalty=0.0),
         }
+        if self.n_train_tasks is not None and shift == IN_DISTRIBUTION:
+            # the mean of few w is not 0, and one demonstration without noise tells which it is
+            mean = self._trained_tasks.mean(dim=0).to(x.device)
+            guesses["without"] = self._outputs(query.unsqueeze(1), mean.expand_as(tasks))[:, 0]
+            guesses["optimal"] = answer if n else guesses["without"]
         wrong = self._outputs(query.unsqueeze(1), tasks.roll(1, 0) * scale)[:, 0]
         question = Question(
             x=x[:, :n],

@@ -5,12 +5,12 @@ from torch import Tensor
 
 from taskvectors.learners.config import TrainingConfig, VariantsConfig
 from taskvectors.learners.families import FAMILIES, Family
-from taskvectors.learners.regression import GARG, ORTHOGONAL, SHIFTS, Regression, paper_preset
+from taskvectors.learners.regression import GARG, ORTHOGONAL, Regression, paper_preset
 from taskvectors.learners.shape import SMALL
 
 
 class LinearRegression(Regression):
-    """y = w·x with w, x ~ N(0, I), without noise; a fresh w for every sequence.
+    """y = w·x with w, x ~ N(0, I), without noise.
 
     Source: Garg et al. (2022), https://arxiv.org/abs/2208.01066, 2.1. The sizes that Yang et al.
         (2025), https://arxiv.org/abs/2501.09240, use are not known to us.
@@ -28,7 +28,7 @@ class LinearRegression(Regression):
     @property
     def shifts(self) -> tuple[str, ...]:
         """All shifts of regression, and a query orthogonal to the demonstrations."""
-        return (*SHIFTS, ORTHOGONAL)
+        return (*super().shifts, ORTHOGONAL)
 
     def features(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         """The inputs themselves."""

@@ -5,7 +5,7 @@ from typing import Literal
 
 import torch
 from jaxtyping import Float, Int
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor
 
 from taskvectors.learners.config import TrainingConfig, VariantsConfig
@@ -50,6 +50,8 @@ class TokenOffset(BaseModel):
     """Share of offsets that are never trained on."""
     task_seed: int = 0
     """Which offsets those are."""
+    n_train_tasks: int | None = Field(default=None, ge=1)
+    """Offsets that are trained on, drawn from those not held out; all of them by default."""
     near_optimal: float = 0.02
     """ICL error, one minus accuracy, that counts as near the optimum, which is 0."""
 
@@ -70,7 +72,18 @@ class TokenOffset(BaseModel):
         generator = torch.Generator().manual_seed(self.task_seed)
         order = torch.randperm(self.n_symbols, generator=generator).tolist()
         n_held_out = round(self.held_out * self.n_symbols)
-        return tuple(sorted(order[n_held_out:])), tuple(sorted(order[:n_held_out]))
+        trained = order[n_held_out:][: self.n_train_tasks]
+        return tuple(sorted(trained)), tuple(sorted(order[:n_held_out]))
+
+    @model_validator(mode="after")
+    def _has_as_many(self) -> "TokenOffset":
+        kept = self.n_symbols - round(self.held_out * self.n_symbols)
+        if (self.n_train_tasks or 1) > kept:
+            raise ValueError(
+                f"n_train_tasks is {self.n_train_tasks}, and of {self.n_symbols} offsets {kept} "
+                "are not held out; give as many at most, or more symbols"
+            )
+        return self
 
     def n_positions(self, n_demonstrations: int) -> int:
         """Columns of a sequence."""

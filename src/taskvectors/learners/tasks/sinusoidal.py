@@ -7,7 +7,7 @@ from torch import Tensor
 
 from taskvectors.learners.config import TrainingConfig, VariantsConfig
 from taskvectors.learners.families import FAMILIES, YANG, Family
-from taskvectors.learners.regression import SHIFTS, Regression, paper_preset
+from taskvectors.learners.regression import Regression, paper_preset
 from taskvectors.learners.shape import SMALL
 
 
@@ -26,11 +26,6 @@ class SinusoidalRegression(Regression):
     def variance(self) -> float:
         """Of y: E sin² = (1 - e^-2) / 2 for a standard normal variable, times d."""
         return self.n_dims * (1 - math.exp(-2)) / 2
-
-    @property
-    def shifts(self) -> tuple[str, ...]:
-        """All shifts of regression."""
-        return SHIFTS
 
     def features(self, x: Float[Tensor, "*batch d"]) -> Float[Tensor, "*batch d"]:
         """The sine of each entry."""
