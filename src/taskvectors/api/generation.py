@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,14 +16,14 @@ from torch import Tensor
 from taskvectors.errors import TaskVectorsError
 from taskvectors.files import write_whole
 from taskvectors.format import html_table, printable
-from taskvectors.models import LanguageModel
+from taskvectors.models import LanguageModel, as_model
 from taskvectors.models.calls import check_context
 from taskvectors.models.tensors import require_finite
 from taskvectors.prompts import Prompt, build_prompts, prompt_of_text
 from taskvectors.report import draw_plotly
 from taskvectors.results.figures import Figure, Series, style_at
 from taskvectors.tasks import Example
-from taskvectors.vectors import TaskVector, inject, on_the_prompt
+from taskvectors.vectors import TaskVector, as_vector, inject, on_the_prompt
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -105,8 +106,8 @@ class Generation:
 
 
 def generate(  # noqa: PLR0913  (what is written depends on all of it)
-    model: LanguageModel,
-    vector: TaskVector | None = None,
+    model: LanguageModel | str | Path,
+    vector: TaskVector | str | PathLike[str] | None = None,
     *,
     prompt: str | None = None,
     input: str | None = None,
@@ -121,8 +122,8 @@ def generate(  # noqa: PLR0913  (what is written depends on all of it)
     """What the model writes without a vector and with it.
 
     Args:
-        model: The model.
-        vector: The vector.
+        model: What `load_model` returns, or a name or path that it takes.
+        vector: The vector, or its folder.
         prompt: Text to go on with, as it is.
         input: What is asked, in the vector's template; instead of `prompt`.
         template: Template for `input`; the vector's own, else `qa`.
@@ -138,6 +139,7 @@ def generate(  # noqa: PLR0913  (what is written depends on all of it)
         VectorMismatchError: The vector was made for another model.
     """
     check_asked(prompt, input, max_new_tokens, temperature)
+    model, vector = as_model(model), None if vector is None else as_vector(vector)
     asked = prompt_for(model, vector, prompt=prompt, input=input, template=template, chat=chat)
     check_context(model, len(asked.token_ids), max_new_tokens)
     drawn = {"do_sample": sample} | ({"temperature": temperature} if sample else {})

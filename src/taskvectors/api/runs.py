@@ -7,13 +7,14 @@ call goes on if it is cut off; without, it is held in memory, and `save` writes 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 
 from pydantic import BaseModel
 
-from taskvectors.api.border import as_model, as_tuple, as_vector
+from taskvectors.api.border import as_tuple
 from taskvectors.api.result import RunResult
 from taskvectors.errors import TaskVectorsError
 from taskvectors.experiments import CompareConfig, ExplainConfig, ModelConfig, check_any_ran
@@ -27,14 +28,14 @@ from taskvectors.learners.tracking import TrackerName
 from taskvectors.learners.variants import train_variants
 from taskvectors.methods import METHODS
 from taskvectors.methods.shared.method import checked
+from taskvectors.models import as_model
 from taskvectors.report import write_report
 from taskvectors.results import BEST_VECTOR, Record
 from taskvectors.tasks import Task, as_task
-from taskvectors.vectors import TaskVector
+from taskvectors.vectors import TaskVector, as_vector
 
 if TYPE_CHECKING:
-    from taskvectors.api.border import Vector
-
+    Vector = TaskVector | str | PathLike[str]
 _METHODS = ("zero-shot", "icl", "vanilla", "learned")
 
 

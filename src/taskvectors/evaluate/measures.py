@@ -5,14 +5,15 @@ full vocabulary.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
+import pandas as pd
 import torch
 
 from taskvectors.evaluate.labels import Labels
 from taskvectors.evaluate.scoring import Scores
 from taskvectors.evaluate.statistics import wilson_interval
-from taskvectors.format import Rounded
+from taskvectors.format import ABSENT, Rounded, html_table, in_words, interval, number
 from taskvectors.prompts import Prompt, beginnings
 from taskvectors.tasks import Task
 
@@ -38,6 +39,20 @@ class Measures(Rounded):
     """Share in which the predicted first token begins some label of the task."""
     answer_logprob: float
     """Mean over prompts of the mean log-probability of the answer's tokens, in nats."""
+
+    def to_frame(self) -> pd.DataFrame:
+        """One row, a column for each measure."""
+        return pd.DataFrame([asdict(self)])
+
+    def _repr_html_(self) -> str:
+        ends = interval("accuracy", self.ci_low, self.ci_high)
+        left = {name: value for name, value in asdict(self).items() if not name.startswith("ci_")}
+        rows = [
+            (in_words(name), ABSENT if value is None else number(name, value))
+            for name, value in left.items()
+        ]
+        rows[0] = (rows[0][0], f"{rows[0][1]} {ends}")
+        return html_table("", (), rows)
 
 
 def measure(scores: Scores, label_starts: frozenset[int]) -> Measures:

@@ -2,12 +2,15 @@
 
 import logging
 from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any
 
 from taskvectors.errors import DataError
 from taskvectors.evaluate.labels import Labels
 from taskvectors.evaluate.measures import Measures, label_starts, measure
 from taskvectors.evaluate.scoring import Scores, score
-from taskvectors.models import LanguageModel
+from taskvectors.models import LanguageModel, as_model
 from taskvectors.prompts import (
     Prompt,
     answer_ends,
@@ -15,17 +18,17 @@ from taskvectors.prompts import (
     build_prompts,
     ends_of_text,
 )
-from taskvectors.tasks import Example, Task
+from taskvectors.tasks import Example, Task, as_examples, load_task
 from taskvectors.trunk import Branch
-from taskvectors.vectors import TaskVector, VectorOrigin, check_unseen, task_of
+from taskvectors.vectors import TaskVector, VectorOrigin, as_vector, check_unseen, task_of
 
 logger = logging.getLogger(__name__)
 
 
 def evaluate(  # noqa: PLR0913  (what a measurement depends on)
-    model: LanguageModel,
-    examples: Sequence[Example] | Task | None = None,
-    vector: TaskVector | None = None,
+    model: LanguageModel | str | Path,
+    examples: Any = None,
+    vector: TaskVector | str | PathLike[str] | None = None,
     *,
     template: str | None = None,
     chat: bool | None = None,
@@ -42,10 +45,11 @@ def evaluate(  # noqa: PLR0913  (what a measurement depends on)
     What is not given is as the vector was made: task, split, template, chat, demonstrations, seed.
 
     Args:
-        model: The model.
-        examples: The pairs, or a task for its test split; by default those of the vector's task
-            that were held out for test.
-        vector: The vector; a plain run without one.
+        model: What `load_model` returns, or a name or path that it takes.
+        examples: The pairs (of `Example`, of (input, output), a DataFrame), or a task or the name
+            or path of one for its test split; by default those of the vector's task that were held
+            out for test.
+        vector: The vector, or its folder; a plain run without one.
         template: Prompt template; `qa` without a vector.
         chat: Whether prompts go through the tokenizer's chat template.
         shots: Demonstrations per prompt; those of the prompts that the vector was made to act on.
@@ -61,7 +65,10 @@ def evaluate(  # noqa: PLR0913  (what a measurement depends on)
             known or has changed.
         VectorMismatchError: The vector was made for another model.
     """
+    model, vector = as_model(model), None if vector is None else as_vector(vector)
     origin = VectorOrigin() if vector is None else vector.origin
+    if isinstance(examples, str | Path):
+        examples = load_task(examples)
     if isinstance(examples, Task):
         demonstrations = examples.train if demonstrations is None else demonstrations
         examples = examples.test
@@ -70,6 +77,7 @@ def evaluate(  # noqa: PLR0913  (what a measurement depends on)
         own = task_of(origin)
         examples = own.test if examples is None else examples
         demonstrations = own.train if demonstrations is None else demonstrations
+    examples = as_examples(examples)
     if not examples:
         raise DataError("there are no pairs to evaluate on; give at least one")
     if not allow_overlap:

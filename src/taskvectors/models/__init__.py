@@ -4,7 +4,7 @@ The only folder that knows transformers' module paths and that registers hooks.
 """
 
 from taskvectors.models.language_model import LanguageModel
-from taskvectors.models.loading import EMBEDDED, load_model
+from taskvectors.models.loading import EMBEDDED, as_model, load_model
 from taskvectors.models.meta_model import known_shapes, load_meta_model
 from taskvectors.models.sites import COMPONENTS, EMBED, Component, capture, patch
 from taskvectors.models.structure import Engine
@@ -16,6 +16,7 @@ __all__ = [
     "Component",
     "Engine",
     "LanguageModel",
+    "as_model",
     "capture",
     "known_shapes",
     "load_meta_model",

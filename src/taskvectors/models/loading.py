@@ -122,6 +122,22 @@ def load_model(  # noqa: PLR0913  (the choices transformers offers)
     return replace(_of_files(find_files(source, revision), tokenizer, options), location=location)
 
 
+def as_model(model: Any) -> LanguageModel:
+    """A loaded model; a name or a path is loaded.
+
+    Raises:
+        TaskVectorsError: It is a transformers model, whose tokenizer is not known.
+    """
+    if isinstance(model, LanguageModel):
+        return model
+    if isinstance(model, str | Path):
+        return load_model(model)
+    raise TaskVectorsError(
+        f"the model is of type {type(model).__name__}; give what tv.load_model returns, such as "
+        "tv.load_model(model, tokenizer) for a model of transformers"
+    )
+
+
 def _of_loaded(hf: Any, tokenizer: Any) -> LanguageModel:
     plain = unwrapped(hf)
     if not isinstance(plain, torch.nn.Module) or not hasattr(plain, "config"):

@@ -11,7 +11,7 @@ from taskvectors.prompts.chat import chat_texts
 from taskvectors.prompts.prompt import Prompt
 from taskvectors.prompts.templates import Template, load_template
 from taskvectors.prompts.tokens import Text, Tokenizer, tokenize
-from taskvectors.tasks import Example
+from taskvectors.tasks import Example, as_examples
 
 
 def prompt_of_text(tokenizer: Tokenizer, text: str) -> Prompt:
@@ -40,9 +40,9 @@ def prompt_of_text(tokenizer: Tokenizer, text: str) -> Prompt:
 def build_prompts(  # noqa: PLR0913  (all that a prompt depends on, and nothing else)
     tokenizer: Tokenizer,
     template: Template | str,
-    queries: Sequence[Example],
+    queries: Any,
     *,
-    demonstrations: Sequence[Example] = (),
+    demonstrations: Any = (),
     shots: int = 0,
     seed: int = 0,
     max_tokens: int | None = None,
@@ -55,8 +55,8 @@ def build_prompts(  # noqa: PLR0913  (all that a prompt depends on, and nothing 
     Args:
         tokenizer: A fast Hugging Face tokenizer.
         template: A template, or what `load_template` takes. A chat uses its prefix alone.
-        queries: The pairs to ask.
-        demonstrations: The pool that demonstrations are drawn from.
+        queries: The pairs to ask: of `Example`, of (input, output), or a DataFrame.
+        demonstrations: The pool that demonstrations are drawn from, in the same forms.
         shots: Number of demonstrations in each prompt.
         seed: Seed of the draws.
         max_tokens: Most tokens that a prompt and its answer may have together.
@@ -75,6 +75,7 @@ def build_prompts(  # noqa: PLR0913  (all that a prompt depends on, and nothing 
     """
     if isinstance(template, str):
         template = load_template(template)
+    queries, demonstrations = as_examples(queries), as_examples(demonstrations)
     if shared_demonstrations:
         shown = [_draw_for_all(demonstrations, queries, shots, seed)] * len(queries)
     else:

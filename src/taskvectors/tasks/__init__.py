@@ -7,7 +7,7 @@ pair becomes tokens is the business of `taskvectors.prompts`.
 
 from taskvectors.tasks.builtin import TaskSummary, builtin_tasks, describe_builtin
 from taskvectors.tasks.hub import HUB_PRESETS, HubPreset
-from taskvectors.tasks.load import as_task, load_task
+from taskvectors.tasks.load import as_examples, as_task, load_task
 from taskvectors.tasks.request import TaskRequest, hash_of_pairs, hashes_of_pairs
 from taskvectors.tasks.task import Example, Task
 
@@ -18,6 +18,7 @@ __all__ = [
     "Task",
     "TaskRequest",
     "TaskSummary",
+    "as_examples",
     "as_task",
     "builtin_tasks",
     "describe_builtin",

@@ -103,6 +103,18 @@ def as_task(task: "Task | Source") -> Task:
     return task if isinstance(task, Task) else load_task(task)
 
 
+def as_examples(pairs: "Iterable[Any] | Mapping[str, str] | pd.DataFrame") -> tuple[Example, ...]:
+    """All pairs in memory, in any form that `load_task` takes.
+
+    Raises:
+        DataError: They are none.
+    """
+    if isinstance(pairs, list | tuple) and all(isinstance(pair, Example) for pair in pairs):
+        return tuple(pairs)
+    splits = _read_memory(pairs, Columns()).splits
+    return tuple(pair for split in splits.values() for pair in split)
+
+
 def _as_key(value: object) -> str:
     return str(value).lower() if isinstance(value, bool) else str(value)
 

@@ -6,9 +6,13 @@
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from taskvectors.format import html_table
 from taskvectors.tasks.request import TaskRequest
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 _SPLITS = ("train", "validation", "test")
 _SHOWN = 5
@@ -69,6 +73,17 @@ class Task:
         title = f"{self.name}: {self.description or self.source} ({sizes}, seed {self.seed})"
         shown = [(pair.input, pair.output) for pair in self.train[:_SHOWN]]
         return html_table(title, ("input", "output"), shown)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """Its pairs, a row each: split, input, output, and further right answers."""
+        import pandas as pd
+
+        rows = [
+            (name, pair.input, pair.output, pair.also)
+            for name in _SPLITS
+            for pair in getattr(self, name)
+        ]
+        return pd.DataFrame(rows, columns=["split", "input", "output", "also"])
 
     @property
     def labels(self) -> tuple[str, ...]:

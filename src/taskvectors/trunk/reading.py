@@ -5,13 +5,14 @@ This is the first half of every extracted vector; what is made of the states is 
 
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
 
 from taskvectors.errors import DataError
-from taskvectors.models import EMBED, LanguageModel
+from taskvectors.models import EMBED, LanguageModel, as_model
 from taskvectors.models.sites import Component
 from taskvectors.prompts import Prompt, prompt_of_text
 from taskvectors.trunk.cache import TrunkCache
@@ -20,7 +21,7 @@ from taskvectors.trunk.memory import prompts_that_fit, shape_of
 
 
 def read_states(
-    model: LanguageModel,
+    model: LanguageModel | str | Path,
     prompts: Sequence[Prompt | str],
     *,
     position: Position = "last",
@@ -29,7 +30,7 @@ def read_states(
     """Residual stream after every block, from `embed` up, at one token of each prompt; float32.
 
     Args:
-        model: The model.
+        model: What `load_model` returns, or a name or path that it takes.
         prompts: Prompts, or plain texts, which are tokenized as they are.
         position: A token that is one in each prompt: a number, or a name such as `last`.
         memory: Budget in bytes; a share of what is free by default.
@@ -41,12 +42,12 @@ def read_states(
         states = tv.read_states(model, ["Peru ->"])
         states[1 + 9]  # after block 9
     """
-    groups = _read(model, prompts, position, memory, ())
+    groups = _read(as_model(model), prompts, position, memory, ())
     return torch.cat([states for states, _ in groups], dim=1)
 
 
 def read_heads(
-    model: LanguageModel,
+    model: LanguageModel | str | Path,
     prompts: Sequence[Prompt | str],
     *,
     position: Position = "last",
@@ -63,6 +64,7 @@ def read_heads(
     Raises:
         UnsupportedModelError: Blocks have different heads, or none.
     """
+    model = as_model(model)
     heads = model.all_heads
     sites: list[tuple[int, Component]] = [(block, "z") for block in range(model.n_layers)]
     z = torch.cat([found for _, found in _read(model, prompts, position, memory, sites)], dim=1)

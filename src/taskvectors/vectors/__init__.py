@@ -13,6 +13,7 @@ from taskvectors.vectors.gguf import read_gguf, write_gguf
 from taskvectors.vectors.injection import inject
 from taskvectors.vectors.origin import VectorOrigin
 from taskvectors.vectors.site import Site, sites_at
+from taskvectors.vectors.storage import as_vector
 from taskvectors.vectors.task_vector import TaskVector
 
 __all__ = [
@@ -20,6 +21,7 @@ __all__ = [
     "TaskVector",
     "VectorOrigin",
     "acts_everywhere",
+    "as_vector",
     "check_unseen",
     "directions_everywhere",
     "directions_of",

@@ -15,6 +15,7 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from functools import partial
+from os import PathLike
 
 import torch
 from jaxtyping import Float
@@ -34,6 +35,7 @@ from taskvectors.vectors.places import (
     with_generated,
 )
 from taskvectors.vectors.plans import Group, Placed, group_edits, per_row, place_groups
+from taskvectors.vectors.storage import as_vector
 from taskvectors.vectors.task_vector import TaskVector
 
 logger = logging.getLogger(__name__)
@@ -42,7 +44,7 @@ logger = logging.getLogger(__name__)
 @contextmanager
 def inject(
     model: LanguageModel,
-    vector: TaskVector | Sequence[TaskVector | None],
+    vector: TaskVector | str | PathLike[str] | Sequence[TaskVector | None],
     *,
     strength: float = 1.0,
     prompts: Sequence[Prompt] | None = None,
@@ -60,7 +62,7 @@ def inject(
 
     Args:
         model: The model; call `model.hf` inside.
-        vector: One vector for all rows, or for each row its own or None.
+        vector: One vector for all rows, or its folder; or for each row its own or None.
         strength: What the vector is multiplied by.
         prompts: The prompts of the rows, for positions that have to be known from them
             (`query_last`, `cue`, `answer`, ...). What follows a prompt in its row is its answer.
@@ -71,6 +73,8 @@ def inject(
         TaskVectorsError: A call whose tokens cannot be told apart, or, at exit, a site that no
             call has reached.
     """
+    if isinstance(vector, str | PathLike):
+        vector = as_vector(vector)
     injection = _prepare(model, vector, strength, prompts)
     with ExitStack() as stack:
         stack.enter_context(watching_calls(model, injection.watch))

@@ -115,6 +115,21 @@ def load_vector(folder: str | PathLike[str]) -> TaskVector:
         raise DataError(f"{folder} holds no usable vector: {error}") from error
 
 
+def as_vector(vector: Any) -> TaskVector:
+    """A vector; a path is read.
+
+    Raises:
+        TaskVectorsError: It is neither.
+    """
+    if isinstance(vector, TaskVector):
+        return vector
+    if isinstance(vector, str | PathLike):
+        return load_vector(vector)
+    raise TaskVectorsError(
+        f"the vector is of type {type(vector).__name__}; give a TaskVector or its folder"
+    )
+
+
 def _serialized(vector: TaskVector) -> tuple[bytes, str]:
     values = save_tensors({"values": vector.values.cpu().float().contiguous()})
     config = {

@@ -13,14 +13,14 @@ from taskvectors.methods.shared.layers import LayerName
 from taskvectors.methods.shared.method import METHODS, checked
 from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.methods.training.recipe import Recipe, load_recipe
-from taskvectors.models import LanguageModel
+from taskvectors.models import LanguageModel, as_model
 from taskvectors.tasks import as_task
 from taskvectors.trunk import Position
 from taskvectors.vectors import TaskVector
 
 
 def learn(  # noqa: PLR0913  (sites, data and settings)
-    model: LanguageModel,
+    model: LanguageModel | str | Path,
     task: Any,
     *,
     layers: LayerName | str | Sequence[LayerName | str] | None = None,
@@ -34,7 +34,7 @@ def learn(  # noqa: PLR0913  (sites, data and settings)
     """Train one vector for a task, the model frozen.
 
     Args:
-        model: The model.
+        model: What `load_model` returns, or a name or path that it takes.
         task: A task, or what `load_task` takes; trained on its training split, checked on its
             validation split.
         layers: A layer, or several of one vector, trained together; "4-9" is a range. By default
@@ -62,11 +62,12 @@ def learn(  # noqa: PLR0913  (sites, data and settings)
         "n_examples": n_examples,
         "recipe": load_recipe(recipe),
     }
-    return _best(RunContext(model=model, task=as_task(task), **context), checked(Learned, fields))
+    config = checked(Learned, fields)
+    return _best(RunContext(model=as_model(model), task=as_task(task), **context), config)
 
 
 def extract(
-    model: LanguageModel,
+    model: LanguageModel | str | Path,
     task: Any,
     method: str | BaseModel = "vanilla",
     *,
@@ -77,7 +78,7 @@ def extract(
     """One vector by any method of the registry that gives vectors.
 
     Args:
-        model: The model.
+        model: What `load_model` returns, or a name or path that it takes.
         task: A task, or what `load_task` takes; demonstrations and queries are from its training
             split.
         method: Name of a method, or its config.
@@ -103,7 +104,7 @@ def extract(
     for key in given.keys() - METHODS[name].config.model_fields.keys():
         raise TaskVectorsError(f"{name} leaves no choice of {key}; leave {key} out")
     config = checked(METHODS[name].config, fields | given)
-    return _best(RunContext(model=model, task=as_task(task), **context), config)
+    return _best(RunContext(model=as_model(model), task=as_task(task), **context), config)
 
 
 def _best(context: RunContext, config: Any) -> TaskVector:
