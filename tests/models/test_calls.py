@@ -26,6 +26,21 @@ def test_the_unembedding_gets_contiguous_states_and_gives_the_same_logits(tiny_m
     torch.testing.assert_close(given, plain)
 
 
+def test_one_prompt_has_the_strides_of_no_batch(tiny_model: Any) -> None:
+    """torch looks at strides where it decides whether to expand the unembedding, 1-wide axes too."""
+    model = tiny_model("llama")
+    head = model.hf.get_output_embeddings()
+    seen: list[tuple[int, ...]] = []
+    state = torch.randn(1, 5, model.d_model)[:, -1:]
+    handle = head.register_forward_hook(lambda _, args, __: seen.append(args[0].stride()))
+    try:
+        with contiguous_unembedding(model):
+            head(state)
+    finally:
+        handle.remove()
+    assert seen == [(model.d_model, model.d_model, 1)]
+
+
 def test_the_hook_is_gone_after_an_error(tiny_model: Any) -> None:
     model = tiny_model("llama")
     before = dict(model.hf.get_output_embeddings()._forward_pre_hooks)

@@ -17,7 +17,7 @@ from taskvectors.errors import TaskVectorsError
 from taskvectors.files import write_whole
 from taskvectors.format import html_table, printable
 from taskvectors.models import LanguageModel, as_model
-from taskvectors.models.calls import check_context
+from taskvectors.models.calls import check_context, contiguous_unembedding
 from taskvectors.models.tensors import require_finite
 from taskvectors.prompts import Prompt, build_prompts, prompt_of_text
 from taskvectors.report import draw_plotly
@@ -259,7 +259,7 @@ def _written(
         require_finite(logits.amax(dim=-1), "largest logits")  # others may be ruled out by -inf
         return logits
 
-    with torch.inference_mode():
+    with torch.inference_mode(), contiguous_unembedding(model):
         out = model.hf.generate(
             input_ids=tokens,
             attention_mask=torch.ones_like(tokens),
