@@ -14,6 +14,19 @@ PARTIAL = ".partial"
 """How names end while a file is written; what a kill left behind is told by it."""
 
 
+def folders_with(place: Path, name: str, *, depth: int) -> list[Path]:
+    """Folders at or below a place that hold a file of a name, the last one changed first.
+
+    Args:
+        place: Where to look.
+        name: Name of the file.
+        depth: How many folders below it.
+    """
+    found = [path for n in range(depth + 1) for path in place.glob("/".join([*["*"] * n, name]))]
+    found = [path for path in found if not path.parent.name.startswith(".")]
+    return [path.parent for path in sorted(found, key=lambda p: p.stat().st_mtime, reverse=True)]
+
+
 def write_whole(path: Path, content: str | bytes | Callable[[Path], object]) -> None:
     """Write a file under another name, flush it to the disk, and rename it.
 

@@ -27,7 +27,7 @@ def test_the_unembedding_gets_contiguous_states_and_gives_the_same_logits(tiny_m
 
 
 def test_one_prompt_has_the_strides_of_no_batch(tiny_model: Any) -> None:
-    """torch looks at strides where it decides whether to expand the unembedding, 1-wide axes too."""
+    """By strides, those of 1-wide axes too, torch decides whether to expand the unembedding."""
     model = tiny_model("llama")
     head = model.hf.get_output_embeddings()
     seen: list[tuple[int, ...]] = []

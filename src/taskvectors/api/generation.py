@@ -145,8 +145,8 @@ def generate(  # noqa: PLR0913  (what is written depends on all of it)
     drawn = {"do_sample": sample} | ({"temperature": temperature} if sample else {})
     written, firsts = [], []
     for one in (None,) if vector is None else (None, vector):
-        with _reproducible(model, seed), _injected(model, one, asked, strength):
-            written.append(_written(model, asked, max_new_tokens, drawn))
+        with _reproducible(model, seed):
+            written.append(write(model, one, asked, strength, max_new_tokens, **drawn))
         firsts.append(next_probabilities(model, one, asked, strength))
     return Generation(
         prompt=asked.text,
@@ -154,7 +154,7 @@ def generate(  # noqa: PLR0913  (what is written depends on all of it)
         edited=None if vector is None else written[1],
         method="" if vector is None else vector.origin.method,
         strength=strength,
-        next_tokens=_likeliest(model, firsts),
+        next_tokens=likeliest(model, firsts),
     )
 
 
@@ -219,7 +219,15 @@ def next_probabilities(
     return probabilities
 
 
-def _likeliest(model: LanguageModel, found: Sequence[Tensor]) -> tuple[NextToken, ...]:
+def likeliest(
+    model: LanguageModel, found: Sequence[Float[Tensor, " d_vocab"]]
+) -> tuple[NextToken, ...]:
+    """The ten likeliest tokens with a vector, then those without that are not among them.
+
+    Args:
+        model: The model.
+        found: Probabilities without a vector, and, where there is one, with it.
+    """
     best = [probabilities.topk(_LIKELIEST).indices.tolist() for probabilities in reversed(found)]
     ids = dict.fromkeys(token for some in best for token in some)
     return tuple(
@@ -248,9 +256,24 @@ def _reproducible(model: LanguageModel, seed: int) -> Iterator[None]:
         yield
 
 
-def _written(
-    model: LanguageModel, prompt: Prompt, max_new_tokens: int, drawn: dict[str, Any]
+def write(
+    model: LanguageModel,
+    vector: TaskVector | None,
+    prompt: Prompt,
+    strength: float,
+    max_new_tokens: int,
+    **drawn: Any,
 ) -> str:
+    """What a model writes after a prompt, with a vector or without; greedy by default.
+
+    Args:
+        model: The model.
+        vector: The vector, or none.
+        prompt: The prompt.
+        strength: Factor of the vector.
+        max_new_tokens: Most tokens to write.
+        drawn: How tokens are drawn, as `generate` of transformers takes it.
+    """
     from transformers import LogitsProcessorList
 
     tokens = torch.tensor([prompt.token_ids], device=model.device)
@@ -259,14 +282,15 @@ def _written(
         require_finite(logits.amax(dim=-1), "largest logits")  # others may be ruled out by -inf
         return logits
 
-    with torch.inference_mode(), contiguous_unembedding(model):
+    injected = _injected(model, vector, prompt, strength)
+    with torch.inference_mode(), contiguous_unembedding(model), injected:
         out = model.hf.generate(
             input_ids=tokens,
             attention_mask=torch.ones_like(tokens),
             max_new_tokens=max_new_tokens,
             pad_token_id=_padding(model),
             logits_processor=LogitsProcessorList([numbers_only]),
-            **drawn,
+            **{"do_sample": False} | drawn,
         )
     new = out[0, len(prompt.token_ids) :]
     return str(model.tokenizer.decode(new, skip_special_tokens=True))

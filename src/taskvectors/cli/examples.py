@@ -22,6 +22,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
         "generate --vector capital-l9 --input Peru",
         "generate --vector capital-l9 --prompt 'Q: Peru\\nA:' --strength 2",
     ),
+    "play": ("play --open", "play --vectors capital-l9 --port 8000"),
     "explain": (
         "explain --vector capital-l9 --out runs/why",
         "explain --vector capital-l9 --analyses lens key-heads",

@@ -36,12 +36,17 @@ def folder_for(
     return folder
 
 
-def _new_folder(kind: str, words: Sequence[str]) -> Path:
+def user_folder(kind: Literal["runs", "vectors"]) -> Path:
+    """Where runs or vectors are put that nobody named a folder for."""
     from platformdirs import user_data_path
 
+    return user_data_path("taskvectors") / kind
+
+
+def _new_folder(kind: Literal["runs", "vectors"], words: Sequence[str]) -> Path:
     names = [re.sub(r"[^\w.]+", "-", Path(word).name or word).strip("-.") for word in words]
     name = "-".join([*filter(None, names), time.strftime("%Y%m%d-%H%M%S")])
-    folder = user_data_path("taskvectors") / kind / name
+    folder = user_folder(kind) / name
     others = (folder.with_name(f"{name}-{number}") for number in range(2, 1000))
     return folder if not folder.exists() else next(one for one in others if not one.exists())
 

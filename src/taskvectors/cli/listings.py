@@ -4,13 +4,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
 
 from taskvectors.cli.arguments import Output, default
+from taskvectors.cli.folders import user_folder
 from taskvectors.cli.results import Result, Table
 from taskvectors.errors import DataError
+from taskvectors.files import folders_with
 
 _WHERE = default("those among the user's data")
 
@@ -62,15 +64,13 @@ class Vectors:
         return _listed(rows, headings, shown, "vector")
 
 
-def _place(folder: str, kind: str) -> Path:
+def _place(folder: str, kind: Literal["runs", "vectors"]) -> Path:
     """The folder to look into.
 
     Raises:
         DataError: It is not there.
     """
-    from platformdirs import user_data_path
-
-    place = Path(folder).expanduser() if folder else user_data_path("taskvectors") / kind
+    place = Path(folder).expanduser() if folder else user_folder(kind)
     if folder and not place.is_dir():
         raise DataError(f"there is no folder {place}; name one that holds {kind}")
     return place
@@ -79,7 +79,7 @@ def _place(folder: str, kind: str) -> Path:
 def _runs(place: Path) -> Iterator[dict[str, Any]]:
     from taskvectors.results.reading import read_object
 
-    for folder in _newest(place, "config.json", depth=2):
+    for folder in folders_with(place, "config.json", depth=2):
         try:
             about = read_object(folder / "config.json")
         except DataError:
@@ -97,7 +97,7 @@ def _runs(place: Path) -> Iterator[dict[str, Any]]:
 def _vectors(place: Path) -> Iterator[dict[str, Any]]:
     from taskvectors.vectors import TaskVector
 
-    for folder in _newest(place, "vector.safetensors", depth=2):
+    for folder in folders_with(place, "vector.safetensors", depth=2):
         row = {"folder": str(folder), "changed": _changed(folder / "vector.safetensors")}
         try:
             vector = TaskVector.load(folder)
@@ -115,13 +115,6 @@ def _vectors(place: Path) -> Iterator[dict[str, Any]]:
             "positions": list(vector.positions),
             "accuracy": origin.scores.get("validation_accuracy"),
         }
-
-
-def _newest(place: Path, name: str, *, depth: int) -> list[Path]:
-    """Folders below a place that hold a file of a name, the last one changed first."""
-    found = [path for n in range(depth + 1) for path in place.glob("/".join([*["*"] * n, name]))]
-    found = [path for path in found if not path.parent.name.startswith(".")]
-    return [path.parent for path in sorted(found, key=lambda p: p.stat().st_mtime, reverse=True)]
 
 
 def _changed(path: Path) -> str:

@@ -23,6 +23,7 @@ from taskvectors.cli.learn import Learn
 from taskvectors.cli.listings import Runs, Vectors
 from taskvectors.cli.methods import Methods
 from taskvectors.cli.names import CHOICES
+from taskvectors.cli.play import Play
 from taskvectors.cli.report import Report
 from taskvectors.cli.reproduce import Reproduce
 from taskvectors.cli.results import Result
@@ -49,6 +50,7 @@ VERBS: dict[str, Callable[..., Any]] = {
     "extract": Extract,
     "evaluate": Evaluate,
     "generate": Generate,
+    "play": Play,
     "explain": Explain,
     "train": Train,
     "reproduce": Reproduce,

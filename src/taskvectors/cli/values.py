@@ -44,6 +44,7 @@ RULES = {
     "seeds": _SEED,
     **dict.fromkeys(("n_train", "n_validation", "n_test", "max_new_tokens", "limit"), _COUNT),
     **dict.fromkeys(("shots", "train_shots"), _AMOUNT),
+    "port": Rule(lambda value: 1 <= value <= 65535, "a port from 1 to 65535"),
     **dict.fromkeys(("temperature", "flops", "bandwidth"), _POSITIVE),
     "device": _text(r"(cpu|cuda|mps|xpu)(:[0-9]{1,4})?", "cpu, cuda, cuda:1, mps or xpu"),
     "memory": _text(r"(?i)[0-9]{1,15}(\.[0-9]{1,9})? ?[kmgt]?i?b?", "a size such as 4GB or 800MB"),
