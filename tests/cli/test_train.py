@@ -67,6 +67,7 @@ def test_both_variants_are_trained_and_a_learner_is_evaluated_again(
 def test_layers_that_are_named_are_the_variants() -> None:
     assert verb("offset", "--tvp-layer", "none").config().tvp_layers == (None,)
     assert verb("offset", "--tvp-layer", "none", "0", "2").config().tvp_layers == (None, 0, 2)
+    assert verb("offset", "--tvp-layer", "1", "0+2").config().tvp_layers == (1, (0, 2))
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -139,7 +139,7 @@ def slopes(learner: Any, batch: Batch, *, stop_gradient: bool) -> tuple[Tensor, 
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(CausalBody, "embed", embed)
-        _, prompted = both_losses(body, learner.family, batch, 1, stop_gradient=stop_gradient)
+        _, prompted = both_losses(body, learner.family, batch, (1,), stop_gradient=stop_gradient)
     weights = {n: p for n, p in learner.hf.named_parameters() if ".h.0." in n and p.dim() > 1}
     found = torch.autograd.grad(prompted.sum(), [*kept, *weights.values()], allow_unused=True)
     at_embeddings = torch.zeros_like(kept[0]) if found[0] is None else found[0]
@@ -171,8 +171,29 @@ def test_both_losses_have_the_in_context_loss_of_one(
     learner = tiny_learner("linear", n_dims=2, n_demonstrations=3)
     batch = tiny_batch(learner.family)
     alone = icl_losses(learner.body, learner.family, batch)
-    beside, _ = both_losses(learner.body, learner.family, batch, 1)
+    beside, _ = both_losses(learner.body, learner.family, batch, (1,))
     torch.testing.assert_close(beside, alone)
+
+
+def test_several_places_have_the_mean_of_their_losses_and_gradients(
+    tiny_learner: Callable[..., Any], tiny_batch: Callable[..., Batch]
+) -> None:
+    learner = tiny_learner("offset", n_demonstrations=3)
+    batch = tiny_batch(learner.family)
+
+    def found(*places: int) -> tuple[Any, Any, Any]:
+        learner.hf.zero_grad()
+        in_context, prompted = both_losses(learner.body, learner.family, batch, places)
+        prompted.sum().backward()
+        first = next(learner.hf.transformer.h[0].parameters())
+        return in_context.detach(), prompted.detach(), first.grad.clone()
+
+    (plain, low, low_slope), (_, high, high_slope) = found(0), found(2)
+    in_context, both, slope = found(0, 2)
+    torch.testing.assert_close(in_context, plain)
+    torch.testing.assert_close(both, (low + high) / 2)
+    torch.testing.assert_close(slope, (low_slope + high_slope) / 2)
+    assert not torch.allclose(low, high)
 
 
 def test_the_tvp_loss_is_the_naive_one_site_by_site(
@@ -180,7 +201,7 @@ def test_the_tvp_loss_is_the_naive_one_site_by_site(
 ) -> None:
     learner = tiny_learner("offset", n_demonstrations=3)
     batch, model = tiny_batch(learner.family), learner.body
-    _, quick = both_losses(model, learner.family, batch, 1)
+    _, quick = both_losses(model, learner.family, batch, (1,))
     for row in range(len(batch.inputs)):
         for number, site in enumerate(batch.sites[row].tolist()):
             state, arguments = model.enter(model.embed(batch.inputs[row : row + 1, : site + 1]))

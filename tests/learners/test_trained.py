@@ -66,7 +66,7 @@ def test_trained_on_the_tvp_loss_alone_at_the_last_layer_the_error_tends_to_e_ba
         generator = generator_for("cpu", 7, step)
         tasks = learner.family.draw_tasks(16, generator)
         batch = learner.family.batch(tasks, generator, CurriculumStage())
-        _, terms = both_losses(learner.body, learner.family, batch, last)
+        _, terms = both_losses(learner.body, learner.family, batch, (last,))
         optimizer.zero_grad()
         mean_loss(terms, batch.query_weights).backward()
         optimizer.step()

@@ -122,6 +122,25 @@ def test_the_cost_of_the_tvp_loss_is_counted_column_by_column() -> None:
     assert flops_ratio(before, config) == pytest.approx(1 + 3 * (4 * 2) / (4 * 11))
 
 
+def test_several_places_are_one_variant_and_cost_as_many_queries(tmp_path: Path) -> None:
+    config = CONFIG.model_copy(
+        update={"tvp_layers": (1, (0, 2)), "equal_flops": False, "with_shifts": False}
+    )
+    found = run(tmp_path, config)
+    layers = {row["variant"]: row["tvp_layer"] for row in found.rows}
+    assert layers == {"tvp-0+2": None, "tvp-1": 1}
+    family = load_family("offset", CONFIG.settings)
+    low, high, both = (
+        flops_ratio(family, CONFIG.training.model_copy(update={"tvp_layer": layer}))
+        for layer in (0, 2, (0, 2))
+    )
+    assert both - 1 == pytest.approx(low - 1 + high - 1)
+    assert read_finding(config, tmp_path) == found
+    for wrong, why in (((0, 3), "no place"), ((1, 1), "different layers"), ((), "different")):
+        with pytest.raises(ValueError, match=why):
+            VariantsConfig(task="offset", tvp_layers=(wrong,))
+
+
 def test_a_trend_needs_three_layers_and_leaves_vanilla_out() -> None:
     def row(layer: int | None, error: float) -> dict[str, Any]:
         return {"shift": "s", "seed": 0, "tvp_layer": layer, "icl_error": error}

@@ -56,7 +56,8 @@ class Train:
         tuple[str, ...],
         arg(metavar="LAYER|none ...", help_behavior_hint="(default: the preset's)"),
     ] = ()
-    """Layers, from 0, at which a vector is to be formed, each a variant; none is vanilla."""
+    """Layers, from 0, at which a vector is to be formed, each a variant; 0+2 forms one at both,
+    none is vanilla."""
     layers: Annotated[int | None, _preset] = None
     """Blocks of the model."""
     width: Annotated[int | None, _preset] = None
@@ -151,14 +152,16 @@ class Train:
         return {field: value for field, value in values.items() if value not in (None, ())}
 
 
-def _layer(word: str) -> int | None:
+def _layer(word: str) -> int | tuple[int, ...] | None:
     if word == "none":
         return None
-    if not word.isdecimal():
+    places = word.split("+")
+    if not all(place.isdecimal() for place in places):
         raise TaskVectorsError(
-            f"--tvp-layer: {word!r} is no layer; give numbers from 0, or none for a vanilla learner"
+            f"--tvp-layer: {word!r} is no layer; give numbers from 0, several at once as 0+2, or "
+            "none for a vanilla learner"
         )
-    return int(word)
+    return int(word) if len(places) == 1 else tuple(map(int, places))
 
 
 def _setting(word: str) -> tuple[str, Any]:

@@ -6,6 +6,38 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from taskvectors.learners.shape import LearnerShape
 
+TvpLayer = int | tuple[int, ...] | None
+"""Where a vector is formed: after one block, after several, or nowhere."""
+
+
+def places_of(layer: TvpLayer) -> tuple[int, ...]:
+    """The blocks after which a vector is formed.
+
+    Example:
+        >>> [places_of(layer) for layer in (None, 1, (0, 2))]
+        [(), (1,), (0, 2)]
+    """
+    if layer is None:
+        return ()
+    return (layer,) if isinstance(layer, int) else layer
+
+
+def check_places(layer: TvpLayer, n_layers: int) -> None:
+    """Refuse places that no block after them reads, or that are named twice.
+
+    Raises:
+        ValueError: A place is out of range, or there are none of several, or one of them twice.
+    """
+    places, last = places_of(layer), n_layers - 2
+    for one in places:
+        if not 0 <= one <= last:
+            raise ValueError(
+                f"layer {one} is no place for the vector of a learner of {n_layers} layers: "
+                f"after it a block has to read the query, so it is 0 to {last}"
+            )
+    if layer is not None and (not places or len(set(places)) < len(places)):
+        raise ValueError(f"{layer} does not name different layers; give each one once, as in 0+2")
+
 
 class Curriculum(BaseModel):
     """Sequences that grow while training: Garg et al.'s schedule, in any number of steps.
@@ -38,8 +70,9 @@ class TrainingConfig(BaseModel):
     """All steps."""
     tvp_from: int = Field(default=2000, ge=0)
     """Steps on L_ICL alone."""
-    tvp_layer: int | None = Field(default=None, ge=0)
-    """l*: the block, from 0, after which the vector is formed; none for the vanilla variant."""
+    tvp_layer: TvpLayer = None
+    """l*: the block, from 0, after which the vector is formed; several are trained together, none
+    is the vanilla variant."""
     tvp_weight: float = Field(default=1.0, gt=0)
     """λ."""
     stop_gradient: bool = False
@@ -70,12 +103,7 @@ class TrainingConfig(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> "TrainingConfig":
-        last = self.shape.n_layers - 2
-        if self.tvp_layer is not None and self.tvp_layer > last:
-            raise ValueError(
-                f"tvp_layer {self.tvp_layer} is too late: after it a block has to read the query, "
-                f"so a learner of {self.shape.n_layers} layers takes 0 to {last}"
-            )
+        check_places(self.tvp_layer, self.shape.n_layers)
         if self.tvp_from > self.steps:
             raise ValueError(
                 f"{self.tvp_from} steps on L_ICL alone (tvp_from, --icl-steps) are more than all "
@@ -94,8 +122,8 @@ class VariantsConfig(BaseModel):
     """Values of the family's fields."""
     training: TrainingConfig = TrainingConfig()
     """How each variant is trained, apart from seed and layer."""
-    tvp_layers: tuple[int | None, ...] = Field(default=(None, 1), min_length=1)
-    """One variant each; None is vanilla."""
+    tvp_layers: tuple[TvpLayer, ...] = Field(default=(None, 1), min_length=1)
+    """One variant each; None is vanilla, several in one are trained together."""
     equal_flops: bool = False
     """Train vanilla with the floating-point operations of the costliest variant, too."""
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
@@ -107,11 +135,6 @@ class VariantsConfig(BaseModel):
 
     @model_validator(mode="after")
     def _fits(self) -> "VariantsConfig":
-        n_layers = self.training.shape.n_layers
         for layer in self.tvp_layers:
-            if layer is not None and not 0 <= layer <= n_layers - 2:
-                raise ValueError(
-                    f"layer {layer} is no place for the vector of a learner of {n_layers} layers: "
-                    f"after it a block has to read the query, so it is 0 to {n_layers - 2}"
-                )
+            check_places(layer, self.training.shape.n_layers)
         return self

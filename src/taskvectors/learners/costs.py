@@ -80,7 +80,7 @@ def train_cost(config: VariantsConfig, device: Device) -> Cost:
     shared = training.tvp_from
     for number, variant in enumerate(variants_of(config, family, seed=0)):
         own = variant.config
-        ratio = 1.0 if own.tvp_layer is None else flops_ratio(family, own)
+        ratio = flops_ratio(family, own)
         # the steps before the TVP-loss are shared by the variants of a seed
         before = min(shared, own.steps) if number == 0 else 0
         steps = before + ratio * max(own.steps - shared, 0)

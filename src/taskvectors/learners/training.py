@@ -28,7 +28,7 @@ from taskvectors.learners.checkpoints import (
     write_checkpoint,
     write_run,
 )
-from taskvectors.learners.config import Curriculum, TrainingConfig
+from taskvectors.learners.config import Curriculum, TrainingConfig, places_of
 from taskvectors.learners.devices import Devices
 from taskvectors.learners.family import Batch, CurriculumStage, TaskFamily, generator_for
 from taskvectors.learners.model import Learner
@@ -66,9 +66,9 @@ class Objective(nn.Module):
             terms = icl_losses(self._body, self._family, batch)
             loss = mean_loss(terms, batch.weights)
             return loss, torch.zeros_like(loss)
-        assert config.tvp_layer is not None
+        places = sorted(places_of(config.tvp_layer))
         in_context, prompted = both_losses(
-            self._body, self._family, batch, config.tvp_layer, stop_gradient=config.stop_gradient
+            self._body, self._family, batch, places, stop_gradient=config.stop_gradient
         )
         return (
             mean_loss(in_context, batch.weights),

@@ -16,7 +16,7 @@ import pandas as pd
 
 from taskvectors._version import __version__
 from taskvectors.errors import TaskVectorsError
-from taskvectors.learners.config import TrainingConfig, VariantsConfig
+from taskvectors.learners.config import TrainingConfig, VariantsConfig, places_of
 from taskvectors.learners.devices import Devices
 from taskvectors.learners.families import find_family, load_family
 from taskvectors.learners.family import CurriculumStage, TaskFamily, generator_for
@@ -51,7 +51,7 @@ class Variant:
         return {
             "variant": self.name,
             "seed": self.config.seed,
-            "tvp_layer": self.config.tvp_layer,
+            "tvp_layer": _one_layer(self.config.tvp_layer),
             "steps": self.config.steps,
         }
 
@@ -192,7 +192,7 @@ def _evaluated(
     started = time.perf_counter()
     training = dict(learner.about.get("training", {}))
     about: Row = {"variant": name, "seed": seed}
-    about |= {key: training.get(key) for key in ("tvp_layer", "steps")}
+    about |= {"tvp_layer": _one_layer(training.get("tvp_layer")), "steps": training.get("steps")}
     shape = LearnerShape.of(learner.hf)
     logger.info("Measuring on %d questions", n_trials)
     rows = [about | row for row in measured_rows(learner, n_trials=n_trials, seed=seed)]
@@ -241,15 +241,22 @@ def flops_ratio(family: TaskFamily, config: TrainingConfig) -> float:
     Each column costs a block's matrix products; attention's part, which grows with length, and
     the read-in and read-out are left out.
     """
-    assert config.tvp_layer is not None
     generator = generator_for("cpu", 0)
     batch = family.batch(family.draw_tasks(1, generator), generator, CurriculumStage())
-    n_layers, lower = config.shape.n_layers, config.tvp_layer + 1
+    n_layers = config.shape.n_layers
     n_sites = min(batch.sites.shape[1], config.sites_per_sequence)
     columns = batch.queries.shape[2]
     is_last = batch.site_column == columns - 1
-    extra = n_sites * (lower * (columns - is_last) + (n_layers - lower) * columns)
+    extra = sum(
+        n_sites * ((layer + 1) * (columns - is_last) + (n_layers - layer - 1) * columns)
+        for layer in places_of(config.tvp_layer)
+    )
     return 1 + extra / (n_layers * batch.inputs.shape[1])
+
+
+def _one_layer(layer: Any) -> int | None:
+    """l* of a row, where it is one; a variant's name has several."""
+    return layer if isinstance(layer, int) else None
 
 
 def trends_of(shifts: Sequence[Row]) -> list[Row]:
@@ -270,7 +277,7 @@ def trends_of(shifts: Sequence[Row]) -> list[Row]:
 def variants_of(config: VariantsConfig, family: TaskFamily, seed: int) -> list[Variant]:
     """Vanilla first, so that it is the one whose start the others share."""
     base = config.training.model_copy(update={"seed": seed, "tvp_layer": None})
-    layers = sorted(layer for layer in config.tvp_layers if layer is not None)
+    layers = sorted((one for one in config.tvp_layers if one is not None), key=places_of)
     generator = generator_for("cpu", 0)
     probe = family.batch(family.draw_tasks(1, generator), generator, CurriculumStage())
     if layers and not probe.sites.shape[1]:
@@ -281,11 +288,10 @@ def variants_of(config: VariantsConfig, family: TaskFamily, seed: int) -> list[V
     found = [Variant(name=VANILLA, config=base)] if None in config.tvp_layers else []
     for layer in layers:
         changed = TrainingConfig(**base.model_dump() | {"tvp_layer": layer})
-        found.append(Variant(name=f"tvp-{layer}", config=changed))
+        name = "+".join(map(str, places_of(layer)))
+        found.append(Variant(name=f"tvp-{name}", config=changed))
     if config.equal_flops and layers:
-        ratio = max(
-            flops_ratio(family, one.config) for one in found if one.config.tvp_layer is not None
-        )
+        ratio = max(flops_ratio(family, one.config) for one in found)
         steps = base.tvp_from + round((base.steps - base.tvp_from) * ratio)
         longer = base.model_copy(update={"steps": steps})
         found.append(Variant(name=EQUAL_FLOPS, config=longer))

@@ -254,7 +254,7 @@ def test_the_tvp_loss_is_the_naive_one_at_every_position_of_a_segment(family, se
     learner = tiny_learner(family.kind, **SMALL[family.kind])
     tasks, generator = drawn(family, seeded, n=3)
     batch, body = family.batch(tasks, generator, CurriculumStage()), learner.body
-    _, quick = both_losses(body, family, batch, 1)
+    _, quick = both_losses(body, family, batch, (1,))
     for row in range(3):
         for number, site in enumerate(batch.sites[row].tolist()):
             if not batch.query_weights[row, number, 0]:
