@@ -52,6 +52,7 @@ SKIPPED_REASONS = {
     "docs/how-to/export.md": 1,
     "docs/how-to/own-data.md": 1,
     "docs/how-to/own-model.md": 1,
+    "docs/how-to/play.md": 2,
     "docs/how-to/reproduce.md": 2,
     "docs/other-systems.md": 1,
     "docs/results/paper-a.md": 1,

@@ -2,18 +2,17 @@
 
 import queue
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-import pandas as pd
-
 from taskvectors.learners import TrainingConfig
 from taskvectors.learners.families import load_family, preset_of
 from taskvectors.learners.rows import curve_point
 from taskvectors.learners.training import train
+from taskvectors.results.figures import Figure, Series, style_at
 
 FAMILY = "offset"
 
@@ -132,27 +131,47 @@ def train_live(config: TrainingConfig) -> Iterator[LivePoint]:
         thread.join()
 
 
-def recovery_frame(points: list[LivePoint]) -> pd.DataFrame:
-    """Recovery by layer, tidy: a row per step and layer, without those that have no meaning."""
-    rows = [
-        (point.step, f"layer {layer}", value)
-        for point in points
-        for layer, value in enumerate(point.recovery)
-        if value is not None
-    ]
-    found = pd.DataFrame(rows, columns=["step", "layer", "recovery"])
-    return found.astype({"step": int, "layer": str, "recovery": float})  # of none, too
+def recovery_figure(points: Sequence[LivePoint]) -> Figure:
+    """Recovery by layer along training; 1 is all that demonstrations gain."""
+    steps = tuple(float(point.step) for point in points)
+    n_layers = max((len(point.recovery) for point in points), default=0)
+    return Figure(
+        name="recovery",
+        title="Recovery by layer",
+        x_label="Step",
+        y_label="Recovery",
+        series=tuple(
+            Series(
+                label=f"layer {layer}",
+                x=steps,
+                y=tuple(_within(point.recovery[layer]) for point in points),
+                style=style_at(layer),
+            )
+            for layer in range(n_layers)
+        ),
+    )
 
 
-def error_frame(points: list[LivePoint]) -> pd.DataFrame:
-    """Errors with and without demonstrations, tidy."""
-    rows = [
-        row
-        for point in points
-        for row in (
-            (point.step, "with demonstrations", point.icl_error),
-            (point.step, "the query alone", point.zero_shot_error),
-        )
-    ]
-    found = pd.DataFrame(rows, columns=["step", "prompt", "error"])
-    return found.astype({"step": int, "prompt": str, "error": float})
+def error_figure(points: Sequence[LivePoint]) -> Figure:
+    """Shares of wrong answers along training, with demonstrations and without."""
+    steps = tuple(float(point.step) for point in points)
+    kinds = {
+        "with demonstrations": tuple(point.icl_error for point in points),
+        "the query alone": tuple(point.zero_shot_error for point in points),
+    }
+    return Figure(
+        name="errors",
+        title="Wrong answers",
+        x_label="Step",
+        y_label="Wrong answers",
+        series=tuple(
+            Series(label=label, x=steps, y=shares, style=style_at(number))
+            for number, (label, shares) in enumerate(kinds.items())
+        ),
+        shares=True,
+    )
+
+
+def _within(recovery: float | None) -> float | None:
+    """Recovery in reach of the axis: while demonstrations gain little, it is far beyond 0 and 1."""
+    return None if recovery is None else min(1.2, max(-0.2, recovery))

@@ -13,13 +13,14 @@ from taskvectors.models import EMBED
 from taskvectors.play.library import load_vectors
 from taskvectors.play.live import (
     LivePoint,
-    error_frame,
+    error_figure,
     live_config,
-    recovery_frame,
+    recovery_figure,
     train_live,
 )
 from taskvectors.play.playground import AS_IT_IS, OWN_TEMPLATE, Asked, Playground
 from taskvectors.prompts.templates import TEMPLATES
+from taskvectors.report import draw_plotly
 
 STYLES = Path(__file__).with_name("page.css")
 _NO_VECTORS = (
@@ -36,9 +37,10 @@ def check_installed() -> None:
     """Raise unless the page can be shown.
 
     Raises:
-        TaskVectorsError: gradio is missing; the message says how to install it.
+        TaskVectorsError: gradio or plotly is missing; the message says how to install it.
     """
-    require_package("gradio", "play", "The playground")
+    for package in ("gradio", "plotly"):
+        require_package(package, "play", "The playground")
 
 
 def serve(
@@ -290,26 +292,17 @@ def _learner_tab(gr: Any) -> None:
                 stop = gr.Button("Stop", elem_id="stop")
             state = gr.Markdown("Press **Train**: about a minute on two cores.", elem_id="state")
         with gr.Column(scale=3, min_width=280):
-            recovery = gr.LinePlot(
-                recovery_frame([]), x="step", y="recovery", color="layer", y_lim=[0, 1.1],
-                title="Recovery by layer", height=300, elem_id="recovery",
-            )  # fmt: skip
-            errors = gr.LinePlot(
-                error_frame([]), x="step", y="error", color="prompt", y_lim=[0, 1],
-                title="Share of wrong answers", height=240, elem_id="errors",
-            )  # fmt: skip
+            recovery = gr.Plot(show_label=False, elem_id="recovery")
+            errors = gr.Plot(show_label=False, elem_id="errors")
 
     def grow(where: str, n_steps: int, of_seed: int) -> Iterator[tuple[Any, ...]]:
         config = live_config(tvp_layer=_TVP_LAYERS[where], steps=int(n_steps), seed=int(of_seed))
-        yield "Training begins ...", recovery_frame([]), error_frame([])
+        yield "Training begins ...", None, None
         seen: list[LivePoint] = []
         for point in train_live(config):
             seen.append(point)
-            yield (
-                _progress(point, config.steps, config.tvp_from, where),
-                recovery_frame(seen),
-                error_frame(seen),
-            )
+            said = _progress(point, config.steps, config.tvp_from, where)
+            yield said, draw_plotly(recovery_figure(seen)), draw_plotly(error_figure(seen))
 
     running = start.click(
         grow, [at, steps, seed], [state, recovery, errors], show_progress="hidden",
