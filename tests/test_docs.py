@@ -49,7 +49,7 @@ SKIPPED_REASONS = {
     "README.md": 1,
     "docs/start.md": 1,
     "docs/how-to/index.md": 1,
-    "docs/how-to/export.md": 1,
+    "docs/how-to/export.md": 2,
     "docs/how-to/own-data.md": 1,
     "docs/how-to/own-model.md": 1,
     "docs/how-to/play.md": 2,

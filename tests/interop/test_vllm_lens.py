@@ -1,6 +1,6 @@
 """vllm-lens's own reader on what `export --format vllm-lens` writes.
 
-Run with `make interop`, where vllm-lens has a wheel: it needs Python 3.12. vLLM is not started.
+Run with `make interop`. vLLM is not started here; see `test_vllm.py`.
 """
 
 import json

@@ -1,7 +1,7 @@
 """What a model writes without a vector and with it, and the tokens it finds likely first."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from os import PathLike
@@ -154,7 +154,7 @@ def generate(  # noqa: PLR0913  (what is written depends on all of it)
         edited=None if vector is None else written[1],
         method="" if vector is None else vector.origin.method,
         strength=strength,
-        next_tokens=likeliest(model, firsts),
+        next_tokens=likeliest(firsts, model.tokenizer.decode),
     )
 
 
@@ -220,19 +220,19 @@ def next_probabilities(
 
 
 def likeliest(
-    model: LanguageModel, found: Sequence[Float[Tensor, " d_vocab"]]
+    found: Sequence[Float[Tensor, " d_vocab"]], decode: Callable[[list[int]], str]
 ) -> tuple[NextToken, ...]:
     """The ten likeliest tokens with a vector, then those without that are not among them.
 
     Args:
-        model: The model.
-        found: Probabilities without a vector, and, where there is one, with it.
+        found: Probabilities without the vector, and with it where there is one.
+        decode: The text of tokens.
     """
     best = [probabilities.topk(_LIKELIEST).indices.tolist() for probabilities in reversed(found)]
     ids = dict.fromkeys(token for some in best for token in some)
     return tuple(
         NextToken(
-            token=model.tokenizer.decode([token]),
+            token=decode([token]),
             plain=float(found[0][token]),
             edited=float(found[1][token]) if len(found) > 1 else None,
         )

@@ -21,6 +21,7 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "generate": (
         "generate --vector capital-l9 --input Peru",
         "generate --vector capital-l9 --prompt 'Q: Peru\\nA:' --strength 2",
+        "generate --vector capital-l9 --input Peru --backend llama.cpp --model model.gguf",
     ),
     "play": ("play --open", "play --vectors capital-l9 --port 8000"),
     "explain": (

@@ -1,10 +1,16 @@
 """`taskvectors generate`: what the model writes without a vector and with it."""
 
 from dataclasses import dataclass
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from taskvectors.cli.arguments import Output, VectorModelChoice, default
+from taskvectors.cli.hints import changed_flags
 from taskvectors.cli.results import Result
+from taskvectors.errors import TaskVectorsError
+
+if TYPE_CHECKING:
+    from taskvectors.api.generation import Generation
+    from taskvectors.vectors import TaskVector
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,33 +41,27 @@ class Generate:
     """How evenly --sample draws; towards 0 only the most probable token is left."""
     seed: int = 0
     """Seed of what --sample draws."""
+    backend: Literal["transformers", "llama.cpp"] = "transformers"
+    """What runs the model; llama.cpp takes a .gguf file as it is, quantised."""
     model: VectorModelChoice
     output: Output
 
     def run(self) -> Result:
         """Write twice."""
-        from taskvectors.api.generation import check_asked, generate
+        from taskvectors.api.generation import check_asked
         from taskvectors.vectors import TaskVector
 
         check_asked(self.prompt, self.input, self.max_new_tokens, self.temperature)
         vector = TaskVector.load(self.vector)
-        model = self.model.config_for(vector).load()
-        found = generate(
-            model,
-            vector,
-            prompt=None if self.prompt is None else self.prompt.replace("\\n", "\n"),
-            input=self.input,
-            template=self.template,
-            chat=self.chat,
-            strength=self.strength,
-            max_new_tokens=self.max_new_tokens,
-            sample=self.sample,
-            temperature=self.temperature,
-            seed=self.seed,
+        source, found = (
+            self._in_llama_cpp(vector)
+            if self.backend == "llama.cpp"
+            else self._in_transformers(vector)
         )
         data = {
             "vector": self.vector,
-            "model": model.source,
+            "model": source,
+            "backend": self.backend,
             "prompt": found.prompt,
             "rows": found.rows(),
         }
@@ -72,3 +72,34 @@ class Generate:
                 *("", "With it:", found.prompt + str(found.edited)),
             ],
         )
+
+    def _in_transformers(self, vector: "TaskVector") -> tuple[str, "Generation"]:
+        from taskvectors.api.generation import generate
+
+        model = self.model.config_for(vector).load()
+        return model.source, generate(model, vector, chat=self.chat, **self._asked())
+
+    def _in_llama_cpp(self, vector: "TaskVector") -> tuple[str, "Generation"]:
+        from taskvectors.api.llama_cpp import generate_in_llama_cpp, open_in_llama_cpp
+
+        given = changed_flags(self.model, "model")
+        if given or self.chat:
+            flag = "chat" if self.chat else given[0]
+            raise TaskVectorsError(
+                f"--{flag.replace('_', '-')} says nothing to llama.cpp; leave it out, or leave out "
+                "--backend llama.cpp"
+            )
+        model = open_in_llama_cpp(self.model.config_for(vector).source)
+        return model.path.name, generate_in_llama_cpp(model, vector, **self._asked())
+
+    def _asked(self) -> dict[str, Any]:
+        return {
+            "prompt": None if self.prompt is None else self.prompt.replace("\\n", "\n"),
+            "input": self.input,
+            "template": self.template,
+            "strength": self.strength,
+            "max_new_tokens": self.max_new_tokens,
+            "sample": self.sample,
+            "temperature": self.temperature,
+            "seed": self.seed,
+        }

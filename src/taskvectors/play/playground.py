@@ -185,7 +185,9 @@ class Playground:
                 (printable(decode([token])), index in marked)
                 for index, token in enumerate(prompt.token_ids)
             ),
-            next_tokens=likeliest(self.model, probabilities if vector else probabilities[:1]),
+            next_tokens=likeliest(
+                probabilities if vector else probabilities[:1], self.model.tokenizer.decode
+            ),
             vector=vector,
             strength=strength,
             place="" if vector is None else _place(vector, strength),

@@ -10,6 +10,7 @@ from taskvectors.prompts.build import (
     draw_demonstrations,
     most_shots,
     prompt_of_text,
+    query_text,
     safe_pairs,
 )
 from taskvectors.prompts.ends import answer_ends, ends_of_text
@@ -43,6 +44,7 @@ __all__ = [
     "most_shots",
     "n_tokens",
     "prompt_of_text",
+    "query_text",
     "resolve_positions",
     "safe_pairs",
     "separators",

@@ -37,6 +37,22 @@ def prompt_of_text(tokenizer: Tokenizer, text: str) -> Prompt:
     )
 
 
+def query_text(template: Template | str, query: str) -> str:
+    r"""What is asked, in a template, up to the end of the answer cue.
+
+    Args:
+        template: A template, or what `load_template` takes.
+        query: The input.
+
+    Example:
+        >>> query_text("qa", "France")
+        'Q: France\nA:'
+    """
+    if isinstance(template, str):
+        template = load_template(template)
+    return _text(template, Example(input=query, output="?"), ()).prompt
+
+
 def build_prompts(  # noqa: PLR0913  (all that a prompt depends on, and nothing else)
     tokenizer: Tokenizer,
     template: Template | str,
