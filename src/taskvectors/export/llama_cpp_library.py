@@ -73,6 +73,8 @@ class Library:
     """The last errors that llama.cpp logged."""
     name: str
     """The package and its version."""
+    callback: Any
+    """What llama.cpp logs with, as long as the process lives."""
 
 
 @functools.cache
@@ -89,17 +91,16 @@ def library() -> Library:
     errors: deque[str] = deque(maxlen=3)
     _declare(functions, name)
 
-    @ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)
     def log(level: int, text: bytes, _: Any) -> None:
         said = text.decode(errors="replace").strip()
         logger.debug("%s", said)
         if level == _ERROR and said:
             errors.append(said)
 
-    functions.kept = log  # llama.cpp calls it as long as the process lives
-    functions.llama_log_set(log, None)
+    callback = ctypes.CFUNCTYPE(None, ctypes.c_int, ctypes.c_char_p, ctypes.c_void_p)(log)
+    functions.llama_log_set(callback, None)
     functions.llama_backend_init()
-    return Library(functions=functions, errors=errors, name=name)
+    return Library(functions=functions, errors=errors, name=name, callback=callback)
 
 
 def _declare(functions: Any, name: str) -> None:
