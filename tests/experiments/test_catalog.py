@@ -23,7 +23,7 @@ NAMES = {
     *("ltv-templates", "ltv-states", "ltv-turning"),
     *("tvp-loss", "tvp-locality", "tvp-emergence", "tvp-format", "tvp-depth", "tvp-context"),
     *("tvp-layer", "tvp-ood", "tvp-ginc", "tvp-regbench", "tvp-language"),
-    "tvp-grid",
+    *("tvp-grid", "tvp-spread"),
     *("bijections", "methods-all"),
 }
 

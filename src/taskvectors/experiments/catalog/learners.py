@@ -13,6 +13,7 @@ from taskvectors.experiments.catalog.shared.learner_groups import (
     cost,
     families,
     of_context,
+    of_patching,
     of_preset,
     of_training,
     out_of_distribution,
@@ -58,6 +59,21 @@ def _by_part(rows: pd.DataFrame, title: str) -> list[AnyFigure]:
     return curves(
         own, "recovery", title, x="place", y="recovery",
         labels=("Layer that the vector is read from and put at", "Recovery", "line"),
+    )  # fmt: skip
+
+
+def _by_place(rows: pd.DataFrame) -> list[AnyFigure]:
+    own = rows.assign(
+        at=rows["layers"].map(layer_of),
+        line=[
+            f"{method}, {place}"
+            for method, place in zip(rows["method"], rows["place"], strict=True)
+        ],
+    )
+    return curves(
+        own[own["method"].isin(("vanilla", "tvp-1"))], "recovery-by-places",
+        "Recovery with several places patched", x="at", y="recovery",
+        labels=("Block after which states are put", "Recovery", "line"),
     )  # fmt: skip
 
 
@@ -143,6 +159,18 @@ _register(
     run=partial(by_variant, names=("recovery", "locality", "probe_r2", "task_share")),
     shown=("locality", "probe_r2", "task_share"),
     figures=partial(_by_layer, title="Recovery by layer"),
+)  # fmt: skip
+_register(
+    "tvp-spread",
+    "Absent, or spread out",
+    "Where one place gives no vector, do several layers or columns together hold the task?",
+    "Tasks may be encoded weakly and non-locally without the loss.",
+    "States of a run on the task are put into a run with another task's demonstrations: at the "
+    "site, at all separators, at all outputs, at all demonstrations, after each block and after "
+    "all blocks but the last.",
+    run=of_patching,
+    shown=("recovery",),
+    figures=_by_place,
 )  # fmt: skip
 _register(
     "tvp-emergence",

@@ -22,6 +22,7 @@ from taskvectors.learners import Learner, VariantsConfig, load_family
 from taskvectors.learners.costs import measured_cost
 from taskvectors.learners.family import TaskFamily
 from taskvectors.learners.measures import measure
+from taskvectors.learners.patching import patched_rows
 from taskvectors.results import Measurement
 from taskvectors.results.learners import (
     MEASURES,
@@ -84,6 +85,21 @@ def of_context(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
                 if value is not None:
                     low, high = one.recovery_interval(errors)
                     found.append(row("recovery", value, low=low, high=high, **at))
+    return GroupResult(measurements=found)
+
+
+def of_patching(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
+    """Recoveries with the states of more and more places, after one block and after all."""
+    found = []
+    for row, folder in _variants(unit, preset, work_dir, n=preset.n_trials):
+        learner = Learner.load(folder, unit.task if unit.task.endswith(".py") else "")
+        for one in patched_rows(learner, n_trials=preset.n_trials, seed=unit.seed):
+            at = {"place": one["place"], "layer": one["layer"]}
+            found += [
+                row(name, one[name], **at)
+                for name in ("patched_error", "recovery")
+                if one[name] is not None
+            ]
     return GroupResult(measurements=found)
 
 
