@@ -8,6 +8,7 @@ from typing import Any, get_args
 
 import pytest
 
+from taskvectors.experiments.catalog import language
 from taskvectors.experiments.catalog.comparisons import MAIN_TABLE
 from taskvectors.experiments.experiment import EXPERIMENTS, PRESETS, Experiment, PresetName
 from taskvectors.experiments.paper_configurations import paper_configurations
@@ -126,3 +127,14 @@ def test_the_rotations_test_has_enough_layers_to_say_yes(fresh_model: Any) -> No
         assert found is not None
         assert found.p.smallest < 0.01
         assert found.p.value < 0.01
+
+
+def test_whole_groups_are_held_out_of_continued_training() -> None:
+    tasks = ("antonym", "capital", "hub:sst2@a/b", "hub:trec@a", "hub:snli@c", "hub:rte@c/rte")
+    (unit,) = EXPERIMENTS["tvp-language"].units(
+        "tvp-language",
+        EXPERIMENTS["tvp-language"].presets["cpu"].model_copy(update={"tasks": tasks}),
+    )
+    config = language._config(unit, EXPERIMENTS["tvp-language"].presets["cpu"], 18)
+    assert config.trained == ("antonym", "hub:sst2@a/b", "hub:trec@a")
+    assert config.held_out == ("capital", "hub:snli@c", "hub:rte@c/rte")

@@ -31,6 +31,8 @@ from taskvectors.trunk.work import run_of, work_of
 
 _TRAINED = LanguageConfig.model_fields["trained"].default
 _HELD_OUT = LanguageConfig.model_fields["held_out"].default
+_HELD_OUT_SETS = ("snli", "rte")
+"""Data sets of the hub that are held out: all of natural-language inference."""
 _MEASURES: dict[str, tuple[str, str] | None] = {
     "icl_error": None,
     "zero_shot_error": None,
@@ -45,7 +47,7 @@ _OF_THE_VARIANT = frozenset({"icl_error", "zero_shot_error", "base_error"})
 def _config(unit: RunUnit, preset: Preset, n_layers: int) -> LanguageConfig:
     """The group's tasks, those that are held out by default being held out here, too."""
     assert unit.model is not None
-    held_out = tuple(task for task in unit.tasks if task in _HELD_OUT)
+    held_out = tuple(task for task in unit.tasks if _is_held_out(task))
     return LanguageConfig(
         model=unit.model.source,
         trained=tuple(task for task in unit.tasks if task not in held_out),
@@ -56,6 +58,11 @@ def _config(unit: RunUnit, preset: Preset, n_layers: int) -> LanguageConfig:
         n_test=preset.n_test,
         seed=unit.seed,
     )
+
+
+def _is_held_out(task: str) -> bool:
+    """Whether a task is of a group that is measured on only."""
+    return task in _HELD_OUT or task.removeprefix("hub:").split("@")[0] in _HELD_OUT_SETS
 
 
 def _run(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
@@ -159,8 +166,9 @@ LANGUAGE = Experiment(
     what_the_paper_did="Continued training on MetaICL's tasks with the loss; models and "
     "numbers are not known to us.",
     what_we_do_otherwise="A small pretrained model with frozen embeddings; ten built-in word "
-    "tasks, and five of two other groups held out; L_ICL over the query's answer; vanilla sees "
-    "as many tokens; the pretrained model stands beside.",
+    "tasks, and five of two other groups held out; of data sets of the hub, natural-language "
+    "inference is held out; L_ICL over the query's answer; vanilla sees as many tokens; the "
+    "pretrained model stands beside.",
     presets=presets(
         smoke={"tasks": (*_TRAINED[:2], _HELD_OUT[0])},
         cpu={"tasks": (*_TRAINED, *_HELD_OUT), "steps": 300, "n_test": 60},
