@@ -253,6 +253,20 @@ def test_a_wrapped_model_is_frozen_and_in_evaluation_mode(fresh_model: Any) -> N
     assert not any(module.training for module in model.hf.modules())
 
 
+def test_a_model_that_does_not_run_on_tokens_alone_is_refused_in_a_line(
+    fresh_model: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hf = fresh_model("llama").hf
+
+    def forward(*_: Any, **__: Any) -> None:
+        raise ValueError("specify exactly one of input_features\nor encoder_inputs_embeds")
+
+    monkeypatch.setattr(hf.model, "forward", forward)
+    with pytest.raises(UnsupportedModelError, match=r"tokens alone \(ValueError: specify") as caught:
+        LanguageModel.wrap(hf)
+    assert "\n" not in str(caught.value)
+
+
 # --- telling weights apart
 
 

@@ -10,6 +10,7 @@ import torch
 from jaxtyping import Int
 from torch import Tensor, nn
 
+from taskvectors.errors import UnsupportedModelError
 from taskvectors.models.interface import AttentionCall, attention_configs, watch_interface
 
 N_TOKENS = 6
@@ -71,7 +72,23 @@ def trace(hf: Any, n_tokens: int = N_TOKENS) -> Trace:
     Args:
         hf: A transformers model; on torch's meta device tensors are not copied.
         n_tokens: How many.
+
+    Raises:
+        UnsupportedModelError: It does not run on tokens alone.
     """
+    try:
+        return _trace(hf, n_tokens)
+    except UnsupportedModelError:
+        raise
+    except Exception as error:  # whatever a stranger's model raises
+        said = str(error).partition("\n")[0][:300]
+        raise UnsupportedModelError(
+            f"{type(hf).__name__} does not run on tokens alone ({type(error).__name__}: {said}), "
+            "so it cannot be read as a language model. If it should, check its config.json."
+        ) from error
+
+
+def _trace(hf: Any, n_tokens: int) -> Trace:
     found = Trace(tokens=few_tokens(hf, n_tokens))
     open_calls: list[ModuleCall] = []
     with torch.no_grad(), ExitStack() as stack:
