@@ -89,8 +89,8 @@ def record_attention(model: LanguageModel) -> Iterator[dict[int, AttentionPatter
     if model.engine != "trunk":
         raise UnsupportedModelError(
             f"{model.source} runs on the engine {model.engine!r}, in which attention patterns of "
-            "branches are not seen; attention, frozen paths, path expansion and reconstruction "
-            "need them."
+            "branches are not seen; attention, frozen-paths, ov-reconstruction, path-expansion and "
+            "turning need them."
         )
     looks: dict[int, AttentionPattern] = {}
     token = _WATCH.set(lambda look: looks.__setitem__(look.layer, look))

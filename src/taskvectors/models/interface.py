@@ -59,6 +59,23 @@ def implementation(configs: list[Any], name: Callable[[str], str]) -> Iterator[N
 
 
 @contextmanager
+def plain_experts(configs: list[Any]) -> Iterator[None]:
+    """Let mixtures of experts of some configs compute with plain matrix products while inside.
+
+    Grouped products, which transformers prefers, have no forward-mode derivative in torch.
+    """
+    name = "_experts_implementation_internal"
+    before = [(config, own) for config in configs if (own := getattr(config, name, None))]
+    for config, _ in before:
+        setattr(config, name, "eager")
+    try:
+        yield
+    finally:
+        for config, own in before:
+            setattr(config, name, own)
+
+
+@contextmanager
 def watch_interface(configs: list[Any], watch: Callable[[AttentionCall], None]) -> Iterator[None]:
     """Show every call of the attention interface to `watch`; attention itself stays as it is."""
     token = _WATCH.set(watch)

@@ -28,7 +28,7 @@ _NEEDED_BY = {
     ),
     "attention_output": "attn_out and resid_mid, which by-layer analyses of attention need",
     "mlp_output": "mlp_out, which icv, path expansion and ablation of MLPs need",
-    "mlp_input": "the MLP's own input, which frozen paths and path expansion need",
+    "mlp_input": "the MLP's own input, which reconstruction through MLPs needs",
     "mlp_last_map": "the MLP's last linear map",
     "heads": "attention heads, which all methods and analyses by head need",
 }

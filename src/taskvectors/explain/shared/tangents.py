@@ -22,6 +22,7 @@ from taskvectors.explain.shared.two_runs import values_of_keys
 from taskvectors.models import Component, LanguageModel, capture
 from taskvectors.models.attention import AttentionPattern, record_attention
 from taskvectors.models.heads import attention_scale, output_bias
+from taskvectors.models.interface import plain_experts
 from taskvectors.models.norms import linear_part
 from taskvectors.prompts import Prompt, with_first_tokens
 from taskvectors.trunk import Edit, Trunk
@@ -62,6 +63,7 @@ def tangents_above(
     read: dict[tuple[int, Component], Tensor] = {}
     above = range(layer + 1, model.n_layers)
     with torch.no_grad(), forward_ad.dual_level(), ExitStack() as stack:
+        stack.enter_context(plain_experts(model.attention_configs))
         looks = stack.enter_context(record_attention(model))
         for block in above:
             for component in _READ:
