@@ -81,6 +81,23 @@ NEWER: dict[str, tuple[str, dict[str, Any]]] = {
         {"logits_scaling": 4.0, "residual_multiplier": 0.3, "embedding_multiplier": 2.0},
     ),
     "cohere2": ("trunk", {"sliding_window": 6, "logit_scale": 0.0625}),
+    "gpt_neo": (
+        "cached",
+        {
+            "num_layers": 4,
+            "num_heads": 4,
+            "attention_types": [[["global", "local"], 2]],
+            "window_size": 6,
+        },
+    ),
+    "hy_v4": (
+        "whole",
+        _INDEXED
+        | {
+            "indexer_types": ["full", "shared"] * 2,
+            "mlp_layer_types": ["dense", "sparse"] * 2,
+        },
+    ),
     "bloom": ("cached", {"n_layer": 4, "n_head": 4}),
     "mamba": ("whole", {"state_size": 8, "time_step_rank": 4}),
 }
