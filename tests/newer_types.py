@@ -39,7 +39,8 @@ _LATENT = _EXPERTS | {
     "topk_group": 1,
     "first_k_dense_replace": 1,
 }
-_INDEXED = _LATENT | {"index_topk": 4, "index_head_dim": 8, "index_n_heads": 2, "v_head_dim": 8}
+# with few heads many scores are exactly 0, and ties fall otherwise in a longer pass
+_INDEXED = _LATENT | {"index_topk": 4, "index_head_dim": 8, "index_n_heads": 16, "v_head_dim": 8}
 _GEMMA_4 = {
     "sliding_window": 6,
     "vocab_size_per_layer_input": 211,

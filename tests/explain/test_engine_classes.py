@@ -301,8 +301,9 @@ def transfer(setting: Setting, frame: pd.DataFrame) -> None:
 
 def interpolation(setting: Setting, frame: pd.DataFrame) -> None:
     a, b = setting.theta, setting.case.vectors[2].values[0]
-    chosen = frame[frame["t"].isin([0.0, 0.3, 1.0])]
-    assert len(chosen) == 12
+    chosen = frame[frame["t"].isin([0.3, 1.0])]
+    assert len(chosen) == 8
+    assert chosen["first_token_accuracy"].nunique() > 1
     for row in chosen.itertuples():
         alone = (1 - row.t) * a if row.task == "words" else row.t * b
         value = (1 - row.t) * a + row.t * b if row.mixed else alone
@@ -505,6 +506,7 @@ def head_ablation(setting: Setting, frame: pd.DataFrame) -> None:
             row = key[is_row & (key["condition"] == "icl")]
             shown = case.prompts("test", case.context.shots)
             assert row["accuracy"].item() == pytest.approx(accuracy(hand, shown, **changes))
+    assert key["accuracy"].nunique() > 1
     whole = frame[(frame["heads"] == "none") & (frame["condition"] == "vector")]
     assert set(whole["accuracy"]) == {accuracy(hand, case.prompts("test"), add=add)}
 

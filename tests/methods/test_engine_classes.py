@@ -1,4 +1,4 @@
-"""Every way to use a vector on a type of each class, against passes of transformers by hand.
+"""Getting and using a vector on a type of each class, against passes of transformers by hand.
 
 `gpt_oss` runs on `trunk` (sinks), `qwen3_5_text` (linear attention) and `bloom` (alibi) on
 `cached`, `mamba` on `whole`. By hand: one prompt, whole, without padding or cache, one plain hook.
@@ -18,8 +18,6 @@ from torch.nn.functional import cross_entropy
 
 import taskvectors as tv
 from taskvectors.errors import TaskVectorsError, UnsupportedModelError
-from taskvectors.explain.interpolation import interpolate
-from taskvectors.explain.lens import read_vectors
 from taskvectors.methods import METHODS, Recipe, RunContext
 from taskvectors.methods.bitfit import BitFit
 from taskvectors.methods.hendel import Hendel
@@ -35,12 +33,6 @@ BLOCKS = {
     "mamba": "backbone.layers",
 }
 """Where each class has its blocks."""
-FINAL = {
-    "gpt_oss": "model.norm",
-    "qwen3_5_text": "model.norm",
-    "bloom": "transformer.ln_f",
-    "mamba": "backbone.norm_f",
-}
 ENGINES = {"gpt_oss": "trunk", "qwen3_5_text": "cached", "bloom": "cached", "mamba": "whole"}
 LAYER, N_NEW = 1, 3
 CLOSE = {"atol": 1e-4, "rtol": 1e-3}
@@ -214,43 +206,6 @@ def test_evaluating_scores_what_whole_passes_score(
         assert found.n == 8
     plain = tv.evaluate(model, task_of(mixed, (4, 3, 8)).test, template="arrow")
     assert abs(plain.answer_logprob - found.answer_logprob) > 0.01
-
-
-# --- explaining it
-
-
-def test_between_two_vectors_are_the_passes_of_their_mixtures(
-    model: Any, name: str, vector: TaskVector, bench_of: Any
-) -> None:
-    def says(number: int) -> str:
-        return ("cold", "small", "red", "yes")[number % 4]
-
-    context = bench_of(model, says, sizes=(4, 2, 6))
-    other = vector.random_like(torch.Generator().manual_seed(9))
-    found = interpolate((context, context), (vector, other))
-    for row in found.rows:
-        if row.t not in (0.0, 0.3, 1.0) or not row.mixed:
-            continue
-        value = (1 - row.t) * vector.values[0] + row.t * other.values[0]
-        right = []
-        for prompt in context.prompts("test"):
-            tokens, at = prompt.token_ids, len(prompt.token_ids) - 1
-            with torch.no_grad():
-                logits = logits_of(model, name, tokens, at, value)[-1]
-            right.append(int(logits.argmax()) == prompt.answer_ids[0])
-        assert row.first_token_accuracy == sum(right) / len(right)
-
-
-def test_a_vector_reads_as_the_words_of_its_logits(
-    model: Any, name: str, vector: TaskVector, bench_of: Any
-) -> None:
-    frame = read_vectors(bench_of(model), [vector]).to_frame()
-    shown = frame[(frame["measure"] == "lens") & (frame["around"] == "vector")]
-    with torch.no_grad():
-        normed = model.hf.get_submodule(FINAL[name])(vector.values)
-        logits = model.hf.get_output_embeddings()(normed)[0]
-    expected = logits.topk(len(shown)).values
-    torch.testing.assert_close(torch.tensor(shown["value"].tolist()), expected, **CLOSE)
 
 
 def test_what_needs_heads_says_so_where_there_are_none_and_hendel_does_not(
