@@ -233,6 +233,7 @@ def reproduce(  # noqa: PLR0913  (what the verb takes)
     seeds: int | Sequence[int] = (),
     memory: str | None = None,
     ray: str | None = None,
+    tracker: TrackerName | None = None,
     out: str | Path | None = None,
 ) -> RunResult:
     """A table or figure of either paper.
@@ -245,6 +246,7 @@ def reproduce(  # noqa: PLR0913  (what the verb takes)
         seeds: Seeds in place of the preset's.
         memory: Memory to use, such as `4GB`.
         ray: Address of a Ray cluster that runs the groups.
+        tracker: An experiment tracker to tell the curves of training, too; `wandb` needs `out`.
         out: Folder of the run; held in memory by default.
 
     Raises:
@@ -267,7 +269,7 @@ def reproduce(  # noqa: PLR0913  (what the verb takes)
         },
     )
     with _folder(out) as folder:
-        (record,) = run_reproduce(config, folder)
+        (record,) = run_reproduce(config, folder, tracker=tracker)
         return RunResult(record=_kept(record, out))
 
 

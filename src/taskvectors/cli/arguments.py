@@ -48,6 +48,14 @@ def default(text: str) -> Any:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TrackerChoice:
+    """Who else is told of training."""
+
+    tracker: Annotated[Literal["trackio", "tensorboard", "wandb"] | None, default("none")] = None
+    """Tell the curves of training to an experiment tracker, too; wandb offline, in --out."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Output:
     """How it speaks."""
 

@@ -11,6 +11,7 @@ from taskvectors.cli.arguments import (
     Output,
     SiteChoice,
     TaskChoice,
+    TrackerChoice,
     TrainingChoice,
     checked,
     default,
@@ -67,8 +68,6 @@ class Compare:
     """Count an answer as right only if the next token ends it: a new line, or the end of text."""
     test_dtype: Literal["same", "float32"] = "same"
     """Type to score the test split in; figures that are published are in float32."""
-    tracker: Annotated[Literal["trackio", "tensorboard", "wandb"] | None, default("none")] = None
-    """Tell the curves of training to an experiment tracker, too; wandb offline, in --out."""
     out: Annotated[str, default("a new folder among the user's data")] = ""
     """Folder of the run."""
     dry_run: bool = False
@@ -79,6 +78,7 @@ class Compare:
     sites: SiteChoice
     training: TrainingChoice
     model: ModelChoice
+    tracking: TrackerChoice
     output: Output
 
     def run(self) -> Result:
@@ -98,7 +98,7 @@ class Compare:
                 controls=config.controls,
                 seeds=config.seeds,
             )
-        found = compare(config, folder, command=command_line(), tracker=self.tracker)
+        found = compare(config, folder, command=command_line(), tracker=self.tracking.tracker)
         return shown_comparison(found, written=not self.no_report)
 
     def config(self) -> "CompareConfig":

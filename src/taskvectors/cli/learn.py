@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from taskvectors.cli.arguments import TrainingChoice, method_config
+from taskvectors.cli.arguments import TrackerChoice, TrainingChoice, method_config
 from taskvectors.cli.results import Result
 from taskvectors.cli.vectors import VectorVerb
 
@@ -17,6 +17,7 @@ class Learn(VectorVerb):
     """
 
     training: TrainingChoice
+    tracking: TrackerChoice
 
     def run(self) -> Result:
         """Train it and save it."""
@@ -28,4 +29,4 @@ class Learn(VectorVerb):
 
             return learn(model, task, **fields, **context)
 
-        return self.made("learned", make)
+        return self.made("learned", make, self.tracking.tracker)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional, arg
 
-from taskvectors.cli.arguments import ModelChoice, Output, checked, default
+from taskvectors.cli.arguments import ModelChoice, Output, TrackerChoice, checked, default
 from taskvectors.cli.dry_run import would_run
 from taskvectors.cli.folders import folder_for
 from taskvectors.cli.progress import hush_transformers
@@ -70,6 +70,7 @@ class Reproduce:
     no_report: bool = False
     """Write no HTML report."""
     model: PresetsModelChoice
+    tracking: TrackerChoice
     output: Output
 
     def run(self) -> Result:
@@ -85,7 +86,7 @@ class Reproduce:
         if self.dry_run:
             counts = [f"{len(keys)} of {name}" for name, keys in groups_of(config).items()]
             return would_run("reproduce", folder, preset=config.preset, groups=counts)
-        found = reproduce(config, folder, command=command_line())
+        found = reproduce(config, folder, command=command_line(), tracker=self.tracking.tracker)
         if len(found) == 1:
             return _shown(found[0], written=not self.no_report)
         reports = [None if self.no_report else written_report(one) for one in found]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import arg
 
-from taskvectors.cli.arguments import Output, checked, default
+from taskvectors.cli.arguments import Output, TrackerChoice, checked, default
 from taskvectors.cli.dry_run import would_run
 from taskvectors.cli.folders import folder_for
 from taskvectors.cli.names import FamilyName
@@ -96,12 +96,11 @@ class Train:
     """Compile the training step; pays off in long runs, and on a GPU."""
     device: Annotated[str | None, default("the first GPU, else the CPU")] = None
     """Where to train, such as cpu or cuda:1."""
-    tracker: Annotated[Literal["trackio", "tensorboard", "wandb"] | None, default("none")] = None
-    """Tell the metrics to an experiment tracker, too; wandb offline, in the run's folder."""
     out: Annotated[str, default("a new folder among the user's data")] = ""
     """Folder of the run."""
     dry_run: bool = False
     """Check what can be checked without the model, say what would be run, and stop."""
+    tracking: TrackerChoice
     output: Output
 
     def run(self) -> Result:
@@ -125,7 +124,7 @@ class Train:
             folder,
             command=command_line(),
             devices=Devices(self.device, compile=self.compile),
-            tracker=self.tracker,
+            tracker=self.tracking.tracker,
         )
         about = {
             "folder": str(folder),

@@ -14,6 +14,7 @@ from taskvectors.cli.hints import hint
 from taskvectors.cli.results import Result
 
 if TYPE_CHECKING:
+    from taskvectors.learners.tracking import TrackerName
     from taskvectors.models import LanguageModel
     from taskvectors.tasks import Task
     from taskvectors.vectors import TaskVector
@@ -48,14 +49,25 @@ class VectorVerb:
         }
 
     def made(
-        self, method: str, make: "Callable[[LanguageModel, Task, dict[str, Any]], TaskVector]"
+        self,
+        method: str,
+        make: "Callable[[LanguageModel, Task, dict[str, Any]], TaskVector]",
+        tracker: "TrackerName | None" = None,
     ) -> Result:
         """Make a vector and save it.
 
         Args:
             method: The method's name.
             make: Makes it from model, task and further fields of a run context.
+            tracker: An experiment tracker to tell the curves of training, too.
         """
+        from pandas import DataFrame
+
+        from taskvectors.learners.tracking import check_tracker, track_curves
+        from taskvectors.methods.shared.curves import noted_curves
+
+        if tracker is not None:
+            check_tracker(tracker)
         loading = self.model.config()
         folder = folder_for(self.out, "vectors", method, self.task.task, self.model.model)
         with room_for_vector(folder):
@@ -68,8 +80,11 @@ class VectorVerb:
             loaded = loading.load()
             logger.info("%s on %d training pairs of %s", method, len(pairs.train), pairs.name)
             started = time.perf_counter()
-            vector = make(loaded, pairs, self.context() | {"memory": self.model.budget(loaded)})
+            with noted_curves() as curves:
+                vector = make(loaded, pairs, self.context() | {"memory": self.model.budget(loaded)})
             vector.save(folder)
+            if tracker is not None:
+                track_curves(tracker, folder, DataFrame(curves))
         seconds = time.perf_counter() - started
         return _saved(vector, folder, seconds=seconds, n_train=len(pairs.train), model=self.model)
 

@@ -111,11 +111,14 @@ class GroupResult:
     figures: Sequence[AnyFigure] = ()
     warnings: Sequence[str] = ()
 
-    def cell(self, unit: "RunUnit", **metadata: Any) -> Cell:
+    def cell(
+        self, unit: "RunUnit", curves: Sequence[Mapping[str, Any]] = (), **metadata: Any
+    ) -> Cell:
         """What is kept of it: its rows are those of the group.
 
         Args:
             unit: The group.
+            curves: What was logged in training, where its record does not have it.
             metadata: What else is kept.
         """
         model = "learner" if unit.model is None else unit.model.source
@@ -123,10 +126,13 @@ class GroupResult:
         own = [one.as_row(task=unit.task) for one in self.measurements]
         found = [] if self.record is None else rows_of(self.record.frame)
         rows = [row | {"task": unit.task} for row in found] + own
+        kept = [] if self.record is None else self.record.curves.to_dict("records")
+        logged: Sequence[Mapping[Any, Any]] = kept or curves
         return Cell(
             rows=[row | shared | {"model": str(row.get("learner", model))} for row in rows],
             figures=[*self.figures, *(self.record.figures if self.record else ())],
             warnings=[*self.warnings, *(self.record.warnings if self.record else ())],
+            curves=[{**line, "task": unit.task, "group": unit.key} for line in logged],
             metadata=metadata,
         )
 

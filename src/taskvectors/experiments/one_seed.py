@@ -20,7 +20,7 @@ from taskvectors.methods import METHODS, Candidate, RunContext, plan_of
 from taskvectors.methods.controls import CONTROLS
 from taskvectors.methods.learned import Learned
 from taskvectors.methods.shared.choosing import choose, score_candidates
-from taskvectors.methods.shared.layers import layer_name
+from taskvectors.methods.shared.curves import curves_of, tried
 from taskvectors.progress import Throughput
 from taskvectors.results import Cell, ComparisonRow, RunFolder, comparison_rows
 from taskvectors.results.pivot import failed_row
@@ -242,7 +242,7 @@ class OneSeed:
     def _candidates(self, config: Any) -> list[Candidate]:
         """A method's candidates; what several presets share is found once."""
         if config not in self.candidates:
-            self.candidates[config] = METHODS[config.kind].find(self.context, config)
+            self.candidates[config] = tried(self.context, config)
         return self.candidates[config]
 
     def _method(self, config: Any, preset: PaperConfiguration | None = None) -> _Found:
@@ -273,16 +273,7 @@ class OneSeed:
             )
             for index, scores in zip(tested, test, strict=True)
         ]
-        metrics: list[Mapping[str, Any]] = [
-            {
-                "method": one.method,
-                "seed": self.context.seed,
-                "layer": layer_name(one.sites[0].layer) if one.sites else None,
-                **point,
-            }
-            for one in candidates
-            for point in one.curve
-        ]
+        metrics: list[Mapping[str, Any]] = [*curves_of(candidates, self.context.seed)]
         return _Found(rows=rows, metrics=metrics, chosen=candidates[best])
 
     def _control(self, name: str) -> _Found:

@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -34,6 +35,7 @@ from taskvectors.experiments.runner import (
     run_missing,
 )
 from taskvectors.experiments.works import about_methods
+from taskvectors.learners.tracking import TrackerName, check_tracker, track_curves
 from taskvectors.progress import format_duration
 from taskvectors.results import Cell, Published, Record, frame_of, open_run
 from taskvectors.results.figures import AnyFigure
@@ -140,6 +142,7 @@ def reproduce(
     folder: Path,
     *,
     command: Sequence[str] = (),
+    tracker: TrackerName | None = None,
 ) -> list[Record]:
     """Run an experiment, or all of them, or go on with what was cut off.
 
@@ -147,6 +150,7 @@ def reproduce(
         config: What to run.
         folder: The run's folder; with `all`, the folder of one run each.
         command: The command line that asked for it, where there is one.
+        tracker: An experiment tracker to tell the curves of training, too.
 
     Returns:
         The record of each experiment, in its folder.
@@ -156,6 +160,8 @@ def reproduce(
         TaskVectorsError: There is no such experiment, or nothing of it could be run.
     """
     is_all, chosen = config.experiment == ALL, _chosen(config)
+    if tracker is not None:
+        check_tracker(tracker)  # before the work, not after it
     by = _By(execute=_executor(config, folder), estimator=Estimator())
     found = []
     for number, experiment in enumerate(chosen, start=1):
@@ -163,6 +169,8 @@ def reproduce(
         logger.info("%s%s: %s", experiment.name, of, experiment.title)
         where = folder / experiment.name if is_all else folder
         found.append(_run(experiment, config, where, by, command))
+        if tracker is not None:
+            track_curves(tracker, where, found[-1].curves)
     if all(one.metadata["groups_failed"] == one.metadata["groups"] for one in found):
         raise TaskVectorsError(f"{chosen[0].name}: {found[0].warnings[-1]}")
     return found
@@ -304,6 +312,7 @@ def _record(
             "estimate": asdict(total(costs)) if known else None,
         },
         frame=frame,
+        curves=pd.DataFrame([line for _, cell in done for line in cell.curves]),
         figures=tuple(figures),
         published=_published(experiment, about["recipe"]),
         warnings=(*notes, *warnings, *failed),

@@ -7,15 +7,17 @@ so nothing is written twice, whoever did the work.
 import gc
 import logging
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from taskvectors.costs import Cost, total
 from taskvectors.errors import TaskVectorsError
 from taskvectors.experiments.config import ModelConfig
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import Experiment, GroupResult, Preset, RunUnit, WorkDir
+from taskvectors.methods.shared.curves import noted_curves
 from taskvectors.models import LanguageModel
 from taskvectors.progress import Throughput
 from taskvectors.results import Cell, RunFolder
@@ -60,6 +62,8 @@ class Done:
     seconds: float = 0.0
     weights_notes: tuple[str, ...] = ()
     """What is to be known of the weights of the models it used."""
+    curves: tuple[Mapping[str, Any], ...] = ()
+    """What was logged in training."""
 
 
 Execute = Callable[[Sequence[Job]], Iterator[Done]]
@@ -120,11 +124,18 @@ def outcome_of(job: Job, work_dir: WorkDir) -> Done:
         return model
 
     try:
-        found = job.run(replace(work_dir, load=load))
+        with noted_curves() as curves:
+            found = job.run(replace(work_dir, load=load))
     except TaskVectorsError as error:
         return Done(unit=job.unit, found=None, error=str(error))
     seconds = time.perf_counter() - started
-    return Done(unit=job.unit, found=found, seconds=seconds, weights_notes=tuple(notes))
+    return Done(
+        unit=job.unit,
+        found=found,
+        seconds=seconds,
+        weights_notes=tuple(notes),
+        curves=tuple(curves),
+    )
 
 
 def run_missing(
@@ -155,6 +166,7 @@ def run_missing(
             cost = estimates[done.unit]
             cell = done.found.cell(
                 done.unit,
+                done.curves,
                 seconds=done.seconds,
                 estimate=None if cost is None else asdict(cost),
                 weights_notes=list(done.weights_notes),

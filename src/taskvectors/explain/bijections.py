@@ -21,8 +21,9 @@ from taskvectors.explain.shared.cost import Sizes, plain
 from taskvectors.explain.shared.rows import points, table
 from taskvectors.format import percent
 from taskvectors.methods import Recipe, RunContext, plan_of
-from taskvectors.methods.learned import Learned, learned
+from taskvectors.methods.learned import Learned
 from taskvectors.methods.shared.choosing import best_candidate
+from taskvectors.methods.shared.curves import tried
 from taskvectors.methods.shared.layers import LayerName
 from taskvectors.methods.shared.run_context import Split
 from taskvectors.prompts import Prompt
@@ -204,7 +205,7 @@ def _bench(context: RunContext, task: Task) -> RunContext:
 
 def _learn(context: RunContext, configuration: Configuration, recipe: Recipe) -> Branch:
     config = Learned(layers=configuration.layers, positions=configuration.positions, recipe=recipe)
-    vector = best_candidate(context, learned(context, config)).vector
+    vector = best_candidate(context, tried(context, config)).vector
     assert vector is not None
     return vector.edits()
 

@@ -140,7 +140,7 @@ def _side_by_side(rows: pd.DataFrame) -> dict[str, float]:
     return found
 
 
-_TELLS_APART = ("method", "seed", "layer")
+_TELLS_APART = ("group", "task", "method", "variant", "seed", "layer")
 
 
 def _absent(value: Any) -> bool:

@@ -24,12 +24,13 @@ from taskvectors.experiments.experiment import (
     one_task_each,
     register,
 )
-from taskvectors.methods import METHODS, Candidate, RunContext, plan_of
+from taskvectors.methods import Candidate, RunContext, plan_of
 from taskvectors.methods.controls.random import random_vector
 from taskvectors.methods.function_vector import FunctionVector
 from taskvectors.methods.icl import InContext
 from taskvectors.methods.learned import Learned
 from taskvectors.methods.shared.choosing import best_candidate
+from taskvectors.methods.shared.curves import tried
 from taskvectors.methods.shared.layers import layer_name
 from taskvectors.methods.vanilla import Vanilla
 from taskvectors.methods.zero_shot import ZeroShot
@@ -54,7 +55,7 @@ def _generation(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult
     chosen = []
     for config in (*_plain_and_extracted(preset, context.model), _learned(preset, context.model)):
         logger.info("%s: %s", context.task.name, config.kind)
-        chosen.append(best_candidate(context, METHODS[config.kind].find(context, config)))
+        chosen.append(best_candidate(context, tried(context, config)))
     random = random_vector(context, chosen[-1], _learned(preset, context.model))
     chosen.append(replace(random, method="random"))
     measurements: list[Measurement] = []

@@ -9,6 +9,7 @@ from pydantic import BaseModel
 from taskvectors.errors import TaskVectorsError
 from taskvectors.methods.learned import Learned
 from taskvectors.methods.shared.choosing import best_candidate
+from taskvectors.methods.shared.curves import tried
 from taskvectors.methods.shared.layers import LayerName
 from taskvectors.methods.shared.method import METHODS, checked
 from taskvectors.methods.shared.run_context import RunContext
@@ -109,6 +110,6 @@ def extract(
 
 def _best(context: RunContext, config: Any) -> TaskVector:
     """The best candidate's vector on validation, its strength multiplied in."""
-    best = best_candidate(context, METHODS[config.kind].find(context, config))
+    best = best_candidate(context, tried(context, config))
     assert best.vector is not None
     return best.vector if best.strength == 1 else best.vector * best.strength

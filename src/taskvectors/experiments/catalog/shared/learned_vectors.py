@@ -11,7 +11,8 @@ from taskvectors.experiments.config import ModelConfig
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import Preset, RunUnit, WorkDir
 from taskvectors.methods import Recipe, RunContext, plan_of
-from taskvectors.methods.learned import Learned, learned
+from taskvectors.methods.learned import Learned
+from taskvectors.methods.shared.curves import tried
 from taskvectors.methods.training.recipe import RECIPES
 from taskvectors.models import LanguageModel
 from taskvectors.results.provenance import inputs_of_model, inputs_of_task
@@ -94,9 +95,7 @@ def vectors_of(
                 ", ".join(map(str, layers)),
                 recipe(preset).steps,
             )
-            for path, candidate in zip(
-                paths, learned(context, _config(preset, layers)), strict=True
-            ):
+            for path, candidate in zip(paths, tried(context, _config(preset, layers)), strict=True):
                 assert candidate.vector is not None
                 candidate.vector.save(path)
     return paths

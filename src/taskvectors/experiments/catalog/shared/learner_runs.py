@@ -13,6 +13,7 @@ from taskvectors.learners import LearnerShape, TrainingConfig, VariantsConfig, p
 from taskvectors.learners.costs import train_cost
 from taskvectors.learners.families import find_family
 from taskvectors.learners.variants import read_finding, train_variants
+from taskvectors.methods.shared.curves import note_curves
 from taskvectors.results.learners import Finding, finding_of
 
 _SWEPT = (None, 0, 1, 2)
@@ -82,7 +83,11 @@ def trained(config: VariantsConfig, work_dir: WorkDir) -> tuple[Finding, Path]:
     """Variants and where they lie; those that another experiment trained are not trained again."""
     digest = hashlib.sha256(config.model_dump_json().encode()).hexdigest()[:12]
     with work_dir.locked(f"learners/{Path(config.task).stem}-{digest}") as folder:
-        found = read_finding(config, folder) or finding_of(train_variants(config, folder).frame)
+        found = read_finding(config, folder)
+        if found is None:
+            record = train_variants(config, folder)
+            note_curves(record.curves.to_dict("records"))  # type: ignore[arg-type]
+            found = finding_of(record.frame)
     return found, folder
 
 

@@ -4,9 +4,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.methods.learned import Learned, learned
+from taskvectors.methods.learned import Learned
 from taskvectors.methods.shared.candidate import Candidate
 from taskvectors.methods.shared.choosing import best_candidate
+from taskvectors.methods.shared.curves import tried
 from taskvectors.methods.shared.layers import layer_name
 from taskvectors.methods.shared.method import plan_of
 from taskvectors.methods.shared.plan import Plan
@@ -59,7 +60,7 @@ def learned_at_same_sites(context: RunContext, chosen: Candidate, config: Learne
     vector = vector_of(chosen)
     layers = tuple(layer_name(layer) for layer in vector.layers)
     sites = {"layers": layers, "each_layer": False, "positions": vector.positions}
-    return best_candidate(context, learned(context, config.model_copy(update=sites)))
+    return best_candidate(context, tried(context, config.model_copy(update=sites)))
 
 
 def tested_works(context: RunContext, name: str) -> list[Work]:
