@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from full_pass import running
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from taskvectors.errors import PositionError, TaskVectorsError, UnsupportedModelError
@@ -17,6 +18,7 @@ from taskvectors.methods import METHODS, MethodConfig, Recipe
 from taskvectors.methods.controls import CONTROLS
 from taskvectors.methods.shared.choosing import choose, score_candidates
 from taskvectors.methods.training.recipe import RECIPES
+from taskvectors.models.identity import ENGINES
 from taskvectors.models.sites import width_of
 from taskvectors.vectors import TaskVector, sites_at
 
@@ -26,6 +28,8 @@ WITHOUT_MEANING = {"bitfit": lambda model: not has_biases(model)}
 WITH_VECTOR = [name for name, method in METHODS.items() if method.gives_vector]
 WITH_LAYERS = [name for name in WITH_VECTOR if "layers" in METHODS[name].config.model_fields]
 WITH_POSITIONS = [name for name in WITH_VECTOR if "positions" in METHODS[name].config.model_fields]
+QUICK = ("icl", "learned", "vanilla", "function-vector", "icv")
+"""Methods that are compared on all engines in the fast tier, too."""
 PLACES: dict[str, tuple[tuple[int | str, ...], str]] = {
     "icv": (("all",), "mlp_out"),
     "state-vector": ((-1,), "z"),
@@ -96,6 +100,36 @@ def test_a_method_finds_candidates_on_every_family(
     assert len(scores) == len(candidates)
     assert all(bool(one.log_probability.isfinite().all()) for one in scores)
     assert 0 <= choose(scores) < len(candidates)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=() if name in QUICK else pytest.mark.slow(small_models=True))
+        for name in METHODS
+    ],
+)
+def test_a_method_finds_and_scores_the_same_on_every_engine(
+    fresh_model: Any, bench_of: Any, mixed: Any, shelved: Any, name: str
+) -> None:
+    found = []
+    for engine in ENGINES:
+        context = bench_of(running(fresh_model("llama-biased"), engine), mixed, sizes=(6, 3, 3))
+        config = config_of(name, **(shelved(context) if name == "library" else {}))
+        candidates = METHODS[name].find(context, config)
+        found.append((candidates, score_candidates(context, "test", candidates)))
+    (first, expected), *others = found
+    for candidates, scores in others:
+        for one, other in zip(first, candidates, strict=True):
+            assert one.sites == other.sites
+            if one.vector is not None:
+                close = {"atol": 1e-4 * float(one.vector.values.abs().max()), "rtol": 1e-3}
+                torch.testing.assert_close(other.vector.values, one.vector.values, **close)
+        for one, other in zip(expected, scores, strict=True):
+            torch.testing.assert_close(
+                other.log_probability, one.log_probability, atol=2e-4, rtol=1e-4
+            )
+            assert torch.equal(other.first_token, one.first_token)
 
 
 @pytest.mark.gpu

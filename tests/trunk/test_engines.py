@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from full_pass import Spec, branches_of, full_logits, positions_of
+from full_pass import Spec, branches_of, full_logits, positions_of, running
 from newer_types import NEWER
 
 from taskvectors.errors import UnsupportedModelError
@@ -24,7 +24,6 @@ from taskvectors.models import (
 )
 from taskvectors.models.adapters import BiasAdapter, biased_modules
 from taskvectors.models.prefix import after_prefix
-from taskvectors.models.structure import Verified
 from taskvectors.models.tiny import build_tiny
 from taskvectors.trunk import Edit, FullForward, Trunk
 from taskvectors.trunk.answers import answer_states
@@ -44,12 +43,6 @@ PARTS: list[list[Spec]] = [
     [{"layer": 1, "component": "attn_out", "positions": (-3, -1), "each": "position"}],
     [{"layer": 3, "component": "resid_mid"}],
 ]
-
-
-def running(model: LanguageModel, engine: Engine) -> LanguageModel:
-    """A model that is said to run on an engine."""
-    model.__dict__["verified"] = Verified(engine=engine, error=0.0, reasons={})
-    return model
 
 
 def largest_difference(
