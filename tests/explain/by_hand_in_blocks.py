@@ -11,6 +11,9 @@ import torch
 from explain.by_hand import Hand, accuracy
 from torch import Tensor
 
+from taskvectors.explain.shared.ov_terms import mlp_terms, paper_terms, scaled_terms
+from taskvectors.prompts import with_first_tokens
+
 LAYER = 1
 """Of the vector; what is above it is looked at."""
 CLOSE: dict[str, float] = {"rel": 2e-3, "abs": 2e-4}
@@ -244,6 +247,11 @@ def ov_reconstruction(setting: Any, frame: pd.DataFrame) -> None:
     """Every variant at the strength that was chosen, in place of the vector."""
     hand, case, theta = setting.hand, setting.case, setting.theta
     terms = terms_of(hand, case.prompts("train"), theta)
+    asked, layers = with_first_tokens(case.prompts("train")), above(hand)
+    for name, find in (("paper", paper_terms), ("scaled", scaled_terms), ("mlp", mlp_terms)):
+        about = () if name == "paper" else (asked,)
+        found = find(case.model, case.vector, layers, *about)
+        torch.testing.assert_close(found, terms[name], atol=1e-4, rtol=1e-3)
     assert frame["accuracy"].nunique() > 2
     known = frame.set_index("variant")
     prompts = case.prompts("test")
