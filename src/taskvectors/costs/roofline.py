@@ -243,10 +243,10 @@ def _branches(model: LanguageModel, work: Work, device: Device) -> tuple[float, 
     seconds += (work.rows * model.d_vocab * listed + work.logits) * logit
     flops, seconds = work.n_passes * (blocks + unembedding), work.n_passes * seconds
     if listed < 1:
-        # renewals go forward, twice over the full vocabulary, on most training prompts
+        # renewals go forward, over the full vocabulary and two lists, on most training prompts
         n_passes = len(renewals(work.n_passes)) * work.n_prompts / work.prompts_per_pass
         rows = n_passes * work.rows
-        renewed = n_passes * blocks / ways + 4 * rows * sizes.vocabulary
+        renewed = n_passes * blocks / ways + 2 * (1 + 2 * listed) * rows * sizes.vocabulary
         flops += renewed
         seconds += renewed / device.flops + rows * model.d_vocab * device.logit_seconds
     return flops, seconds

@@ -149,21 +149,43 @@ def token_losses(
     return losses
 
 
-def losses_and_highest(
+@dataclass(frozen=True, kw_only=True)
+class LossesSeen:
+    """Losses as of `token_losses`, without gradient, and what the rows say of other tokens."""
+
+    losses: Float[Tensor, " row"]
+    normalizer: Float[Tensor, " row"]
+    """log of the sum of exponentiated logits."""
+    highest: Float[Tensor, " d_vocab"] | None
+    """At least the highest probability that any row gives to each token, where it was asked for;
+    rounded as the logits are."""
+
+
+def losses_seen(
     unembedding: Unembedding,
     state: Float[Tensor, "row d_state"],
     targets: Int[Tensor, " row"],
     soft: SoftTargets | None = None,
-) -> tuple[Float[Tensor, " row"], Float[Tensor, " d_vocab"]]:
-    """As `token_losses`, without gradient, and each token's highest probability in any row.
+    *,
+    lower: Float[Tensor, " row"] | None = None,
+) -> LossesSeen:
+    """Losses of some rows, in one walk.
 
-    The probabilities are rounded as the logits are.
+    Args:
+        unembedding: The model's last linear map, or that to some tokens.
+        state: States after the final norm.
+        targets: One token per row.
+        soft: As in `token_losses`.
+        lower: Normalizers that are not above the rows' own, such as those over some of the tokens.
+            Each token's highest probability is taken by them, and so is not too low.
     """
     with torch.no_grad():
-        state = state.contiguous()
-        walk = _walk(unembedding, state, targets, wanted="loss", bias=None, soft=soft)
-        highest = highest_probabilities(unembedding, state, walk.normalizer)
-    return walk.losses(soft, walk.away), highest
+        walk = _walk(
+            unembedding, state.contiguous(), targets, wanted="loss", bias=None, soft=soft,
+            lower=lower,
+        )  # fmt: skip
+    losses = walk.losses(soft, walk.away)
+    return LossesSeen(losses=losses, normalizer=walk.normalizer, highest=walk.highest)
 
 
 def highest_probabilities(
@@ -225,6 +247,8 @@ class _Walk:
     """Mean under the soft targets p of log p minus the row's logits; zeros without them."""
     pull: Tensor | None
     """Mean slope of the logits under the soft targets."""
+    highest: Tensor | None
+    """See `LossesSeen`."""
 
     def losses(self, soft: SoftTargets | None, away: Tensor) -> Tensor:
         loss = self.normalizer - self.target
@@ -234,7 +258,7 @@ class _Walk:
         return (1 - soft.share) * loss + soft.share * divergence
 
 
-def _walk(
+def _walk(  # noqa: PLR0913  (what a row is scored by, and what is wanted of it)
     unembedding: Unembedding,
     state: Tensor,
     targets: Tensor,
@@ -242,6 +266,7 @@ def _walk(
     wanted: _Wanted,
     bias: Tensor | None,
     soft: SoftTargets | None = None,
+    lower: Tensor | None = None,
 ) -> _Walk:
     """One pass over the vocabulary; all running values are float32, one per row.
 
@@ -261,6 +286,7 @@ def _walk(
     if soft is not None:
         pulled = _Pull.start(soft, state, with_gradient=expected is not None)
     memory, held = _slice_memory(state), _slice_memory(state, torch.float32)
+    shift, highest = None if lower is None else lower.to(state.dtype).unsqueeze(1), []
     for start in range(0, unembedding.weight.shape[0], VOCABULARY_SLICE):
         weight = unembedding.weight[start : start + VOCABULARY_SLICE]
         logits = _slice_logits(unembedding, state, weight, start, bias, memory)
@@ -288,6 +314,8 @@ def _walk(
             if cap is not None:  # derivative of cap·tanh(x/cap)
                 weights *= 1 - (logits.float() / cap) ** 2
             expected.mul_(shrink.unsqueeze(1)).add_(weights.to(weight.dtype) @ weight)
+        if shift is not None:
+            highest.append(logits.sub_(shift).amax(dim=0))
         reference = raised
     return _Walk(
         target=target,
@@ -296,6 +324,7 @@ def _walk(
         mean_row=None if expected is None else expected / total.unsqueeze(1),
         away=torch.zeros_like(total) if pulled is None else pulled.away,
         pull=None if pulled is None else pulled.expected,
+        highest=torch.cat(highest).float().exp() if highest else None,
     )
 
 

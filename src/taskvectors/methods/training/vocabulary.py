@@ -7,7 +7,7 @@ measured at each renewal, over the full vocabulary, and carried as a constant un
 """
 
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -18,11 +18,11 @@ from torch import Tensor
 from taskvectors.models.shortlist import Shortlist
 from taskvectors.models.unembedding import (
     VOCABULARY_SLICE,
+    LossesSeen,
     SoftTargets,
     Unembedding,
     highest_probabilities,
-    losses_and_highest,
-    token_losses,
+    losses_seen,
 )
 
 logger = logging.getLogger(__name__)
@@ -33,6 +33,11 @@ LARGEST_GAP = 0.05
 """Nats that a full loss may be above that over the list; beyond, the list is tightened."""
 LARGEST_SHARE = 0.5
 """Of the vocabulary, beyond which all of it is taken."""
+_SAMPLED = 8
+"""One in so many reads says which tokens the normalizers of a first renewal go over."""
+_FAR = 1.0
+"""Nats that a normalizer over a list may lack: beyond, probabilities are taken by the full one, for
+which the vocabulary is walked over again."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -45,6 +50,16 @@ class Reads:
     weights: Float[Tensor, " read"]
     """Of each read in the loss."""
     soft: SoftTargets | None = None
+
+    @property
+    def rows(self) -> Float[Tensor, "row d_state"]:
+        """The states of all branches, one after another."""
+        return self.state.flatten(0, 1)
+
+    @property
+    def row_targets(self) -> Int[Tensor, " row"]:
+        """The target of each row."""
+        return self.targets.repeat_interleave(self.state.shape[1])
 
 
 class Renewal(NamedTuple):
@@ -93,27 +108,44 @@ class TrainingVocabulary:
         if not self.is_short:
             return Renewal(None, None)
         with torch.no_grad():
-            looked = [(part, self._full_losses(part)) for part in reads]
-            before = None if self.shortlist is None else self._gap(looked, self.shortlist)
-            if before is not None and not _is_close(before):
-                self.bound *= BOUND_FACTOR
+            parts, was_there = list(reads), self.shortlist is not None
+            known = self.shortlist or self._sample(parts)
+            if known is None:
+                return Renewal(None, None)
+            looked, gaps = [], []
+            for part in parts:
+                listed = _over_list(part, known)
+                looked.append((part, self._over_all(part, listed.normalizer)))
+                gaps.append(_gap(*looked[-1], listed))
+            before = torch.stack(gaps).sum(dim=0) if was_there else None
             while (shortlist := self._list()) is not None:
-                after = self._gap(looked, shortlist)
+                gaps = [_gap(part, full, _over_list(part, shortlist)) for part, full in looked]
+                after = torch.stack(gaps).sum(dim=0)
                 if _is_close(after):
                     return Renewal(before, after)
                 self.bound *= BOUND_FACTOR
         return Renewal(before, None)
 
-    def _full_losses(self, reads: Reads) -> Float[Tensor, "read branch"]:
-        """Losses over the full vocabulary; the highest probability of each token is noted."""
+    def _sample(self, parts: Sequence[Reads]) -> Shortlist | None:
+        """A list by some reads, from which the others' normalizers are known from below."""
+        for part in parts:
+            state = part.rows[::_SAMPLED]
+            first = torch.zeros(len(state), dtype=torch.long, device=state.device)
+            normalizer = losses_seen(self.full, state, first).normalizer
+            self._note(highest_probabilities(self.full, state, normalizer))
+        return self._list()
+
+    def _over_all(self, reads: Reads, lower: Float[Tensor, " row"]) -> LossesSeen:
+        """Over the full vocabulary; the highest probability of each token is noted."""
         soft = None if reads.soft is None else reads.soft.over(self.full)
-        targets = reads.targets.repeat_interleave(reads.state.shape[1])
-        state = reads.state.flatten(0, 1)
-        losses, highest = losses_and_highest(self.full, state, targets, soft)
+        seen = losses_seen(self.full, reads.rows, reads.row_targets, soft, lower=lower)
+        highest = seen.highest
+        if highest is None or float((seen.normalizer - lower).max()) > _FAR:
+            highest = highest_probabilities(self.full, reads.rows, seen.normalizer)
         self._note(highest)
         if soft is not None:
             self._note(highest_probabilities(self.full, soft.state, soft.normalizer))
-        return losses.view(reads.state.shape[:2])
+        return seen
 
     def _note(self, highest: Float[Tensor, " d_vocab"]) -> None:
         torch.maximum(self._highest, highest, out=self._highest)
@@ -138,19 +170,16 @@ class TrainingVocabulary:
             self.shortlist = self.shortlist.replace(self.full, tokens)
         return self.shortlist
 
-    @staticmethod
-    def _gap(
-        looked: Iterable[tuple[Reads, Tensor]], shortlist: Shortlist
-    ) -> Float[Tensor, " branch"]:
-        """How far each branch's loss over the full vocabulary is above that over a list."""
-        parts = []
-        for reads, full in looked:
-            targets = shortlist.index(reads.targets).repeat_interleave(full.shape[1])
-            soft = None if reads.soft is None else reads.soft.over(shortlist.unembedding)
-            state = reads.state.flatten(0, 1)
-            listed = token_losses(shortlist.unembedding, state, targets, soft).view_as(full)
-            parts.append(((full - listed) * reads.weights.unsqueeze(1)).sum(dim=0))
-        return torch.stack(parts).sum(dim=0)
+
+def _over_list(reads: Reads, shortlist: Shortlist) -> LossesSeen:
+    soft = None if reads.soft is None else reads.soft.over(shortlist.unembedding)
+    return losses_seen(shortlist.unembedding, reads.rows, shortlist.index(reads.row_targets), soft)
+
+
+def _gap(reads: Reads, full: LossesSeen, listed: LossesSeen) -> Float[Tensor, " branch"]:
+    """What some reads add to how far each branch's full loss is above that over a list."""
+    each = (full.losses - listed.losses).view(reads.state.shape[:2])
+    return (each * reads.weights.unsqueeze(1)).sum(dim=0)
 
 
 def _is_close(gap: Float[Tensor, " branch"]) -> bool:
