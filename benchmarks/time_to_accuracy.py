@@ -5,8 +5,9 @@
 
 The clock runs until a check on validation reaches the accuracy that 8 demonstrations have there;
 trunks, checks, renewals of the shortlist and the search for a layer are part of it. `learned` and
-`hooks` train a vector at every layer side by side, by one recipe: `learned` through the trunk,
-`hooks` with a whole forward pass a layer. `hooks`, `lora` and `prefix-tuning` have their losses
+`hooks` train a vector at every layer side by side, by the default recipe: `learned` through the
+trunk, `hooks` with a whole forward pass a layer; its start and its teacher come through the trunk,
+too. `hooks`, `lora` and `prefix-tuning` have their losses
 over the full vocabulary, at the tokens of the answers alone. `ratio` is a method's seconds over
 those of `learned`. A method that is not there after the last step has `reached` false, and its
 seconds are a lower bound.
@@ -34,8 +35,11 @@ from taskvectors.methods.lora import Lora
 from taskvectors.methods.prefix_tuning import PrefixTuning
 from taskvectors.methods.shared.adapters import train_adapter
 from taskvectors.methods.training import Recipe, Trainer, TrainState, vocabulary
+from taskvectors.methods.training.recipe import RECIPES
+from taskvectors.methods.training.teacher import Teacher
 from taskvectors.models import LanguageModel, load_model, patch
 from taskvectors.models.calls import run_body
+from taskvectors.models.unembedding import SoftTargets
 from taskvectors.tasks import load_task
 from taskvectors.trunk import AnswerScores, Batch, FullForward
 from taskvectors.trunk.answers import answer_scores
@@ -83,9 +87,16 @@ class Hooks(Trainer[_Layer]):
         )
         layers = [_Layer(layer=layer) for layer in range(self.model.n_layers)]
         super().__init__(context, train, recipe, layers)
-        self.u = torch.zeros(len(layers), self.model.d_model, requires_grad=True)
         states = context.last_states("train", 0)[1:].norm(dim=2).median(dim=1).values
         self.scale = states / self.model.d_model**0.5
+        extracted = context.demonstrations_effect()[1:] / self.scale.unsqueeze(1)
+        self.u = extracted.requires_grad_(True)
+        prompts = context.prompts("train"), context.prompts("train", SHOTS)
+        self.teacher = Teacher.of(context, *prompts, recipe.distillation)
+
+    def soft(self, batch: Batch) -> SoftTargets:
+        """What the few-shot run says."""
+        return self.teacher.targets(batch)
 
     def _plain(self, tokens: Tensor, mask: Tensor) -> Tensor:
         return run_body(self.model, input_ids=tokens, attention_mask=mask, use_cache=False)
@@ -174,7 +185,8 @@ def once(model: LanguageModel, task: str, seed: int, name: str, rate: float | No
 
     target = float(fresh().score("validation", SHOTS).is_correct.double().mean())
     context = fresh()
-    recipe = Recipe(steps=STEPS[name], check_every=CHECK_EVERY, patience=None)
+    settings = {"steps": STEPS[name], "check_every": CHECK_EVERY, "patience": None}
+    recipe = RECIPES["ours"].model_copy(update=settings)
     if name == "learned":
         return until(target, lambda: METHODS[name].find(context, Learned(recipe=recipe)))
     with full_vocabulary():
@@ -182,7 +194,7 @@ def once(model: LanguageModel, task: str, seed: int, name: str, rate: float | No
             return until(target, lambda: Hooks(context, recipe).train())
         given = {"learning_rate": RATES[name] if rate is None else rate, "rate": "absolute"}
         adapter = ADAPTERS[name]().build(model, "default", seed)
-        changed = recipe.model_copy(update=given)
+        changed = Recipe(**settings, **given)
         return until(target, lambda: train_adapter(context, adapter, changed))
 
 

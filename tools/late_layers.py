@@ -1,17 +1,18 @@
 """Are learned vectors at least as good as extracted ones, and as those without a shortlist?
 
     python tools/late_layers.py [--model embedded] [--tasks ...] [--seeds 0 1 2] [--layers 9 13 16]
-        [--vectors ours from-extracted full-vocabulary] [--runs RUNS] [--write FILE.csv]
+        [--vectors ours from-zero full-vocabulary] [--runs RUNS] [--write FILE.csv]
 
 At each of some layers: the vector that `vanilla` extracts (strength 1), and vectors learned by a
-recipe, chosen on validation, scored once on the test split. `full-vocabulary` is the recipe `ours`
+recipe, the best check on validation kept, scored on the test split and on that of validation. `full-vocabulary` is the recipe `ours`
 with losses over all tokens. Differences are paired: by layer to the extracted vector, over the
-layers between `ours` and `full-vocabulary`. A run that was cut off goes on where it stopped; seeds
+layers between `ours` and `full-vocabulary`. Vectors are kept beside the run. A run that was cut off goes on where it stopped; seeds
 are the outer loop, so that all tasks have one first.
 """
 
 import argparse
 import sys
+import time
 from collections.abc import Iterator, Mapping
 from itertools import product
 from pathlib import Path
@@ -54,19 +55,33 @@ def find(context: RunContext, layers: list[int], name: str) -> list[Any]:
         vocabulary.LARGEST_SHARE = share
 
 
-def run(model: LanguageModel, task: str, seed: int, layers: list[int], names: list[str]) -> Any:
-    """Which test prompts each vector answers rightly, by name and layer."""
+def run(
+    model: LanguageModel, task: str, seed: int, layers: list[int], names: list[str], keep: Path
+) -> Any:
+    """What each vector answers rightly, by split, name and layer; the vectors go to a folder."""
     context = RunContext(model=model, task=load_task(task, seed=seed, **SIZES), seed=seed)
-    found = {name: find(context, layers, name) for name in (EXTRACTED, *names)}
-    scores = score_candidates(context, "test", [one for some in found.values() for one in some])
-    right = iter(scores)
-    return {
-        name: {
-            str(layer): "".join("01"[bool(mark)] for mark in next(right).is_correct[0])
-            for layer in layers
+    found = {}
+    for name in (EXTRACTED, *names):
+        started = time.process_time()
+        found[name] = find(context, layers, name)
+        sys.stderr.write(f"  {name}: {time.process_time() - started:.0f} s\n")
+        for layer, one in zip(layers, found[name], strict=True):
+            one.vector.save(keep / f"{task}-{seed}" / f"{name}-{layer}")
+    made: dict[str, Any] = {}
+    for split in ("validation", "test"):
+        scores = score_candidates(context, split, [c for some in found.values() for c in some])
+        each = iter(scores)
+        made[split] = {
+            name: {
+                str(layer): {
+                    "marks": "".join("01"[bool(mark)] for mark in one.is_correct[0]),
+                    "log_probability": float(one.log_probability.mean()),
+                }
+                for layer, one in zip(layers, each, strict=False)
+            }
+            for name in found
         }
-        for name in found
-    }
+    return made
 
 
 def rows_of(
@@ -79,11 +94,17 @@ def rows_of(
         made = Measurement(measure=measure, value=value, **about)
         return made.as_row(experiment="late-layers", model=model, task=task, **seed)
 
-    names = list(next(iter(cells.values())))
+    names = list(next(iter(cells.values()))["test"])
     for (task, seed), cell in cells.items():
         for name, layer in product(names, layers):
             yield row(
                 task, "accuracy", float(marks(cell, name, layer).float().mean()),
+                method=EXTRACTED if name == EXTRACTED else "learned", configuration=name,
+                layers=[layer], seed=seed,
+            )  # fmt: skip
+            held_out = marks(cell, name, layer, "validation")
+            yield row(
+                task, "validation_accuracy", float(held_out.float().mean()),
                 method=EXTRACTED if name == EXTRACTED else "learned", configuration=name,
                 layers=[layer], seed=seed,
             )  # fmt: skip
@@ -108,9 +129,9 @@ def rows_of(
             )  # fmt: skip
 
 
-def marks(cell: Mapping[str, Any], name: str, layer: int) -> Tensor:
-    """Whether each test prompt is answered rightly."""
-    return torch.tensor([mark == "1" for mark in cell[name][str(layer)]])
+def marks(cell: Mapping[str, Any], name: str, layer: int, split: str = "test") -> Tensor:
+    """Whether each prompt is answered rightly."""
+    return torch.tensor([mark == "1" for mark in cell[split][name][str(layer)]["marks"]])
 
 
 def main() -> None:
@@ -121,7 +142,7 @@ def main() -> None:
     parser.add_argument("--tasks", nargs="+", default=list(TASKS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--layers", nargs="+", type=int, default=[9, 13, 16])
-    parser.add_argument("--vectors", nargs="+", default=["ours", "from-extracted"])
+    parser.add_argument("--vectors", nargs="+", default=["ours", "from-zero"])
     parser.add_argument("--write", type=Path, default=Path("docs/results/data/late-layers.csv"))
     asked = parser.parse_args()
     settings = {
@@ -139,7 +160,8 @@ def main() -> None:
             if cell is None:
                 model = model or ModelConfig(source=asked.model).load()
                 sys.stderr.write(f"{task}, seed {seed}\n")
-                cell = Cell(metadata=run(model, task, seed, asked.layers, asked.vectors))
+                keep = asked.runs.with_name(f"{asked.runs.name}-vectors")
+                cell = Cell(metadata=run(model, task, seed, asked.layers, asked.vectors, keep))
                 folder.keep(f"{task}-{seed}", cell)
             cells[task, seed] = cell.metadata
             rows = list(rows_of(Path(asked.model).stem, cells, asked.layers))

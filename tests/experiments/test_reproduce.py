@@ -165,7 +165,7 @@ def test_a_published_recipe_is_kept_whole_and_published_values_say_what_they_sta
     main = EXPERIMENTS["ltv-main-table"]
     ours, paper = (
         ReproduceConfig(experiment=main.name, recipe=name).preset_for(main)
-        for name in ("ours", "paper")
+        for name in ("from-zero", "paper")
     )
     sized = ReproduceConfig(experiment=main.name, n_train=7, n_validation=3, n_test=872)
     assert sized.preset_for(main) == ours.model_copy(
@@ -176,9 +176,9 @@ def test_a_published_recipe_is_kept_whole_and_published_values_say_what_they_sta
     assert recipe(paper).weight_decay == 0.01
     assert recipe(ours).steps == ours.steps != recipe(paper).steps
     assert _published(main, "paper") == main.published
-    for was, now in zip(main.published, _published(main, "ours"), strict=True):
+    for was, now in zip(main.published, _published(main, "from-zero"), strict=True):
         if was.method == "learned":
-            assert now == replace(was, note="trained as published; ours by --recipe ours")
+            assert now == replace(was, note="trained as published; ours by --recipe from-zero")
         else:
             assert now == was
 

@@ -313,7 +313,7 @@ def test_the_defaults_on_a_methods_page_are_the_defaults(name: str) -> None:
 
 def test_the_recipes_on_the_page_of_learned_are_the_recipes() -> None:
     page = (ROOT / "docs" / "methods" / "learned.md").read_text()
-    recipes = [RECIPES[name] for name in ("ours", "from-extracted", "paper", "released-code")]
+    recipes = [RECIPES[name] for name in ("ours", "from-zero", "paper", "released-code")]
     for setting in Recipe.model_fields:
         cells = " | ".join(told(getattr(recipe, setting)) for recipe in recipes)
         assert f"\n| `{setting}` | {cells} |" in page

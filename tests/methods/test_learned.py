@@ -4,6 +4,7 @@ Run with `pytest tests/methods/test_learned.py`.
 """
 
 import logging
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,10 +18,11 @@ from taskvectors.errors import MemoryBudgetError, TaskVectorsError
 from taskvectors.methods import Recipe
 from taskvectors.methods.learned import Learned, learned
 from taskvectors.methods.training.recipe import RECIPES
+from taskvectors.methods.training.vectors import train_vectors
 from taskvectors.methods.vanilla import Vanilla, vanilla
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Edit, Trunk, resolve_budget
-from taskvectors.vectors import Site
+from taskvectors.vectors import Site, sites_at
 
 AT_ALL = Recipe(steps=1, batch_size=99, check_every=1, initialisation="normal", scale=1.0)
 """One step on all prompts, from a start that is large enough to act."""
@@ -303,12 +305,13 @@ def test_a_rate_is_constant_or_falls_to_zero_over_all_steps(
     assert found["cosine"] == pytest.approx([1, 0.853553, 0.5, 0.146447], abs=1e-5)
 
 
-def test_from_extracted_starts_where_vanilla_is_and_shares_it_between_sites(
+def test_ours_starts_where_vanilla_is_and_shares_it_between_sites(
     tiny_model: Any, bench_of: Any, steps: Steps
 ) -> None:
     context = bench_of(tiny_model("llama"))
-    assert RECIPES["from-extracted"].initialisation == "extracted"
-    recipe = RECIPES["from-extracted"].model_copy(update={"steps": 1})
+    assert Learned().recipe == RECIPES["ours"]
+    assert RECIPES["ours"].initialisation == "extracted"
+    recipe = RECIPES["ours"].model_copy(update={"steps": 1})
     for n_examples in (None, 3):
         steps.clear()
         (one,) = learned(
@@ -324,18 +327,47 @@ def test_from_extracted_starts_where_vanilla_is_and_shares_it_between_sites(
         )
 
 
-def test_an_extracted_start_needs_demonstrations_outside_of_the_training_prompts(
-    tiny_model: Any, bench_of: Any
+@pytest.mark.parametrize(
+    ("shots", "train_shots", "why"),
+    [
+        (2, 2, "its prompts have 2 demonstrations of their own"),
+        (0, 0, r"there are no demonstrations \(shots 0\)"),
+        (99, 0, "99 demonstrations"),
+    ],
+)
+def test_without_a_few_shot_run_ours_is_from_zero(
+    tiny_model: Any,
+    bench_of: Any,
+    shots: int,
+    train_shots: int,
+    why: str,
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     context = bench_of(tiny_model("llama"))
+    context.shots = shots
+    where = {"layers": (1,), "train_shots": train_shots}
+    few = {"steps": 2, "batch_size": 4, "check_every": 1}
+    ours = RECIPES["ours"].model_copy(update=few)
+    (one,) = learned(context, Learned(recipe=ours, **where))
+    assert re.search(f"from zero, by labels alone: {why}", caplog.text)
+    (plain,) = learned(context, Learned(recipe=Recipe(**few), **where))
+    torch.testing.assert_close(one.vector.values, plain.vector.values)
+    settings = one.vector.origin.settings
+    assert (settings["initialisation"], settings["distillation"]) == ("zero", 0.0)
+    mine = ours.model_copy(update={"learning_rate": 0.5})
+    (other,) = learned(context, Learned(recipe=mine, **where))
+    assert other.vector.origin.settings["learning_rate"] == 0.5
+    assert not torch.equal(other.vector.values, plain.vector.values)
+
+
+def test_a_start_cannot_be_extracted_without_demonstrations(tiny_model: Any, bench_of: Any) -> None:
+    context = bench_of(tiny_model("llama"))
     context.shots = 0
-    with pytest.raises(TaskVectorsError, match=r"shots 0.*initialisation zero"):
-        learned(context, Learned(layers=(1,), recipe="from-extracted"))
-    with pytest.raises(ValidationError, match=r"train_shots=2, or start from zero"):
-        Learned(recipe="from-extracted", train_shots=2)
+    with pytest.raises(TaskVectorsError, match=r"shots 0.*the recipe from-zero"):
+        train_vectors(context, [sites_at((1,), (-1,))], RECIPES["ours"])
 
 
-@pytest.mark.parametrize("recipe", ["ours", "from-extracted", "paper", "released-code"])
+@pytest.mark.parametrize("recipe", ["ours", "from-zero", "paper", "released-code"])
 def test_a_recipe_by_name_is_its_settings(
     tiny_model: Any, bench_of: Any, recipe: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -136,7 +136,7 @@ def test_what_is_wrong_with_a_json_file_is_said(
 @pytest.mark.parametrize("name", ["theirs", "", "none.yaml", "a" * 5000, "a\0b", "."])
 def test_neither_a_name_nor_a_file_is_an_error_that_names_both(name: str) -> None:
     with pytest.raises(
-        TaskVectorsError, match="there are ours, from-extracted, paper, released-code, or give"
+        TaskVectorsError, match="there are ours, from-zero, paper, released-code, or give"
     ):
         load_recipe(name)
 

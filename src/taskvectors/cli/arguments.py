@@ -258,7 +258,7 @@ class TrainingChoice:
     """How a vector is learned; what is not given is as the recipe has it."""
 
     recipe: Annotated[str, arg(metavar="NAME|FILE")] = "ours"
-    """`ours`, `from-extracted`, `paper`, `released-code`, or a .yaml or .json file of a recipe's
+    """`ours`, `from-zero`, `paper`, `released-code`, or a .yaml or .json file of a recipe's
     fields, such as schedule, initialisation, weight_decay, patience."""
     steps: Annotated[int | None, default("the recipe's")] = None
     """Most gradient steps."""

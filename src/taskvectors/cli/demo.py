@@ -24,7 +24,7 @@ class Demo:
     """A built-in task (`taskvectors tasks`), a file of input/output pairs, or hub:OWNER/NAME."""
     model: str = "embedded"
     """`embedded`, a hub id, a local folder, or a .gguf file."""
-    steps: int = 60
+    steps: int = 40
     """Most steps of learning; all layers are learned together."""
     seed: int = 0
     """Seed of split, demonstrations and initialisation."""
@@ -36,13 +36,14 @@ class Demo:
         """Compare, and write the report."""
         model = ModelChoice(model=self.model).config()
         from taskvectors.experiments import CompareConfig, compare
-        from taskvectors.methods import Recipe
         from taskvectors.methods.icl import InContext
         from taskvectors.methods.learned import Learned
+        from taskvectors.methods.training.recipe import RECIPES, Recipe
         from taskvectors.methods.vanilla import Vanilla
         from taskvectors.methods.zero_shot import ZeroShot
 
-        learned = Learned(recipe=checked(Recipe, steps=self.steps))
+        recipe = RECIPES["ours"].model_dump() | {"steps": self.steps}
+        learned = Learned(recipe=checked(Recipe, **recipe))
         config = checked(
             CompareConfig,
             model=model,

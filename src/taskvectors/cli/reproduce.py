@@ -43,7 +43,7 @@ class Reproduce:
     """List the experiments, and do nothing else."""
     preset: str = "cpu"
     """How large: `smoke` (random models, seconds), `cpu` (the embedded model), or `paper`."""
-    recipe: Literal["ours", "paper", "released-code"] = "ours"
+    recipe: Literal["from-zero", "paper", "released-code"] = "from-zero"
     """How vectors are learned: ours, or as published, to stand beside the published numbers."""
     models: Annotated[tuple[str, ...], arg(help_behavior_hint="(default: --model)")] = ()
     """Several models, in place of --model."""

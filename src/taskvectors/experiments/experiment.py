@@ -26,7 +26,7 @@ from taskvectors.results.figures import AnyFigure
 from taskvectors.results.record import rows_of
 
 PresetName = Literal["smoke", "cpu", "paper"]
-RecipeName = Literal["ours", "paper", "released-code"]
+RecipeName = Literal["from-zero", "paper", "released-code"]
 PRESETS: tuple[PresetName, ...] = ("smoke", "cpu", "paper")
 """Small random models, seconds; the embedded model, two cores; the paper's sizes, GPUs."""
 
@@ -59,8 +59,8 @@ class Preset(BaseModel):
     n_test: int = Field(default=200, ge=1)
     """Test pairs."""
     steps: int = Field(default=200, ge=1)
-    """Most steps of learning a vector by our recipe, or an adapter."""
-    recipe: RecipeName = "ours"
+    """Most steps of learning a vector from zero, or an adapter."""
+    recipe: RecipeName = "from-zero"
     """How vectors are learned; a published recipe has steps of its own."""
     limit: int = Field(default=100, ge=2)
     """Most prompts of a split that an analysis uses."""

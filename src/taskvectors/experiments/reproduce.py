@@ -66,7 +66,7 @@ class ReproduceConfig(BaseModel):
     """Models in place of the preset's, as `load_model` takes them."""
     loading: ModelConfig = ModelConfig()
     """How models are loaded, where that differs from the preset; its source is not used."""
-    recipe: RecipeName = "ours"
+    recipe: RecipeName = "from-zero"
     """How vectors are learned: ours, or as published."""
     tasks: tuple[str, ...] = ()
     """Tasks, or families of tasks, in place of the preset's."""
@@ -105,7 +105,7 @@ class ReproduceConfig(BaseModel):
         }
         given_for_models = {
             "--model": self.models,
-            "--recipe": self.recipe != "ours",
+            "--recipe": self.recipe != "from-zero",
             "--n-train": self.n_train,
             "--n-validation": self.n_validation,
             "--n-test": self.n_test,

@@ -1,8 +1,9 @@
 """`learned`: the injected vector itself is trained, the model stays frozen.
 
-The loss is the paper's: the mean negative log-probability of the answer's tokens, with θ added at
-the chosen sites of prompts without demonstrations (or with, by option). All candidates of a run are
-trained side by side: one branch per layer, all in one pass over one trunk.
+The paper's loss is the mean negative log-probability of the answer's tokens, with θ added at the
+chosen sites of prompts without demonstrations (or with, by option). By default half of ours is the
+divergence from the few-shot run, and θ starts from what `vanilla` extracts. All candidates of a run
+are trained side by side: one branch per layer, all in one pass over one trunk.
 
 θ = s·u, with s the root mean square of the residual stream at the site: AdamW, its decay and the
 initialisation act on u, so one learning rate fits all layers and models.
@@ -10,13 +11,16 @@ initialisation act on u, so one learning rate fits all layers and models.
 
 from typing import ClassVar, Literal
 
-from pydantic import model_validator
-
 from taskvectors.methods.shared.candidate import Candidate
 from taskvectors.methods.shared.method import METHODS, Method, Paper
 from taskvectors.methods.shared.run_context import RunContext
-from taskvectors.methods.shared.trained_sites import SiteTraining, plan_of_training, trained_sites
-from taskvectors.methods.training.recipe import NamedRecipe, Recipe
+from taskvectors.methods.shared.trained_sites import (
+    SiteTraining,
+    plan_of_training,
+    recipe_for,
+    trained_sites,
+)
+from taskvectors.methods.training.recipe import RECIPES, NamedRecipe, Recipe
 from taskvectors.methods.training.vectors import train_vectors
 from taskvectors.vectors import TaskVector
 
@@ -32,18 +36,9 @@ class Learned(SiteTraining):
     """A vector trained by gradient descent at any layers and positions."""
 
     kind: Literal["learned"] = "learned"
-    recipe: NamedRecipe = Recipe()
+    recipe: NamedRecipe = RECIPES["ours"]
     """How it is trained: a recipe, or the name of one."""
     has_named_recipes: ClassVar[bool] = True
-
-    @model_validator(mode="after")
-    def _start_has_a_meaning(self) -> "Learned":
-        if self.recipe.initialisation == "extracted" and self.train_shots:
-            raise ValueError(
-                "a vector that is trained on prompts with demonstrations cannot start from what "
-                f"demonstrations do: leave out train_shots={self.train_shots}, or start from zero"
-            )
-        return self
 
 
 def learned(context: RunContext, config: Learned) -> list[Candidate]:
@@ -54,10 +49,11 @@ def learned(context: RunContext, config: Learned) -> list[Candidate]:
         MemoryBudgetError: A training step does not fit the budget.
 
     Source: Yang et al. (2026), https://arxiv.org/abs/2509.24169, AdamW on -log p(y|x, θ). We differ
-        by default: the learning rate is relative to the residual stream, batches of 32, and the
-        vector of the best validation check is kept.
+        by default: the start is what `vanilla` extracts, half of the loss is the divergence from
+        the few-shot run, the learning rate is relative to the residual stream, batches of 32, and
+        the vector of the best validation check is kept.
     """
-    sites, recipe = trained_sites(context, config), config.recipe
+    sites, recipe = trained_sites(context, config), recipe_for(context, config)
     trained = train_vectors(context, sites, recipe, config.train_shots, config.n_examples)
     return [
         Candidate(

@@ -179,12 +179,14 @@ def losses_seen(
         lower: Normalizers that are not above the rows' own, such as those over some of the tokens.
             Each token's highest probability is taken by them, and so is not too low.
     """
+    is_known = soft is not None and soft.mean_row is not None
+    walked = None if is_known else soft
     with torch.no_grad():
+        state = state.contiguous()
         walk = _walk(
-            unembedding, state.contiguous(), targets, wanted="loss", bias=None, soft=soft,
-            lower=lower,
-        )  # fmt: skip
-    losses = walk.losses(soft, walk.away)
+            unembedding, state, targets, wanted="loss", bias=None, soft=walked, lower=lower
+        )
+        losses = walk.losses(soft, soft.away_from(state) if is_known and soft else walk.away)
     return LossesSeen(losses=losses, normalizer=walk.normalizer, highest=walk.highest)
 
 

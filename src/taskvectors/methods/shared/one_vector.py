@@ -44,8 +44,8 @@ def learn(  # noqa: PLR0913  (sites, data and settings)
         positions: A token position, or several, each with its own part of the vector.
         train_shots: Demonstrations in the prompts it is trained and used on.
         n_examples: Training pairs to use; all by default.
-        recipe: How it is trained: `ours`, `from-extracted`, `paper`, `released-code`, a YAML or
-            JSON file of a recipe's fields, or a `Recipe`.
+        recipe: How it is trained: `ours`, `from-zero`, `paper`, `released-code`, a YAML or JSON
+            file of a recipe's fields, or a `Recipe`.
         context: Further fields of `RunContext`: `shots` (demonstrations of the few-shot run, which
             is the teacher where the recipe has distillation), `template`, `seed`, `memory`, `chat`.
 

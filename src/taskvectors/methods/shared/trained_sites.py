@@ -5,10 +5,11 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from taskvectors.errors import DataError, PromptTooLongError
 from taskvectors.methods.shared.at_sites import AtSites
 from taskvectors.methods.shared.plan import Plan, read_work, training_work
 from taskvectors.methods.shared.run_context import RunContext
-from taskvectors.methods.training.recipe import Recipe
+from taskvectors.methods.training.recipe import RECIPES, Recipe
 from taskvectors.prompts import resolve_positions, with_first_tokens
 from taskvectors.vectors import Site, sites_at
 
@@ -49,6 +50,37 @@ def trained_sites(context: RunContext, config: SiteTraining) -> list[tuple[Site,
     return [sites_at(group, config.positions) for group in groups]
 
 
+def recipe_for(context: RunContext, config: SiteTraining) -> Recipe:
+    """A config's recipe, from zero where there is nothing to extract a start from."""
+    recipe = config.recipe
+    if recipe.initialisation != "extracted":
+        return recipe
+    why = _no_demonstrations(context, config)
+    if why is None:
+        return recipe
+    logger.warning("training starts from zero, by labels alone: %s", why)
+    plain = RECIPES["from-zero"]
+    changed = ["initialisation", "distillation"]
+    if recipe.learning_rate == RECIPES["ours"].learning_rate:
+        changed.append("learning_rate")
+    return recipe.model_copy(update={name: getattr(plain, name) for name in changed})
+
+
+def _no_demonstrations(context: RunContext, config: SiteTraining) -> str | None:
+    """Why no few-shot run can be had, to start from and to be close to; None if it can."""
+    if config.train_shots:
+        return f"its prompts have {config.train_shots} demonstrations of their own"
+    if not context.shots:
+        return "there are no demonstrations (shots 0)"
+    try:
+        pairs = zip(context.prompts("train"), context.prompts("train", context.shots), strict=True)
+    except (DataError, PromptTooLongError) as error:
+        return str(error)
+    if any(plain.answer_ids != shown.answer_ids for plain, shown in pairs):
+        return "answers are tokenized differently after demonstrations"
+    return None
+
+
 def _reach_the_answer(context: RunContext, config: SiteTraining) -> bool:
     """Whether each position is the last token, where even the last layer acts on the answer."""
     prompts = context.prompts("train", config.train_shots)
@@ -60,7 +92,7 @@ def _reach_the_answer(context: RunContext, config: SiteTraining) -> bool:
 
 def plan_of_training(context: RunContext, config: SiteTraining) -> Plan:
     """What is read before, the steps and the checks, for any method that trains at sites."""
-    recipe, shots = config.recipe, config.train_shots
+    recipe, shots = recipe_for(context, config), config.train_shots
     joins = tuple(min(site.layer for site in sites) for sites in trained_sites(context, config))
     train = context.prompts("train", shots)[: config.n_examples]
     if recipe.answer == "first-token":

@@ -39,7 +39,7 @@ class TrainingSteps(BaseModel):
 
 
 class Recipe(TrainingSteps):
-    """Everything about the training but the sites."""
+    """Everything about the training but the sites; what is left out is as in `from-zero`."""
 
     learning_rate: float = Field(default=0.01, gt=0)
     """Of AdamW; in units of the residual stream's root mean square if `rate` is relative."""
@@ -53,7 +53,8 @@ class Recipe(TrainingSteps):
     """Steps over which it falls to zero; `steps` by default."""
     initialisation: Literal["zero", "uniform", "normal", "extracted"] = "zero"
     """Where the vector starts: `extracted` is what `vanilla` gives at the same sites, its parts
-    divided as a relative rate is."""
+    divided as a relative rate is. Where no demonstrations can be shown, or the prompts have their
+    own, training is from zero instead, by labels alone."""
     scale: float = Field(default=0.1, ge=0)
     """Half-width of a uniform start, standard deviation of a normal one."""
     answer: Literal["all-tokens", "first-token"] = "all-tokens"
@@ -83,9 +84,9 @@ class OwnTraining(TrainingSteps):
 
 
 RECIPES: dict[str, Recipe] = {
-    "ours": Recipe(),
-    # for late layers, where training from zero overfits: see docs/decisions/0019
-    "from-extracted": Recipe(initialisation="extracted", learning_rate=0.003, distillation=0.5),
+    # at late layers training from zero overfits: see docs/decisions/0019
+    "ours": Recipe(initialisation="extracted", learning_rate=0.003, distillation=0.5),
+    "from-zero": Recipe(),
     # the text of arXiv 2509.24169; what it does not say is ours
     "paper": Recipe(
         rate="absolute",
@@ -120,7 +121,7 @@ def load_recipe(recipe: str | Path | Recipe) -> Recipe:
 
     Args:
         recipe: One of `RECIPES` by its name, or the path of a file. What the file leaves out is
-            as in `ours`.
+            as in `from-zero`.
 
     Raises:
         TaskVectorsError: There is neither such a recipe nor such a file, the file is no YAML or

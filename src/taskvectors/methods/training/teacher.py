@@ -53,7 +53,7 @@ class Teacher:
                 raise TaskVectorsError(
                     f"the answer {prompt.query.output!r} is tokenized differently after "
                     "demonstrations, so the two runs cannot be compared token by token; use "
-                    "another template, or distillation 0"
+                    "another template, or the recipe from-zero"
                 )
         model = context.model
         budget = resolve_budget(context.memory, model.device)

@@ -28,10 +28,10 @@ from taskvectors.trunk.answers import answer_losses, answer_states
 from taskvectors.trunk.graph import GraphedLosses
 from taskvectors.vectors import Site
 
-_FIRST_RENEWAL = 5
-"""Steps to the first renewal of the shortlist; each interval is `_LONGER` times the one before."""
-_LONGER = 3
-_RENEWAL_PROMPTS = 128
+FIRST_RENEWAL, LONGER = 5, 3
+"""Steps to the first renewal of the shortlist, and how many times as long as the interval before
+each one is."""
+_RENEWAL_PROMPTS = 64
 """Training prompts that a renewal looks at; drawn anew each time where there are more."""
 
 
@@ -67,6 +67,8 @@ class Trainer(ABC, Generic[T]):
 
     starts_plain = False
     """Whether all states start as the plain run, and so give the same first shortlist."""
+    first_renewal = FIRST_RENEWAL
+    """Steps to the first renewal."""
 
     def __init__(
         self,
@@ -148,7 +150,7 @@ class Trainer(ABC, Generic[T]):
         self.renew(active[:1] if self.starts_plain else active)
         for state in active if self.starts_plain else ():
             state.unlisted = active[0].unlisted
-        interval = renewal = _FIRST_RENEWAL
+        interval = renewal = self.first_renewal
         with torch.enable_grad(), track("learning", recipe.steps) as progress:
             for step in range(1, recipe.steps + 1):
                 losses = losses_of(batches.draw(), active)
@@ -158,7 +160,7 @@ class Trainer(ABC, Generic[T]):
                 scheduler.step()
                 if step == renewal:
                     shortlist = self.vocabulary.shortlist
-                    interval = interval * _LONGER if self.renew(active) else _FIRST_RENEWAL
+                    interval = interval * LONGER if self.renew(active) else FIRST_RENEWAL
                     renewal += interval
                     if self.vocabulary.shortlist is not shortlist:
                         losses_of.forget()
@@ -274,11 +276,11 @@ class TrunkTrainer(Trainer[T]):
 
 def renewals(steps: int) -> list[int]:
     """The steps after which the shortlist is renewed, as long as it stays close."""
-    planned, interval = [], _FIRST_RENEWAL
+    planned, interval = [], FIRST_RENEWAL
     at = interval
     while at <= steps:
         planned.append(at)
-        interval *= _LONGER
+        interval *= LONGER
         at += interval
     return planned
 

@@ -21,7 +21,13 @@ from taskvectors.methods.training.peak_memory import PeakMemory
 from taskvectors.methods.training.recipe import Recipe
 from taskvectors.methods.training.subspaces import Subspaces
 from taskvectors.methods.training.teacher import Teacher
-from taskvectors.methods.training.trainer import TrainState, TrunkTrainer, check_gradient
+from taskvectors.methods.training.trainer import (
+    FIRST_RENEWAL,
+    LONGER,
+    TrainState,
+    TrunkTrainer,
+    check_gradient,
+)
 from taskvectors.methods.training.trunks import TrainingTrunks, residual_rms
 from taskvectors.prompts import Prompt, with_first_tokens
 from taskvectors.trunk import Batch, Branch, Edit
@@ -135,7 +141,7 @@ def _demonstrations_effect(
     if not context.shots:
         raise TaskVectorsError(
             "the extracted vector is what demonstrations change, and there are none (shots 0): "
-            "give some, or start from zero (initialisation zero)"
+            "give some, or start from zero (the recipe from-zero)"
         )
     return context.demonstrations_effect(n_examples)
 
@@ -198,6 +204,8 @@ class _VectorTrainer(TrunkTrainer[_Vector]):
         super().__init__(context, trunks, recipe, vectors)
         self.subspaces = subspaces and subspaces.to(context.model.device)
         self.starts_plain = recipe.initialisation == "zero"
+        if effect is not None:  # its first list has seen what steps from zero lead to
+            self.first_renewal = FIRST_RENEWAL * LONGER
         device = context.model.device
         sites = [site for vector in vectors for site in vector.sites]
         self.scale = torch.ones(len(sites), 1, device=device)

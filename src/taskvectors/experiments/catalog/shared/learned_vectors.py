@@ -23,8 +23,8 @@ logger = logging.getLogger(__name__)
 
 
 def recipe(preset: Preset) -> Recipe:
-    """How vectors are learned: our recipe in the steps that the preset has, or as published."""
-    if preset.recipe != "ours":
+    """How vectors are learned: from zero in the steps that the preset has, or as published."""
+    if preset.recipe != "from-zero":
         return RECIPES[preset.recipe]
     return Recipe(steps=preset.steps, check_every=min(10, preset.steps))
 
