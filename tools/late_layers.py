@@ -4,10 +4,11 @@
         [--vectors ours from-zero full-vocabulary] [--runs RUNS] [--write FILE.csv]
 
 At each of some layers: the vector that `vanilla` extracts (strength 1), and vectors learned by a
-recipe, the best check on validation kept, scored on the test split and on that of validation. `full-vocabulary` is the recipe `ours`
-with losses over all tokens. Differences are paired: by layer to the extracted vector, over the
-layers between `ours` and `full-vocabulary`. Vectors are kept beside the run. A run that was cut off goes on where it stopped; seeds
-are the outer loop, so that all tasks have one first.
+recipe, the best check on validation kept; all are scored on the validation and the test split.
+`full-vocabulary` is the recipe `ours` with losses over all tokens. Differences are paired, on the
+test split: by layer to the extracted vector, over the layers between `ours` and `full-vocabulary`.
+Vectors are kept beside the run. A run that was cut off goes on where it stopped; seeds are the
+outer loop, so that all tasks have one first.
 """
 
 import argparse
