@@ -1,16 +1,15 @@
 """The report as a reader meets it, in headless Chromium.
 
-Needs Chromium and its driver (Debian: `apt-get install chromium chromium-driver`) and selenium;
-without them the tests are skipped and say so.
+Needs a browser; see `chromium.py`.
 """
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from chromium import chromium
 
 from taskvectors.report import page_html, page_of, side_by_side
 from taskvectors.results import Columns, Record, frame_of
@@ -22,17 +21,6 @@ from taskvectors.results.learners import Finding, of_shifts, of_variants
 pytestmark = pytest.mark.slow
 
 ABSENT = "\N{EN DASH}"
-FLAGS = (
-    "--headless",
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-quic",
-    "--disable-dev-shm-usage",  # a container's shared memory may be too small for a tab
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-)
 WIDTHS = {"desktop": 1280, "phone": 390}
 KINDS = (
     "report", "experiment", "explained", "compared", "experiments", "explanations", "learners",
@@ -44,21 +32,8 @@ LONG = "averylongwordwithoutanyspace" * 8
 @pytest.fixture(scope="module")
 def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A headless Chromium that records its console."""
-    driver_path = shutil.which("chromedriver")
-    browser_path = shutil.which("chromium") or shutil.which("google-chrome")
-    if not (driver_path and browser_path):
-        pytest.skip("the report is not looked at: chromium or chromedriver is not installed")
-    webdriver = pytest.importorskip(
-        "selenium.webdriver", reason="the report is not looked at: selenium is not installed"
-    )
-    options = webdriver.ChromeOptions()
-    options.binary_location = browser_path
-    for flag in (*FLAGS, f"--user-data-dir={tmp_path_factory.mktemp('profile')}"):
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(driver_path))
-    yield driver
-    driver.quit()
+    with chromium(tmp_path_factory.mktemp("profile")) as driver:
+        yield driver
 
 
 @pytest.fixture(scope="module")

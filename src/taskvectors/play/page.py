@@ -8,7 +8,7 @@ from typing import Any
 
 from taskvectors.api.generation import NextToken
 from taskvectors.errors import TaskVectorsError, require_package
-from taskvectors.format import percent, points, printable
+from taskvectors.format import number, percent, points, printable
 from taskvectors.models import EMBED
 from taskvectors.play.library import load_vectors
 from taskvectors.play.live import (
@@ -292,8 +292,8 @@ def _learner_tab(gr: Any) -> None:
                 stop = gr.Button("Stop", elem_id="stop")
             state = gr.Markdown("Press **Train**: about a minute on two cores.", elem_id="state")
         with gr.Column(scale=3, min_width=280):
-            recovery = gr.Plot(show_label=False, elem_id="recovery")
-            errors = gr.Plot(show_label=False, elem_id="errors")
+            recovery = gr.Plot(label="Recovery by layer", elem_id="recovery")
+            errors = gr.Plot(label="Wrong answers", elem_id="errors")
 
     def grow(where: str, n_steps: int, of_seed: int) -> Iterator[tuple[Any, ...]]:
         config = live_config(tvp_layer=_TVP_LAYERS[where], steps=int(n_steps), seed=int(of_seed))
@@ -317,7 +317,8 @@ def _progress(point: LivePoint, steps: int, tvp_from: int, where: str) -> str:
     if best is None:
         vector = "demonstrations do not help enough yet for recovery to have a meaning"
     else:
-        vector = f"the best layer is {point.recovery.index(best)}, with recovery {best:.2f}"
+        layer = point.recovery.index(best)
+        vector = f"the best layer is {layer}, with recovery {number('recovery', best)}"
     phase = "in-context loss alone"
     if _TVP_LAYERS[where] is not None and point.step > tvp_from:
         phase = f"with the TVP-loss at {where}"
