@@ -1,27 +1,49 @@
-"""Every example runs with `--fast`, asks a question, and stays short.
+"""Every notebook runs from its first cell to its last, and its page shows what is in it.
 
 Run with `pytest tests/examples`.
 """
 
 import re
-import runpy
 import sys
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import pytest
 
-EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.py"))
-LONGEST = 80
+ROOT = Path(__file__).parents[2]
+NOTEBOOKS = sorted((ROOT / "examples").glob("*.py"))
+LONGEST = 120
+PAIRS = {"n_train": 12, "n_validation": 4, "n_test": 8}
+FEW: dict[str, dict[str, Any]] = {
+    "ten_minutes_with_a_vector": {"SIZES": PAIRS, "STEPS": 2, "LAYER": 1},
+    "how_it_works_inside": {"SIZES": PAIRS, "STEPS": 2, "N_PROMPTS": 4},
+    "a_learner_from_scratch": {
+        "STEPS": 4,
+        "ALONE": 2,
+        "N_TRIALS": 16,
+        "SMALL": {"n_layers": 3, "d_model": 16, "n_heads": 2, "batch_size": 4,
+                  "measure_every": 2, "n_curve_trials": 8},
+    },
+}  # fmt: skip
 SAYS = {
-    "one_vector": r"the learned vector: \d\.\d\d \[",
-    "which_layer": r"chosen: layer \d",
-    "which_heads": r"key heads: \d+ of \d+",
-    "on_the_way": r"<- the vector",
-    "adding_up": r"half of the sum +\d\.\d\d \[",
-    "formed_by_training": r"tvp-1 +1 +\d\.\d{3}",
+    "ten_minutes_with_a_vector": r"cosine of the two: -?\d\.\d\d",
+    "how_it_works_inside": r"rank correlation: -?\d\.\d\d",
+    "a_learner_from_scratch": "LanguageModel",
 }
+"""What is in its outputs, or where it failed."""
+
+
+@pytest.fixture(scope="module")
+def tool() -> Any:
+    """`tools/notebooks.py`."""
+    for package in ("nbclient", "jupytext", "ipykernel"):
+        pytest.importorskip(package)
+    sys.path.insert(0, str(ROOT / "tools"))
+    try:
+        import notebooks
+    finally:
+        sys.path.remove(str(ROOT / "tools"))
+    return notebooks
 
 
 @pytest.fixture(scope="module")
@@ -33,40 +55,53 @@ def folder(tmp_path_factory: pytest.TempPathFactory, tiny_model: Any, tokenizer:
     return path
 
 
-def test_there_are_six() -> None:
-    assert {path.stem for path in EXAMPLES} == set(SAYS)
-    assert len(EXAMPLES) == 6
+def outputs_of(notebook: Any) -> str:
+    """All texts that a notebook shows."""
+    outputs = [output for cell in notebook.cells for output in cell.get("outputs", [])]
+    texts = [str(output.get("text", "")) for output in outputs]
+    return "\n".join([*texts, *(str(output.get("data", {})) for output in outputs)])
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_is_a_short_notebook_whose_title_is_a_question(path: Path) -> None:
+def test_there_are_three() -> None:
+    assert {path.stem for path in NOTEBOOKS} == set(SAYS) == set(FEW)
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_is_short_and_begins_with_its_title(path: Path) -> None:
     lines = path.read_text().splitlines()
     assert len(lines) <= LONGEST
     assert lines[0] == "# %% [markdown]"
-    assert re.fullmatch(r"# # [A-Z].*\?", lines[1])
+    assert re.fullmatch(r"# # [A-Z].*", lines[1])
+    assert sum('tags=["parameters"]' in line for line in lines) == 1
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_reads_no_words_of_a_notebooks_kernel(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_on_a_small_model(
+    tool: Any, path: Path, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The lines up to the one that reads what was asked, as a notebook runs them."""
-    monkeypatch.setattr(sys, "argv", ["ipykernel_launcher.py", "-f", "kernel.json"])
-    monkeypatch.setitem(sys.modules, "ipykernel", ModuleType("ipykernel"))
-    before, reading, _ = re.split(r"(^asked = .*$)", path.read_text(), maxsplit=1, flags=re.M)
-    names: dict[str, Any] = {}
-    exec(compile(before + reading, path.name, "exec"), names)
-    assert names["asked"].fast is False
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    model = {} if path.stem == "a_learner_from_scratch" else {"MODEL": str(folder)}
+    done = tool.run(path, tmp_path, FEW[path.stem] | model)
+    assert re.search(SAYS[path.stem], outputs_of(done))
+    shown = tool.page(path, done)
+    assert shown.startswith(path.read_text().splitlines()[1].removeprefix("# "))
+    assert "<table>" in shown
+    assert "an interactive chart" in shown
 
 
-@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.stem)
-def test_an_example_runs_fast_on_a_small_model(
-    path: Path,
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+@pytest.mark.slow
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_a_notebook_runs_as_it_is(
+    tool: Any, path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on = [] if path.stem == "formed_by_training" else ["--model", str(folder)]
-    monkeypatch.setattr(sys, "argv", [str(path), "--fast", *on])
-    runpy.run_path(str(path), run_name="__main__")
-    assert re.search(SAYS[path.stem], capsys.readouterr().out)
+    monkeypatch.setenv("PYTHONPATH", str(ROOT / "src"))
+    assert re.search(SAYS[path.stem], outputs_of(tool.run(path, tmp_path)))
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_the_page_of_a_notebook_has_its_cells(tool: Any, path: Path) -> None:
+    import jupytext
+
+    page = (ROOT / "docs" / "notebooks" / f"{path.stem.replace('_', '-')}.md").read_text()
+    for cell in jupytext.read(path).cells:
+        assert cell.source in page, "run tools/notebooks.py again"

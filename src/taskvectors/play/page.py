@@ -292,8 +292,10 @@ def _learner_tab(gr: Any) -> None:
                 stop = gr.Button("Stop", elem_id="stop")
             state = gr.Markdown("Press **Train**: about a minute on two cores.", elem_id="state")
         with gr.Column(scale=3, min_width=280):
-            recovery = gr.Plot(label="Recovery by layer", elem_id="recovery")
-            errors = gr.Plot(label="Wrong answers", elem_id="errors")
+            gr.Markdown("### Recovery by layer")
+            recovery = gr.Plot(show_label=False, elem_id="recovery")
+            gr.Markdown("### Wrong answers")
+            errors = gr.Plot(show_label=False, elem_id="errors")
 
     def grow(where: str, n_steps: int, of_seed: int) -> Iterator[tuple[Any, ...]]:
         config = live_config(tvp_layer=_TVP_LAYERS[where], steps=int(n_steps), seed=int(of_seed))
