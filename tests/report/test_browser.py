@@ -202,6 +202,13 @@ def test_names_below_an_axis_do_not_run_into_each_other(
           boxes.forEach((box, i) => {
             if (!slanted && i && box.left < boxes[i - 1].right) found.push(ticks[i].textContent);
           });
+          const written = [...chart.querySelectorAll(".heatmap-label text")];
+          const places = written.map((text) => text.getBoundingClientRect());
+          places.forEach((one, i) => places.slice(0, i).forEach((other) => {
+            const aside = Math.min(one.right, other.right) - Math.max(one.left, other.left);
+            const above = Math.min(one.bottom, other.bottom) - Math.max(one.top, other.top);
+            if (aside > 1 && above > 1) found.push(written[i].textContent);
+          }));
         }
         return found;
         """

@@ -20,6 +20,7 @@ from taskvectors.errors import DataError, TaskVectorsError
 from taskvectors.files import read_json, write_whole
 from taskvectors.learners.families import FAMILIES, load_family
 from taskvectors.learners.family import TaskFamily
+from taskvectors.learners.hub import pull_learner, push_learner
 from taskvectors.models import LanguageModel
 from taskvectors.models.causal import CausalBody
 from taskvectors.models.completeness import (
@@ -69,6 +70,41 @@ class Learner:
             "about": dict(self.about),
         }
         write_whole(folder / ABOUT, json.dumps(about, indent=1) + "\n")
+
+    def push_to_hub(
+        self, repo: str, *, private: bool | None = None, token: str | None = None
+    ) -> str:
+        """Upload the learner with a card to the Hugging Face hub; see `push_learner`.
+
+        Args:
+            repo: `owner/name`; made if it is not there.
+            private: Whether a new repository is private.
+            token: Of the hub; the one that is logged in by default.
+
+        Returns:
+            Address of the repository.
+
+        Raises:
+            TaskVectorsError: The hub cannot be reached, or refuses it.
+        """
+        return push_learner(self, repo, private=private, token=token)
+
+    @classmethod
+    def from_pretrained(
+        cls, repo: str, family: str = "", *, revision: str | None = None, token: str | None = None
+    ) -> "Learner":
+        """Read a learner from the Hugging Face hub, or from a folder.
+
+        Args:
+            repo: `owner/name`, or a folder.
+            family: As in `load`.
+            revision: Commit, branch or tag; the main branch by default.
+            token: Of the hub; the one that is logged in by default.
+
+        Raises:
+            DataError: It cannot be reached, or holds no learner; see `load`.
+        """
+        return cls.load(pull_learner(repo, revision=revision, token=token), family)
 
     @classmethod
     def load(cls, folder: Path | str, family: str = "") -> "Learner":

@@ -6,7 +6,7 @@ their last name.
 
 import json
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path, PurePosixPath, PureWindowsPath
 from typing import Any
@@ -43,24 +43,47 @@ def push_vector(
     Raises:
         TaskVectorsError: The hub cannot be reached, or refuses it.
     """
-    from huggingface_hub import HfApi
-
     shown = portable(vector)
-    api = HfApi(token=token)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch) / "vector"
         save_vector(shown, folder)
-        (folder / _CARD).write_text(card_of(shown, repo, measures), encoding="utf-8")
-        try:
-            address = api.create_repo(repo, private=private, exist_ok=True)
-            api.upload_folder(
-                repo_id=repo, folder_path=folder, commit_message=f"{vector.origin.label}"
-            )
-        except Exception as error:  # what the client raises depends on the network and the hub
-            raise TaskVectorsError(
-                f"{repo} cannot be pushed to the hub: {_gist(error)} See that the name is "
-                "owner/name, that you are logged in (hf auth login) and may write there."
-            ) from error
+        card = card_of(shown, repo, measures)
+        return push_folder(
+            folder, repo, card, message=vector.origin.label, private=private, token=token
+        )
+
+
+def push_folder(
+    folder: Path, repo: str, card: str, *, message: str, private: bool | None, token: str | None
+) -> str:
+    """Upload a folder with its card; a repository that is not there is made.
+
+    Args:
+        folder: The folder; the card is written into it.
+        repo: `owner/name`.
+        card: Its README.
+        message: Of the commit.
+        private: Whether a new repository is private.
+        token: Of the hub; the one that is logged in by default.
+
+    Returns:
+        Address of the repository.
+
+    Raises:
+        TaskVectorsError: The hub cannot be reached, or refuses it.
+    """
+    from huggingface_hub import HfApi
+
+    api = HfApi(token=token)
+    (folder / _CARD).write_text(card, encoding="utf-8")
+    try:
+        address = api.create_repo(repo, private=private, exist_ok=True)
+        api.upload_folder(repo_id=repo, folder_path=folder, commit_message=message)
+    except Exception as error:  # what the client raises depends on the network and the hub
+        raise TaskVectorsError(
+            f"{repo} cannot be pushed to the hub: {_gist(error)} See that the name is "
+            "owner/name, that you are logged in (hf auth login) and may write there."
+        ) from error
     return str(address)
 
 
@@ -75,20 +98,35 @@ def pull_vector(repo: str, *, revision: str | None = None, token: str | None = N
     Raises:
         DataError: There is no such repository, it holds no vector, or it cannot be reached.
     """
+    return load_vector(pull_folder(repo, (VALUES, CONFIG), revision=revision, token=token))
+
+
+def pull_folder(
+    repo: str, files: Sequence[str], *, revision: str | None, token: str | None
+) -> Path:
+    """Some files of a repository of the hub, in a folder; one that is a folder is taken as it is.
+
+    Args:
+        repo: `owner/name`, or a folder.
+        files: Their names.
+        revision: Commit, branch or tag; the main branch by default.
+        token: Of the hub; the one that is logged in by default.
+
+    Raises:
+        DataError: There is no such repository, or it cannot be reached.
+    """
     if Path(repo).expanduser().is_dir():
-        return load_vector(repo)
+        return Path(repo).expanduser()
     from huggingface_hub import snapshot_download
 
     try:
-        folder = snapshot_download(
-            repo, revision=revision, token=token, allow_patterns=[VALUES, CONFIG]
-        )
+        folder = snapshot_download(repo, revision=revision, token=token, allow_patterns=list(files))
     except Exception as error:  # as above
         raise DataError(
             f"{repo} cannot be read from the hub: {_gist(error)} Give owner/name of a repository "
             "that push_to_hub made, or a folder."
         ) from error
-    return load_vector(folder)
+    return Path(folder)
 
 
 def portable(vector: TaskVector) -> TaskVector:
@@ -99,7 +137,9 @@ def portable(vector: TaskVector) -> TaskVector:
         dropped["request"] = None
     if _is_path(origin.location):
         dropped["location"] = ""
-    fields = {name: _cut(value) for name, value in asdict(origin).items() if name != "request"}
+    fields = {
+        name: without_paths(value) for name, value in asdict(origin).items() if name != "request"
+    }
     kept = {name: value for name, value in fields.items() if value != asdict(origin)[name]}
     if "notes" in kept:
         kept["notes"] = tuple(kept["notes"])
@@ -107,7 +147,9 @@ def portable(vector: TaskVector) -> TaskVector:
     if "request" in dropped:
         told.append(f"the file of the task {origin.task} is not part of this; name it with --task")
     if "location" in dropped:
-        told.append(f"made for a local copy of {_cut(origin.model)}; name the model with --model")
+        told.append(
+            f"made for a local copy of {without_paths(origin.model)}; name the model with --model"
+        )
     changed = kept | dropped
     notes = (*changed.get("notes", origin.notes), *told)
     return replace(vector, origin=replace(origin, **changed | {"notes": notes}))
@@ -202,16 +244,16 @@ def _is_path(text: str) -> bool:
     return PurePosixPath(text).is_absolute() or PureWindowsPath(text).is_absolute()
 
 
-def _cut(value: Any) -> Any:
+def without_paths(value: Any) -> Any:
     """A value in which absolute paths are their last names."""
     if isinstance(value, str):
         is_windows = PureWindowsPath(value).drive != ""
         kind = PureWindowsPath if is_windows else PurePosixPath
         return kind(value).name if _is_path(value) else value
     if isinstance(value, Mapping):
-        return {name: _cut(one) for name, one in value.items()}
+        return {name: without_paths(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
-        return type(value)(_cut(one) for one in value)
+        return type(value)(without_paths(one) for one in value)
     return value
 
 

@@ -23,6 +23,14 @@
       ticktext: kept.map((index) => axis.ticktext[index]),
     };
   };
+  // numbers that do not fit into their cells are left to the pointer and the table
+  const cells = (trace, width) => {
+    if (!trace.texttemplate) return trace;
+    const length = (value) => (value === null ? 0 : String(Number(value.toPrecision(3))).length);
+    const letters = Math.max(...trace.z.flat().map(length)) + 1;
+    const fits = letters * trace.x.length * 7 < width - 150;  // axis and scale take 150
+    return fits ? trace : { ...trace, texttemplate: "" };
+  };
   const draw = (theme) => {
     for (const element of document.querySelectorAll("[data-figure]")) {
       const drawing = drawings[element.dataset.figure][theme];
@@ -30,7 +38,8 @@
       const xaxis = ticks(drawing.layout.xaxis, element.clientWidth);
       const layout = { ...drawing.layout, xaxis, showlegend: false };
       const options = { responsive: true, displaylogo: false, displayModeBar: false };
-      Plotly.react(element, drawing.data, layout, options);
+      const data = drawing.data.map((trace) => cells(trace, element.clientWidth));
+      Plotly.react(element, data, layout, options);
     }
   };
   const drawForScreen = () => draw(dark.matches ? "dark" : "light");
