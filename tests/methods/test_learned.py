@@ -349,7 +349,7 @@ def test_without_a_few_shot_run_ours_is_from_zero(
     few = {"steps": 2, "batch_size": 4, "check_every": 1}
     ours = RECIPES["ours"].model_copy(update=few)
     (one,) = learned(context, Learned(recipe=ours, **where))
-    assert re.search(f"from zero, by labels alone: {why}", caplog.text)
+    assert re.search(f"as by the recipe from-zero: {why}", caplog.text)
     (plain,) = learned(context, Learned(recipe=Recipe(**few), **where))
     torch.testing.assert_close(one.vector.values, plain.vector.values)
     settings = one.vector.origin.settings

@@ -22,7 +22,13 @@ from taskvectors.methods.training import vocabulary as module
 from taskvectors.methods.training.trainer import Trainer, TrainState, renewals
 from taskvectors.methods.training.vocabulary import Reads, Renewal, TrainingVocabulary
 from taskvectors.models import unembedding
-from taskvectors.models.unembedding import SoftTargets, Unembedding, score_tokens, token_losses
+from taskvectors.models.unembedding import (
+    SoftTargets,
+    Unembedding,
+    losses_seen,
+    score_tokens,
+    token_losses,
+)
 from taskvectors.trunk import AnswerScores, answers
 
 D_VOCAB, D_STATE, READS, BRANCHES = 400, 16, 5, 3
@@ -114,6 +120,22 @@ def test_the_list_has_every_answer_and_all_that_is_probable_somewhere(
     assert wanted <= set(tokens)
     assert tokens == sorted(set(tokens))
     assert len(tokens) == -(-len(wanted) // 8) * 8 < D_VOCAB / 2
+
+
+@pytest.mark.parametrize("softcap", [None, 4.0])
+def test_probabilities_by_lower_normalizers_are_too_high_by_what_these_lack(
+    softcap: float | None,
+) -> None:
+    full, state = made(softcap), reads_of()[0].rows
+    p = full.logits(state).softmax(dim=-1)
+    lack = torch.linspace(0, 0.2, len(state))
+    normalizer = full.logits(state).logsumexp(dim=-1)
+    targets = torch.zeros(len(state), dtype=torch.long)
+    seen = losses_seen(full, state, targets, lower=normalizer - lack)
+    torch.testing.assert_close(seen.normalizer, normalizer)
+    torch.testing.assert_close(seen.losses, -p[:, 0].log(), atol=1e-4, rtol=1e-4)
+    expected = (p * lack.exp().unsqueeze(1)).amax(dim=0)
+    torch.testing.assert_close(seen.highest, expected, atol=1e-6, rtol=1e-4)
 
 
 @pytest.mark.usefixtures("any_gap")

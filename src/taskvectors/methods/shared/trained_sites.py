@@ -58,12 +58,14 @@ def recipe_for(context: RunContext, config: SiteTraining) -> Recipe:
     why = _no_demonstrations(context, config)
     if why is None:
         return recipe
-    logger.warning("training starts from zero, by labels alone: %s", why)
-    plain = RECIPES["from-zero"]
-    changed = ["initialisation", "distillation"]
-    if recipe.learning_rate == RECIPES["ours"].learning_rate:
-        changed.append("learning_rate")
-    return recipe.model_copy(update={name: getattr(plain, name) for name in changed})
+    logger.warning("training is as by the recipe from-zero: %s", why)
+    ours, plain = RECIPES["ours"], RECIPES["from-zero"]
+    changed = {
+        name: getattr(plain, name)
+        for name in ("initialisation", "distillation", "learning_rate")
+        if getattr(recipe, name) == getattr(ours, name)  # the others were asked for
+    }
+    return recipe.model_copy(update=changed)
 
 
 def _no_demonstrations(context: RunContext, config: SiteTraining) -> str | None:

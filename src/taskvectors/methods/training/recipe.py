@@ -54,7 +54,7 @@ class Recipe(TrainingSteps):
     initialisation: Literal["zero", "uniform", "normal", "extracted"] = "zero"
     """Where the vector starts: `extracted` is what `vanilla` gives at the same sites, its parts
     divided as a relative rate is. Where no demonstrations can be shown, or the prompts have their
-    own, training is from zero instead, by labels alone."""
+    own, the start is zero, and what else is as in `ours` is as in `from-zero`."""
     scale: float = Field(default=0.1, ge=0)
     """Half-width of a uniform start, standard deviation of a normal one."""
     answer: Literal["all-tokens", "first-token"] = "all-tokens"
