@@ -9,6 +9,7 @@ import re
 import shlex
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import is_dataclass
 from pathlib import Path
@@ -128,40 +129,72 @@ def test_debug_shows_where_an_error_came_from(tv: Tv, monkeypatch: pytest.Monkey
     assert "a file is broken" in said.err
 
 
-def test_a_bug_shows_its_traceback_and_is_exit_code_1(
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (KeyError("lost"), "'lost' (KeyError at "),
+        (IndexError(), "no more is known (IndexError at "),
+        (ValueError("not enough values"), "not enough values (ValueError at "),
+        (TypeError("int, not str"), "int, not str (TypeError at "),
+        (AssertionError("never"), "never (AssertionError at "),
+        (RuntimeError("mat1 and mat2\n" + "x" * 9999), "mat1 and mat2 xxx"),
+    ],
+)
+def test_a_defect_is_one_short_line_with_its_place_and_a_file_with_the_traceback(
+    tv: Tv, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: Exception, says: str
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(Tasks, "run", raising(error))
+    said = tv("tasks", "--json")
+    assert (said.code, said.out) == (1, "")
+    found = re.fullmatch(
+        r"error: .* at \S+\.py:\d+\); this is a defect: please report it with the traceback in "
+        r"(\S+)\n",
+        said.err,
+    )
+    assert found, said.err
+    assert said.err.startswith(f"error: {says}")
+    assert len(said.err) < 1400
+    kept = Path(found[1]).read_text()
+    assert kept.startswith(f"taskvectors {__version__}: tasks --json\nTraceback")
+    assert f"{type(error).__name__}" in kept.splitlines()[-1] or str(error)[-9:] in kept
+    shown = tv("tasks", "--debug")
+    assert (shown.code, shown.err.startswith("Traceback")) == (1, True)
+    assert len([*tmp_path.iterdir()]) == 1, "--debug shows it, and keeps no file"
+
+
+def test_a_defect_where_nothing_can_be_written_is_still_one_line(
     tv: Tv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(tempfile, "NamedTemporaryFile", full)
     monkeypatch.setattr(Tasks, "run", raising(KeyError("lost")))
     said = tv("tasks")
     assert said.code == 1
-    assert said.out == ""
-    assert "Traceback" in said.err
-    assert "KeyError: 'lost'" in said.err
+    assert said.err.endswith("please report it with what --debug shows\n")
+    assert said.err.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    ("error", "code", "says"),
+    ("error", "says"),
     [
-        (
-            OSError(28, "No space left on device"),
-            2,
-            "[Errno 28] No space left on device (OSError at ",
-        ),
-        (UnicodeError("a lone surrogate"), 2, "a lone surrogate (UnicodeError at "),
-        (RecursionError("too deep"), 2, "too deep (RecursionError at "),
-        (OverflowError("too large"), 2, "too large (OverflowError at "),
-        (RuntimeError("mat1 and mat2\n" + "x" * 9999), 1, "mat1 and mat2 xxx"),
+        (OSError(28, "No space left on device"), "[Errno 28] No space left on device (OSError at "),
+        (UnicodeError("a lone surrogate"), "a lone surrogate (UnicodeError at "),
+        (RecursionError("too deep"), "too deep (RecursionError at "),
+        (OverflowError("too large"), "too large (OverflowError at "),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "DefaultCPUAllocator: can't"),
     ],
 )
-def test_what_the_machine_or_torch_says_is_one_short_line_with_its_place(
-    tv: Tv, monkeypatch: pytest.MonkeyPatch, error: Exception, code: int, says: str
+def test_what_the_machine_says_is_one_short_line_with_its_place(
+    tv: Tv, monkeypatch: pytest.MonkeyPatch, error: Exception, says: str
 ) -> None:
     monkeypatch.setattr(Tasks, "run", raising(error))
     said = tv("tasks")
-    assert (said.code, said.out) == (code, "")
+    assert (said.code, said.out) == (2, "")
     assert re.fullmatch(r"error: .* at \S+\.py:\d+; --debug shows all of it\)\n", said.err)
     assert said.err.startswith(f"error: {says}")
-    assert len(said.err) < 1200
     assert "Traceback" in tv("tasks", "--debug").err
 
 

@@ -9,9 +9,9 @@ anything else. torch is imported when a verb that needs it runs; all else of the
 import contextlib
 import io
 import os
+import shlex
 import signal
 import sys
-import sysconfig
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
@@ -90,34 +90,48 @@ def _done(words: list[str]) -> int:
             raise
         if isinstance(error, TaskVectorsError):
             return _said(str(error), USER_ERROR, debug=debug)
-        return _said_of(error, debug=debug)
+        return _said_of(error, words, debug=debug)
     return DONE
 
 
 _OF_THE_MACHINE = (OSError, UnicodeError, RecursionError, OverflowError, MemoryError)
 """Errors of Python that files, names, sizes and disks cause, and not the program."""
+_HERE = f"{Path(__file__).parents[1]}{os.sep}"
 
 
-def _said_of(error: Exception, *, debug: bool) -> int:
-    """Say an error that is none of ours: in one line, or whole where it is a bug of ours."""
+def _said_of(error: Exception, words: Sequence[str], *, debug: bool) -> int:
+    """Say an error that is none of ours in one line, with the line of ours that it passed last.
+
+    What files, sizes and the machine do not cause is a defect; its traceback is kept in a file.
+    """
     kind, trace = type(error), traceback.extract_tb(error.__traceback__)
-    is_of_machine = isinstance(error, _OF_THE_MACHINE)
-    # what torch raises in C has a line of ours as its last
-    is_theirs = kind is RuntimeError or kind.__module__ != "builtins"
-    if not (is_of_machine or is_theirs or trace[-1].filename.startswith(_INSTALLED)):
-        traceback.print_exc()
-        print("error: this should not happen; please report the lines above", file=sys.stderr)
-        return BUG
     ours = [frame for frame in trace if frame.filename.startswith(_HERE)] or trace
     name = kind.__name__ if kind.__module__ == "builtins" else f"{kind.__module__}.{kind.__name__}"
     place = f"{ours[-1].filename.removeprefix(_HERE)}:{ours[-1].lineno}"
-    text = f"{str(error) or 'no more is known'} ({name} at {place}; --debug shows all of it)"
-    return _said(text, USER_ERROR if is_of_machine else BUG, debug=debug)
+    text = f"{str(error) or 'no more is known'} ({name} at {place}"
+    is_out_of_memory = kind.__name__ == "OutOfMemoryError" or "allocate memory" in str(error)
+    if isinstance(error, _OF_THE_MACHINE) or is_out_of_memory:
+        return _said(f"{text}; --debug shows all of it)", USER_ERROR, debug=debug)
+    kept = "" if debug else _kept_traceback(words)
+    where = f"the traceback in {kept}" if kept else "what --debug shows"
+    return _said(f"{text}); this is a defect: please report it with {where}", BUG, debug=debug)
 
 
-_HERE = f"{Path(__file__).parents[1]}{os.sep}"
-_INSTALLED = tuple(f"{sysconfig.get_path(name)}{os.sep}" for name in ("purelib", "platlib"))
-"""Where other packages lie."""
+def _kept_traceback(words: Sequence[str]) -> str:
+    """The file that the traceback of the error in hand was written to; nothing where it cannot."""
+    import tempfile
+
+    from taskvectors._version import __version__
+
+    try:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="taskvectors-", suffix=".txt", encoding="utf-8",
+            errors="backslashreplace", delete=False,
+        ) as file:  # fmt: skip
+            file.write(f"taskvectors {__version__}: {shlex.join(words)}\n{traceback.format_exc()}")
+    except OSError:
+        return ""
+    return file.name
 
 
 def _said(text: str, code: int, *, debug: bool) -> int:
