@@ -1,7 +1,7 @@
 """Errors a user can act on.
 
 Each message says what was wrong, the value, what was expected and what to do next. The command line
-prints them in one line and exits with code 2; anything else is a defect, whose traceback it keeps in
+prints them in one line and exits with code 2; anything else is a defect, whose traceback is kept in
 a file.
 """
 

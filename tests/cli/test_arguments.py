@@ -17,12 +17,12 @@ from taskvectors.cli.arguments import (
     TaskChoice,
     TrainingChoice,
     method_config,
-    without_meaning,
 )
 from taskvectors.cli.compare import Compare
 from taskvectors.cli.extract import Extract
 from taskvectors.cli.learn import Learn
 from taskvectors.cli.parsing import VERBS, parse
+from taskvectors.cli.unused import given, reads
 from taskvectors.errors import TaskVectorsError
 from taskvectors.experiments import CompareConfig, ModelConfig
 from taskvectors.methods import METHODS, Recipe
@@ -219,9 +219,10 @@ def test_one_seed_and_one_strength_have_names_of_their_own() -> None:
 def test_flags_that_say_nothing_to_a_method_are_named(method: str, unheard: list[str]) -> None:
     words = ["--layers", "4", "--positions", "4", "--strengths", "2"]
     verb = parsed("compare", "--task", "t", *words)
-    assert without_meaning(method, verb.sites, verb.strengths) == unheard
-    plain = parsed("compare", "--task", "t")
-    assert without_meaning(method, plain.sites, plain.strengths) == []
+    flags = given(verb.sites) + given(verb, "strengths")
+    assert flags == ["layers", "positions", "strengths"]
+    assert [name for name in flags if not reads(method, name)] == unheard
+    assert given(parsed("compare", "--task", "t").sites) == []
 
 
 @pytest.mark.parametrize(

@@ -303,19 +303,6 @@ class TrainingChoice:
         return about
 
 
-def without_meaning(name: str, sites: SiteChoice, strengths: tuple[float, ...]) -> list[str]:
-    """The flags of place and strength that were given and that a method has no choice of."""
-    from taskvectors.methods import METHODS
-
-    fields_of_method = METHODS[name].config.model_fields
-    given = {
-        "layers": sites.layers,
-        "positions": sites.positions if sites.positions != ("-1",) else (),
-        "strengths": strengths,
-    }
-    return [flag for flag, value in given.items() if value and flag not in fields_of_method]
-
-
 def method_config(
     name: str,
     sites: SiteChoice,

@@ -16,7 +16,6 @@ from taskvectors.cli.arguments import (
     checked,
     default,
     method_config,
-    without_meaning,
 )
 from taskvectors.cli.dry_run import would_run
 from taskvectors.cli.folders import folder_for
@@ -24,6 +23,7 @@ from taskvectors.cli.names import ControlName, MethodName
 from taskvectors.cli.reports import shown_comparison
 from taskvectors.cli.results import Result
 from taskvectors.cli.typed import command_line
+from taskvectors.cli.unused import given, reads, refuse
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
@@ -105,6 +105,7 @@ class Compare:
         """The same for the library."""
         if not self.methods:
             raise TaskVectorsError("--methods: give at least one; see taskvectors methods")
+        self._check_read()
         model = self.model.config()
         from taskvectors.experiments import CompareConfig
 
@@ -135,12 +136,36 @@ class Compare:
         has_vector = any(METHODS[name].gives_vector for name in self.methods)
         return ("majority", "random") if has_vector else ("majority",)
 
-    def _config(self, name: str) -> Any:
+    def _check_read(self) -> None:
+        """Refuse options that no method reads, and name those that a method does not."""
         from taskvectors.methods import METHODS
+        from taskvectors.methods.controls import CONTROLS
 
-        if not METHODS[name].is_baseline:
-            for flag in without_meaning(name, self.sites, self.strengths):
-                logger.warning("--%s says nothing to %s, which has no choice of it", flag, name)
+        placed = given(self.sites, "layers", "positions") + given(self, "strengths")
+        further = given(self.sites, "each_layer") + given(self.training)
+        further += given(self, "library") + given(self.tracking)
+        for name in (*placed, *further):
+            own, recipe = self.configurations == "own", self.training.recipe
+            unread = [m for m in self.methods if not reads(m, name, recipe, own_places=own)]
+            if len(unread) == len(self.methods):
+                refuse([name], f"no method of --methods ({', '.join(self.methods)}) reads it")
+            for method in unread if name in placed and own else ():
+                if not METHODS[method].is_baseline:
+                    logger.warning("--%s says nothing to %s, which has no choice of it",
+                                   name, method)  # fmt: skip
+        if all(METHODS[name].is_baseline for name in self.methods):
+            refuse(given(self, "configurations"), "no method of --methods gives a vector")
+        if not any(METHODS[name].gives_vector for name in self.methods):
+            for name in self.controls or ():
+                if CONTROLS[name].needs_vector:
+                    raise TaskVectorsError(
+                        f"--controls: {name} is made for a vector, and no method of --methods "
+                        "gives one; add vanilla or learned, or leave the control out"
+                    )
+        if {*self.methods} == {"zero-shot"}:
+            refuse(given(self, "by_examples"), "zero-shot learns from no pairs")
+
+    def _config(self, name: str) -> Any:
         return method_config(
             name, self.sites, self.training, strengths=self.strengths, library=self.library
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from tyro.conf import subcommand
 
-from taskvectors.cli.arguments import Output, default, method_config
+from taskvectors.cli.arguments import Output, default
 from taskvectors.cli.compare import Compare
 from taskvectors.cli.evaluate import Evaluate
 from taskvectors.cli.explain import Explain
@@ -18,6 +18,7 @@ from taskvectors.cli.learn import Learn
 from taskvectors.cli.reproduce import Reproduce
 from taskvectors.cli.results import Result, Table, duration
 from taskvectors.cli.train import Train
+from taskvectors.cli.unused import given, refuse
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
@@ -44,9 +45,11 @@ class Machine:
 
     def device(self, name: str | None, dtype: "torch.dtype") -> "Device":
         """A device with the ceilings that were stated."""
-        from taskvectors.costs import LOCAL, find_device, with_ceilings
+        from taskvectors.costs import GPUS, LOCAL, find_device, with_ceilings
         from taskvectors.trunk.memory import bytes_stated
 
+        if name in GPUS:
+            refuse(given(self, "measure"), f"{name} is not this machine")
         device = find_device(name or LOCAL, dtype, measure_again=self.measure)
         memory = None if self.device_memory is None else float(bytes_stated(self.device_memory))
         return with_ceilings(device, flops=self.flops, bandwidth=self.bandwidth, memory=memory)
@@ -80,7 +83,7 @@ class EstimateLearn(Learn):
 
     def run(self) -> Result:
         """Estimate."""
-        return _of_one_vector("learn", self, method_config("learned", self.sites, self.training))
+        return _of_one_vector("learn", self, self.config())
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,6 +135,8 @@ class EstimateExplain(Explain):
         from taskvectors.vectors import TaskVector
 
         paths = self.paths()
+        if paths:
+            refuse(given(self, "layers"), "the vector says where it is")
         estimator = self.machine.estimator(self.model.device)
         vectors = [TaskVector.load(path) for path in paths]
         model = _model_config(self.model, vectors[0] if vectors else None)

@@ -17,11 +17,14 @@ from taskvectors.cli.folders import folder_for
 from taskvectors.cli.reports import page_tables, shown_learners, with_report
 from taskvectors.cli.results import Result
 from taskvectors.cli.typed import command_line
+from taskvectors.cli.unused import given, refuse
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
     from taskvectors.experiments import ModelConfig
     from taskvectors.experiments.evaluation import EvaluateConfig
+
+_OF_VECTORS = ("split", "strengths", "shots", "end_of_answer", "side_effects")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,7 @@ class Evaluate:
             return self._learner(folder)
         if not self.vector:
             raise TaskVectorsError("give --vector, or --learner")
+        refuse(given(self, "family", "trials"), "only a --learner has one")
         from taskvectors.experiments.evaluation import evaluate_vector
         from taskvectors.report import page_of
         from taskvectors.results.evaluation import evaluation_rows
@@ -95,6 +99,11 @@ class Evaluate:
         )
 
     def _learner(self, folder: Path | None) -> Result:
+        if self.vector:
+            raise TaskVectorsError("give --vector or --learner, not both")
+        of_vectors = given(self, *_OF_VECTORS) + given(self.model)
+        of_vectors += [name for name in given(self.task) if name != "seed"]
+        refuse(of_vectors, "a learner is measured on its own task")
         from taskvectors.learners import Learner
         from taskvectors.learners.variants import evaluate_learner
 

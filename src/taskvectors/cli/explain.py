@@ -80,7 +80,11 @@ class Explain:
 
     def paths(self) -> tuple[str, ...]:
         """The folders of all vectors, the one that is explained first."""
-        return tuple(dict.fromkeys(filter(None, (self.vector, *self.vectors))))
+        if self.vector in self.vectors:
+            raise TaskVectorsError(
+                f"--vectors: {self.vector} is the --vector, too; name further ones"
+            )
+        return tuple(filter(None, (self.vector, *self.vectors)))
 
     def config(self, paths: tuple[str, ...], model: "ModelConfig") -> "ExplainConfig":
         """The same for the library."""

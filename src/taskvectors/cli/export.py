@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Literal
 
 from taskvectors.cli.arguments import Output, VectorModelChoice
 from taskvectors.cli.results import Result
+from taskvectors.cli.unused import given, refuse
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ class Export:
         from taskvectors.export import FORMATS, write_vllm_lens
         from taskvectors.vectors import acts_everywhere, everywhere, write_gguf
 
+        if self.format in ("gguf", "vllm-lens"):
+            refuse(given(self.model), f"the model is not loaded for {self.format}")
         if self.format == "gguf":
             return write_gguf(vector, path, force=self.force)
         if self.format == "vllm-lens":

@@ -5,9 +5,10 @@ from typing import Annotated, Any
 
 from tyro.conf import arg
 
-from taskvectors.cli.arguments import method_config, without_meaning
+from taskvectors.cli.arguments import method_config
 from taskvectors.cli.names import MethodName
 from taskvectors.cli.results import Result
+from taskvectors.cli.unused import given, reads
 from taskvectors.cli.vectors import VectorVerb
 from taskvectors.errors import TaskVectorsError
 
@@ -47,8 +48,12 @@ class Extract(VectorVerb):
         if not METHODS[self.method].gives_vector:
             known = ", ".join(name for name, method in METHODS.items() if method.gives_vector)
             raise TaskVectorsError(f"--method: {self.method} gives no vector; these do: {known}")
-        for flag in without_meaning(self.method, self.sites, self.strengths):
-            raise TaskVectorsError(
-                f"--{flag}: {self.method} leaves no choice of {flag}; leave the flag out"
-            )
+        if self.strengths and not any(self.strengths):
+            raise TaskVectorsError("--strengths: 0 alone gives no vector; name other factors")
+        for name in (*given(self.sites), *given(self, "strengths")):
+            if not reads(self.method, name):
+                flag = f"--{name.replace('_', '-')}"
+                raise TaskVectorsError(
+                    f"{flag}: {self.method} leaves no choice of {name}; leave {flag} out"
+                )
         return method_config(self.method, self.sites, strengths=self.strengths)

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from taskvectors.cli.arguments import Output, VectorModelChoice, default
 from taskvectors.cli.hints import changed_flags
 from taskvectors.cli.results import Result
+from taskvectors.cli.unused import given, refuse
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
@@ -52,6 +53,10 @@ class Generate:
         from taskvectors.vectors import TaskVector
 
         check_asked(self.prompt, self.input, self.max_new_tokens, self.temperature)
+        if self.input is None:
+            refuse(given(self, "template", "chat"), "--prompt is the whole prompt, as it is")
+        if not self.sample:
+            refuse(given(self, "temperature", "seed"), "without --sample nothing is drawn")
         vector = TaskVector.load(self.vector)
         source, found = (
             self._in_llama_cpp(vector)

@@ -5,6 +5,7 @@ from typing import Any
 
 from taskvectors.cli.arguments import TrackerChoice, TrainingChoice, method_config
 from taskvectors.cli.results import Result
+from taskvectors.cli.unused import given, refuse
 from taskvectors.cli.vectors import VectorVerb
 
 
@@ -21,7 +22,7 @@ class Learn(VectorVerb):
 
     def run(self) -> Result:
         """Train it and save it."""
-        fields = dict(method_config("learned", self.sites, self.training))
+        fields = dict(self.config())
         del fields["kind"]
 
         def make(model: Any, task: Any, context: dict[str, Any]) -> Any:
@@ -30,3 +31,10 @@ class Learn(VectorVerb):
             return learn(model, task, **fields, **context)
 
         return self.made("learned", make, self.tracking.tracker)
+
+    def config(self) -> Any:
+        """The method's config."""
+        config = method_config("learned", self.sites, self.training)
+        if not config.recipe.distillation and config.recipe.initialisation != "extracted":
+            refuse(given(self, "shots"), "without --distillation no few-shot run is learned from")
+        return config

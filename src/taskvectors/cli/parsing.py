@@ -121,7 +121,19 @@ def _parsed(words: Sequence[str]) -> Verb:
             config=(OmitArgPrefixes, FlagCreatePairsOff, DisallowNone),
         )
     check_values(verb)
+    _check_not_empty(words)
     return verb
+
+
+def _check_not_empty(words: Sequence[str]) -> None:
+    """Refuse an empty text, which would be read as if nothing was given."""
+    flag = ""
+    for word in words:
+        if word.startswith("--"):
+            flag = word.removesuffix("=")
+        if not word or word == f"{flag}=":
+            place = f"{flag}: " if flag else ""
+            raise TaskVectorsError(f"{place}'' is no value; give one, or leave it out")
 
 
 def _unknown(words: Sequence[str]) -> str:

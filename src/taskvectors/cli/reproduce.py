@@ -14,6 +14,7 @@ from taskvectors.cli.progress import hush_transformers
 from taskvectors.cli.reports import page_tables, with_report, written_report
 from taskvectors.cli.results import Result, Table
 from taskvectors.cli.typed import command_line
+from taskvectors.cli.unused import given, refuse
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
@@ -98,6 +99,10 @@ class Reproduce:
             raise TaskVectorsError(
                 "give the name of an experiment, or all; taskvectors reproduce --list has the names"
             )
+        if self.ray is None:
+            refuse(given(self, "gpus"), "without --ray groups are run one by one here")
+        if self.models and self.model.model:
+            raise TaskVectorsError("give --model or --models, not both")
         from taskvectors.experiments.reproduce import ReproduceConfig
 
         return checked(

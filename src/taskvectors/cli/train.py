@@ -15,6 +15,7 @@ from taskvectors.cli.names import FamilyName
 from taskvectors.cli.reports import shown_learners
 from taskvectors.cli.results import Result
 from taskvectors.cli.typed import command_line
+from taskvectors.cli.unused import given, refuse
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
@@ -33,6 +34,7 @@ _OF_TRAINING = {
 }
 _OF_THE_VARIANTS = {"seeds": "seeds", "trials": "n_trials", "equal_flops": "equal_flops",
                     "shifts": "with_shifts"}  # fmt: skip
+_OF_TVP = ("tvp_weight", "stop_gradient", "sites_per_sequence", "equal_flops")
 _preset = default("the preset's")
 
 logger = logging.getLogger(__name__)
@@ -138,12 +140,17 @@ class Train:
         """The same for the library."""
         from taskvectors.learners import variants_config
 
-        given = [self._given(names) for names in FLAGS_WITH_FIELDS]
-        changes = {name: value for some in given for name, value in some.items()}
+        changed = [self._given(names) for names in FLAGS_WITH_FIELDS]
+        changes = {name: value for some in changed for name, value in some.items()}
         if self.tvp_layer:
             changes["tvp_layers"] = tuple(map(_layer, self.tvp_layer))
-        changes["settings"] = dict(map(_setting, self.set))
-        return checked(variants_config, task=str(self.task), preset=self.preset, **changes)
+        changes["settings"] = settings = dict(map(_setting, self.set))
+        if len(settings) < len(self.set):
+            raise TaskVectorsError("--set: a field has two values; give it once")
+        config = checked(variants_config, task=str(self.task), preset=self.preset, **changes)
+        if set(config.tvp_layers) == {None}:
+            refuse(given(self, *_OF_TVP), "--tvp-layer none trains without the TVP-loss")
+        return config
 
     def _given(self, names: dict[str, str]) -> dict[str, Any]:
         """Flags that were given, under the names that a config has for them."""

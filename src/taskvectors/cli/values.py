@@ -5,8 +5,9 @@ name asks beyond that is in one table. What only the library can know, such as t
 model has, it says itself.
 """
 
+import os
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, is_dataclass
 from math import isfinite
 from typing import Any
@@ -42,7 +43,9 @@ def _text(pattern: str, expected: str) -> Rule:
 RULES = {
     "seed": _SEED,
     "seeds": _SEED,
-    **dict.fromkeys(("n_train", "n_validation", "n_test", "max_new_tokens", "limit"), _COUNT),
+    **dict.fromkeys(
+        ("n_train", "n_validation", "n_test", "max_new_tokens", "limit", "trials"), _COUNT
+    ),
     **dict.fromkeys(("shots", "train_shots"), _AMOUNT),
     "port": Rule(lambda value: 1 <= value <= 65535, "a port from 1 to 65535"),
     **dict.fromkeys(("temperature", "flops", "bandwidth"), _POSITIVE),
@@ -75,6 +78,8 @@ def check_values(verb: object) -> None:
         hasattr(group, "machine") for group in groups
     ):  # an estimate is for any device, which its catalogue knows
         names.remove("device")
+    for name, value in _repeated(groups):
+        raise TaskVectorsError(f"--{name.replace('_', '-')}: {value!r} is given twice")
     for name, value in (pair for group in groups for pair in _values(group)):
         rule = _fault(value)
         if rule is None and name in names:
@@ -102,12 +107,34 @@ def _values(group: object) -> Iterator[tuple[str, Any]]:
                 yield field.name, value
 
 
+def _repeated(groups: Sequence[object]) -> Iterator[tuple[str, Any]]:
+    """Values that stand twice in a list, with the field that they are of."""
+    for group in groups:
+        for field in fields(group):  # type: ignore[arg-type]
+            held = getattr(group, field.name)
+            if isinstance(held, tuple):
+                yield from ((field.name, v) for n, v in enumerate(held) if v in held[:n])
+
+
 def _fault(value: Any) -> Rule | None:
     """What a value of its type has to be, where it is not that."""
     if isinstance(value, str) and "\0" in value:
         return Rule(bool, "a text without NUL characters")
+    if isinstance(value, str) and not _is_text(value):
+        return Rule(bool, "a text: half of a character stands alone in it")
     if isinstance(value, float) and not isfinite(value):
         return Rule(bool, "a finite number")
+    if isinstance(value, float) and value and not 1e-37 < abs(value) < 1e38:
+        return Rule(bool, "a number that float32 has: 0, or a size from 1e-37 to 1e38")
     if isinstance(value, int) and abs(value) > _LARGEST:
         return Rule(bool, f"a whole number up to {_LARGEST}")
     return None
+
+
+def _is_text(value: str) -> bool:
+    """Whether it can be what was typed; bytes that are no text are held as halves, too."""
+    try:
+        os.fsencode(value)
+    except UnicodeError:
+        return False
+    return True

@@ -15,6 +15,7 @@ from taskvectors.experiments.one_seed import OneSeed
 from taskvectors.experiments.works import about_methods
 from taskvectors.learners.tracking import TrackerName, check_tracker, track_curves
 from taskvectors.methods import RunContext
+from taskvectors.methods.shared.possible import check_possible
 from taskvectors.models import LanguageModel
 from taskvectors.progress import Throughput
 from taskvectors.prompts import shared_first_tokens
@@ -128,10 +129,11 @@ class _Comparison:
         test_model = None
         if config.test_dtype == "float32" and model.dtype != torch.float32:
             test_model = self.load(config.model.model_copy(update={"dtype": "float32"}))
+        contexts = [self._context(model, task, test_model) for task in tasks]
+        self._check_possible(contexts)
         throughput = Throughput()
         record: Record | None = None
-        for task in tasks:
-            context = self._context(model, task, test_model)
+        for task, context in zip(tasks, contexts, strict=True):
             if not self.seeds:
                 metadata = describe(config, model, task, context) | {"command": list(self.command)}
             one = OneSeed(
@@ -149,6 +151,14 @@ class _Comparison:
         self._write_best_vector()
         taken = {"seconds": time.perf_counter() - self.started, "finished": now()}
         return self.folder.write(self._record(metadata | taken))
+
+    def _check_possible(self, contexts: Sequence[RunContext]) -> None:
+        """Check what methods are asked for, where their own places are what they are run at."""
+        for config in self.config.methods:
+            is_placed = {"layers", "positions"} <= set(type(config).model_fields)
+            if self.config.configurations == "own" or not is_placed:
+                for context in contexts:
+                    check_possible(context, config, ("train", "validation", "test"))
 
     def _context(
         self, model: LanguageModel, task: Task, test_model: LanguageModel | None

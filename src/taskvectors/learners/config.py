@@ -98,7 +98,7 @@ class TrainingConfig(BaseModel):
     """Steps between checkpoints."""
     measure_every: int = Field(default=500, ge=1)
     """Steps between points of the emergence curves."""
-    n_curve_trials: int = Field(default=256, ge=2)
+    n_curve_trials: int = Field(default=256, ge=4)
     """Trials per point of the curves."""
 
     @model_validator(mode="after")
@@ -128,7 +128,7 @@ class VariantsConfig(BaseModel):
     """Train vanilla with the floating-point operations of the costliest variant, too."""
     seeds: tuple[int, ...] = Field(default=(0,), min_length=1)
     """Each trains all variants."""
-    n_trials: int = Field(default=1280, ge=2)
+    n_trials: int = Field(default=1280, ge=4)
     """Trials that results are on."""
     with_shifts: bool = False
     """Run the out-of-distribution battery on every variant."""

@@ -4,6 +4,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from taskvectors.errors import TaskVectorsError
+
 
 def linear_probe(
     states: Float[Tensor, "trial d_model"],
@@ -21,9 +23,16 @@ def linear_probe(
         targets: Its parameters.
         penalty: Weight of the penalty.
 
+    Raises:
+        TaskVectorsError: There are fewer than four trials.
+
     Source: ours, as a second measure beside task-vector prompting.
     """
     half = len(states) // 2
+    if half < 2:
+        raise TaskVectorsError(
+            f"{len(states)} trials are too few to read a task off states; give at least 4"
+        )
     x, y = states.double(), targets.double()
     mean_x, mean_y = x[:half].mean(dim=0), y[:half].mean(dim=0)
     fitted, aim = x[:half] - mean_x, y[:half] - mean_y

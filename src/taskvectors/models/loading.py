@@ -117,8 +117,12 @@ def load_model(  # noqa: PLR0913  (the choices transformers offers)
         trust_remote_code=trust_remote_code,
     )
     if source in RANDOM_MODELS:
-        return _random(source, options)
+        return _random(source, options, revision)
     path = Path(source).expanduser()
+    if revision and (source == EMBEDDED or path.exists()):
+        raise TaskVectorsError(
+            f"revision {revision!r} is of a model on the hub, and {source} lies here; leave it out"
+        )
     location = source if source == EMBEDDED or not path.exists() else str(path.absolute())
     return replace(_of_files(find_files(source, revision), tokenizer, options), location=location)
 
@@ -320,8 +324,20 @@ def auto_class(config: Any) -> Any:
     return AutoModelForMultimodalLM if is_whole else AutoModelForCausalLM
 
 
-def _random(source: str, options: _Options) -> LanguageModel:
-    hf, tokenizer, note = build_random(source)
+def _random(source: str, options: _Options, revision: str | None) -> LanguageModel:
+    given = {
+        "device_map": options.device_map,
+        "quantization": options.quantization,
+        "revision": revision,
+    }
+    for name, value in given.items():
+        if value is not None:
+            raise TaskVectorsError(
+                f"{name} {value!r} says nothing to {source}, whose weights are drawn here; leave "
+                "it out"
+            )
+    attention = resolve_attention(RANDOM_MODELS[source][0], options.attention)
+    hf, tokenizer, note = build_random(source, attention)
     hf.to(options.device, options.dtype)
     return LanguageModel.wrap(hf, tokenizer, source=source, location=source, weights_note=note)
 

@@ -50,18 +50,21 @@ _SPREAD = 0.2
 """Standard deviation of the weights: large enough for every part to act."""
 
 
-def build_random(source: str) -> tuple[Any, Any, str]:
+def build_random(source: str, attention: str | None = None) -> tuple[Any, Any, str]:
     """The transformers model in float32, its tokenizer, and what to note about the weights.
 
     Args:
         source: One of `RANDOM_MODELS`.
+        attention: transformers' attention implementation; its own choice by default.
     """
     from transformers import CONFIG_MAPPING, AutoModelForCausalLM
 
     model_type, shape = RANDOM_MODELS[source]
     config = CONFIG_MAPPING[model_type](**shape)
     with torch.random.fork_rng():  # building draws weights that are then drawn anew
-        hf: Any = AutoModelForCausalLM.from_config(config, dtype=torch.float32)  # type: ignore[no-untyped-call]
+        hf: Any = AutoModelForCausalLM.from_config(  # type: ignore[no-untyped-call]
+            config, dtype=torch.float32, attn_implementation=attention
+        )
     generator = torch.Generator().manual_seed(0)
     for name, parameter in hf.named_parameters():
         is_norm = parameter.dim() == 1 and name.endswith("weight")

@@ -10,7 +10,7 @@ from taskvectors.errors import DataError, PromptTooLongError, TaskVectorsError
 from taskvectors.prompts.chat import chat_texts
 from taskvectors.prompts.prompt import Prompt
 from taskvectors.prompts.templates import Template, load_template
-from taskvectors.prompts.tokens import Text, Tokenizer, tokenize
+from taskvectors.prompts.tokens import Text, Tokenizer, check_text, tokenize
 from taskvectors.tasks import Example, as_examples
 
 
@@ -22,8 +22,9 @@ def prompt_of_text(tokenizer: Tokenizer, text: str) -> Prompt:
         text: The text; it is tokenized as it is, special tokens included.
 
     Raises:
-        TaskVectorsError: The text is empty.
+        TaskVectorsError: The text is empty, or not whole.
     """
+    check_text(text)
     ids = tuple(tokenizer(text)["input_ids"]) if text else ()
     if not ids:
         raise TaskVectorsError("the prompt is empty; give some text to go on with")

@@ -121,7 +121,24 @@ def tokenize(
     )
 
 
+def check_text(text: str) -> None:
+    """Check that a tokenizer can read a text.
+
+    Raises:
+        TokenizationError: Half of a character, or a byte that is no text, stands alone in it.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise TokenizationError(
+            f"the character at place {error.start} of {text!r} is only half of one, or a byte that "
+            "is no text; write it anew, as UTF-8"
+        ) from error
+
+
 def _encode(tokenizer: Tokenizer, texts: list[str], add_special_tokens: bool) -> Any:
+    for text in texts:
+        check_text(text)
     return tokenizer(
         texts,
         add_special_tokens=add_special_tokens,

@@ -37,5 +37,6 @@ CONTROLS.register(
         works=_works,
         title="Learned from the demonstrations alone",
         summary="a vector learned from as many pairs as a few-shot prompt shows",
+        needs_vector=True,
     )
 )

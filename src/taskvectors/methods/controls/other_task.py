@@ -38,5 +38,6 @@ CONTROLS.register(
         works=partial(learned_works, "other-task"),
         title="Another task's vector",
         summary="a vector learned for another task at the same sites",
+        needs_vector=True,
     )
 )

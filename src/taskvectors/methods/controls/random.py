@@ -37,5 +37,6 @@ CONTROLS.register(
         works=_works,
         title="Random vector",
         summary="a random direction of the same norm at the same sites",
+        needs_vector=True,
     )
 )

@@ -28,5 +28,6 @@ CONTROLS.register(
         works=partial(learned_works, "shuffled-labels"),
         title="Learned on shuffled answers",
         summary="a vector learned on the same inputs with their answers permuted",
+        needs_vector=True,
     )
 )

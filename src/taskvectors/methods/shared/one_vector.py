@@ -12,6 +12,7 @@ from taskvectors.methods.shared.choosing import best_candidate
 from taskvectors.methods.shared.curves import tried
 from taskvectors.methods.shared.layers import LayerName
 from taskvectors.methods.shared.method import METHODS, checked
+from taskvectors.methods.shared.possible import check_possible
 from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.methods.training.recipe import Recipe, load_recipe
 from taskvectors.models import LanguageModel, as_model
@@ -110,6 +111,7 @@ def extract(
 
 def _best(context: RunContext, config: Any) -> TaskVector:
     """The best candidate's vector on validation, its strength multiplied in."""
+    check_possible(context, config, ("train", "validation"))
     best = best_candidate(context, tried(context, config))
     assert best.vector is not None
     return best.vector if best.strength == 1 else best.vector * best.strength

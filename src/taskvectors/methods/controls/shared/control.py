@@ -28,6 +28,7 @@ class Control:
         works: From a run context and how vectors are learned to what it runs, test split included.
         title: Its name on pages.
         summary: What it is, in half a line.
+        needs_vector: Whether it is made for a vector that a method found.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Control:
     works: Callable[[RunContext, Learned], Sequence[Work]]
     title: str
     summary: str
+    needs_vector: bool = False
 
 
 CONTROLS: Registry[Control] = _CONTROLS

@@ -1,0 +1,38 @@
+"""What a config asks of a model and a task that they do not have: said before any work."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from taskvectors.errors import TaskVectorsError
+from taskvectors.methods.shared.layers import layer_groups
+from taskvectors.methods.shared.run_context import RunContext, Split
+from taskvectors.prompts import resolve_positions
+
+
+def check_possible(context: RunContext, config: Any, splits: Sequence[Split]) -> None:
+    """Check that layers, positions and training pairs that a method is asked for are there.
+
+    Args:
+        context: Model and task.
+        config: The method's config.
+        splits: The splits whose prompts need the positions.
+
+    Raises:
+        UnsupportedModelError: The model has no such layer.
+        PositionError: A prompt has no such position.
+        TaskVectorsError: There are fewer training pairs.
+    """
+    layer_groups(context.model, getattr(config, "layers", None), each_layer=True)
+    shots = getattr(config, "train_shots", None)
+    # what is trained has no token of its own after the prompt; what is extracted can be put there
+    further = () if shots is not None else ("generated",)
+    places = tuple(p for p in getattr(config, "positions", ()) if p not in further)
+    for split in splits if shots or set(places) - {-1, "last"} else ():
+        for prompt in context.prompts(split, shots or 0):
+            resolve_positions(prompt, places)
+    n_examples, n_train = getattr(config, "n_examples", None), len(context.task.train)
+    if n_examples is not None and n_examples > n_train:
+        raise TaskVectorsError(
+            f"n_examples {n_examples} are more than the {n_train} training pairs of "
+            f"{context.task.name}; ask for fewer, or for a larger n_train"
+        )
