@@ -5,6 +5,7 @@ Run with `pytest tests/cli/test_fuzz.py -m slow`. What is drawn is the same in e
 
 import gzip
 import json
+import logging
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -29,6 +30,12 @@ DRAWN = settings(
     phases=[Phase.generate],  # a failure is told as it was drawn; shrinking takes too long
     suppress_health_check=list(HealthCheck),
 )
+
+
+@pytest.fixture(autouse=True)
+def nothing_is_captured_of_logs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is drawn may be logged, and a worker of xdist cannot send half a character."""
+    monkeypatch.setattr(logging.getLogger("taskvectors"), "propagate", False)
 
 
 # --- changes of a file

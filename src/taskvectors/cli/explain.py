@@ -12,6 +12,7 @@ from taskvectors.cli.names import AnalysisName
 from taskvectors.cli.reports import written_report
 from taskvectors.cli.results import Result, Table, duration
 from taskvectors.cli.typed import command_line
+from taskvectors.cli.unused import given, refuse
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
@@ -89,7 +90,10 @@ class Explain:
     def config(self, paths: tuple[str, ...], model: "ModelConfig") -> "ExplainConfig":
         """The same for the library."""
         from taskvectors.experiments import ExplainConfig
+        from taskvectors.explain import ANALYSES
 
+        if self.analyses and not any(ANALYSES[name].needs_other for name in self.analyses):
+            refuse(given(self, "other_vector"), "no analysis of --analyses looks at another vector")
         exact = {"dtype": "float32"} if model.dtype == "auto" else {}
         return checked(
             ExplainConfig,

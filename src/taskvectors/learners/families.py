@@ -82,6 +82,9 @@ def find_family(name: str) -> Family:
         raise TaskVectorsError(f"{error}; or give the path of a file that names FAMILY") from None
 
 
+_LARGEST_SIZE = 100_000
+
+
 def load_family(name: str, settings: Mapping[str, Any] | None = None) -> TaskFamily:
     """A family with some of its settings changed.
 
@@ -93,6 +96,13 @@ def load_family(name: str, settings: Mapping[str, Any] | None = None) -> TaskFam
         TaskVectorsError: There is no such family, or it does not take a value.
     """
     kind = find_family(name).config
+    for key, value in (settings or {}).items():
+        is_size = isinstance(value, int | float) and "seed" not in key
+        if is_size and abs(value) > _LARGEST_SIZE:
+            raise TaskVectorsError(
+                f"the family {name!r} does not take {key} = {value!r}: sizes of tasks end at "
+                f"{_LARGEST_SIZE:,}"
+            )
     try:
         family = kind(**(settings or {}))
     except ValidationError as error:

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from taskvectors._version import __version__
-from taskvectors.errors import DataError
+from taskvectors.errors import DataError, TaskVectorsError
 from taskvectors.files import write_whole
 from taskvectors.learners.checkpoints import (
     Checkpoint,
@@ -238,7 +238,17 @@ class _Run:
         return in_context.detach(), prompted.detach()
 
     def _point(self, in_context: Tensor, prompted: Tensor) -> Mapping[str, Any]:
-        """One line of the metrics."""
+        """One line of the metrics.
+
+        Raises:
+            TaskVectorsError: The loss or a weight is not finite.
+        """
+        held = (in_context, prompted, *self.learner.hf.parameters())
+        if not all(bool(value.isfinite().all()) for value in held):
+            raise TaskVectorsError(
+                f"the loss or a weight is not finite after step {self.step}; lower the learning "
+                f"rate, which is {self.config.learning_rate:g}"
+            )
         point: dict[str, Any] = {
             "step": self.step,
             "icl_loss": float(in_context),
