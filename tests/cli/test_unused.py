@@ -96,7 +96,7 @@ def test_an_option_that_something_reads_is_taken(words: list[str]) -> None:
         (["evaluate", *LEARNER, "--task", "capital"], "--task would change nothing"),
         (["evaluate", *LEARNER, "--dtype", "float16"], "--dtype would change nothing"),
         (["generate", "--vector", "v", "--prompt", "x", "--chat"], "--chat would change nothing"),
-        (["generate", "--vector", "v", "--input", "x", "--seed", "1"], "--seed would change noth"),
+        (["generate", "--vector", "v", "--input", "x", "--seed", "1"], "--seed would change n"),
         (["reproduce", "ltv-lens", "--model", "a", "--models", "b"], "give --model or --models"),
         (["estimate", "learn", "--task", "capital", "--device", "h100", "--measure"],
          "--measure would change nothing: h100 is not this machine"),
@@ -193,7 +193,7 @@ def test_a_random_model_has_the_attention_that_is_asked_for() -> None:
 
 @pytest.mark.parametrize("option", ["--prompt", "--input"])
 def test_half_a_character_in_a_text_is_one_line(tv: Tv, vector: Path, option: str) -> None:
-    said = tv("generate", "--vector", vector, "--max-new-tokens", 2, option, "caf\udce9")
+    said = tv("generate", "--vector", vector, "--max-new-tokens", 2, option, "coffee\udce9")
     assert said.code == 2
     assert "the character at place" in said.err
 
