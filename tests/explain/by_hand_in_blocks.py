@@ -1,5 +1,6 @@
 """Analyses of what happens inside blocks, by hand: of `gpt_oss`, whose parts have plain names."""
 
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from functools import partial
@@ -10,7 +11,11 @@ import pytest
 import torch
 from explain.by_hand import Hand, accuracy
 from torch import Tensor
+from torch.nn.functional import cross_entropy
 
+from taskvectors.evaluate import score
+from taskvectors.explain.frozen_paths import FROZEN
+from taskvectors.explain.frozen_paths import frozen_paths as find_frozen_paths
 from taskvectors.explain.shared.ov_terms import mlp_terms, paper_terms, scaled_terms
 from taskvectors.prompts import with_first_tokens
 
@@ -125,9 +130,19 @@ def frozen_paths(setting: Any, frame: pd.DataFrame) -> None:
     """One path at a time held at the prompt's last token at what it is without the vector."""
     hand, case, theta = setting.hand, setting.case, setting.theta
     prompts = case.prompts("test")
+    scores: list[Any] = []
+
+    def spied(*args: Any, **kwargs: Any) -> Any:
+        scores.append(score(*args, **kwargs))
+        return scores[-1]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys.modules["taskvectors.explain.frozen_paths"], "score", spied)
+        find_frozen_paths(case.model, prompts, case.vector)
     for row in frame.itertuples():
         hits = []
-        for prompt in prompts:
+        found = scores[0].log_probability[1 + FROZEN.index(row.frozen)]
+        for number, prompt in enumerate(prompts):
             plain, _ = watched(hand, prompt)
             own = [look[:, -1:] for look in patterns(hand, prompt, {})]
             add = {LAYER: theta}
@@ -135,6 +150,10 @@ def frozen_paths(setting: Any, frame: pd.DataFrame) -> None:
                 add[hand.last] = -theta
             hold = partial(held, hand, plain, own, row.frozen)
             hits.append(hand.hits(prompt, add=add, hooks=hold))
+            with torch.no_grad():
+                logits = hand.answer(prompt, add=add, hooks=hold)
+            expected = -cross_entropy(logits, torch.tensor(prompt.answer_ids))
+            assert float(found[number]) == pytest.approx(float(expected), **CLOSE), row.frozen
         assert row.accuracy == pytest.approx(sum(map(all, hits)) / len(hits)), row.frozen
         assert row.first_token_accuracy == pytest.approx(sum(h[0] for h in hits) / len(hits))
     plain_accuracy = accuracy(hand, prompts)
