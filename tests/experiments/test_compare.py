@@ -28,6 +28,7 @@ from taskvectors.methods.hendel import Hendel
 from taskvectors.methods.icl import InContext
 from taskvectors.methods.learned import Learned
 from taskvectors.methods.learned_heads import LearnedHeads
+from taskvectors.methods.library import Library
 from taskvectors.methods.lora import Lora
 from taskvectors.methods.loreft import LoReFT
 from taskvectors.methods.shared.choosing import choose, score_candidates
@@ -505,16 +506,14 @@ def test_a_folder_of_something_else_is_refused_and_left_alone(
 def test_a_method_that_fails_gives_a_row_that_says_why_and_the_others_go_on(
     asked: Any, tmp_path: Path, calls: list[str]
 ) -> None:
-    config = asked(
-        methods=(ZeroShot(), Learned(positions=(300,)), InContext()), controls=("majority",)
-    )
+    config = asked(methods=(ZeroShot(), Library(), InContext()), controls=("majority",))
     found = compare(config, tmp_path / "run")
-    assert [row["method"] for row in rows_in(found)] == ["zero-shot", "learned", "icl", "majority"]
-    (failed,) = rows_of(found, "learned")
-    assert "no position 300" in failed["error"]
+    assert [row["method"] for row in rows_in(found)] == ["zero-shot", "library", "icl", "majority"]
+    (failed,) = rows_of(found, "library")
+    assert "is no folder" in failed["error"]
     assert failed["selected"] is True
     assert failed["accuracy"] is None
-    assert {row["error"] for row in rows_in(found) if row["method"] != "learned"} == {None}
+    assert {row["error"] for row in rows_in(found) if row["method"] != "library"} == {None}
     assert rows_of(found, "zero-shot")[0]["difference_to_icl"] is not None
     json.dumps(comparison_json(found), allow_nan=False)
     pd.read_parquet(tmp_path / "run" / "results.parquet")
@@ -522,7 +521,7 @@ def test_a_method_that_fails_gives_a_row_that_says_why_and_the_others_go_on(
     calls.clear()
     again = compare(config, tmp_path / "run")
     assert calls == []
-    assert "no position 300" in rows_of(again, "learned")[0]["error"]
+    assert "is no folder" in rows_of(again, "library")[0]["error"]
 
 
 def test_a_control_that_has_no_vector_to_stand_beside_says_so(asked: Any, tmp_path: Path) -> None:

@@ -22,15 +22,16 @@ def check_possible(context: RunContext, config: Any, splits: Sequence[Split]) ->
         PositionError: A prompt has no such position.
         TaskVectorsError: There are fewer training pairs.
     """
-    layer_groups(context.model, getattr(config, "layers", None), each_layer=True)
-    shots = getattr(config, "train_shots", None)
+    asked = {name: getattr(config, name) for name in type(config).model_fields}
+    layer_groups(context.model, asked.get("layers"), each_layer=True)
+    shots = asked.get("train_shots")
     # what is trained has no token of its own after the prompt; what is extracted can be put there
     further = () if shots is not None else ("generated",)
-    places = tuple(p for p in getattr(config, "positions", ()) if p not in further)
+    places = tuple(p for p in asked.get("positions", ()) if p not in further)
     for split in splits if shots or set(places) - {-1, "last"} else ():
         for prompt in context.prompts(split, shots or 0):
             resolve_positions(prompt, places)
-    n_examples, n_train = getattr(config, "n_examples", None), len(context.task.train)
+    n_examples, n_train = asked.get("n_examples"), len(context.task.train)
     if n_examples is not None and n_examples > n_train:
         raise TaskVectorsError(
             f"n_examples {n_examples} are more than the {n_train} training pairs of "
