@@ -49,8 +49,9 @@ def main() -> None:
     from safetensors.torch import load_file
     from tokenizers import Tokenizer
 
-    from taskvectors.models.loading import find_files, load_model
+    from taskvectors.models import load_model
     from taskvectors.models.options import resolve_dtype
+    from taskvectors.models.sources import find_files
 
     folder = find_files("embedded", None).path
     dtype = resolve_dtype("auto", None)

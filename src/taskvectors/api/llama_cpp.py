@@ -5,7 +5,7 @@ from pathlib import Path
 from taskvectors.api.generation import Generation, check_asked, likeliest
 from taskvectors.errors import TaskVectorsError
 from taskvectors.export.llama_cpp import LlamaCpp
-from taskvectors.models.loading import gguf_file
+from taskvectors.models.sources import gguf_file
 from taskvectors.prompts import query_text
 from taskvectors.vectors import TaskVector
 

@@ -92,7 +92,8 @@ class Explain:
         from taskvectors.experiments import ExplainConfig
         from taskvectors.explain import ANALYSES
 
-        if self.analyses and not any(ANALYSES[name].needs_other for name in self.analyses):
+        looks = not self.analyses or any(ANALYSES[name].needs_other for name in self.analyses)
+        if not looks and self.other_vector != "none":
             refuse(given(self, "other_vector"), "no analysis of --analyses looks at another vector")
         exact = {"dtype": "float32"} if model.dtype == "auto" else {}
         return checked(

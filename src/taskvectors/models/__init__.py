@@ -4,9 +4,10 @@ The only folder that knows transformers' module paths and that registers hooks.
 """
 
 from taskvectors.models.language_model import LanguageModel
-from taskvectors.models.loading import EMBEDDED, as_model, load_model
+from taskvectors.models.loading import as_model, load_model
 from taskvectors.models.meta_model import known_shapes, load_meta_model
 from taskvectors.models.sites import COMPONENTS, EMBED, Component, capture, patch
+from taskvectors.models.sources import EMBEDDED
 from taskvectors.models.structure import Engine
 
 __all__ = [

