@@ -10,14 +10,14 @@ MODEL = "embedded"  # or a hub id, a local folder, a .gguf file
 TASK, OTHER_TASK = "capital", "antonym"
 SIZES = {}  # such as {"n_train": 50}
 LAYER = 9
-STEPS = 60
+STEPS = 40
 
 # %%
 import pandas as pd
 import torch
 
 import taskvectors as tv
-from taskvectors.methods import Recipe
+from taskvectors.methods import load_recipe
 
 model = tv.load_model(MODEL)
 model
@@ -34,7 +34,7 @@ task
 # wide.
 
 # %%
-recipe = Recipe(steps=STEPS)
+recipe = load_recipe("ours").model_copy(update={"steps": STEPS})
 vector = tv.learn(model, task, layers=LAYER, recipe=recipe)
 vector
 

@@ -169,7 +169,7 @@ _register(
     "site, at all separators, at all outputs, at all demonstrations, after each block and after "
     "all blocks but the last.",
     run=of_patching,
-    shown=("recovery",),
+    shown=("recovery", "patched_error"),
     figures=_by_place,
 )  # fmt: skip
 _register(
