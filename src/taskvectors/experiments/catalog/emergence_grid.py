@@ -71,8 +71,8 @@ def settings_of(family: str) -> list[Setting]:
     All values of each axis come equally often, as far as their number allows.
     """
     axes: dict[str, tuple[Any, ...]] = {
-        "n_tasks": _N_TASKS.get(family, (None,)), "format": _FORMATS, "body": _BODIES, "n_layers": _DEPTHS,
-        "d_model": _WIDTHS, "length": _LENGTHS,
+        "n_tasks": _N_TASKS.get(family, (None,)), "format": _FORMATS, "body": _BODIES,
+        "n_layers": _DEPTHS, "d_model": _WIDTHS, "length": _LENGTHS,
     }  # fmt: skip
     drawn = random.Random(family)
     columns = {}
