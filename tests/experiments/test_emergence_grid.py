@@ -115,3 +115,16 @@ def test_a_setting_is_trained_as_it_says(tmp_path: Path) -> None:
     cell: Cell = found.cell(unit)
     assert {row["n_tasks"] for row in cell.rows} == {8}
     assert {row["measure"] for row in cell.rows} >= {"icl_error", "base_error", "optimal_error"}
+
+
+def test_the_figure_says_what_the_boundary_predicts_and_the_most_frequent_outcome() -> None:
+    rows = planted().assign(layers="[1]")
+    (figure,) = grid._drawn(rows)
+    table = grid.emerged(rows)
+    found = grid.boundary(table)
+    assert found is not None
+    assert f"in {table['emerged'].sum()} a vector emerged" in figure.caption
+    assert f"right about {found.accuracy:.0%} of the {found.n_predicted} others" in figure.caption
+    assert f"right about {found.most_frequent:.0%}." in figure.caption
+    (one,) = grid._drawn(rows.assign(low=1.0))
+    assert "A boundary needs both outcomes" in one.caption

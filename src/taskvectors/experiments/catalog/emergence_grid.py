@@ -3,7 +3,7 @@
 import json
 import random
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import pandas as pd
@@ -26,7 +26,7 @@ from taskvectors.learners.family import HELD_OUT
 from taskvectors.learners.measures import measure
 from taskvectors.results import Measurement
 from taskvectors.results.drawing import curves
-from taskvectors.results.figures import AnyFigure
+from taskvectors.results.figures import AnyFigure, Figure
 from taskvectors.results.learners import measurement_of, of_variants
 
 _N_TASKS = {
@@ -270,15 +270,38 @@ def _features(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def _drawn(rows: pd.DataFrame) -> list[AnyFigure]:
+    """Recovery by tasks trained on, a figure for each family, with what the boundary predicts."""
     own = rows[rows["measure"].eq("recovery")]
     own = own[own["shift"].isna()] if "shift" in own else own
     tasks = torch.tensor(own["n_tasks"].to_numpy(dtype="float64"))
     own = own.assign(tasks=torch.log2(tasks).numpy())
-    return curves(
-        own, "recovery-by-tasks", "Recovery by number of tasks trained on", x="tasks",
-        y="recovery",
-        labels=("log2 of the tasks (13: infinitely many)", "Recovery, best layer", "format"),
-    )  # fmt: skip
+    table = emerged(rows)
+    figures: list[AnyFigure] = []
+    for family, part in own.groupby("task", sort=False):
+        drawn = curves(
+            part, "recovery-by-tasks", "Recovery by number of tasks trained on", x="tasks",
+            y="recovery",
+            labels=("log2 of the tasks (13: infinitely many)", "Recovery, best layer", "format"),
+        )  # fmt: skip
+        said = _in_words(table[table["task"].eq(family)])
+        figures += [replace(one, caption=said) for one in drawn if isinstance(one, Figure)]
+    return figures
+
+
+def _in_words(table: pd.DataFrame) -> str:
+    """In how many settings a vector emerged, and how well the boundary predicts."""
+    said = (
+        f"Of {len(table)} learners {int(table['learned'].sum())} learned in context, and in "
+        f"{int(table['emerged'].sum())} a vector emerged. "
+    )
+    found = boundary(table)
+    if found is None:
+        return f"{said}A boundary needs both outcomes among the settings it is fitted on."
+    return (
+        f"{said}A boundary fitted on {found.n_fitted} is right about {found.accuracy:.0%} of the "
+        f"{found.n_predicted} others; the more frequent outcome is right about "
+        f"{found.most_frequent:.0%}."
+    )
 
 
 register(
