@@ -20,7 +20,14 @@ class Hand:
     def __init__(self, hf: Any, blocks: str, projection: str = "") -> None:
         self.hf = hf
         self.blocks: Any = self.hf.get_submodule(blocks)
-        self.projection = projection
+        self.projections = {
+            layer: module
+            for layer, block in enumerate(self.blocks)
+            for name, module in block.named_modules()
+            if projection and name == projection
+        }
+        """W_O of the blocks that have heads."""
+        self.n_heads = int(getattr(hf.config, "num_attention_heads", 0))
         self.last = len(self.blocks) - 1
         self.states: dict[int, Tensor] = {}
         """What each block gave in the last pass, at its token."""
@@ -76,8 +83,8 @@ class Hand:
                     return (self.z[layer], *args[1:])
 
                 stack.callback(block.register_forward_hook(after).remove)
-                if self.projection:
-                    module = block.get_submodule(self.projection)
+                if layer in self.projections:
+                    module = self.projections[layer]
                     stack.callback(module.register_forward_pre_hook(before).remove)
             found: Tensor = self.hf(input_ids=torch.tensor([list(tokens)]), use_cache=False).logits
         return found[0]

@@ -37,7 +37,7 @@ def test_products_are_the_derivative_of_scaling_a_head(
     vector = TaskVector(
         values=torch.randn(1, model.d_model, generator=generator), sites=(Site(1, position),)
     )
-    found = head_products(model, prompts, vector, range(2, 4))
+    found = head_products(model, prompts, vector, range(2, 4)).unflatten(1, (2, -1))
     for row, prompt in enumerate(prompts):
         first = len(prompt.token_ids) - 1
         for layer, head in ((2, 1), (3, 3)):
@@ -85,6 +85,7 @@ def test_removal_is_a_whole_pass_with_the_head_at_zero(
     prompts = ragged_prompts(model, 3, answers=(1, 1))
     vector = TaskVector(values=torch.ones(1, model.d_model), sites=(Site(0, -1),))
     found = removal_effects(model, prompts, vector.edits(), layers=range(1, 4))
+    found = found.unflatten(1, (3, -1))
     for row, prompt in enumerate(prompts):
         with torch.no_grad(), inject(model, vector):
             whole = probability(model, prompt)

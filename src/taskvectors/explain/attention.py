@@ -19,7 +19,7 @@ from taskvectors.explain.shared.analysis import CI, Analysis, Curve, Line, in_li
 from taskvectors.explain.shared.case import Case, added_layers
 from taskvectors.explain.shared.cost import Sizes
 from taskvectors.explain.shared.rows import points, table
-from taskvectors.explain.shared.two_runs import INJECTED, PLAIN, two_runs
+from taskvectors.explain.shared.two_runs import INJECTED, PLAIN, patterns_of_two_runs
 from taskvectors.models import LanguageModel
 from taskvectors.prompts import Prompt, with_first_tokens
 from taskvectors.registry import ANALYSES
@@ -32,6 +32,8 @@ CLASSES = ("sink", "last", "query", "demonstrations", "template")
 N_DRAWS = 200
 """Random sets of heads. They cost nothing: every head's attention is known."""
 _ROWS = 32
+_Masses = dict[int, Float[Tensor, "prompt head falls_on"]]
+"""By block."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,35 +123,36 @@ def attention_of_heads(
         random heads with an interval.
     """
     added_layers(vector, "attention with and without the vector")
-    layers = range(min(layer for layer, _ in heads.ranked), model.n_layers)
+    layers = sorted({layer for layer, _ in heads.ranked})
     injected, plain = _masses(model, vector, prompts, layers)
     by_condition = {"injected": injected, "plain": plain}
     if few_shot:
         by_condition["icl"] = _masses(model, vector, few_shot, layers)[1]
     rows: list[Mass] = []
     for condition, masses in by_condition.items():
-        rows += _rows(condition, masses, heads, layers[0], random.Random(seed))
+        rows += _rows(condition, masses, heads, random.Random(seed))
     return Attention(rows=tuple(rows), n_key=len(heads.key))
 
 
 def _masses(
-    model: LanguageModel, vector: TaskVector, prompts: Sequence[Prompt], layers: range
-) -> tuple[
-    Float[Tensor, "prompt layer head falls_on"], Float[Tensor, "prompt layer head falls_on"]
-]:
-    """Masses in the injected and in the plain run, `[prompt, layer, head, class]`."""
-    found: dict[int, list[Tensor]] = {INJECTED: [], PLAIN: []}
+    model: LanguageModel, vector: TaskVector, prompts: Sequence[Prompt], layers: Sequence[int]
+) -> tuple[_Masses, _Masses]:
+    """Masses in the injected and in the plain run."""
+    parts: dict[int, list[Tensor]] = {layer: [] for layer in layers}
     asked = with_first_tokens(prompts)
     for start in range(0, len(asked), _ROWS):
         rows = asked[start : start + _ROWS]
-        runs = two_runs(model, rows, vector, layers)
-        width = runs.blocks[0].pattern.shape[-1]
+        patterns = patterns_of_two_runs(model, rows, vector, layers)
+        width = patterns[layers[0]].shape[-1]
         classes = torch.stack([class_of_keys(prompt, width) for prompt in rows])
         one_hot = torch.nn.functional.one_hot(classes, len(CLASSES)).float()
-        for run, kept in found.items():
-            patterns = torch.stack([block.pattern[run] for block in runs.blocks], dim=1)
-            kept.append(torch.einsum("plhk,pkc->plhc", patterns.cpu(), one_hot))
-    return torch.cat(found[INJECTED]), torch.cat(found[PLAIN])
+        for layer, pattern in patterns.items():
+            parts[layer].append(torch.einsum("rphk,pkc->rphc", pattern.cpu(), one_hot))
+    found = {layer: torch.cat(kept, dim=1) for layer, kept in parts.items()}
+    injected, plain = (
+        {layer: masses[run] for layer, masses in found.items()} for run in (INJECTED, PLAIN)
+    )
+    return injected, plain
 
 
 def class_of_keys(prompt: Prompt, width: int) -> Tensor:
@@ -168,12 +171,12 @@ def class_of_keys(prompt: Prompt, width: int) -> Tensor:
 
 
 def _rows(
-    condition: str, masses: Tensor, heads: KeyHeads, first: int, generator: random.Random
+    condition: str, masses: _Masses, heads: KeyHeads, generator: random.Random
 ) -> list[Mass]:
     def of(places: Sequence[tuple[int, int]]) -> Float[Tensor, "prompt falls_on"]:
-        return torch.stack([masses[:, layer - first, head] for layer, head in places]).mean(dim=0)
+        return torch.stack([masses[layer][:, head] for layer, head in places]).mean(dim=0)
 
-    n = len(masses)
+    n = len(next(iter(masses.values())))
     rows: list[Mass] = []
     for who, places in (("key", heads.key), ("all", heads.ranked)):
         each = of(places).double()

@@ -162,10 +162,11 @@ def _hold_heads(
     look = looks.get(layer)
     if look is None:
         return z
-    by_head = "row branch suffix (head d) -> row branch suffix head d"
-    heads = rearrange(look.unpacked(z), by_head, head=model.n_heads).clone()
+    by_head, found = "row branch suffix (head d) -> row branch suffix head d", model.heads(layer)
+    heads = rearrange(look.unpacked(z), by_head, head=found.n_heads).clone()
     suffix = heads.shape[2]
-    own = look.own_values[:, :, :, 0].repeat_interleave(model.n_heads // model.n_key_value_heads, 2)
+    n_readers = found.n_heads // found.n_key_value_heads
+    own = look.own_values[:, :, :, 0].repeat_interleave(n_readers, 2)
     change = own - own[:, :1]
     weight = look.pattern[:, :, :, 0, -suffix].unsqueeze(-1)
     for branch in _branches("attention", "attention and mlps"):

@@ -302,9 +302,10 @@ def _at_all_positions(
                 head=head,
                 operation="replace",
                 positions=("all",),
-                value=torch.zeros(model.d_head) if mode == "zero" else means[layer][head],
+                value=torch.zeros_like(z) if mode == "zero" else z,
             )
             for layer, head in sorted(places)
+            for z in (means[layer][head],)
         ]
 
     for mode in ("zero", "mean"):

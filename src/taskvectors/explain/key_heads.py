@@ -10,22 +10,24 @@ from dataclasses import dataclass
 
 import pandas as pd
 import torch
-from einops import rearrange
+from einops import reduce
 from jaxtyping import Float
 from torch import Tensor
 
 from taskvectors.explain.shared.analysis import VECTOR_LAYER, Analysis
-from taskvectors.explain.shared.case import Case, heads_above
+from taskvectors.explain.shared.case import Case, blocks_with_heads, heads_above
 from taskvectors.explain.shared.cost import Sizes
 from taskvectors.explain.shared.head_removal import removal_effects
 from taskvectors.format import percent
 from taskvectors.models import Component, LanguageModel
+from taskvectors.models.sites import width_of
 from taskvectors.models.unembedding import token_losses
 from taskvectors.prompts import Prompt, with_first_tokens
 from taskvectors.registry import ANALYSES
 from taskvectors.results import Columns
 from taskvectors.results.figures import Heatmap
 from taskvectors.trunk import Edit, Trunk, prompts_that_fit, resolve_budget, shape_of
+from taskvectors.trunk.edits import start_layer
 from taskvectors.trunk.work import Work, work_of
 from taskvectors.vectors import TaskVector
 
@@ -63,6 +65,8 @@ class KeyHeads:
     """By layer and head."""
     n: int
     """Prompts."""
+    without: tuple[int, ...] = ()
+    """Blocks above the vector that have no heads, or none that can be read: a hybrid's others."""
 
     @property
     def ranked(self) -> tuple[tuple[int, int], ...]:
@@ -90,15 +94,21 @@ class KeyHeads:
             y_label="Layer",
             columns=tuple(map(str, columns)),
             rows=tuple(map(str, layers)),
-            values=tuple(tuple(scores[layer, head] for head in columns) for layer in layers),
+            values=tuple(tuple(scores.get((at, head)) for head in columns) for at in layers),
             value_label="score, |z · ∂p/∂z|",
             limits=(0.0, max(scores.values()) or 1.0),
             marked=tuple(
                 (layers.index(layer), columns.index(head)) for layer, head in sorted(self.key)
             ),
             mark_label=f"key heads, the top {SHARE:.0%}",
-            caption=f"{self.n} training queries.",
+            caption=f"{self.n} training queries." + self._without(),
         )
+
+    def _without(self) -> str:
+        if not self.without:
+            return ""
+        layers = ", ".join(map(str, self.without))
+        return f" Blocks without heads that can be read, and so not in it: {layers}."
 
 
 def key_heads(
@@ -119,7 +129,7 @@ def key_heads(
         memory: Budget in bytes.
 
     Raises:
-        TaskVectorsError: No head lies above the vector.
+        TaskVectorsError: No block lies above the vector, or none that has heads.
 
     Source:
         Yang et al. (2026), https://arxiv.org/abs/2509.24169, after Molchanov et al. (2017),
@@ -131,32 +141,34 @@ def key_heads(
     budget = resolve_budget(memory, model.device)
     shape = shape_of(prompts, vector.positions, n_branches=1, is_training=True)
     step = prompts_that_fit(model, shape, budget)
-    total = torch.zeros(len(layers), model.n_heads)
+    places = [(layer, head) for layer in layers for head in range(model.heads(layer).n_heads)]
+    total = torch.zeros(len(places))
     for start in range(0, len(prompts), step):
         total += head_products(model, prompts[start : start + step], vector, layers).abs().sum(0)
     scores = total / len(prompts)
     removed = removal_effects(model, prompts, vector.edits(), layers=layers, memory=memory).mean(0)
-    order = scores.flatten().argsort(descending=True, stable=True).tolist()
+    order = scores.argsort(descending=True, stable=True).tolist()
     n_key = max(1, round(share * len(order)))
     ranks = {index: rank for rank, index in enumerate(order)}
     heads = tuple(
         Head(
             layer=layer,
             head=head,
-            score=float(scores[row, head]),
-            removed=float(removed[row, head]),
-            rank=(rank := ranks[row * model.n_heads + head]),
-            is_key=rank < n_key,
+            score=float(scores[index]),
+            removed=float(removed[index]),
+            rank=ranks[index],
+            is_key=ranks[index] < n_key,
         )
-        for row, layer in enumerate(layers)
-        for head in range(model.n_heads)
+        for index, (layer, head) in enumerate(places)
     )
-    return KeyHeads(heads=heads, n=len(prompts))
+    above = range(start_layer(vector.edits(), model.n_layers) + 1, model.n_layers)
+    without = tuple(layer for layer in above if layer not in layers)
+    return KeyHeads(heads=heads, n=len(prompts), without=without)
 
 
 def head_products(
-    model: LanguageModel, prompts: Sequence[Prompt], vector: TaskVector, layers: range
-) -> Float[Tensor, "prompt layer head"]:
+    model: LanguageModel, prompts: Sequence[Prompt], vector: TaskVector, layers: Sequence[int]
+) -> Float[Tensor, "prompt head"]:
     """<z, ∂p/∂z> of each head in the injected run, all of them in one pass forward and back.
 
     Args:
@@ -164,14 +176,17 @@ def head_products(
         prompts: Prompts with their answers.
         vector: The vector.
         layers: Blocks above it.
+
+    Returns:
+        Heads of the blocks side by side, in the order of `layers`.
     """
     trunk = Trunk.build(model, prompts, positions=vector.positions)
     batch = trunk.batch()
     at = trunk.columns(_ANSWERING)
     # what is added is nothing, and says what a change there would do
     nothing = [
-        torch.zeros(*at.index.shape, model.n_heads * model.d_head, requires_grad=True)
-        for _ in layers
+        torch.zeros(*at.index.shape, width_of(model, layer, "z"), requires_grad=True)
+        for layer in layers
     ]
     edits = [
         Edit(layer=layer, component="z", positions=_ANSWERING, value=value)
@@ -187,15 +202,14 @@ def head_products(
         gradients = torch.autograd.grad(mean.exp().sum(), nothing)
     products = []
     for site, gradient in zip(sites, gradients, strict=True):
+        n_heads = model.heads(site[0]).n_heads
         z = read[site][:, 0].detach().float()
         there = z.gather(1, at.index.unsqueeze(-1).expand(-1, -1, z.shape[-1]))
         product = there.cpu() * gradient.float().cpu()  # of an absent position the gradient is 0
         products.append(
-            rearrange(product, "prompt pos (head d) -> prompt pos head d", head=model.n_heads)
-            .sum(dim=-1)
-            .sum(dim=1)
+            reduce(product, "prompt pos (head d) -> prompt head", "sum", head=n_heads)
         )
-    return torch.stack(products, dim=1)
+    return torch.cat(products, dim=1)
 
 
 def key_heads_of(case: Case) -> KeyHeads:
@@ -247,7 +261,11 @@ def key_heads_works(sizes: Sizes) -> list[Work]:
     """The gradients, and each head taken out."""
     model, train = sizes.context.model, sizes.prompts("train")
     n_layers, layer = model.n_layers, sizes.layer
-    removed = [block - 1 for block in range(layer + 1, n_layers) for _ in range(model.n_heads)]
+    removed = [
+        block - 1
+        for block in blocks_with_heads(model, range(layer + 1, n_layers))
+        for _ in range(model.heads(block).n_heads)
+    ]
     return [
         work_of(
             "gradients", train, (-1,), [layer], n_layers, is_training=True, keeps="results"

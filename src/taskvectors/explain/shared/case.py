@@ -4,14 +4,15 @@ Analyses themselves are pure functions of a model, prompts and a vector. A case 
 called with, so that every analysis of a run sees the same prompts.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from taskvectors.errors import TaskVectorsError
+from taskvectors.errors import TaskVectorsError, UnsupportedModelError
 from taskvectors.methods import RunContext
 from taskvectors.methods.shared.run_context import Split
 from taskvectors.models import LanguageModel
+from taskvectors.models.structure import missing_part
 from taskvectors.prompts import Prompt
 from taskvectors.trunk.edits import start_layer
 from taskvectors.vectors import TaskVector
@@ -119,11 +120,21 @@ def blocks_above(model: LanguageModel, vector: TaskVector, analysis: str) -> ran
     return range(layers[0] + 1, model.n_layers)
 
 
-def heads_above(model: LanguageModel, vector: TaskVector, analysis: str) -> range:
-    """The blocks whose heads can read a vector, wherever it acts.
+def blocks_with_heads(model: LanguageModel, layers: Iterable[int]) -> list[int]:
+    """Those of some blocks whose heads write a `z` that can be read and edited."""
+    return [
+        layer
+        for layer in layers
+        if (parts := model.parts(layer)).heads is not None and parts.output_projection is not None
+    ]
+
+
+def heads_above(model: LanguageModel, vector: TaskVector, analysis: str) -> list[int]:
+    """The blocks whose heads can read a vector, wherever it acts; a hybrid has others between.
 
     Raises:
-        TaskVectorsError: There is none.
+        TaskVectorsError: No block lies above the vector.
+        UnsupportedModelError: None of them has heads.
     """
     lowest = start_layer(vector.edits(), model.n_layers) + 1
     if lowest >= model.n_layers:
@@ -131,4 +142,7 @@ def heads_above(model: LanguageModel, vector: TaskVector, analysis: str) -> rang
             f"{analysis} has no meaning for {vector.origin.label}: no head of {model.source} lies "
             "above it. Explain a vector of a lower layer"
         )
-    return range(lowest, model.n_layers)
+    found = blocks_with_heads(model, range(lowest, model.n_layers))
+    if not found:
+        raise UnsupportedModelError(missing_part(model.source, lowest, "heads"))
+    return found

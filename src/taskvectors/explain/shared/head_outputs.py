@@ -85,7 +85,7 @@ def _read_outputs(
         _, read = trunk.run_and_read([condition.branch], [(layer, "z") for layer in layers])
     by_head = "row token (head d) -> row token head d"
     return trunk, {
-        layer: rearrange(z[:, 0].float(), by_head, head=model.n_heads)
+        layer: rearrange(z[:, 0].float(), by_head, head=model.heads(layer).n_heads)
         for (layer, _), z in read.items()
     }
 
@@ -112,7 +112,7 @@ def taken_out(
     for layer, head in sorted(heads):
         z = outputs[layer][:, head]
         if mode == "zero":
-            value = torch.zeros(model.d_head)
+            value = torch.zeros_like(z[0])
         elif mode == "mean":
             value = z.mean(dim=0)
         else:  # the same prompts for every head: one other run stands in

@@ -4,7 +4,7 @@ Every head is a branch of its own, all over one trunk of the prompts: no full fo
 for a head.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from jaxtyping import Float
@@ -21,30 +21,33 @@ def removal_effects(
     prompts: Sequence[Prompt],
     branch: Branch = (),
     *,
-    layers: range | None = None,
+    layers: Iterable[int] | None = None,
     memory: int | None = None,
-) -> Float[Tensor, "prompt layer head"]:
+) -> Float[Tensor, "prompt head"]:
     """What putting each head to zero at the last token changes in the answer's probability.
 
     Args:
         model: The model.
         prompts: Prompts with their answers, of which the first token is asked for.
         branch: What is done in every run, such as a vector's edits; nothing by default.
-        layers: Whose heads; all by default.
+        layers: Blocks whose heads are taken out; all by default.
         memory: Budget in bytes.
+
+    Returns:
+        Heads of the blocks side by side, in the order of `layers`.
 
     Raises:
         MemoryBudgetError: One prompt with all heads does not fit the budget.
     """
     layers = range(model.n_layers) if layers is None else layers
-    silent = torch.zeros(model.d_head)
     branches: list[Branch] = [branch] + [
         [
             *branch,
             Edit(layer=layer, component="z", head=head, operation="replace", value=silent),
         ]
         for layer in layers
-        for head in range(model.n_heads)
+        for silent in (torch.zeros(model.heads(layer).d_head),)
+        for head in range(model.heads(layer).n_heads)
     ]
     asked = with_first_tokens(prompts)
     positions = tuple(dict.fromkeys((*(p for edit in branch for p in edit.positions), -1)))
@@ -59,4 +62,4 @@ def removal_effects(
         require_finite(scores.log_probability, "log-probabilities of answers")
         p = scores.log_probability[:, :, 0].double().exp()
         parts.append((p[:, 1:] - p[:, :1]).float().cpu())
-    return torch.cat(parts).view(len(asked), len(layers), model.n_heads)
+    return torch.cat(parts)

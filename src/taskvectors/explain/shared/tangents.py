@@ -88,7 +88,7 @@ def _parts_of_block(
     entered, z, mlp = (
         look.unpacked(read[layer, name])[:, :, 0].float().transpose(0, 1) for name in _READ
     )
-    heads = rearrange(z, "run query (head d) -> run query head d", head=model.n_heads)
+    heads = rearrange(z, "run query (head d) -> run query head d", head=model.heads(layer).n_heads)
     pattern = look.pattern[:, :, :, 0].float().transpose(0, 1)
     run = (_primal(state)[0] for state in (entered, heads, pattern))  # alike in all branches
     held = FrozenAttention.of(model, layer, *run)

@@ -60,35 +60,54 @@ def two_runs(
         vector: A vector that is added at the last token.
         layers: The blocks to keep, up to the last one.
     """
-    trunk = Trunk.build(model, prompts)
-    if trunk.suffix != 1:
-        raise ValueError("two runs are compared at the last token: cut answers to one token")
-    # the plain run has an edit that adds nothing, so that it is replayed with the other
-    nothing = Edit(layer=layers[0] - 1, value=torch.zeros(model.d_model))
     read: dict[tuple[int, Component], Tensor] = {}
-    with torch.no_grad(), ExitStack() as stack:
-        looks = stack.enter_context(record_attention(model))
+    with ExitStack() as stack:
         for layer in layers:
             for component in _READ:
                 keep: Callable[[Tensor], None] = partial(read.__setitem__, (layer, component))
                 stack.enter_context(capture(model, layer, component, keep))
-        final = trunk.run([[nothing], vector.edits()])
+        trunk, looks, final = _run(model, prompts, vector, layers[0])
     blocks = []
     for layer in layers:
-        look = looks[layer]
+        look, heads = looks[layer], model.heads(layer)
         at_last = {name: look.unpacked(read[layer, name])[:, :, 0] for name in _READ}
         states = {name: state.float().transpose(0, 1) for name, state in at_last.items()}
         blocks.append(
             Block(
                 layer=layer,
                 entered=states["resid_pre"],
-                z=rearrange(states["z"], "run row (head d) -> run row head d", head=model.n_heads),
+                z=rearrange(states["z"], "run row (head d) -> run row head d", head=heads.n_heads),
                 mlp_out=states["mlp_out"],
-                pattern=look.pattern[:, :, :, 0].float().transpose(0, 1),
+                pattern=_pattern(look),
                 plain_values=values_of_keys(model, trunk, look, PLAIN),
             )
         )
     return TwoRuns(blocks=tuple(blocks), final=final[:, :, 0].float().transpose(0, 1))
+
+
+def patterns_of_two_runs(
+    model: LanguageModel, prompts: Sequence[Prompt], vector: TaskVector, layers: Sequence[int]
+) -> dict[int, Float[Tensor, "run prompt head key"]]:
+    """The attention of the last token alone, by block: it asks no other part of a block."""
+    _, looks, _ = _run(model, prompts, vector, min(layers))
+    return {layer: _pattern(looks[layer]) for layer in layers}
+
+
+def _run(
+    model: LanguageModel, prompts: Sequence[Prompt], vector: TaskVector, lowest: int
+) -> tuple[Trunk, dict[int, AttentionPattern], Tensor]:
+    trunk = Trunk.build(model, prompts)
+    if trunk.suffix != 1:
+        raise ValueError("two runs are compared at the last token: cut answers to one token")
+    # the plain run has an edit that adds nothing, so that it is replayed with the other
+    nothing = Edit(layer=lowest - 1, value=torch.zeros(model.d_model))
+    with torch.no_grad(), record_attention(model) as looks:
+        final = trunk.run([[nothing], vector.edits()])
+    return trunk, looks, final
+
+
+def _pattern(look: AttentionPattern) -> Float[Tensor, "run prompt head key"]:
+    return look.pattern[:, :, :, 0].float().transpose(0, 1)
 
 
 def values_of_keys(
@@ -99,4 +118,5 @@ def values_of_keys(
     assert isinstance(trunk.prepared, Recording)  # attention is seen in replays alone
     prefix = trunk.prepared.layers[look.layer].values
     values = own if prefix is None else torch.cat([prefix, own], dim=2)
-    return values.float().repeat_interleave(model.n_heads // model.n_key_value_heads, dim=1)
+    heads = model.heads(look.layer)
+    return values.float().repeat_interleave(heads.n_heads // heads.n_key_value_heads, dim=1)
