@@ -89,17 +89,17 @@ def real_prompts(model: LanguageModel, shots: int, n: int) -> tuple[Prompt, ...]
 
 
 def trunk_step(
-    model: LanguageModel, prompts: Sequence[Prompt], layer: int
+    trunk: Trunk, layers: Sequence[int]
 ) -> tuple[Callable[[], Tensor], Callable[[], object], TrainingVocabulary]:
-    """A step through the trunk, built before the clock starts, and a renewal of the list."""
-    trunk = Trunk.build(model, prompts)
-    batch = trunk.batch()
-    theta = torch.zeros(model.d_model, requires_grad=True)
+    """A step of a vector at each of some layers, and a renewal of the list."""
+    model, prompts, batch = trunk.model, trunk.cut.prompts, trunk.batch()
+    theta = torch.zeros(len(layers), model.d_model, requires_grad=True)
     answers = [token for prompt in prompts for token in prompt.answer_ids]
     vocabulary = TrainingVocabulary(model.unembedding, answers)
 
     def states() -> Tensor:
-        return trunk.run([[Edit(layer=layer, value=theta)]], batch)
+        edits = zip(layers, theta, strict=True)
+        return trunk.run([[Edit(layer=layer, value=value)] for layer, value in edits], batch)
 
     def renew() -> object:
         with torch.no_grad():
@@ -174,10 +174,10 @@ def measure(name: str, rounds: int, dtype: str) -> list[dict[str, object]]:
             if name == "embedded"
             else random_prompts(shots, n, model.d_vocab)
         )
-        through, renew, vocabulary = trunk_step(model, prompts, layer)
+        through, renew, vocabulary = trunk_step(Trunk.build(model, prompts), [layer])
         plain = hooks_step(model, prompts, layer)
         renew()
-        agreement = torch.nn.functional.cosine_similarity(through(), plain(), dim=0)
+        agreement = torch.nn.functional.cosine_similarity(through()[0], plain(), dim=0)
         if agreement < 0.98:
             raise RuntimeError(f"the two steps' gradients do not agree: cosine {agreement:.4f}")
         hooks_s, step_s, renewal_s = interleaved((plain, through, renew), rounds)

@@ -142,7 +142,7 @@ def test_outputs_are_those_of_whole_passes(
 def test_each_mode_puts_in_what_it_says(tiny_model: Any, ragged_prompts: Any) -> None:
     model = tiny_model("llama")
     outputs = {2: torch.randn(5, model.n_heads, model.d_head)}
-    values = {mode: taken_out(model, outputs, mode, 3, 0, [(2, 1)])[0] for mode in MODES}
+    values = {mode: taken_out(outputs, mode, 3, 0, [(2, 1)])[0] for mode in MODES}
     assert not values["zero"].value.any()
     torch.testing.assert_close(values["mean"].value, outputs[2][:, 1].mean(dim=0))
     drawn = values["resample"].value
@@ -170,5 +170,5 @@ def test_all_heads_to_zero_is_attention_without_its_heads(
         )
         for layer in (2, 3)
     ]
-    scores = score(model, prompts, [taken_out(model, outputs, "zero", 3, 0, every), wanted])
+    scores = score(model, prompts, [taken_out(outputs, "zero", 3, 0, every), wanted])
     torch.testing.assert_close(scores.log_probability[0], scores.log_probability[1])

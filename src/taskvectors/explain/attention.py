@@ -170,9 +170,7 @@ def class_of_keys(prompt: Prompt, width: int) -> Tensor:
     return classes
 
 
-def _rows(
-    condition: str, masses: _Masses, heads: KeyHeads, generator: random.Random
-) -> list[Mass]:
+def _rows(condition: str, masses: _Masses, heads: KeyHeads, generator: random.Random) -> list[Mass]:
     def of(places: Sequence[tuple[int, int]]) -> Float[Tensor, "prompt falls_on"]:
         return torch.stack([masses[layer][:, head] for layer, head in places]).mean(dim=0)
 

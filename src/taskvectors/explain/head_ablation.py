@@ -166,12 +166,12 @@ def ablate(
         asked = _Asked(model=model, condition=condition, n_above=len(heads.heads), memory=memory)
         outputs = outputs_at_last(model, condition, sorted({place[0] for place in heads.ranked}))
         for mode in MODES:
-            take_out = partial(taken_out, model, outputs, mode, len(condition.test), seed)
+            take_out = partial(taken_out, outputs, mode, len(condition.test), seed)
             asked.add(mode, "key", [heads.key], take_out)
             random_sets = draws.uniform(len(heads.key), N_DRAWS)
             asked.add(mode, "random", random_sets, take_out)
             asked.add(mode, "random-others", draws.others(N_DRAWS), take_out)
-        take_out = partial(taken_out, model, outputs, "zero", len(condition.test), seed)
+        take_out = partial(taken_out, outputs, "zero", len(condition.test), seed)
         asked.add("zero", "random-by-layer", draws.by_layer(N_DRAWS), take_out)
         if condition is first:
             _add_curve(asked, heads, draws, take_out)

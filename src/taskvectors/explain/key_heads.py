@@ -206,9 +206,7 @@ def head_products(
         z = read[site][:, 0].detach().float()
         there = z.gather(1, at.index.unsqueeze(-1).expand(-1, -1, z.shape[-1]))
         product = there.cpu() * gradient.float().cpu()  # of an absent position the gradient is 0
-        products.append(
-            reduce(product, "prompt pos (head d) -> prompt head", "sum", head=n_heads)
-        )
+        products.append(reduce(product, "prompt pos (head d) -> prompt head", "sum", head=n_heads))
     return torch.cat(products, dim=1)
 
 

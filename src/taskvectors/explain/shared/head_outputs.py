@@ -91,7 +91,6 @@ def _read_outputs(
 
 
 def taken_out(
-    model: LanguageModel,
     outputs: Outputs,
     mode: Mode,
     n_test: int,
@@ -101,7 +100,6 @@ def taken_out(
     """Edits that take heads out at the last token of `n_test` prompts.
 
     Args:
-        model: The model.
         outputs: What heads write in other prompts.
         mode: What is put in place of a head's z: zero, its mean, or that of another prompt.
         n_test: Prompts that the edits are for.
