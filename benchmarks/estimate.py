@@ -28,7 +28,7 @@ from learn_step import random_prompts, real_prompts, smollm2, trunk_step
 
 from taskvectors.costs import Device, cost_of, costs_of, total
 from taskvectors.costs.devices import clock_for, measure_device
-from taskvectors.methods import METHODS, Recipe, RunContext, plan_of
+from taskvectors.methods import METHODS, RunContext, load_recipe, plan_of
 from taskvectors.methods.shared.adapters import AdapterConfig
 from taskvectors.methods.shared.choosing import choose, score_candidates
 from taskvectors.methods.shared.trained_sites import SiteTraining
@@ -199,7 +199,7 @@ def config_of(name: str, n_layers: int) -> Any:
     """A method's config: few steps, at the middle layer where something is trained at one."""
     kind: Any = METHODS[name].config
     if issubclass(kind, SiteTraining):
-        return kind(layers=(n_layers // 2,), recipe=Recipe(**_STEPS))
+        return kind(layers=(n_layers // 2,), recipe=load_recipe("from-zero", **_STEPS))
     if issubclass(kind, AdapterConfig):
         return kind(sizes=("matched",), learning_rates=(0.01,), **_STEPS)
     return kind(**(_STEPS if "steps" in kind.model_fields else {}))

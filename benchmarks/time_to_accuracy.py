@@ -35,7 +35,7 @@ from taskvectors.methods.lora import Lora
 from taskvectors.methods.prefix_tuning import PrefixTuning
 from taskvectors.methods.shared.adapters import train_adapter
 from taskvectors.methods.training import Recipe, Trainer, TrainState, vocabulary
-from taskvectors.methods.training.recipe import RECIPES
+from taskvectors.methods.training.recipe import load_recipe
 from taskvectors.methods.training.teacher import Teacher
 from taskvectors.models import LanguageModel, load_model, patch
 from taskvectors.models.calls import run_body
@@ -186,7 +186,7 @@ def once(model: LanguageModel, task: str, seed: int, name: str, rate: float | No
     target = float(fresh().score("validation", SHOTS).is_correct.double().mean())
     context = fresh()
     settings = {"steps": STEPS[name], "check_every": CHECK_EVERY, "patience": None}
-    recipe = RECIPES["ours"].model_copy(update=settings)
+    recipe = Recipe(**settings)
     if name == "learned":
         return until(target, lambda: METHODS[name].find(context, Learned(recipe=recipe)))
     with full_vocabulary():
@@ -194,7 +194,7 @@ def once(model: LanguageModel, task: str, seed: int, name: str, rate: float | No
             return until(target, lambda: Hooks(context, recipe).train())
         given = {"learning_rate": RATES[name] if rate is None else rate, "rate": "absolute"}
         adapter = ADAPTERS[name]().build(model, "default", seed)
-        changed = Recipe(**settings, **given)
+        changed = load_recipe("from-zero", **settings, **given)
         return until(target, lambda: train_adapter(context, adapter, changed))
 
 

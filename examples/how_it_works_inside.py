@@ -17,13 +17,13 @@ import pandas as pd
 import torch
 
 import taskvectors as tv
-from taskvectors.methods import load_recipe
+from taskvectors.methods import Recipe
 from taskvectors.methods.learned import Learned
 
 model = tv.load_model(MODEL, dtype="float32")  # effects are small differences
 task = tv.load_task(TASK, **SIZES)
 layer = model.n_layers // 3
-recipe = load_recipe("ours").model_copy(update={"steps": STEPS})
+recipe = Recipe(steps=STEPS)
 shots = min(8, len(task.train) - 1)
 
 # %% [markdown]

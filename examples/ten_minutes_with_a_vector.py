@@ -17,7 +17,7 @@ import pandas as pd
 import torch
 
 import taskvectors as tv
-from taskvectors.methods import load_recipe
+from taskvectors.methods import Recipe
 
 model = tv.load_model(MODEL)
 model
@@ -34,7 +34,7 @@ task
 # wide.
 
 # %%
-recipe = load_recipe("ours").model_copy(update={"steps": STEPS})
+recipe = Recipe(steps=STEPS)
 vector = tv.learn(model, task, layers=LAYER, recipe=recipe)
 vector
 

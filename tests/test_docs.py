@@ -18,6 +18,7 @@ from typing import Any
 
 import pytest
 import yaml
+from recipes import from_zero
 
 from taskvectors.cli import main
 from taskvectors.cli.parsing import VERBS, parse
@@ -148,7 +149,6 @@ def small_model(tmp_path_factory: pytest.TempPathFactory, fresh_model: Any, toke
 def small_python(small_model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Python of the pages sees a small model, few pairs and steps; what it registers goes again."""
     import taskvectors as tv
-    from taskvectors.methods import Recipe
 
     known = [(registry, set(registry)) for registry in (METHODS, EXPERIMENTS)]
     load_model, load_task, learn = tv.load_model, tv.load_task, tv.learn
@@ -159,7 +159,9 @@ def small_python(small_model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
     monkeypatch.setattr(tv, "load_model", small_load)
     monkeypatch.setattr(tv, "load_task", lambda *about, **more: load_task(*about, **sizes | more))
-    monkeypatch.setattr(tv, "learn", lambda *a, **k: learn(*a, **{"recipe": Recipe(steps=2)} | k))
+    monkeypatch.setattr(
+        tv, "learn", lambda *a, **k: learn(*a, **{"recipe": from_zero(steps=2)} | k)
+    )
     yield
     for registry, names in known:
         for name in set(registry) - names:

@@ -21,7 +21,7 @@ from evidence import write_rows
 
 from taskvectors.evaluate import paired_difference
 from taskvectors.experiments.config import ModelConfig
-from taskvectors.methods import METHODS, Candidate, Recipe, RunContext
+from taskvectors.methods import METHODS, Candidate, RunContext, load_recipe
 from taskvectors.methods.learned import Learned
 from taskvectors.methods.shared.choosing import choose, score_candidates
 from taskvectors.methods.shared.layers import layer_name
@@ -41,7 +41,7 @@ JOINT: dict[str, dict[str, Any]] = {
     "positions": {"layers": (MIDDLE,), "positions": POSITIONS},
     "both": {"layers": LAYERS, "positions": POSITIONS},
 }
-RECIPE = Recipe(steps=60)
+RECIPE = load_recipe("from-zero", steps=60)
 SIZES = {"n_validation": 60, "n_test": 120}
 
 

@@ -25,11 +25,10 @@ from torch import Tensor
 
 from taskvectors.evaluate import paired_difference
 from taskvectors.experiments.config import ModelConfig
-from taskvectors.methods import METHODS, RunContext
+from taskvectors.methods import METHODS, RunContext, load_recipe
 from taskvectors.methods.learned import Learned
 from taskvectors.methods.shared.choosing import score_candidates
 from taskvectors.methods.training import vocabulary
-from taskvectors.methods.training.recipe import RECIPES
 from taskvectors.methods.vanilla import Vanilla
 from taskvectors.models import LanguageModel
 from taskvectors.results import OVER_TASKS, Cell, Measurement, frame_of, open_run
@@ -46,7 +45,7 @@ def find(context: RunContext, layers: list[int], name: str) -> list[Any]:
     where: dict[str, Any] = {"layers": tuple(layers), "each_layer": True}
     if name == EXTRACTED:
         return METHODS[EXTRACTED].find(context, Vanilla(strengths=(1.0,), **where))
-    recipe = RECIPES["ours" if name == FULL else name].model_copy(update={"steps": STEPS})
+    recipe = load_recipe("ours" if name == FULL else name, steps=STEPS)
     share = vocabulary.LARGEST_SHARE
     try:
         if name == FULL:
@@ -148,7 +147,7 @@ def main() -> None:
     asked = parser.parse_args()
     settings = {
         "model": asked.model,
-        "recipes": {n: RECIPES[n].model_dump() for n in asked.vectors if n != FULL},
+        "recipes": {n: load_recipe(n).model_dump() for n in asked.vectors if n != FULL},
         "vectors": asked.vectors,
         "layers": asked.layers,
         "steps": STEPS,

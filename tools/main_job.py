@@ -14,7 +14,7 @@ from pathlib import Path
 from evidence import write_rows
 
 from taskvectors.experiments import CompareConfig, compare
-from taskvectors.methods import Recipe
+from taskvectors.methods import load_recipe
 from taskvectors.methods.icl import InContext
 from taskvectors.methods.learned import Learned
 from taskvectors.methods.vanilla import Vanilla
@@ -48,7 +48,7 @@ def run(task: str, folder: Path) -> Record:
             ZeroShot(),
             InContext(),
             Vanilla(layers=VANILLA_LAYERS, each_layer=True),
-            Learned(layers=LAYERS, each_layer=True, recipe=Recipe(steps=60)),
+            Learned(layers=LAYERS, each_layer=True, recipe=load_recipe("from-zero", steps=60)),
         ),
         controls=CONTROLS,
         test_dtype="float32",

@@ -8,15 +8,15 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from recipes import from_zero
 
 import taskvectors as tv
 from taskvectors.errors import TaskVectorsError
-from taskvectors.methods import Recipe
 from taskvectors.tasks import as_examples
 
 PAIRS = [(f"a{number}", "cold" if number % 3 else "hot") for number in range(24)]
 FRAME = pd.DataFrame(PAIRS, columns=["input", "output"])
-FEW = Recipe(steps=1, batch_size=4)
+FEW = from_zero(steps=1, batch_size=4)
 
 
 @pytest.fixture(scope="module")

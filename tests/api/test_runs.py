@@ -11,16 +11,16 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from recipes import from_zero
 
 import taskvectors as tv
 from taskvectors.errors import DataError, TaskVectorsError, VectorMismatchError
-from taskvectors.methods import Recipe
 from taskvectors.methods.learned import Learned
 from taskvectors.results import read_run
 
 PAIRS = [(f"{'ab'[i % 2] * (i % 3)}{i}", "rouge" if i % 4 else "cold") for i in range(40)]
 SIZES = {"n_train": 12, "n_validation": 6, "n_test": 8}
-FEW = Learned(recipe=Recipe(steps=2, batch_size=4), layers=(1,))
+FEW = Learned(recipe=from_zero(steps=2, batch_size=4), layers=(1,))
 
 
 @pytest.fixture(scope="module")
@@ -35,7 +35,7 @@ def task() -> Any:
 
 @pytest.fixture(scope="module")
 def vector(model: Any, task: Any) -> Any:
-    return tv.learn(model, task, layers=1, recipe=Recipe(steps=2, batch_size=4))
+    return tv.learn(model, task, layers=1, recipe=from_zero(steps=2, batch_size=4))
 
 
 @pytest.fixture(scope="module")
@@ -45,7 +45,7 @@ def compared(model: Any, task: Any) -> Any:
 
 def test_the_lines_of_the_design_run(model: Any, tmp_path: Path) -> None:
     task = tv.load_task("capital", **SIZES)
-    vector = tv.learn(model, task, layers=1, recipe=Recipe(steps=2, batch_size=4))
+    vector = tv.learn(model, task, layers=1, recipe=from_zero(steps=2, batch_size=4))
     assert tv.evaluate(model, task.test, vector).n == 8
     result = tv.compare(model, task, methods=["icl", "vanilla", FEW], seeds=3, shots=1, n_shown=0)
     assert set(result.to_frame()["seed"].dropna()) == {0, 1, 2}

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin, get_type_hints
 
 import pytest
 from pydantic import ValidationError
+from recipes import from_zero
 
 from taskvectors.cli.arguments import (
     ModelChoice,
@@ -154,7 +155,7 @@ def test_a_recipe_and_flags_go_to_adapters_and_low_rank_edits_too(tmp_path: Path
     )
     assert (edit.layers, edit.n_examples) == ((4,), 9)
     assert (lora.check_every, lora.batch_size) == (3, 32)
-    assert edit.recipe == Recipe(steps=7, learning_rate=0.02, check_every=3, patience=None)
+    assert edit.recipe == from_zero(steps=7, learning_rate=0.02, check_every=3, patience=None)
 
 
 def test_a_named_recipe_is_of_learned_alone_and_the_others_say_so(

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
+from recipes import from_zero
 
 from taskvectors.errors import TaskVectorsError
 
@@ -120,7 +121,6 @@ def kinds(  # noqa: PLR0915  (a statement or two for each kind)
     from taskvectors.learners import Learner
     from taskvectors.learners.checkpoints import Checkpoint, read_checkpoint, write_checkpoint
     from taskvectors.learners.model import TRAINED
-    from taskvectors.methods import Recipe
     from taskvectors.methods.learned import Learned
     from taskvectors.models import load_model
     from taskvectors.report import page_of, write_latex, write_markdown
@@ -135,7 +135,7 @@ def kinds(  # noqa: PLR0915  (a statement or two for each kind)
     config = CompareConfig(
         model=ModelConfig(source=str(model), dtype="float32"),
         task=str(task_file), n_train=8, n_validation=4, n_test=4, shots=2, n_shown=1,
-        methods=(Learned(layers=1, recipe=Recipe(steps=2, check_every=1)),),
+        methods=(Learned(layers=1, recipe=from_zero(steps=2, check_every=1)),),
     )  # fmt: skip
     compare(config, folder / "run")
     vector = TaskVector.load(folder / "run")

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import torch
 from costs.made_up import DEVICE
+from recipes import from_zero
 from torch.utils.flop_counter import FlopCounterMode
 
 from taskvectors.costs import (
@@ -29,7 +30,7 @@ from taskvectors.costs import (
 from taskvectors.errors import MemoryBudgetError, TaskVectorsError
 from taskvectors.learners import preset_of
 from taskvectors.learners.costs import train_cost
-from taskvectors.methods import Plan, Recipe, RunContext
+from taskvectors.methods import Plan, RunContext
 from taskvectors.methods.learned import Learned, learned
 from taskvectors.methods.shared.method import plan_of
 from taskvectors.methods.vanilla import Vanilla
@@ -126,7 +127,7 @@ def test_tokens_and_trunk_are_those_of_the_engine(tiny_model: Make, ragged_promp
 
 
 def test_learning_is_estimated_with_the_tokens_that_it_runs(context: RunContext) -> None:
-    recipe = Recipe(steps=4, batch_size=4, check_every=2, patience=None)
+    recipe = from_zero(steps=4, batch_size=4, check_every=2, patience=None)
     config = Learned(layers=(1,), recipe=recipe)
     found = learned(context, config)[0].cost
     works = plan_of(context, config).made(context)

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from costs.made_up import DEVICE
+from recipes import from_zero
 
 from taskvectors.costs import (
     costs_of,
@@ -18,7 +19,7 @@ from taskvectors.costs import (
 )
 from taskvectors.errors import TaskVectorsError
 from taskvectors.explain import ANALYSES, Sizes
-from taskvectors.methods import METHODS, Recipe, RunContext, plan_of
+from taskvectors.methods import METHODS, RunContext, plan_of
 from taskvectors.methods.adaptive import Adaptive
 from taskvectors.methods.controls import CONTROLS
 from taskvectors.methods.learned import Learned
@@ -28,7 +29,7 @@ from taskvectors.vectors import TaskVector, sites_at
 
 ROOM = 1e12
 STEPS = {"steps": 4, "batch_size": 4, "check_every": 2, "patience": 4}
-RECIPE = {"recipe": Recipe(**STEPS)}
+RECIPE = {"recipe": from_zero(**STEPS)}
 ADAPTER = STEPS | {"learning_rates": (0.01,)}
 QUICK: dict[str, dict[str, Any]] = {
     "learned-heads": STEPS,

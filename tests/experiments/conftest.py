@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from experiments.wide import rows_in
+from recipes import from_zero
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -39,13 +40,12 @@ def task_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def asked(model_folder: Path, task_file: Path) -> Callable[..., Any]:
     """`asked(**changes)`: the config of a small comparison."""
     from taskvectors.experiments import CompareConfig, ModelConfig
-    from taskvectors.methods import Recipe
     from taskvectors.methods.icl import InContext
     from taskvectors.methods.learned import Learned
     from taskvectors.methods.vanilla import Vanilla
     from taskvectors.methods.zero_shot import ZeroShot
 
-    recipe = Recipe(steps=16, batch_size=8, learning_rate=0.4, check_every=8)
+    recipe = from_zero(steps=16, batch_size=8, learning_rate=0.4, check_every=8)
 
     def make(**changes: Any) -> CompareConfig:
         given = {

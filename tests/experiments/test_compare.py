@@ -18,11 +18,12 @@ import pytest
 import torch
 from experiments.wide import rows_in
 from pydantic import ValidationError
+from recipes import from_zero
 
 from taskvectors.errors import DataError, TaskVectorsError
 from taskvectors.evaluate import Scores, evaluate, measure, paired_difference, pooled_interval
 from taskvectors.experiments import CompareConfig, ModelConfig, compare, comparison_json, one_seed
-from taskvectors.methods import METHODS, Recipe, RunContext
+from taskvectors.methods import METHODS, RunContext
 from taskvectors.methods.controls import CONTROLS
 from taskvectors.methods.hendel import Hendel
 from taskvectors.methods.icl import InContext
@@ -193,7 +194,7 @@ def test_validation_chooses_and_the_test_split_is_scored_once(
 
 
 def test_a_method_in_several_ways_has_one_selected_row(asked: Any, tmp_path: Path) -> None:
-    recipe = Recipe(steps=4, learning_rate=0.3, check_every=2)
+    recipe = from_zero(steps=4, learning_rate=0.3, check_every=2)
     methods = tuple(Learned(layers=(layer,), recipe=recipe) for layer in (0, 3, 1))
     found = compare(asked(methods=methods, controls=("random",)), tmp_path / "run")
     rows = rows_of(found, "learned")
@@ -326,7 +327,7 @@ def test_it_is_told_what_is_to_be_done_before_it_is_done(
     for module in (compare_module, one_seed):
         monkeypatch.setattr(module.logger, "info", info)
 
-    methods = (*VECTORLESS, Vanilla(n_prompts=4), Learned(layers=(1,), recipe=Recipe(steps=5)))
+    methods = (*VECTORLESS, Vanilla(n_prompts=4), Learned(layers=(1,), recipe=from_zero(steps=5)))
     compare(asked(methods=methods, n_shown=2), tmp_path / "run")
     assert "Loading the model" in said[0]
     assert said[1] == (
@@ -421,7 +422,7 @@ def test_no_prompt_is_run_twice_whatever_methods_share_it(
         return plain(model, tokens, **about)
 
     monkeypatch.setattr(engines, "record", record)
-    few = Recipe(steps=2, check_every=1)
+    few = from_zero(steps=2, check_every=1)
     methods = (
         *VECTORLESS,
         Vanilla(),
@@ -572,7 +573,7 @@ def test_what_cannot_be_loaded_is_an_error_of_the_whole_run(
 
 @pytest.fixture(scope="session")
 def two_seeds(asked: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    recipe = Recipe(steps=6, learning_rate=0.3, check_every=2)
+    recipe = from_zero(steps=6, learning_rate=0.3, check_every=2)
     methods = (*VECTORLESS, Learned(layers=(2, 3), each_layer=True, recipe=recipe))
     config = asked(methods=methods, controls=("random",), seeds=(0, 5), n_shown=1)
     return compare(config, tmp_path_factory.mktemp("runs") / "seeds")

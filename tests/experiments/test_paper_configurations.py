@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from experiments.wide import rows_in
+from recipes import from_zero
 
 from taskvectors.experiments import compare
 from taskvectors.experiments.paper_configurations import doublings, paper_configurations
-from taskvectors.methods import Recipe, RunContext
+from taskvectors.methods import RunContext
 from taskvectors.methods.function_vector import FunctionVector
 from taskvectors.methods.icl import InContext
 from taskvectors.methods.learned import Learned
@@ -23,7 +24,7 @@ from taskvectors.methods.zero_shot import ZeroShot
 from taskvectors.tasks import load_task
 from taskvectors.vectors import TaskVector
 
-RECIPE = Recipe(steps=2, batch_size=8, learning_rate=0.4, check_every=1)
+RECIPE = from_zero(steps=2, batch_size=8, learning_rate=0.4, check_every=1)
 METHODS = (
     ZeroShot(),
     InContext(),

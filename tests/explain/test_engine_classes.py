@@ -13,13 +13,14 @@ import pytest
 import torch
 from explain.by_hand import Hand, accuracy, first_accuracy
 from explain.by_hand_in_blocks import BLOCK_CHECKS
+from recipes import from_zero
 from torch import Tensor
 
 from taskvectors.errors import UnsupportedModelError
 from taskvectors.explain import ANALYSES, Case, bijections, composition
 from taskvectors.explain.key_heads import key_heads_of
 from taskvectors.explain.shared.responses import Responses
-from taskvectors.methods import Recipe, RunContext
+from taskvectors.methods import RunContext
 from taskvectors.tasks.derived import both_directions, reversed_task
 from taskvectors.vectors import Site, TaskVector, VectorOrigin
 
@@ -399,7 +400,7 @@ def map_both_ways(setting: Setting, monkeypatch: pytest.MonkeyPatch) -> None:
         return found
 
     monkeypatch.setattr(bijections, "_learn", spied)
-    recipe = Recipe(steps=2, batch_size=99, check_every=2, initialisation="normal", scale=1.0)
+    recipe = from_zero(steps=2, batch_size=99, check_every=2, initialisation="normal", scale=1.0)
     places = bijections.around(LAYER, hand.last + 1)[:1]
     own = benches["forward"]
     frame = bijections.map_both_ways(own, places, recipe, keeps_unclear=True).to_frame()

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from recipes import from_zero
 
 from taskvectors.errors import DataError, TaskVectorsError
 from taskvectors.explain import ANALYSES
@@ -16,7 +17,6 @@ from taskvectors.explain.composition import FORMS, OTHER, compose, longest_said
 from taskvectors.explain.interpolation import STEPS, interpolate
 from taskvectors.explain.shared.case import Case
 from taskvectors.explain.transfer import NONE, transfer_matrix, two_by_two
-from taskvectors.methods import Recipe
 from taskvectors.results.figures import Figure, Heatmap
 from taskvectors.tasks.derived import copying
 from taskvectors.vectors import Site, TaskVector
@@ -169,7 +169,9 @@ def test_vectors_at_different_sites_have_nothing_between_them(
 
 # --- bijections
 
-STEPS_OF_LEARNING = Recipe(steps=60, batch_size=6, learning_rate=0.3, patience=None, check_every=20)
+STEPS_OF_LEARNING = from_zero(
+    steps=60, batch_size=6, learning_rate=0.3, patience=None, check_every=20
+)
 LAST_BLOCK = Configuration(name="last", layers=(3,))
 
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 import torch
+from recipes import from_zero
 
 from taskvectors.errors import MemoryBudgetError, TaskVectorsError
-from taskvectors.methods import Recipe
 from taskvectors.methods.bitfit import BitFit
 from taskvectors.methods.ia3 import IA3
 from taskvectors.methods.lora import Lora
@@ -46,7 +46,7 @@ def test_a_step_of_training_is_a_step_of_adamw_on_the_loss_of_whole_passes(
     model = fresh_model("gpt2")
     context = bench_of(model, mixed, sizes=(5, 2, 2))
     adapter = KINDS[kind]().build(model, "matched", 0)
-    recipe = Recipe(steps=1, batch_size=99, learning_rate=0.02, rate="absolute", check_every=1)
+    recipe = from_zero(steps=1, batch_size=99, learning_rate=0.02, rate="absolute", check_every=1)
     found = train_adapter(context, adapter, recipe)
     assert found is not None
     with adapter.on(model) as adapted:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import torch
+from recipes import from_zero
 
 import taskvectors as tv
 from taskvectors.errors import TaskVectorsError
@@ -16,7 +17,7 @@ from taskvectors.methods.shared.choosing import choose, score_candidates
 from taskvectors.methods.vanilla import Vanilla, vanilla
 from taskvectors.vectors import sites_at
 
-QUICK = Recipe(steps=3, learning_rate=0.3, check_every=1)
+QUICK = from_zero(steps=3, learning_rate=0.3, check_every=1)
 
 
 def test_learn_returns_the_vector_of_the_layer_that_is_best_on_validation(
@@ -74,7 +75,7 @@ def test_a_learned_vector_is_evaluated_and_injected_with_the_same_effect(
 ) -> None:
     """From the task to the answer, through every part of the package that a user touches."""
     model, task = tiny_model("llama"), task_of("cold")
-    recipe = Recipe(steps=30, learning_rate=0.2, check_every=5)
+    recipe = from_zero(steps=30, learning_rate=0.2, check_every=5)
     vector = tv.learn(model, task, layers=[3], recipe=recipe)
     assert tv.evaluate(model, task.test).accuracy == 0
     assert tv.evaluate(model, task.test, vector).accuracy == 1
@@ -136,7 +137,7 @@ def test_a_field_that_a_bench_does_not_have_is_an_error(tiny_model: Any, task_of
 
 
 def kl_only(steps: int = 3) -> Recipe:
-    return Recipe(steps=steps, batch_size=4, check_every=1, distillation=1.0)
+    return from_zero(steps=steps, batch_size=4, check_every=1, distillation=1.0)
 
 
 def test_distillation_learns_from_the_eight_shot_run(
@@ -188,7 +189,7 @@ def test_of_equal_checks_the_first_is_kept(tiny_model: Any, task_of: Any) -> Non
 
     class Flat(Trainer[TrainState]):
         def __init__(self, patience: int) -> None:
-            self.recipe = Recipe(patience=patience)
+            self.recipe = from_zero(patience=patience)
             self.taken: list[int] = []
 
         def scores(self, active: Any) -> Any:

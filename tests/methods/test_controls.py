@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 import torch
+from recipes import from_zero
 
 from taskvectors.errors import MemoryBudgetError, TaskVectorsError
-from taskvectors.methods import Candidate, Recipe
+from taskvectors.methods import Candidate
 from taskvectors.methods.controls import CONTROLS
 from taskvectors.methods.controls.logit_bias import fit_logit_bias
 from taskvectors.methods.controls.other_task import OTHER_TASKS
@@ -17,7 +18,7 @@ from taskvectors.methods.learned import Learned, learned
 from taskvectors.methods.shared.choosing import score_candidates
 from taskvectors.vectors import Site, TaskVector, VectorOrigin
 
-QUICK = Learned(recipe=Recipe(steps=2, check_every=1))
+QUICK = Learned(recipe=from_zero(steps=2, check_every=1))
 MAKES_A_VECTOR = {"random", "other-task", "shuffled-labels", "learned-from-shots"}
 
 
@@ -92,7 +93,7 @@ def test_the_random_vector_is_not_the_start_of_the_learned_one(
 ) -> None:
     """Drawn with the same seed in the same way, they would be one direction."""
     context = bench_of(tiny_model("llama"))
-    recipe = Recipe(steps=1, initialisation="normal", scale=9.0, learning_rate=1e-6)
+    recipe = from_zero(steps=1, initialisation="normal", scale=9.0, learning_rate=1e-6)
     (start,) = learned(context, Learned(layers=(1,), recipe=recipe))
     control = CONTROLS["random"].make(context, start, QUICK)
     assert abs(control.vector.cosine(start.vector)) < 0.6

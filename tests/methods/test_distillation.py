@@ -9,6 +9,7 @@ import pytest
 import torch
 from full_pass import full_logits
 from pydantic import ValidationError
+from recipes import from_zero
 from torch import Tensor
 
 from taskvectors.methods import Recipe
@@ -18,7 +19,7 @@ from taskvectors.methods.training.vectors import cosine_penalty, norm_penalty
 from taskvectors.models.unembedding import SoftTargets, Unembedding, token_losses
 from taskvectors.trunk import Edit, Trunk
 
-AT_ALL = Recipe(steps=1, batch_size=99, check_every=1, initialisation="normal", scale=0.5)
+AT_ALL = from_zero(steps=1, batch_size=99, check_every=1, initialisation="normal", scale=0.5)
 
 
 # --- the divergence, on its own
@@ -100,7 +101,7 @@ def test_distillation_comes_closer_to_the_few_shot_run_than_the_label_does(
     context = bench_of(model, mixed)
     reached = {}
     for share in (0.0, 1.0):
-        recipe = Recipe(steps=30, learning_rate=0.1, distillation=share, check_every=30)
+        recipe = from_zero(steps=30, learning_rate=0.1, distillation=share, check_every=30)
         (one,) = learned(context, Learned(layers=(2,), recipe=recipe))
         with torch.no_grad():
             reached[share] = naive(model, context, one.vector.values[0], 2, 1.0)
@@ -216,7 +217,7 @@ def test_layers_share_a_relative_rate_and_positions_the_root_of_it(
 ) -> None:
     """Adam moves every entry by the rate: n sites of one stream move their sum n times as far."""
     context = bench_of(tiny_model("llama"), "cold")
-    recipe = Recipe(steps=1, batch_size=12, learning_rate=0.02, weight_decay=0.0, check_every=1)
+    recipe = from_zero(steps=1, batch_size=12, learning_rate=0.02, weight_decay=0.0, check_every=1)
     config = Learned(layers=layers, positions=positions, each_layer=False, recipe=recipe)
     (one,) = learned(context, config)
     s = torch.tensor(one.vector.origin.settings["s"]).unsqueeze(1)

@@ -13,12 +13,13 @@ from typing import Any
 
 import pytest
 import torch
+from recipes import from_zero
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
 import taskvectors as tv
 from taskvectors.errors import TaskVectorsError, UnsupportedModelError
-from taskvectors.methods import METHODS, Recipe, RunContext
+from taskvectors.methods import METHODS, RunContext
 from taskvectors.methods.bitfit import BitFit
 from taskvectors.methods.hendel import Hendel
 from taskvectors.methods.learned import Learned, learned
@@ -142,7 +143,7 @@ def test_learning_follows_the_loss_and_gradient_of_whole_passes(
 
     monkeypatch.setattr(torch.optim, "AdamW", Watched)
     context = bench_of(model, mixed, sizes=(4, 3, 2))
-    recipe = Recipe(steps=2, batch_size=99, check_every=2, initialisation="normal", scale=1.0)
+    recipe = from_zero(steps=2, batch_size=99, check_every=2, initialisation="normal", scale=1.0)
     (one,) = learned(context, Learned(layers=(LAYER,), recipe=recipe))
     (s,) = one.vector.origin.settings["s"]
     norms = torch.stack([state_at(model, name, p).norm() for p in context.prompts("train")])

@@ -12,10 +12,10 @@ import pytest
 import torch
 from full_pass import full_logits
 from pydantic import ValidationError
+from recipes import from_zero
 from torch import Tensor
 
 from taskvectors.errors import MemoryBudgetError, TaskVectorsError
-from taskvectors.methods import Recipe
 from taskvectors.methods.learned import Learned, learned
 from taskvectors.methods.training.recipe import RECIPES
 from taskvectors.methods.training.vectors import train_vectors
@@ -24,7 +24,7 @@ from taskvectors.prompts import Prompt
 from taskvectors.trunk import Edit, Trunk, resolve_budget
 from taskvectors.vectors import Site, sites_at
 
-AT_ALL = Recipe(steps=1, batch_size=99, check_every=1, initialisation="normal", scale=1.0)
+AT_ALL = from_zero(steps=1, batch_size=99, check_every=1, initialisation="normal", scale=1.0)
 """One step on all prompts, from a start that is large enough to act."""
 
 
@@ -137,7 +137,7 @@ def test_the_first_step_moves_each_entry_by_the_rate_times_s(
 ) -> None:
     """Adam's first step is the gradient's sign: θ moves in units of the stream's entries."""
     context = bench_of(tiny_model("llama"))
-    recipe = Recipe(steps=1, batch_size=12, learning_rate=0.02, weight_decay=0.0)
+    recipe = from_zero(steps=1, batch_size=12, learning_rate=0.02, weight_decay=0.0)
     for one in learned(context, Learned(recipe=recipe)):
         moved = one.vector.values.abs() / one.vector.origin.settings["s"][0]
         assert float(moved.median()) == pytest.approx(0.02, rel=1e-3)
@@ -147,10 +147,10 @@ def test_the_first_step_moves_each_entry_by_the_rate_times_s(
 def test_a_relative_rate_is_the_absolute_rate_times_s(tiny_model: Any, bench_of: Any) -> None:
     context = bench_of(tiny_model("gemma3_text"))
     common = {"steps": 6, "batch_size": 4, "weight_decay": 0.0, "check_every": 6}
-    (ours,) = learned(context, Learned(layers=(2,), recipe=Recipe(learning_rate=0.02, **common)))
+    (ours,) = learned(context, Learned(layers=(2,), recipe=from_zero(learning_rate=0.02, **common)))
     (s,) = ours.vector.origin.settings["s"]
     assert not 0.8 < s < 1.25
-    absolute = Recipe(rate="absolute", learning_rate=0.02 * s, **common)
+    absolute = from_zero(rate="absolute", learning_rate=0.02 * s, **common)
     (theirs,) = learned(context, Learned(layers=(2,), recipe=absolute))
     assert theirs.vector.origin.settings["s"] == [1.0]
     torch.testing.assert_close(ours.vector.values, theirs.vector.values, atol=1e-4 * s, rtol=1e-3)
@@ -161,7 +161,7 @@ def test_decay_and_start_act_on_u_in_units_of_s(
 ) -> None:
     context = bench_of(tiny_model("llama"))
     for rate in ("relative", "absolute"):
-        recipe = Recipe(steps=1, initialisation="uniform", scale=0.3, rate=rate)
+        recipe = from_zero(steps=1, initialisation="uniform", scale=0.3, rate=rate)
         learned(context, Learned(layers=(0, 1, 2), recipe=recipe))
     for one in steps:
         assert 0.25 < float(one["u"].abs().max()) <= 0.3
@@ -179,7 +179,7 @@ def test_decay_and_start_act_on_u_in_units_of_s(
 def test_the_vector_starts_where_it_is_told_to(
     tiny_model: Any, bench_of: Any, steps: Steps, initialisation: Any, check: Any
 ) -> None:
-    recipe = Recipe(steps=1, initialisation=initialisation, scale=0.5)
+    recipe = from_zero(steps=1, initialisation=initialisation, scale=0.5)
     learned(bench_of(tiny_model("llama")), Learned(recipe=recipe))
     assert check(steps[0]["u"])
 
@@ -191,7 +191,7 @@ def test_only_the_first_token_counts_where_the_recipe_says_so(
 
     model = tiny_model("llama")
     context = bench_of(model, mixed, sizes=(4, 2, 2))
-    recipe = Recipe(steps=1, batch_size=4, check_every=1, answer="first-token")
+    recipe = from_zero(steps=1, batch_size=4, check_every=1, answer="first-token")
     (one,) = learned(context, Learned(layers=(1,), recipe=recipe))
     prompts = context.prompts("train")
     firsts = [replace(prompt, answer_ids=prompt.answer_ids[:1]) for prompt in prompts]
@@ -211,7 +211,7 @@ def test_a_planted_answer_is_learned_and_the_loss_falls(
 ) -> None:
     """One answer for every query: at the last layer the vector acts as a bias on the logits."""
     context = bench_of(tiny_model(tiny_kind), "cold")
-    recipe = Recipe(steps=40, learning_rate=0.2, check_every=5)
+    recipe = from_zero(steps=40, learning_rate=0.2, check_every=5)
     (one,) = learned(context, Learned(layers=(3,), recipe=recipe))
     start = torch.zeros(1, context.model.d_model)
     plain = float(naive_loss(context.model, context.prompts("train"), one.vector.sites, start))
@@ -227,7 +227,7 @@ def test_answers_that_nothing_tells_are_not_learned(tiny_model: Any, bench_of: A
     context = bench_of(
         tiny_model("llama"), lambda number: ("cold", "small")[coin[number]], sizes=(24, 18, 18)
     )
-    recipe = Recipe(steps=60, learning_rate=0.2, check_every=10, patience=None)
+    recipe = from_zero(steps=60, learning_rate=0.2, check_every=10, patience=None)
     found = learned(context, Learned(recipe=recipe))
     reached = [one.vector.origin.scores["validation_accuracy"] for one in found]
     assert 0 < max(reached) < 0.85
@@ -239,7 +239,7 @@ def test_all_layers_in_one_pass_learn_what_each_learns_alone(
     tiny_model: Any, bench_of: Any, mixed: Any, tiny_kind: str
 ) -> None:
     context = bench_of(tiny_model(tiny_kind), mixed)
-    recipe = Recipe(steps=6, batch_size=5, check_every=3)
+    recipe = from_zero(steps=6, batch_size=5, check_every=3)
     together = learned(context, Learned(recipe=recipe))
     for layer, one in enumerate(together):
         (alone,) = learned(context, Learned(layers=(layer,), recipe=recipe))
@@ -252,7 +252,7 @@ def test_all_layers_in_one_pass_learn_what_each_learns_alone(
 
 def test_each_layer_is_the_same_as_each_of_them_alone(tiny_model: Any, bench_of: Any) -> None:
     context = bench_of(tiny_model("llama"))
-    recipe = Recipe(steps=2, check_every=1)
+    recipe = from_zero(steps=2, check_every=1)
     apart = learned(context, Learned(layers=("embed", 2), each_layer=True, recipe=recipe))
     alone = [learned(context, Learned(layers=(x,), recipe=recipe))[0] for x in ("embed", 2)]
     for one, other in zip(apart, alone, strict=True):
@@ -298,8 +298,8 @@ def test_a_rate_is_constant_or_falls_to_zero_over_all_steps(
     found = {}
     for schedule in ("constant", "linear", "cosine"):
         steps.clear()
-        learned(context, Learned(layers=(1,), recipe=Recipe(steps=4, schedule=schedule)))
-        found[schedule] = [float(step["lr"]) / Recipe().learning_rate for step in steps]
+        learned(context, Learned(layers=(1,), recipe=from_zero(steps=4, schedule=schedule)))
+        found[schedule] = [float(step["lr"]) / 0.01 for step in steps]
     assert found["constant"] == pytest.approx([1, 1, 1, 1])
     assert found["linear"] == pytest.approx([1, 0.75, 0.5, 0.25])
     assert found["cosine"] == pytest.approx([1, 0.853553, 0.5, 0.146447], abs=1e-5)
@@ -350,7 +350,7 @@ def test_without_a_few_shot_run_ours_is_from_zero(
     ours = RECIPES["ours"].model_copy(update=few)
     (one,) = learned(context, Learned(recipe=ours, **where))
     assert re.search(f"as by the recipe from-zero: {why}", caplog.text)
-    (plain,) = learned(context, Learned(recipe=Recipe(**few), **where))
+    (plain,) = learned(context, Learned(recipe=from_zero(**few), **where))
     torch.testing.assert_close(one.vector.values, plain.vector.values)
     settings = one.vector.origin.settings
     assert (settings["initialisation"], settings["distillation"]) == ("zero", 0.0)
@@ -404,7 +404,7 @@ def test_a_site_that_no_answer_sees_is_an_error_on_the_first_step(
 ) -> None:
     """What is added before the last token at the last layer goes nowhere."""
     context = bench_of(tiny_model("llama"))
-    config = Learned(layers=(1, 3), positions=(-2,), recipe=Recipe(steps=5))
+    config = Learned(layers=(1, 3), positions=(-2,), recipe=from_zero(steps=5))
     with pytest.raises(TaskVectorsError, match=r"the gradient at layer 3, position -2 is 0\.0"):
         learned(context, config)
     assert not steps
@@ -414,7 +414,7 @@ def test_by_default_the_last_layer_is_left_out_where_it_could_do_nothing(
     tiny_model: Any, bench_of: Any, caplog: pytest.LogCaptureFixture
 ) -> None:
     context = bench_of(tiny_model("llama"))
-    recipe = Recipe(steps=1)
+    recipe = from_zero(steps=1)
     for positions, n_layers in (((-2, -1), 3), (("query",), 3), (("all",), 4), (("last",), 4)):
         caplog.clear()
         with caplog.at_level(logging.WARNING):
@@ -436,11 +436,11 @@ def test_an_edit_that_does_not_act_is_noticed(
 
     monkeypatch.setattr(Trunk, "run", plain)
     with pytest.raises(TaskVectorsError, match="nothing can be learned there"):
-        learned(bench_of(tiny_model("llama")), Learned(recipe=Recipe(steps=3)))
+        learned(bench_of(tiny_model("llama")), Learned(recipe=from_zero(steps=3)))
 
 
 def test_a_rate_that_blows_up_is_an_error_that_says_so(tiny_model: Any, bench_of: Any) -> None:
-    recipe = Recipe(steps=3, rate="absolute", learning_rate=1e30, check_every=3)
+    recipe = from_zero(steps=3, rate="absolute", learning_rate=1e30, check_every=3)
     with pytest.raises(TaskVectorsError, match="lower the learning rate"):
         learned(bench_of(tiny_model("llama")), Learned(layers=(1,), recipe=recipe))
 
@@ -465,7 +465,7 @@ def test_the_validation_trunk_counts_and_is_checked_in_pieces(
     tiny_model: Any, bench_of: Any, mixed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The least budget with which it goes is not enough with more to validate on."""
-    recipe = Recipe(steps=4, batch_size=1, check_every=2)
+    recipe = from_zero(steps=4, batch_size=1, check_every=2)
     config = Learned(layers=(0, 2), each_layer=True, recipe=recipe)
     roomy = learned(bench_of(tiny_model("llama"), mixed), config)
     sizes: list[int] = []
@@ -505,7 +505,7 @@ def test_a_gpu_learns_what_a_cpu_learns(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """There a step is a captured graph, of batches of one shape."""
-    recipe = Recipe(steps=7, batch_size=5, check_every=3)
+    recipe = from_zero(steps=7, batch_size=5, check_every=3)
     found = [
         learned(bench_of(model, mixed), Learned(recipe=recipe))
         for model in (tiny_model(tiny_kind), gpu_model(tiny_kind))

@@ -14,6 +14,7 @@ import taskvectors as tv
 from taskvectors.errors import TaskVectorsError
 from taskvectors.methods import Recipe, load_recipe
 from taskvectors.methods.learned import Learned
+from taskvectors.methods.loreft import LoReFT
 from taskvectors.methods.training.recipe import RECIPES
 
 MINE = Recipe(
@@ -54,6 +55,28 @@ def test_a_file_of_all_fields_is_the_recipe(recipe: Recipe, written: Callable[..
         written(json.dumps(fields, indent="\t"), "mine.json"),
     ):
         assert load_recipe(path) == load_recipe(str(path)) == recipe
+
+
+def test_there_is_one_default_and_the_others_say_what_differs() -> None:
+    assert Recipe() == load_recipe("ours") == Learned().recipe == Learned(recipe="ours").recipe
+    changed = {
+        name: value
+        for name, value in load_recipe("from-zero").model_dump().items()
+        if value != getattr(Recipe(), name)
+    }
+    assert changed == {"initialisation": "zero", "distillation": 0, "learning_rate": 0.01}
+    assert load_recipe("paper", steps=3).model_dump() == RECIPES["paper"].model_dump() | {
+        "steps": 3
+    }
+
+
+def test_a_low_rank_edit_fills_a_recipe_from_zero() -> None:
+    edit = LoReFT(recipe=Recipe(steps=3))
+    assert edit.recipe == load_recipe("from-zero", steps=3)
+    assert LoReFT.model_validate_json(edit.model_dump_json()) == edit
+    assert LoReFT().recipe == LoReFT(recipe=Recipe()).recipe == RECIPES["from-zero"]
+    with pytest.raises(ValidationError, match="initialisation has no meaning"):
+        LoReFT(recipe=Recipe(initialisation="extracted"))
 
 
 def test_what_a_file_leaves_out_is_as_in_ours(written: Callable[..., Path]) -> None:

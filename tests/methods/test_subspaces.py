@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 import torch
+from recipes import from_zero
 
-from taskvectors.methods import Recipe, RunContext
+from taskvectors.methods import RunContext
 from taskvectors.methods.training.subspaces import Subspaces, rounded
 from taskvectors.methods.training.vectors import train_vectors
 from taskvectors.tasks import load_task
@@ -24,7 +25,7 @@ def context(tiny_model: Any) -> RunContext:
 
 
 def trained(context: RunContext, steps: int, **about: Any) -> list[Any]:
-    recipe = Recipe(steps=steps, batch_size=4, check_every=1, weight_decay=0.0)
+    recipe = from_zero(steps=steps, batch_size=4, check_every=1, weight_decay=0.0)
     return train_vectors(context, [sites_at((1,), (-1,))] * len(SIZES), recipe, **about)
 
 

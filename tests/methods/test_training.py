@@ -8,10 +8,13 @@ from typing import Any
 
 import pytest
 import torch
+from recipes import from_zero
 
-from taskvectors.methods import Candidate, Recipe
+from taskvectors.methods import Candidate
 from taskvectors.methods.learned import Learned, learned
 from taskvectors.trunk import Batch, Trunk
+
+ENDLESS = from_zero(steps=24, learning_rate=0.3, schedule="constant", check_every=2, patience=None)
 
 
 @pytest.fixture
@@ -54,7 +57,7 @@ def test_every_prompt_is_seen_once_before_any_is_seen_again(
     tiny_model: Any, bench_of: Any, drawn: list[list[int]]
 ) -> None:
     context = bench_of(tiny_model("llama"))
-    learned(context, Learned(layers=(1,), recipe=Recipe(steps=6, batch_size=4)))
+    learned(context, Learned(layers=(1,), recipe=from_zero(steps=6, batch_size=4)))
     assert [len(rows) for rows in drawn] == [4] * 6
     for epoch in (drawn[:3], drawn[3:]):
         assert sorted(row for rows in epoch for row in rows) == list(range(12))
@@ -66,7 +69,7 @@ def test_a_batch_is_at_most_all_prompts(
 ) -> None:
     learned(
         bench_of(tiny_model("llama")),
-        Learned(layers=(1,), n_examples=5, recipe=Recipe(steps=2, batch_size=32)),
+        Learned(layers=(1,), n_examples=5, recipe=from_zero(steps=2, batch_size=32)),
     )
     assert [sorted(rows) for rows in drawn] == [[0, 1, 2, 3, 4]] * 2
 
@@ -75,7 +78,7 @@ def test_training_uses_the_first_pairs_and_says_how_many(
     tiny_model: Any, bench_of: Any, mixed: Any
 ) -> None:
     model = tiny_model("llama")
-    recipe = Recipe(steps=3, check_every=1)
+    recipe = from_zero(steps=3, check_every=1)
     few = learned(bench_of(model, mixed), Learned(n_examples=5, recipe=recipe))
     other = bench_of(model, lambda number: mixed(number) if number < 5 or number > 11 else "hot")
     again = learned(other, Learned(n_examples=5, recipe=recipe))
@@ -90,8 +93,7 @@ def test_training_uses_the_first_pairs_and_says_how_many(
 def test_the_vector_of_the_best_check_is_kept(tiny_model: Any, bench_of: Any) -> None:
     """By accuracy first, then by log-probability; here it is seldom the last one."""
     context = bench_of(tiny_model("llama"), overtrained(4))
-    recipe = Recipe(steps=24, learning_rate=0.3, schedule="constant", check_every=2, patience=None)
-    found = learned(context, Learned(recipe=recipe))
+    found = learned(context, Learned(recipe=ENDLESS))
     places = []
     for one in found:
         best = max(merits(one))
@@ -109,12 +111,11 @@ def test_training_stops_after_as_many_checks_without_improvement_as_asked(
     tiny_model: Any, bench_of: Any
 ) -> None:
     context = bench_of(tiny_model("llama"), overtrained(6))
-    endless = Recipe(steps=24, learning_rate=0.3, schedule="constant", check_every=2, patience=None)
-    patient = endless.model_copy(update={"patience": 2})
+    patient = ENDLESS.model_copy(update={"patience": 2})
     stopped = []
     for one, on in zip(
         learned(context, Learned(recipe=patient)),
-        learned(context, Learned(recipe=endless)),
+        learned(context, Learned(recipe=ENDLESS)),
         strict=True,
     ):
         expected, best, waited = 12, (-1.0, -float("inf")), 0
@@ -134,7 +135,7 @@ def test_training_stops_after_as_many_checks_without_improvement_as_asked(
 
 
 def test_the_last_step_is_checked_even_between_checks(tiny_model: Any, bench_of: Any) -> None:
-    recipe = Recipe(steps=5, check_every=3)
+    recipe = from_zero(steps=5, check_every=3)
     (one,) = learned(bench_of(tiny_model("llama")), Learned(layers=(1,), recipe=recipe))
     assert [point["step"] for point in one.curve] == [3, 5]
 
@@ -143,7 +144,7 @@ def test_a_vector_trained_with_demonstrations_is_checked_with_them(
     tiny_model: Any, bench_of: Any, mixed: Any
 ) -> None:
     context = bench_of(tiny_model("llama"), mixed)
-    recipe = Recipe(steps=2, check_every=1)
+    recipe = from_zero(steps=2, check_every=1)
     (one,) = learned(context, Learned(layers=(1,), train_shots=2, recipe=recipe))
     assert one.shots == 2
     assert rescored(context, one) == pytest.approx(max(merits(one)), abs=1e-4)
@@ -155,7 +156,7 @@ def test_a_vector_trained_with_demonstrations_is_checked_with_them(
 
 
 def test_a_seed_repeats_bit_for_bit(tiny_model: Any, bench_of: Any, mixed: Any) -> None:
-    recipe = Recipe(steps=4, batch_size=5, initialisation="normal", check_every=2)
+    recipe = from_zero(steps=4, batch_size=5, initialisation="normal", check_every=2)
     runs = [
         learned(bench_of(tiny_model("gemma2"), mixed, seed=seed), Learned(recipe=recipe))
         for seed in (7, 7, 8)
@@ -172,7 +173,7 @@ def test_a_seed_draws_other_batches_even_from_the_same_start(
     for seed in (0, 1):
         learned(
             bench_of(tiny_model("llama"), seed=seed),
-            Learned(layers=(1,), recipe=Recipe(steps=1, batch_size=4)),
+            Learned(layers=(1,), recipe=from_zero(steps=1, batch_size=4)),
         )
     assert drawn[0] != drawn[1]
 
@@ -183,7 +184,7 @@ def test_global_random_state_and_gradient_mode_are_left_as_they_were(
     model = tiny_model("llama")
     state = torch.get_rng_state()
     with torch.no_grad():
-        learned(bench_of(model), Learned(recipe=Recipe(steps=1, initialisation="normal")))
+        learned(bench_of(model), Learned(recipe=from_zero(steps=1, initialisation="normal")))
         assert not torch.is_grad_enabled()
     assert torch.equal(torch.get_rng_state(), state)
     assert not any(parameter.requires_grad for parameter in model.hf.parameters())
@@ -194,7 +195,7 @@ def test_global_random_state_and_gradient_mode_are_left_as_they_were(
 
 def test_a_vector_costs_its_numbers_steps_and_examples(tiny_model: Any, bench_of: Any) -> None:
     model = tiny_model("llama")
-    config = Learned(layers=(0, 2), positions=(-1, -2), recipe=Recipe(steps=3))
+    config = Learned(layers=(0, 2), positions=(-1, -2), recipe=from_zero(steps=3))
     (one,) = learned(bench_of(model), config)
     assert one.cost.parameters == 4 * model.d_model
     assert (one.cost.steps, one.cost.examples) == (3, 12)
@@ -209,7 +210,7 @@ def test_tokens_are_those_of_the_trunks_and_of_each_steps_blocks(
 ) -> None:
     """One trunk each for 12 and 6 prompts, then 4 + 6 prompts' last token through the blocks."""
     context = bench_of(tiny_model("llama"))
-    recipe = Recipe(steps=5, batch_size=4, check_every=5)
+    recipe = from_zero(steps=5, batch_size=4, check_every=5)
     trunks = sum(
         len(prompt.token_ids) + len(prompt.answer_ids) - 1
         for split in ("train", "validation")

@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 import torch
+from recipes import from_zero
 from torch import Tensor
 
-from taskvectors.methods import Recipe, RunContext
+from taskvectors.methods import RunContext
 from taskvectors.methods.adaptive import Adaptive, adaptive
 from taskvectors.methods.learned import Learned, learned
 from taskvectors.methods.learned_heads import LearnedHeads, learned_heads
@@ -269,10 +270,10 @@ def short_lists(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 TRAINED: dict[str, tuple[Any, Any]] = {
-    "learned": (learned, Learned(layers=(1,), recipe=Recipe(steps=2))),
-    "distilled": (learned, Learned(layers=(1,), recipe=Recipe(steps=2, distillation=0.5))),
-    "loreft": (loreft, LoReFT(layers=(1,), recipe=Recipe(steps=2))),
-    "lobireft": (lobireft, LobiReFT(layers=(1,), recipe=Recipe(steps=2))),
+    "learned": (learned, Learned(layers=(1,), recipe=from_zero(steps=2))),
+    "distilled": (learned, Learned(layers=(1,), recipe=from_zero(steps=2, distillation=0.5))),
+    "loreft": (loreft, LoReFT(layers=(1,), recipe=from_zero(steps=2))),
+    "lobireft": (lobireft, LobiReFT(layers=(1,), recipe=from_zero(steps=2))),
     "learned-heads": (learned_heads, LearnedHeads(steps=2)),
     "adaptive": (adaptive, Adaptive(layers=(1,), steps=2)),
     "lora": (adapters, Lora(steps=2, learning_rates=(0.01,), sizes=("matched",))),
@@ -317,7 +318,7 @@ def final_loss(context: RunContext, vector: Tensor, layer: int) -> float:
     return float(torch.stack(losses).mean())
 
 
-RECIPE = Recipe(steps=5, batch_size=12, learning_rate=0.02, check_every=5)
+RECIPE = from_zero(steps=5, batch_size=12, learning_rate=0.02, check_every=5)
 
 
 @pytest.mark.usefixtures("short_lists")
@@ -369,7 +370,7 @@ class _Scripted(Trainer[TrainState]):
 
     def __init__(self, merits: Sequence[tuple[float, float]], patience: int) -> None:
         self.states = [TrainState()]
-        self.recipe = Recipe(patience=patience)
+        self.recipe = from_zero(patience=patience)
         self.merits, self.n_checks = list(merits), 0
 
     def groups(self) -> list[dict[str, Any]]:
@@ -438,6 +439,6 @@ def test_a_list_that_stays_close_is_renewed_after_5_20_and_65_steps(
 
     monkeypatch.setattr(torch.optim.AdamW, "step", counted)
     monkeypatch.setattr(TrainingVocabulary, "renew", noted)
-    recipe = Recipe(steps=22, batch_size=4, check_every=22)
+    recipe = from_zero(steps=22, batch_size=4, check_every=22)
     learned(bench_of(tiny_model("llama")), Learned(layers=(1,), recipe=recipe))
     assert renewed == [0, 5, 20]

@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from recipes import from_zero
 
 import taskvectors as tv
 from taskvectors.errors import DataError
-from taskvectors.methods import Recipe
 from taskvectors.tasks import Example, Task, load_task
 from taskvectors.vectors import TaskVector, VectorOrigin, check_unseen, task_of
 
@@ -115,7 +115,7 @@ def test_evaluate_takes_what_is_not_given_from_the_vector(tiny_model: Made, tmp_
     path = tmp_path / "words.json"
     path.write_text(json.dumps([{"input": f"b{n}", "output": f"c{n % 7}"} for n in range(40)]))
     model, task = tiny_model("llama"), load_task(path, seed=2, **SIZES)
-    asked = {"train_shots": 2, "seed": 2, "template": "arrow", "recipe": Recipe(steps=1)}
+    asked = {"train_shots": 2, "seed": 2, "template": "arrow", "recipe": from_zero(steps=1)}
     tv.learn(model, task, layers=[1], **asked).save(tmp_path / "v")
     vector = TaskVector.load(tmp_path / "v")
     assert vector.origin.used_shots == 2

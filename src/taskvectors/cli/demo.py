@@ -38,12 +38,11 @@ class Demo:
         from taskvectors.experiments import CompareConfig, compare
         from taskvectors.methods.icl import InContext
         from taskvectors.methods.learned import Learned
-        from taskvectors.methods.training.recipe import RECIPES, Recipe
+        from taskvectors.methods.training.recipe import Recipe
         from taskvectors.methods.vanilla import Vanilla
         from taskvectors.methods.zero_shot import ZeroShot
 
-        recipe = RECIPES["ours"].model_dump() | {"steps": self.steps}
-        learned = Learned(recipe=checked(Recipe, **recipe))
+        learned = Learned(recipe=checked(Recipe, steps=self.steps))
         config = checked(
             CompareConfig,
             model=model,

@@ -26,6 +26,7 @@ from taskvectors.methods.shared.choosing import best_candidate
 from taskvectors.methods.shared.curves import tried
 from taskvectors.methods.shared.layers import LayerName
 from taskvectors.methods.shared.run_context import Split
+from taskvectors.methods.training.recipe import RECIPES
 from taskvectors.prompts import Prompt
 from taskvectors.registry import ANALYSES
 from taskvectors.results import Columns
@@ -161,7 +162,8 @@ def map_both_ways(
     Args:
         context: Model and task; the task's pairs are the forward direction.
         configurations: Where the vectors go.
-        recipe: How to train; a one-direction vector gets as many steps as the one for both.
+        recipe: How to train, `from-zero` if None; a one-direction vector gets as many steps as the
+            one for both.
         keeps_unclear: Keep pairs whose words do not tell the direction, as controls whose two
             directions are one mapping need (copying, antonyms).
 
@@ -182,7 +184,7 @@ def map_both_ways(
             scores = score(context.model, prompts, memory=context.memory)
             rows.append(_answered("", "none", direction, scores, _sides(benches, direction)))
             rows[-1] = replace(rows[-1], shots=shots)
-    settings = recipe or Recipe()
+    settings = recipe or RECIPES["from-zero"]
     for configuration in configurations:
         branches = {name: _learn(benches[name], configuration, settings) for name in benches}
         for direction in DIRECTIONS:
@@ -305,7 +307,7 @@ def _summary(rows: pd.DataFrame) -> str:
 
 def _works(sizes: Sizes) -> list[Work]:
     context = sizes.context
-    return both_ways(context, around(sizes.layer, context.model.n_layers), Recipe())
+    return both_ways(context, around(sizes.layer, context.model.n_layers), RECIPES["from-zero"])
 
 
 def both_ways(

@@ -20,7 +20,7 @@ from taskvectors.methods.shared.trained_sites import (
     recipe_for,
     trained_sites,
 )
-from taskvectors.methods.training.recipe import RECIPES, NamedRecipe, Recipe
+from taskvectors.methods.training.recipe import NamedRecipe, Recipe
 from taskvectors.methods.training.vectors import train_vectors
 from taskvectors.vectors import TaskVector
 
@@ -36,7 +36,7 @@ class Learned(SiteTraining):
     """A vector trained by gradient descent at any layers and positions."""
 
     kind: Literal["learned"] = "learned"
-    recipe: NamedRecipe = RECIPES["ours"]
+    recipe: NamedRecipe = Recipe()
     """How it is trained: a recipe, or the name of one."""
     has_named_recipes: ClassVar[bool] = True
 

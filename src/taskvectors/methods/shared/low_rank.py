@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 from jaxtyping import Float
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from taskvectors.methods.shared.candidate import Cost
@@ -25,13 +25,13 @@ from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.methods.shared.trained_sites import SiteTraining, trained_sites
 from taskvectors.methods.training import (
     PeakMemory,
-    Recipe,
     TrainingTrunks,
     TrainState,
     TrunkTrainer,
     check_gradient,
     residual_rms,
 )
+from taskvectors.methods.training.recipe import RECIPES, Recipe
 from taskvectors.methods.training.vectors import site_trunks
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Branch, Edit
@@ -44,13 +44,18 @@ class LowRankConfig(SiteTraining):
     rank: int = Field(default=4, ge=1)
     """Width of the subspace."""
 
-    @model_validator(mode="after")
-    def _only_what_has_a_meaning(self) -> "LowRankConfig":
-        plain, given = Recipe(), self.recipe
+    recipe: Recipe = RECIPES["from-zero"]
+    """How it is trained; what is left out is as in `from-zero`."""
+
+    @field_validator("recipe")
+    @classmethod
+    def _only_what_has_a_meaning(cls, given: Recipe) -> Recipe:
+        plain = RECIPES["from-zero"]
+        recipe = plain.model_copy(update={n: getattr(given, n) for n in given.model_fields_set})
         for name in ("rate", "initialisation", "scale", "penalty", "learn_strength"):
-            if getattr(given, name) != getattr(plain, name):
+            if getattr(recipe, name) != getattr(plain, name):
                 raise ValueError(f"{name} has no meaning for a low-rank edit; leave it out")
-        return self
+        return recipe
 
 
 REFT = Paper(

@@ -24,7 +24,7 @@ class SiteTraining(AtSites):
     n_examples: int | None = Field(default=None, ge=1)
     """Training pairs to use; all by default."""
 
-    recipe: Recipe = Recipe()
+    recipe: Recipe
     """How it is trained."""
     has_named_recipes: ClassVar[bool] = False
     """Whether published settings under a name are of this method."""
@@ -59,7 +59,7 @@ def recipe_for(context: RunContext, config: SiteTraining) -> Recipe:
     if why is None:
         return recipe
     logger.warning("training is as by the recipe from-zero: %s", why)
-    ours, plain = RECIPES["ours"], RECIPES["from-zero"]
+    ours, plain = Recipe(), RECIPES["from-zero"]
     changed = {
         name: getattr(plain, name)
         for name in ("initialisation", "distillation", "learning_rate")

@@ -39,9 +39,9 @@ class TrainingSteps(BaseModel):
 
 
 class Recipe(TrainingSteps):
-    """Everything about the training but the sites; what is left out is as in `from-zero`."""
+    """Everything about the training but the sites; without arguments the default one, `ours`."""
 
-    learning_rate: float = Field(default=0.01, gt=0)
+    learning_rate: float = Field(default=0.003, gt=0)
     """Of AdamW; in units of the residual stream's root mean square if `rate` is relative."""
     rate: Literal["relative", "absolute"] = "relative"
     """Whether the learning rate, decay and initialisation act on θ / s or on θ."""
@@ -51,7 +51,7 @@ class Recipe(TrainingSteps):
     """How the learning rate falls."""
     schedule_steps: int | None = Field(default=None, ge=1)
     """Steps over which it falls to zero; `steps` by default."""
-    initialisation: Literal["zero", "uniform", "normal", "extracted"] = "zero"
+    initialisation: Literal["zero", "uniform", "normal", "extracted"] = "extracted"
     """Where the vector starts: `extracted` is what `vanilla` gives at the same sites, its parts
     divided as a relative rate is. Where no demonstrations can be shown, or the prompts have their
     own, the start is zero, and what else is as in `ours` is as in `from-zero`."""
@@ -59,7 +59,7 @@ class Recipe(TrainingSteps):
     """Half-width of a uniform start, standard deviation of a normal one."""
     answer: Literal["all-tokens", "first-token"] = "all-tokens"
     """Which tokens of the answer the loss averages over."""
-    distillation: float = Field(default=0.0, ge=0, le=1)
+    distillation: float = Field(default=0.5, ge=0, le=1)
     """Share of the loss that is KL(few-shot run || this run) at the answer; the rest is the label's
     negative log-probability."""
     penalty: Literal["none", "orthogonality", "sparsity"] = "none"
@@ -80,15 +80,20 @@ class OwnTraining(TrainingSteps):
     def recipe(self, learning_rate: float, **further: Any) -> Recipe:
         """The same as a recipe."""
         shared = {name: getattr(self, name) for name in TrainingSteps.model_fields}
-        return Recipe(learning_rate=learning_rate, rate="absolute", **shared, **further)
+        return load_recipe(
+            "from-zero", learning_rate=learning_rate, rate="absolute", **shared, **further
+        )
 
+
+FROM_ZERO: dict[str, Any] = {"initialisation": "zero", "distillation": 0.0}
+"""Neither start nor loss has anything of the few-shot run, as in the papers."""
 
 RECIPES: dict[str, Recipe] = {
-    # at late layers training from zero overfits: see docs/decisions/0019
-    "ours": Recipe(initialisation="extracted", learning_rate=0.003, distillation=0.5),
-    "from-zero": Recipe(),
+    "ours": Recipe(),  # at late layers training from zero overfits: docs/decisions/0019
+    "from-zero": Recipe(**FROM_ZERO, learning_rate=0.01),
     # the text of arXiv 2509.24169; what it does not say is ours
     "paper": Recipe(
+        **FROM_ZERO,
         rate="absolute",
         learning_rate=1e-3,
         weight_decay=0.01,
@@ -99,6 +104,7 @@ RECIPES: dict[str, Recipe] = {
     # the released code, as reimplementations report it: batch 1, at most 10 rounds of 100 sampled
     # queries, linear decay over 6,000 steps of which 1,000 run, first answer token only
     "released-code": Recipe(
+        **FROM_ZERO | {"initialisation": "uniform"},
         rate="absolute",
         learning_rate=5e-3,
         weight_decay=0.01,
@@ -106,7 +112,6 @@ RECIPES: dict[str, Recipe] = {
         batch_size=1,
         schedule="linear",
         schedule_steps=6000,
-        initialisation="uniform",
         scale=0.1,
         answer="first-token",
         check_every=100,
@@ -116,17 +121,20 @@ RECIPES: dict[str, Recipe] = {
 """Recipes by name."""
 
 
-def load_recipe(recipe: str | Path | Recipe) -> Recipe:
+def load_recipe(recipe: str | Path | Recipe, **changes: Any) -> Recipe:
     """A recipe by its name, from a YAML or JSON file of its fields, or as it is.
 
     Args:
         recipe: One of `RECIPES` by its name, or the path of a file. What the file leaves out is
-            as in `from-zero`.
+            as in `ours`.
+        changes: Fields that are to be otherwise, such as steps=20.
 
     Raises:
         TaskVectorsError: There is neither such a recipe nor such a file, the file is no YAML or
             JSON, or a field is unknown or has a value that it cannot take.
     """
+    if changes:
+        return Recipe(**load_recipe(recipe).model_dump() | changes)
     if isinstance(recipe, Recipe):
         return recipe
     if recipe in RECIPES:

@@ -10,7 +10,7 @@ from taskvectors.costs import Cost
 from taskvectors.experiments.config import ModelConfig
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import Preset, RunUnit, WorkDir
-from taskvectors.methods import Recipe, RunContext, plan_of
+from taskvectors.methods import Recipe, RunContext, load_recipe, plan_of
 from taskvectors.methods.learned import Learned
 from taskvectors.methods.shared.curves import tried
 from taskvectors.methods.training.recipe import RECIPES
@@ -26,7 +26,7 @@ def recipe(preset: Preset) -> Recipe:
     """How vectors are learned: from zero in the steps that the preset has, or as published."""
     if preset.recipe != "from-zero":
         return RECIPES[preset.recipe]
-    return Recipe(steps=preset.steps, check_every=min(10, preset.steps))
+    return load_recipe("from-zero", steps=preset.steps, check_every=min(10, preset.steps))
 
 
 def exact(model: ModelConfig) -> ModelConfig:
