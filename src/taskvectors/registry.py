@@ -5,6 +5,7 @@ entry (`head-ablation` is `head_ablation.py`), so that names are known without i
 Entries of other packages come in through an entry point, or through `register`.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from functools import cached_property
 from importlib import import_module
@@ -28,6 +29,10 @@ class Named(Protocol):
 
 Entry = TypeVar("Entry", bound=Named)
 
+_WORDS = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+_TAKEN = ("all", "none")
+"""Words that the command line has for itself: `reproduce all`, `explain --other-vector none`."""
+
 
 class Registry(Mapping[str, Entry]):
     """Entries by name, each imported when it is first asked for.
@@ -40,13 +45,25 @@ class Registry(Mapping[str, Entry]):
         group: Entry points of this group name entries of other packages.
         many_per_file: A module holds several: all are imported to know their names, and entries
             are in the order of their names.
+        beside: Entries that stand in the same tables, so that no name may be of both.
     """
 
-    def __init__(self, kind: str, package: str, group: str, *, many_per_file: bool = False) -> None:
+    def __init__(
+        self,
+        kind: str,
+        package: str,
+        group: str,
+        *,
+        many_per_file: bool = False,
+        beside: "Registry[Any] | None" = None,
+    ) -> None:
         self.kind = kind
         self.package = package
         self.group = group
         self.many_per_file = many_per_file
+        self.beside = beside
+        if beside is not None:
+            beside.beside = self
         self._entries: dict[str, Entry] = {}
 
     @cached_property
@@ -78,12 +95,26 @@ class Registry(Mapping[str, Entry]):
         """Add an entry under its name, and return it.
 
         Raises:
-            TaskVectorsError: Another entry has that name.
+            TaskVectorsError: Another entry has that name, the command line has it for itself, or
+                it is not words in lower case, joined by hyphens.
         """
-        self._import(entry.name)  # the package's own comes first
-        if self._entries.setdefault(entry.name, entry) is not entry:
+        name = entry.name
+        if name in _TAKEN:
             raise TaskVectorsError(
-                f"there is a {self.kind} {entry.name!r} already; register yours under another name"
+                f"no {self.kind} can be named {name!r}: the command line has a meaning of its own "
+                "for that word; register yours under another name"
+            )
+        if not _WORDS.fullmatch(name):
+            raise TaskVectorsError(
+                f"the name of a {self.kind} is words in lower case, joined by hyphens, such as "
+                f"'my-own-2', not {name!r}; register yours under such a name"
+            )
+        self._import(name)  # the package's own comes first
+        is_beside = self.beside is not None and name in self.beside
+        if is_beside or self._entries.setdefault(name, entry) is not entry:
+            kind = self.beside.kind if self.beside and is_beside else self.kind
+            raise TaskVectorsError(
+                f"there is a {kind} {name!r} already; register yours under another name"
             )
         return entry
 
@@ -130,7 +161,7 @@ ANALYSES: Registry[Any] = Registry("analysis", "taskvectors.explain", "taskvecto
 METHODS: Registry[Any] = Registry("method", "taskvectors.methods", "taskvectors.methods")
 """Methods that find vectors."""
 CONTROLS: Registry[Any] = Registry(
-    "control", "taskvectors.methods.controls", "taskvectors.controls"
+    "control", "taskvectors.methods.controls", "taskvectors.controls", beside=METHODS
 )
 """Baselines that must score lower than a vector."""
 EXPERIMENTS: Registry[Any] = Registry(
