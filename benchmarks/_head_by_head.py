@@ -1,15 +1,13 @@
 """What the benchmarks on heads have in common: a forward pass per head and prompt, and a ratio."""
 
-import argparse
-import json
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
+from _command_line import arguments, show
 from torch import Tensor
 
 from taskvectors.models import LanguageModel, patch
@@ -45,21 +43,19 @@ Prepare = Callable[[str, str], Side]
 
 def main(description: str, shots: int, prepare: Prepare) -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=description.splitlines()[0])
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = arguments(description, rounds=5)
     parser.add_argument("--models", nargs="+", default=["embedded", "smollm2-135m"])
     asked = parser.parse_args()
     rows = [_measured(name, shots, prepare, asked.rounds) for name in asked.models]
-    if asked.json:
-        sys.stdout.write(json.dumps({"rows": rows}) + "\n")
-        return
-    for row in rows:
-        sys.stdout.write(
-            f"{row['model']:>13}: hooks {row['hooks_s']:.1f} s, trunk {row['trunk_s']:.2f} s, "
-            f"ratio {row['ratio']:.1f}, largest difference {row['largest_difference']:.1e} of "
-            f"{row['largest_effect']:.1e}\n"
-        )
+    show(rows, as_json=asked.json, line=_line)
+
+
+def _line(row: dict[str, object]) -> str:
+    return (
+        f"{row['model']:>13}: hooks {row['hooks_s']:.1f} s, trunk {row['trunk_s']:.2f} s, "
+        f"ratio {row['ratio']:.1f}, largest difference {row['largest_difference']:.1e} of "
+        f"{row['largest_effect']:.1e}"
+    )
 
 
 def _measured(name: str, shots: int, prepare: Prepare, rounds: int) -> dict[str, object]:

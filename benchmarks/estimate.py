@@ -15,15 +15,13 @@ training, 24 validation and 24 test pairs and 10 steps, which all methods that a
 thread of a CPU is timed by what it ran itself, whatever else the machine does.
 """
 
-import argparse
-import json
 import statistics
-import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
+from _command_line import arguments, show
 from learn_step import random_prompts, real_prompts, smollm2, trunk_step
 
 from taskvectors.costs import Device, cost_of, costs_of, total
@@ -237,9 +235,7 @@ def measure_methods(names: Sequence[str], device: Device) -> list[dict[str, obje
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = arguments(__doc__, rounds=3)
     parser.add_argument("--models", nargs="*", default=list(MODELS), choices=list(MODELS))
     methods = [name for name in METHODS if name not in _WITHOUT]
     parser.add_argument("--methods", nargs="*", default=methods, choices=methods)
@@ -250,16 +246,16 @@ def main() -> None:
         rows += measure(name, measure_device(CPU, dtype), asked.rounds)
     if asked.methods:
         rows += measure_methods(asked.methods, measure_device(CPU, MODELS["embedded"]().dtype))
-    if asked.json:
-        sys.stdout.write(json.dumps({"rows": rows}) + "\n")
-        return
-    for row in rows:
-        shown = f", {row['shots']} shots" if "shots" in row else ""
-        trunk = f"; trunk {row['trunk_ratio']:.2f}" if "trunk_ratio" in row else ""
-        sys.stdout.write(
-            f"{row['model']:>13}{shown}, {row['work']}: measured {row['measured_s']:.3f} s, "
-            f"estimated {row['estimated_s']:.3f} s, ratio {row['ratio']:.2f}{trunk}\n"
-        )
+    show(rows, as_json=asked.json, line=_line)
+
+
+def _line(row: dict[str, Any]) -> str:
+    shown = f", {row['shots']} shots" if "shots" in row else ""
+    trunk = f"; trunk {row['trunk_ratio']:.2f}" if "trunk_ratio" in row else ""
+    return (
+        f"{row['model']:>13}{shown}, {row['work']}: measured {row['measured_s']:.3f} s, "
+        f"estimated {row['estimated_s']:.3f} s, ratio {row['ratio']:.2f}{trunk}"
+    )
 
 
 if __name__ == "__main__":

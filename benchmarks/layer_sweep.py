@@ -10,7 +10,6 @@ more than 1 is in favour of the one pass.
 """
 
 import argparse
-import json
 import statistics
 import subprocess
 import sys
@@ -19,6 +18,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from _command_line import arguments, show
 
 from taskvectors.methods.training import PeakMemory
 from taskvectors.models import load_model
@@ -137,24 +137,20 @@ def measure(rounds: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = arguments(__doc__, rounds=3)
     parser.add_argument("--side", choices=SIDES, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.side:
         run_side(asked.side)
         return
     row = measure(asked.rounds)
-    if asked.json:
-        sys.stdout.write(json.dumps({"rows": [row]}) + "\n")
-    else:
-        sys.stdout.write(
-            f"{row['layers']} layers: one by one {row['one_by_one_s']:.2f} s, at once "
-            f"{row['at_once_s']:.2f} s, ratio {row['ratio']:.2f}; peaks of "
-            f"{row['one_by_one_bytes'] / 1e6:.0f} and {row['at_once_bytes'] / 1e6:.0f} MB, ratio "
-            f"{row['memory_ratio']:.2f}\n"
-        )
+    shown = (
+        f"{row['layers']} layers: one by one {row['one_by_one_s']:.2f} s, at once "
+        f"{row['at_once_s']:.2f} s, ratio {row['ratio']:.2f}; peaks of "
+        f"{row['one_by_one_bytes'] / 1e6:.0f} and {row['at_once_bytes'] / 1e6:.0f} MB, ratio "
+        f"{row['memory_ratio']:.2f}"
+    )
+    show([row], as_json=asked.json, line=lambda _: shown)
 
 
 if __name__ == "__main__":

@@ -12,15 +12,13 @@ interleaved; the figure is the median. The SmolLM2-135M shape has random weights
 does not depend on them; its flat distributions have no short list, so it has the full vocabulary.
 """
 
-import argparse
-import json
 import random
 import statistics
-import sys
 import time
 from collections.abc import Callable, Sequence
 
 import torch
+from _command_line import arguments, show
 from torch import Tensor
 
 from taskvectors.methods.training.trainer import renewals
@@ -202,21 +200,19 @@ def measure(name: str, rounds: int, dtype: str) -> list[dict[str, object]]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = arguments(__doc__, rounds=5)
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--models", nargs="+", default=["embedded", "smollm2-135m"])
     asked = parser.parse_args()
     rows = [row for name in asked.models for row in measure(name, asked.rounds, asked.dtype)]
-    if asked.json:
-        sys.stdout.write(json.dumps({"rows": rows}) + "\n")
-        return
-    for row in rows:
-        sys.stdout.write(
-            f"{row['model']:>13}, {row['shots']} shots: hooks {row['hooks_s']:.3f} s, trunk "
-            f"{row['trunk_s']:.3f} s, ratio {row['ratio']:.1f}\n"
-        )
+    show(rows, as_json=asked.json, line=_line)
+
+
+def _line(row: dict[str, object]) -> str:
+    return (
+        f"{row['model']:>13}, {row['shots']} shots: hooks {row['hooks_s']:.3f} s, trunk "
+        f"{row['trunk_s']:.3f} s, ratio {row['ratio']:.1f}"
+    )
 
 
 if __name__ == "__main__":

@@ -7,17 +7,15 @@ transformers and the model's class; read the vocabulary by `tokenizers`; map the
 they are held in another type, convert them. `ratio` is processor time over that of the floor.
 """
 
-import argparse
-import json
-import sys
 import time
 from collections.abc import Callable
+
+from _command_line import arguments, show
 
 
 def main() -> None:
     """Measure each part once, in the order in which imports happen, and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true")
+    parser = arguments(__doc__)
     asked = parser.parse_args()
     rows: list[dict[str, object]] = []
 
@@ -69,11 +67,7 @@ def main() -> None:
     whole = imports + timed("load_model", load_model)
     for part, took in (("floor", floor), ("whole", whole)):
         rows.append({"part": part, "processor_s": took, "ratio": took / floor})
-    if asked.json:
-        sys.stdout.write(json.dumps({"rows": rows}) + "\n")
-        return
-    for row in rows:
-        sys.stdout.write(", ".join(f"{name} {value}" for name, value in row.items()) + "\n")
+    show(rows, as_json=asked.json)
 
 
 if __name__ == "__main__":

@@ -17,9 +17,7 @@ own. Rounds are interleaved; the figures are medians.
 """
 
 import argparse
-import json
 import statistics
-import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -27,6 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from _command_line import arguments, show
 from torch import Tensor
 
 from taskvectors.methods import METHODS, RunContext
@@ -241,9 +240,7 @@ def measure(model: LanguageModel, asked: argparse.Namespace) -> list[dict[str, o
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--rounds", type=int, default=3)
+    parser = arguments(__doc__, rounds=3)
     parser.add_argument("--model", default="embedded")
     parser.add_argument("--tasks", nargs="+", default=["capital", "antonym", "english-french"])
     parser.add_argument("--methods", nargs="+", choices=STEPS, default=list(STEPS))
@@ -252,11 +249,7 @@ def main() -> None:
     asked = parser.parse_args()
     model = load_model(asked.model)
     rows = (grid if asked.grid else measure)(model, asked)
-    if asked.json:
-        sys.stdout.write(json.dumps({"rows": rows}) + "\n")
-        return
-    for row in rows:
-        sys.stdout.write(", ".join(f"{name} {value}" for name, value in row.items()) + "\n")
+    show(rows, as_json=asked.json)
 
 
 if __name__ == "__main__":

@@ -10,15 +10,13 @@ time of compiling is given apart) and eager. Rounds of all are interleaved; figu
 rounds. On a GPU the compiled step is a CUDA graph.
 """
 
-import argparse
-import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from typing import Any
 
 import torch
+from _command_line import arguments, show
 from torch import Tensor
 
 from taskvectors.learners import LearnerShape, TrainingConfig, load_family
@@ -154,26 +152,24 @@ def measure(size: str, device: str, rounds: int, n: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = arguments(__doc__, rounds=5)
     parser.add_argument("--steps", type=int, default=5, help="steps per round")
     parser.add_argument("--sizes", nargs="+", default=["6x128"])
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     asked = parser.parse_args()
     rows = [measure(size, asked.device, asked.rounds, asked.steps) for size in asked.sizes]
-    if asked.json:
-        sys.stdout.write(json.dumps({"rows": rows}) + "\n")
-        return
-    for row in rows:
-        per_second = row["steps_per_second"]
-        sys.stdout.write(
-            f"{row['size']} on {row['device']}: published {per_second['published']:.1f} steps/s, "
-            f"eager {row['faster_eager']:.2f} times, compiled {row['faster_compiled']:.2f} times "
-            f"that ({row['compile_seconds']:.0f} s to compile); the TVP-loss costs "
-            f"{row['tvp_over_icl_eager']:.2f} times a step eager, "
-            f"{row['tvp_over_icl_compiled']:.2f} compiled\n"
-        )
+    show(rows, as_json=asked.json, line=_line)
+
+
+def _line(row: dict[str, Any]) -> str:
+    return (
+        f"{row['size']} on {row['device']}: published "
+        f"{row['steps_per_second']['published']:.1f} steps/s, "
+        f"eager {row['faster_eager']:.2f} times, compiled {row['faster_compiled']:.2f} times "
+        f"that ({row['compile_seconds']:.0f} s to compile); the TVP-loss costs "
+        f"{row['tvp_over_icl_eager']:.2f} times a step eager, "
+        f"{row['tvp_over_icl_compiled']:.2f} compiled"
+    )
 
 
 if __name__ == "__main__":

@@ -11,11 +11,10 @@ are medians. `--threads` takes several numbers, each measured by itself; the def
 """
 
 import argparse
-import json
-import sys
 from collections.abc import Callable, Sequence
 
 import torch
+from _command_line import arguments, show
 from learn_step import interleaved, random_prompts, real_prompts, smollm2
 from torch import Tensor
 
@@ -85,20 +84,14 @@ def measure(name: str, asked: argparse.Namespace) -> list[dict[str, object]]:
 
 def main() -> None:
     """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser = arguments(__doc__, rounds=5)
     parser.add_argument("--dtype", default="auto")
     parser.add_argument("--shots", type=int, default=8)
     parser.add_argument("--threads", nargs="+", type=int, default=[torch.get_num_threads()])
     parser.add_argument("--models", nargs="+", default=["embedded", "smollm2-135m"])
     asked = parser.parse_args()
     rows = [row for name in asked.models for row in measure(name, asked)]
-    if asked.json:
-        sys.stdout.write(json.dumps({"rows": rows}) + "\n")
-        return
-    for row in rows:
-        sys.stdout.write(", ".join(f"{name} {value}" for name, value in row.items()) + "\n")
+    show(rows, as_json=asked.json)
 
 
 if __name__ == "__main__":

@@ -23,7 +23,10 @@ SMALLEST: dict[str, tuple[str, ...]] = {
     "layer_sweep": ("--rounds", "1"),
     "learn_step": ("--rounds", "1", "--dtype", "float32"),
     "load": (),
-    "time_to_accuracy": ("--rounds", "1", "--tasks", "capital"),
+    "time_to_accuracy": (
+        *("--rounds", "1", "--tasks", "capital"),
+        *("--methods", "learned", "hooks", "lora"),
+    ),
     "train_learner": ("--rounds", "1", "--steps", "1", "--sizes", "2x8"),
     "trunk_roof": ("--rounds", "1", "--threads", "1", "--shots", "1"),
 }
