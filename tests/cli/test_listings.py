@@ -3,6 +3,7 @@
 Run with `pytest tests/cli/test_listings.py`.
 """
 
+import re
 import webbrowser
 from collections.abc import Callable
 from pathlib import Path
@@ -60,9 +61,39 @@ def test_a_run_whose_model_cannot_be_loaded_leaves_no_folder(
     words = ("compare", "--task", task_file, *SIZES, "--out", out, "--methods", "icl")
     assert tv(*words, "--model", tmp_path / "no-model.gguf").code == 2
     assert not out.exists()
+    wrong = tv(*words, "--model", tmp_path / "no-model.gguf")
+    assert "The run is in" not in wrong.err
     out.mkdir()  # one that the user made stays
     assert tv(*words, "--model", tmp_path / "no-model.gguf").code == 2
     assert out.is_dir()
+
+
+@pytest.mark.parametrize("verb", ["compare", "explain", "reproduce", "train"])
+def test_what_is_wrong_is_said_before_there_is_a_folder(
+    *, tv: Tv, verb: str, vector: Path, tmp_path: Path
+) -> None:
+    no_task = tmp_path / "none.csv"
+    words: dict[str, tuple[object, ...]] = {
+        "compare": ("--task", no_task, "--model", "no/such-model"),
+        "explain": ("--vector", vector, "--task", no_task, "--model", "no/such-model"),
+        "reproduce": ("ltv-layer-sweep", "--preset", "smoke", "--tasks", no_task),
+        "train": ("--task", tmp_path / "none.py"),
+    }
+    said = tv(verb, *words[verb], "--out", tmp_path / "new" / "run")
+    assert said.code == 2
+    assert re.search(r"^error: .*none\.", said.err, re.M), said.err
+    assert "Loading the model" not in said.err
+    assert "The run is in" not in said.err
+    assert not (tmp_path / "new").exists()
+
+
+def test_a_run_says_where_it_is(tv: Tv, on_both: list[object], tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    out = tmp_path / "run"
+    words = ("compare", *on_both, "--methods", "icl", "--controls", "--no-report", "--out", out)
+    said = tv(*words)
+    assert said.code == 0, said.err
+    assert said.err.index("Loading the model") < said.err.index(f"The run is in {out}; with --out")
 
 
 def test_vectors_are_listed_with_damaged_ones_said(tv: Tv, vector: Path, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ import pytest
 from taskvectors import __version__
 from taskvectors.cli import main, parsing, progress, results
 from taskvectors.cli.estimate import Machine
-from taskvectors.cli.examples import EXAMPLES
+from taskvectors.cli.examples import EXAMPLES, FIRST_EXAMPLES
 from taskvectors.cli.parsing import VERBS, parse
 from taskvectors.cli.results import Result
 from taskvectors.cli.tasks import Tasks
@@ -93,8 +93,19 @@ def test_the_version_is_printed(tv: Tv) -> None:
     ("words", "message"),
     [
         ([], "Expected one of {demo, tasks"),
-        (["learnx"], "there is no verb 'learnx'; did you mean learn?"),
-        (["learn", "--tsk", "x"], "there is no option --tsk; did you mean --task?"),
+        (
+            ["learnx"],
+            "there is no verb 'learnx'; did you mean learn? (see taskvectors --help)\n",
+        ),
+        (
+            ["learn", "--tsk", "x"],
+            "there is no option --tsk; did you mean --task? (see taskvectors learn --help)\n",
+        ),
+        (["wash"], "there is no verb 'wash'; see taskvectors --help\n"),
+        (
+            ["compare", "--task", "capital", "--methods", "learnd"],
+            "invalid choice 'learnd' for argument '--methods'; did you mean learned? Expected one",
+        ),
         (["learn"], "Missing from taskvectors learn: --task"),
         (["compare", "--task", "capital", "--methods", "magic"], "invalid choice 'magic'"),
         (["tasks", "--jason"], "there is no option --jason; did you mean --json?"),
@@ -109,7 +120,7 @@ def test_bad_words_are_one_line_and_exit_code_2(tv: Tv, words: list[str], messag
     assert said.err.count("\n") == 1
     assert said.err.startswith(f"error: {message}")
     place = f"taskvectors {words[0]}" if words and words[0] in VERBS else "taskvectors"
-    assert said.err.endswith(f"; see {place} --help\n")
+    assert re.search(rf"(; see {place} --help|\? \(see {place} --help\))\n$", said.err)
 
 
 def test_an_error_of_the_user_is_one_line_and_exit_code_2(
@@ -321,6 +332,13 @@ def test_the_examples_of_a_verb_can_be_typed_and_stand_in_its_help(tv: Tv, verb:
     for line in EXAMPLES[verb]:
         assert f"$ taskvectors {line}" in said
         assert type(parse(shlex.split(line))).__name__.lower().startswith(verb)
+
+
+def test_the_help_of_the_program_ends_with_examples(tv: Tv) -> None:
+    said = tv("--help").out
+    assert said.endswith("".join(f"  $ taskvectors {line}\n" for line in FIRST_EXAMPLES))
+    for line in FIRST_EXAMPLES:
+        parse(shlex.split(line))
 
 
 def test_completion_of_a_shell_is_listed_and_printed(tv: Tv) -> None:

@@ -13,9 +13,7 @@ from taskvectors.export import write_vllm_lens
 from taskvectors.export.vllm_lens import steering_vectors
 from taskvectors.vectors import TaskVector, sites_at
 
-types = pytest.importorskip(
-    "vllm_lens._helpers.types", reason="make interop installs vllm-lens on Python 3.12"
-)
+types = pytest.importorskip("vllm_lens._helpers.types", reason="make interop installs vllm-lens")
 
 
 def vector_at(*positions: int | str) -> TaskVector:

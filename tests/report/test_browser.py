@@ -15,7 +15,7 @@ from taskvectors.report import page_html, page_of, side_by_side
 from taskvectors.results import Columns, Record, frame_of
 from taskvectors.results.drawing import curves, layer_of
 from taskvectors.results.evaluation import evaluation_measurements
-from taskvectors.results.figures import Figure, Series
+from taskvectors.results.figures import Figure, Heatmap, Series
 from taskvectors.results.learners import Finding, of_shifts, of_variants
 
 pytestmark = pytest.mark.slow
@@ -62,7 +62,22 @@ def pages(
         series=(Series(label="one", x=(0, 1, 2, 3, 4), y=(0.5, 0.2, 0.4, 0.1, 0.3)),),
         x_ticks=tuple((float(x), name) for x, name in enumerate(names)),
     )
-    analyses = explained({"key-heads": (heads, curve)}, {"key-heads": columns})
+    cells = Heatmap(  # as many as a wide screen has room for numbers in, and a phone has not
+        name="transfer",
+        title="Cells",
+        x_label="x",
+        y_label="y",
+        columns=tuple(map(str, range(10))),
+        rows=tuple(map(str, range(4))),
+        values=tuple(tuple((10 * row + column) / 80 for column in range(10)) for row in range(4)),
+        value_label="share",
+        scale="sequential",
+        shares=True,
+    )
+    analyses = explained(
+        {"key-heads": (heads, curve), "transfer": (heads, cells)},
+        {"key-heads": columns, "transfer": columns},
+    )
     made = {
         "learners": page_of(_learners()),
         "evaluation": page_of(_evaluation()),
@@ -214,6 +229,15 @@ def test_names_below_an_axis_do_not_run_into_each_other(
         """
     )
     assert overlapping == []
+
+
+def test_cells_have_their_numbers_where_there_is_room(browser: Any, pages: dict[str, Path]) -> None:
+    shown = {}
+    for screen, width in WIDTHS.items():
+        show(browser, pages["explained"], width)
+        find = "return document.querySelectorAll('.heatmap-label text').length"
+        shown[screen] = browser.execute_script(find)
+    assert shown == {"desktop": 40, "phone": 0}
 
 
 @pytest.mark.parametrize("page", KINDS)

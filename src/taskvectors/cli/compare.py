@@ -87,7 +87,7 @@ class Compare:
         from taskvectors.experiments import compare
 
         words = ("compare", self.task.task, self.model.model)
-        folder = folder_for(self.out, "runs", *words, dry_run=self.dry_run)
+        folder = folder_for(self.out, "runs", *words)
         if self.dry_run:
             return would_run(
                 "compare",

@@ -40,3 +40,5 @@ EXAMPLES: dict[str, tuple[str, ...]] = {
     "vectors": ("vectors", "vectors my-vectors"),
 }
 """By verb: the words after the program's name."""
+FIRST_EXAMPLES = ("demo", *(EXAMPLES[verb][0] for verb in ("compare", "learn", "evaluate")))
+"""What the help of the program itself ends with."""

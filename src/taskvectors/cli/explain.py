@@ -66,7 +66,7 @@ class Explain:
         from taskvectors.experiments import check_any_ran, explain
 
         words = ("explain", Path(paths[0]).name, config.model.source)
-        folder = folder_for(self.out, "runs", *words, dry_run=self.dry_run)
+        folder = folder_for(self.out, "runs", *words)
         if self.dry_run:
             vectors = [TaskVector.load(path) for path in paths]
             return would_run(

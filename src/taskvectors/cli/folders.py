@@ -1,6 +1,5 @@
 """Where runs and vectors are put: where the user says, else a new folder among the user's data."""
 
-import logging
 import re
 import shutil
 import tempfile
@@ -14,26 +13,16 @@ from filelock import FileLock, Timeout
 
 from taskvectors.errors import DataError
 
-logger = logging.getLogger(__name__)
 
-
-def folder_for(
-    out: str, kind: Literal["runs", "vectors"], *words: str, dry_run: bool = False
-) -> Path:
+def folder_for(out: str, kind: Literal["runs", "vectors"], *words: str) -> Path:
     """The folder to write to.
 
     Args:
         out: What the user said; nothing for a new folder.
         kind: What it is for.
         words: What a new folder is named after; the time is added.
-        dry_run: Whether nothing will be put there.
     """
-    folder = Path(out).expanduser().absolute() if out else _new_folder(kind, words)
-    if kind == "runs" and not dry_run:
-        logger.info(
-            "The run is in %s; with --out and that folder it goes on if it is cut off", folder
-        )
-    return folder
+    return Path(out).expanduser().absolute() if out else _new_folder(kind, words)
 
 
 def user_folder(kind: Literal["runs", "vectors"]) -> Path:

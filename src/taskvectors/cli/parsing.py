@@ -13,7 +13,7 @@ from taskvectors.cli.compare import Compare
 from taskvectors.cli.demo import Demo
 from taskvectors.cli.estimate import Estimate
 from taskvectors.cli.evaluate import Evaluate
-from taskvectors.cli.examples import EXAMPLES
+from taskvectors.cli.examples import EXAMPLES, FIRST_EXAMPLES
 from taskvectors.cli.explain import Explain
 from taskvectors.cli.export import Export
 from taskvectors.cli.extract import Extract
@@ -91,21 +91,25 @@ def parse(words: Sequence[str]) -> Verb | None:
     """
     name = words[0] if words else ""
     if name and not name.startswith("-") and name not in VERBS:
-        raise TaskVectorsError(
-            f"there is no verb {name!r}{_close(name, VERBS)}; see {PROGRAM} --help"
-        )
+        raise TaskVectorsError(_see(f"there is no verb {name!r}{_close(name, VERBS)}", PROGRAM))
     said = io.StringIO()
     try:
         with contextlib.redirect_stderr(said):
             return _parsed(words)
     except SystemExit as stop:
         if not stop.code:
-            if name in VERBS:
-                shown = "".join(f"\n  $ {PROGRAM} {line}" for line in EXAMPLES[name])
-                print(f"Examples:{shown}")
+            if name in VERBS or name in ("-h", "--help"):
+                lines = EXAMPLES[name] if name in VERBS else FIRST_EXAMPLES
+                print("Examples:", *(f"\n  $ {PROGRAM} {line}" for line in lines), sep="")
             return None
     place = f"{PROGRAM} {name}" if name in VERBS else PROGRAM
-    raise TaskVectorsError(f"{_unknown(words) or _gist(said.getvalue())}; see {place} --help")
+    raise TaskVectorsError(_see(_unknown(words) or _gist(said.getvalue()), place))
+
+
+def _see(text: str, place: str) -> str:
+    """What went wrong, with where to look; a question keeps its mark."""
+    see = f"see {place} --help"
+    return f"{text} ({see})" if text.endswith("?") else f"{text}; {see}"
 
 
 def _parsed(words: Sequence[str]) -> Verb:
@@ -171,4 +175,13 @@ def _gist(box: str) -> str:
             sections.append([])
     parts = [" ".join(lines).rstrip(".") for lines in sections if lines]
     kept = [part for part in parts if not part.startswith(_ASIDES)]
-    return "; ".join(kept) or box
+    return _CHOICE.sub(_with_close_choice, "; ".join(kept)) or box
+
+
+_CHOICE = re.compile(r"(invalid choice '([^']*)' for argument '[^']*')\. (Expected one of \(.*?\))")
+
+
+def _with_close_choice(found: re.Match[str]) -> str:
+    said, word, choices = found.groups()
+    near = _close(word, re.findall("'([^']+)'", choices))
+    return f"{said}{near or '.'} {choices}"

@@ -83,7 +83,7 @@ class Reproduce:
         from taskvectors.experiments.reproduce import groups_of, reproduce
 
         words = ("reproduce", self.experiment, self.preset)
-        folder = folder_for(self.out, "runs", *words, dry_run=self.dry_run)
+        folder = folder_for(self.out, "runs", *words)
         if self.dry_run:
             counts = [f"{len(keys)} of {name}" for name, keys in groups_of(config).items()]
             return would_run("reproduce", folder, preset=config.preset, groups=counts)

@@ -111,7 +111,7 @@ class Train:
         from taskvectors.learners.variants import train_variants
 
         config = self.config()
-        folder = folder_for(self.out, "runs", "train", Path(self.task).stem, dry_run=self.dry_run)
+        folder = folder_for(self.out, "runs", "train", Path(self.task).stem)
         if self.dry_run:
             return would_run(
                 "train",

@@ -74,6 +74,8 @@ def compare(
     """
     if tracker is not None:
         check_tracker(tracker)  # before the work, not after it
+    # what is wrong is said before the model is loaded, and before there is a folder
+    tasks = tasks or [config.load_task(seed) for seed in config.seeds]
     with open_run(folder, kind="compare", asked=config.model_dump(mode="json")) as run_folder:
         record = _Comparison(config, run_folder, command, load).run(tasks)
     if tracker is not None:
@@ -118,8 +120,6 @@ class _Comparison:
 
     def run(self, tasks: Sequence[Task]) -> Record:
         config = self.config
-        # what is wrong is said before the model is loaded
-        tasks = tasks or [config.load_task(seed) for seed in config.seeds]
         for task in tasks:
             self.folder.check_made_from(inputs_of_task(task, config.task))
         self.folder.check_made_from(inputs_of_versions())
@@ -131,6 +131,7 @@ class _Comparison:
             test_model = self.load(config.model.model_copy(update={"dtype": "float32"}))
         contexts = [self._context(model, task, test_model) for task in tasks]
         self._check_possible(contexts)
+        self.folder.begin()
         throughput = Throughput()
         record: Record | None = None
         for task, context in zip(tasks, contexts, strict=True):

@@ -114,6 +114,9 @@ def explain(
     names = config.names
     if held is None:
         held = (tuple(TaskVector.load(path) for path in config.vectors), None, None)
+    vectors, task, other = held
+    # what is wrong is said before the model is loaded, and before there is a folder
+    held = (vectors, task or task_of(vectors[0].origin, config.task, **config.changes), other)
     asked = config.model_dump(mode="json")
     with open_run(folder, kind="explain", asked=asked) as run_folder:
         return _explain(config, names, held, run_folder, (command, load))
@@ -131,11 +134,11 @@ def _explain(
     run_folder.check_made_from(inputs_of_versions())
     for path, vector in zip(config.vectors, vectors, strict=True):
         run_folder.check_made_from({f"the vector {path}": _hash_of(vector)})
-    task = task or task_of(vectors[0].origin, config.task, **config.changes)
     logger.info("Loading the model %r", config.model.source)
     case = make_case(config, load(config.model), vectors, task)
     task = case.context.task
     run_folder.check_made_from(inputs_of_task(task, config.task) | inputs_of_model(case.model))
+    run_folder.begin()
     done: list[Cell] = []
     for name in names:
         cell = run_folder.cell(name)

@@ -47,6 +47,7 @@ from taskvectors.results.provenance import (
     inputs_of_versions,
     versions,
 )
+from taskvectors.tasks import load_task
 from taskvectors.trunk.memory import readable
 
 logger = logging.getLogger(__name__)
@@ -246,16 +247,15 @@ def _run(
     name, preset = experiment.name, config.preset_for(experiment)
     jobs = _jobs(experiment, preset)
     asked = {"experiment": name, "preset": preset.model_dump(mode="json")}
+    for task in config.tasks if preset.models else ():
+        load_task(task, seed=preset.seeds[0])  # what is wrong is said before there is a folder
+    inputs = _inputs(preset)
     with open_run(folder, kind="experiment", asked=asked) as run_folder:
-        run_folder.check_made_from(_inputs(preset))
-        logger.info(
-            "%s: %d group(s) of %s on %s, seeds %s",
-            name,
-            len(jobs),
-            ", ".join(model.source for model in preset.models) or "learners",
-            ", ".join(preset.tasks),
-            ", ".join(map(str, preset.seeds)),
-        )
+        run_folder.check_made_from(inputs)
+        run_folder.begin()
+        models = ", ".join(model.source for model in preset.models) or "learners"
+        on, seeds = ", ".join(preset.tasks), ", ".join(map(str, preset.seeds))
+        logger.info("%s: %d group(s) of %s on %s, seeds %s", name, len(jobs), models, on, seeds)
         cells = {job.unit.key: run_folder.cell(job.unit.key) for job in jobs}
         missing = [job for job in jobs if cells[job.unit.key] is None]
         if len(missing) < len(jobs):

@@ -84,10 +84,10 @@ def train_variants(
     family = load_family(config.task, config.settings)
     # more variants, seeds and trials may be asked for later
     asked = config.model_dump(mode="json", include={"task", "settings", "training"})
+    inputs = inputs_of_versions() | inputs_of_named_task(config.task, config.seeds)
     with open_run(folder, kind="train", asked=asked) as run_folder:
-        run_folder.check_made_from(
-            inputs_of_versions() | inputs_of_named_task(config.task, config.seeds)
-        )
+        run_folder.check_made_from(inputs)
+        run_folder.begin()
         cells: list[Cell] = []
         for seed in config.seeds:
             first: Path | None = None

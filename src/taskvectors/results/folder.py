@@ -95,6 +95,13 @@ class RunFolder:
         self._config["made_from"] = before | dict(inputs)
         self._write_config()
 
+    def begin(self) -> None:
+        """Say where the run is, once all that it is made from was found to be there."""
+        logger.info(
+            "The run is in %s; with --out and that folder it goes on if it is cut off",
+            self.path.absolute(),
+        )
+
     def cell(self, key: str) -> Cell | None:
         """A finished cell; None if it is not finished, or damaged."""
         path = self._cell_path(key)
