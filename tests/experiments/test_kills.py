@@ -105,7 +105,7 @@ def test_ten_kills_lose_at_most_the_group_in_hand_and_repeat_none(tmp_path: Path
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("what", ["learn", "train"])
+@pytest.mark.parametrize("what", ["compare", "learn", "train"])
 def test_a_run_that_is_killed_again_and_again_ends_as_one_that_never_was(
     what: str, tmp_path: Path
 ) -> None:

@@ -21,14 +21,20 @@ GENERATE = {"max_new_tokens": 3, "min_new_tokens": 3, "do_sample": False, "pad_t
 COMPONENTS = ("resid_post", "mlp_out", "resid_mid")
 
 
-@pytest.fixture
-def asked(tiny_model: Made, ragged_prompts: Made, random_vector: Made, padded: Made) -> Any:
+@pytest.fixture(params=[4])
+def asked(
+    request: Any, fresh_model: Made, ragged_prompts: Made, random_vector: Made, padded: Made
+) -> Any:
     """A model, inputs, vectors, and what is generated with each of them (None first), alone."""
-    model = tiny_model("llama")
+    model = fresh_model("llama", num_hidden_layers=request.param)
     inputs = padded([prompt.token_ids for prompt in ragged_prompts(model, 2)])
     del inputs["position_ids"]
     vectors = [None] + [
-        random_vector(model, sites_at([number % 3], [-1], COMPONENTS[number % 3]), seed=number)
+        random_vector(
+            model,
+            sites_at([number % min(3, model.n_layers)], [-1], COMPONENTS[number % 3]),
+            seed=number,
+        )
         for number in range(9)
     ]
     expected = [generated(model, inputs, vector) for vector in vectors]
@@ -38,10 +44,10 @@ def asked(tiny_model: Made, ragged_prompts: Made, random_vector: Made, padded: M
 
 def generated(model: Any, inputs: Any, vector: Any, **options: Any) -> list[list[int]]:
     if vector is None:
-        found = model.hf.generate(**inputs, **GENERATE, **options)
+        found = model.hf.generate(**inputs, **(GENERATE | options))
     else:
         with inject(model, vector):
-            found = model.hf.generate(**inputs, **GENERATE, **options)
+            found = model.hf.generate(**inputs, **(GENERATE | options))
     return found.tolist()
 
 
@@ -170,6 +176,14 @@ def test_the_compilers_stance_is_as_before_whoever_leaves_last(asked: Any) -> No
     assert eval_frame._stance.stance == "default"
 
 
+def test_a_call_of_another_thread_is_not_held_to_what_injections_allow(asked: Any) -> None:
+    model, _, vectors, _ = asked
+    longer = torch.full((1, model.context_length + 1), 5)
+    with inject(model, vectors[1]):
+        in_threads([lambda: model.hf(input_ids=longer, logits_to_keep=1)])
+        model.hf(input_ids=longer[:, :4])
+
+
 def test_states_do_not_mix_between_threads_in_the_middle_of_a_block(asked: Any) -> None:
     model, inputs, vectors, _ = asked
     with torch.no_grad():
@@ -190,3 +204,32 @@ def logits(model: Any, inputs: Any, vector: Any) -> torch.Tensor:
         return model.hf(**inputs).logits
     with inject(model, vector):
         return model.hf(**inputs).logits
+
+
+@pytest.mark.slow(small_models=True)
+@pytest.mark.parametrize("asked", [1], indirect=True)
+def test_fifty_threads_of_twenty_generations_are_all_right(asked: Any) -> None:
+    model, inputs, vectors, expected = asked
+    shortest = {"max_new_tokens": 2, "min_new_tokens": 2}  # a prompt, and a step after it
+    expected = [[row[:-1] for row in one] for one in expected]
+    wrong: list[tuple[int, int]] = []
+
+    def work(number: int) -> None:
+        for turn in range(20):
+            which = (number + turn) % len(vectors)  # every tenth is a plain call
+            if generated(model, inputs, vectors[which], **shortest) != expected[which]:
+                wrong.append((number, turn))
+
+    in_threads([partial(work, number) for number in range(50)])
+    assert not wrong
+
+
+@pytest.mark.slow(small_models=True)
+def test_tasks_of_asyncio_that_generate_in_threads_are_all_right(asked: Any) -> None:
+    model, inputs, vectors, expected = asked
+
+    async def run_all() -> list[list[list[int]]]:
+        work = partial(asyncio.to_thread, generated, model, inputs)
+        return await asyncio.gather(*(work(vectors[n % len(vectors)]) for n in range(200)))
+
+    assert asyncio.run(run_all()) == [expected[n % len(vectors)] for n in range(200)]

@@ -86,14 +86,17 @@ Watch = Callable[[Call | None], None]
 
 
 @contextmanager
-def watching_calls(model: LanguageModel, watch: Watch) -> Iterator[None]:
-    """Show every call of the model's body to `watch` before it runs, and None after it has run.
+def watching_calls(
+    model: LanguageModel, watch: Watch, is_ours: Callable[[], bool]
+) -> Iterator[None]:
+    """Show calls of the model's body to `watch` before they run, and None after they have run.
 
     Models compiled by torch run as they are while inside: graphs made before have no hooks in them.
 
     Args:
         model: The model.
         watch: Receives what the call was given; what it raises ends the call.
+        is_ours: Whether the call that begins is to be shown; others are not looked at.
 
     Raises:
         PromptTooLongError: A call goes past the model's context.
@@ -102,6 +105,9 @@ def watching_calls(model: LanguageModel, watch: Watch) -> Iterator[None]:
 
     def before(_: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> None:
         if kwargs is None:  # torch forgets that a hook wants them if a thread is removing it
+            return
+        if not is_ours():
+            watch(None)
             return
         call = _read(arguments_by_name(signature, args, kwargs))
         if call is not None:

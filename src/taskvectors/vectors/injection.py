@@ -77,7 +77,7 @@ def inject(
         vector = as_vector(vector)
     injection = _prepare(model, vector, strength, prompts)
     with ExitStack() as stack:
-        stack.enter_context(watching_calls(model, injection.watch))
+        stack.enter_context(watching_calls(model, injection.watch, injection.is_active))
         for number, group in enumerate(injection.groups):
             rewrite = partial(injection.rewrite, number)
             stack.enter_context(patch(model, group.layer, group.component, rewrite))
@@ -121,10 +121,14 @@ class _Injection:
     """Group and entry of what was done at least once."""
     was_called: bool = False
 
+    def is_active(self) -> bool:
+        """Whether the context that runs has entered it."""
+        return any(one is self for one in _active.get())
+
     def watch(self, call: Call | None) -> None:
-        """Plan a call of its own context before it runs; forget the plan after it."""
+        """Plan a call before it runs; forget the plan after it."""
         self.calls.plan = {}
-        if call is None or not any(one is self for one in _active.get()):
+        if call is None:
             return
         self.was_called = True
         if not call.n_cached:

@@ -8,6 +8,7 @@ import hashlib
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from importlib.metadata import version
 from typing import Any, ClassVar
 from weakref import WeakKeyDictionary
@@ -26,9 +27,14 @@ _ROUNDING = 2e-6
 _HASHES: WeakKeyDictionary[Any, str] = WeakKeyDictionary()
 
 
+@cache  # each reading parses a file, and every injection asks
+def _version(package: str) -> str:
+    return version(package)
+
+
 def _versions() -> dict[str, str]:
     return {"taskvectors": __version__} | {
-        name: version(name) for name in ("torch", "transformers")
+        name: _version(name) for name in ("torch", "transformers")
     }
 
 
