@@ -41,6 +41,9 @@ def config_of(words: list[str]) -> None:
         ["compare", "--task", "t", "--methods", "lora", "--recipe", "paper"],
         ["compare", "--task", "t", "--configurations", "paper", "--layers", "1"],
         ["compare", "--task", "t", "--methods", "zero-shot", "--by-examples"],
+        ["compare", "--task", "t", "--methods", "zero-shot", "lora", "--shots", "3"],
+        ["compare", "--task", "t", "--methods", "learned", "--recipe", "paper", "--shots", "3"],
+        ["extract", "--task", "t", "--method", "icv", "--shots", "3"],
         ["estimate", "compare", "--task", "t", "--methods", "icl", "--steps", "7"],
         ["learn", "--task", "t", "--recipe", "from-zero", "--shots", "3"],
         ["estimate", "learn", "--task", "t", "--recipe", "from-zero", "--shots", "3"],
@@ -78,6 +81,12 @@ def test_an_option_that_nothing_reads_is_refused_by_its_name(words: list[str]) -
             "1",
         ],
         ["learn", "--task", "t", "--shots", "3"],
+        ["compare", "--task", "t", "--methods", "lora", "learned", "--shots", "3"],
+        [
+            *("compare", "--task", "t", "--methods", "learned", "--recipe", "paper"),
+            *("--shots", "3", "--controls", "learned-from-shots"),
+        ],
+        ["extract", "--task", "t", "--method", "hendel", "--shots", "3"],
         [
             *("learn", "--task", "t", "--shots", "3", "--recipe", "from-zero"),
             *("--distillation", "0.5"),
@@ -109,6 +118,14 @@ def test_an_option_that_something_reads_is_taken(words: list[str]) -> None:
         (["compare", "--task", "t", "--methods", "icl", "--controls", "random"],
          "--controls: random is made for a vector"),
         (["explain", "--vector", "v", "--vectors", "v"], "--vectors: v is the --vector, too"),
+        (["train", "--task", "offset", "--tvp-layer", "00"], "--tvp-layer: '00' is no layer"),
+        (["train", "--task", "offset", "--tvp-layer", "0+٣"], "is no layer"),
+        (["learn", "--task", "capital", "--layers", "1", "01"], "--layers: '01' is not a layer"),
+        (["learn", "--task", "capital", "--positions", "-0"], "--positions: '-0' is not a positi"),
+        *((["reproduce", "tvp-loss", *option], f"takes no {option[0]}") for option in (
+            ["--attention", "eager"], ["--device-map", "auto"], ["--device", "cpu"],
+            ["--dtype", "float16"], ["--memory", "1GB"], ["--trust-remote-code"],
+            ["--quantization", "4bit"], ["--revision", "main"])),
         (["learn", "--task", "capital", "--template", ""], "--template: '' is no value"),
         (["learn", "--task", "capital", "--template="], "--template: '' is no value"),
         (["learn", "--task", "capital", "--out", ""], "--out: '' is no value"),
@@ -152,6 +169,7 @@ def test_a_form_that_needs_no_model_takes_no_option_of_one(
         (["--layers", 1, "--positions", "generated"], "'generated' lies past the prompt"),
         (["--layers", 1, "--n-examples", 25], "n_examples 25 are more than the 24 training pairs"),
         (["--layers", 1, "--train-shots", 50], "50 demonstrations of "),
+        (["--layers", 1, "--memory", "999TB"], "memory '999TB' is more than there is: cpu has "),
     ],
 )
 def test_a_place_that_is_not_there_is_refused_before_anything_is_run(
@@ -165,6 +183,34 @@ def test_a_place_that_is_not_there_is_refused_before_anything_is_run(
     said = tv("learn", *on_both, *option, "--out", tmp_path / "vector")
     assert said.code == 2
     assert message in said.err.splitlines()[-1]
+
+
+@pytest.mark.parametrize("method", ["icl", "vanilla"])
+def test_more_demonstrations_than_pairs_are_refused_before_anything_is_run(
+    tv: Tv, on_both: list[object], tmp_path: Path, method: str
+) -> None:
+    words = ["compare", *on_both, "--methods", "zero-shot", method, "--shots", 25, "--no-report"]
+    said = tv(*words, "--out", tmp_path / "run")
+    assert (said.code, said.out) == (2, "")
+    assert "25 demonstrations of " in said.err.splitlines()[-1]
+    assert "zero-shot: " not in said.err, "no method was run"
+
+
+def test_a_strength_of_zero_and_demonstrations_that_nobody_reads_are_refused(
+    tv: Tv, vector: Path
+) -> None:
+    said = tv("generate", "--vector", vector, "--input", "bak", "--strength", 0)
+    assert (said.code, said.out) == (2, "")
+    assert "--strength: 0 adds nothing of the vector" in said.err
+    said = tv("explain", "--vector", vector, "--analyses", "lens", "key-heads", "--shots", 3)
+    assert (said.code, said.out) == (2, "")
+    assert "--shots would change nothing: no analysis of --analyses" in said.err
+
+
+def test_a_limit_above_every_split_is_said(tv: Tv, vector: Path, tmp_path: Path) -> None:
+    words = ["explain", "--vector", vector, "--analyses", "lens", "--no-report"]
+    said = tv(*words, "--limit", 1000, "--out", tmp_path / "run")
+    assert "limit 1000 is more than any split of backwards has" in said.err
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from explain.own_analysis import OWN, check_contract
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.explain import ANALYSES, Analysis, Case, register
+from taskvectors.explain.shared.cost import Sizes
 from taskvectors.vectors import Site, TaskVector, VectorOrigin
 
 SLOW = {"ov-reconstruction", "head-ablation", "bijections", "propagation", "rotation"}
@@ -63,6 +64,17 @@ def test_every_analysis_keeps_the_contract(case: Case, name: str) -> None:
     if name == "transfer":  # one vector of a task
         one = dataclasses.replace(case, vectors=case.vectors[::2])
     check_contract(ANALYSES[name], one)
+
+
+@pytest.mark.parametrize("name", [name for name in ANALYSES if name != "bijections"])
+def test_an_analysis_reads_few_shot_prompts_if_and_only_if_it_says_so(
+    case: Case, name: str
+) -> None:
+    works = [
+        ANALYSES[name].works(Sizes(context=dataclasses.replace(case.context, shots=n), layers=(1,)))
+        for n in (2, 3)
+    ]
+    assert (works[0] != works[1]) == ANALYSES[name].reads_shots
 
 
 def test_each_file_of_the_folder_is_an_analysis_of_that_name() -> None:

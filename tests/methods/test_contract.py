@@ -165,6 +165,22 @@ def test_a_method_gives_vectors_if_and_only_if_it_says_so(
     assert set(found) == {METHODS[name].gives_vector}
 
 
+@pytest.mark.parametrize("recipe", ["ours", "from-zero"])
+@pytest.mark.parametrize("name", METHODS)
+def test_a_method_reads_few_shot_prompts_if_and_only_if_it_says_so(
+    tiny_model: Any, bench_of: Any, shelved: Any, name: str, recipe: str
+) -> None:
+    about: dict[str, Any] = {"shots": None} if name == "icl" else {}
+    if "recipe" in METHODS[name].config.model_fields:
+        about = {"recipe": Recipe(steps=2, distillation=0.5 if recipe == "ours" else 0)}
+        if name == "learned":
+            about = {"recipe": RECIPES[recipe]}
+    contexts = [bench_of(tiny_model("llama-biased"), shots=n) for n in (2, 3)]
+    config = config_of(name, **(shelved(contexts[0]) if name == "library" else about))
+    one, other = (METHODS[name].plan(context, config) for context in contexts)
+    assert (one != other) == METHODS[name].reads_shots(config)
+
+
 @pytest.mark.parametrize("name", [name for name in WITH_LAYERS if name in WITH_POSITIONS])
 def test_a_vector_goes_to_the_sites_that_were_asked_for(
     tiny_model: Any, bench_of: Any, name: str

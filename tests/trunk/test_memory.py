@@ -224,7 +224,7 @@ def test_logits_are_counted_whole_and_worked_on_in_pieces(tiny_model: Any) -> No
     ],
 )
 def test_a_budget_is_read_as_people_write_it(stated: str | int, expected: int) -> None:
-    assert resolve_budget(stated, CPU) == expected
+    assert memory.bytes_stated(stated) == expected
 
 
 @pytest.mark.parametrize("stated", ["lots", "", "GB", "-1GB", "4 apples", "1,5GB", "4GBs"])
@@ -237,6 +237,13 @@ def test_a_budget_that_cannot_be_read_is_an_error_with_an_example(stated: str) -
 def test_a_budget_of_nothing_is_an_error(stated: str | int) -> None:
     with pytest.raises(MemoryBudgetError, match="leaves nothing to work with"):
         resolve_budget(stated, CPU)
+
+
+def test_a_budget_above_what_the_machine_has_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(memory, "all_bytes", lambda device: 10**9)
+    assert resolve_budget("1GB", CPU) == 10**9
+    with pytest.raises(MemoryBudgetError, match=r"'1.1GB' is more than there is: cpu has 1GB"):
+        resolve_budget("1.1GB", CPU)
 
 
 def test_without_a_budget_a_share_of_the_free_memory_is_used(
@@ -273,4 +280,4 @@ def test_a_size_is_rounded_up_to_a_tenth(size: int, expected: str) -> None:
 
 @given(st.integers(1, 10**13))
 def test_a_size_for_people_can_be_granted_and_is_enough(size: int) -> None:
-    assert size <= resolve_budget(readable(size), CPU) <= 1.1 * size + 1
+    assert size <= memory.bytes_stated(readable(size)) <= 1.1 * size + 1

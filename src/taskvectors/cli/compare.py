@@ -1,6 +1,7 @@
 """`taskvectors compare`: methods side by side on one task."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -106,6 +107,8 @@ class Compare:
         if not self.methods:
             raise TaskVectorsError("--methods: give at least one; see taskvectors methods")
         self._check_read()
+        methods = tuple(map(self._config, self.methods))
+        self._check_shown(methods)
         model = self.model.config()
         from taskvectors.experiments import CompareConfig
 
@@ -122,7 +125,7 @@ class Compare:
             seeds=self.seeds,
             configurations=self.configurations,
             by_examples=self.by_examples,
-            methods=tuple(map(self._config, self.methods)),
+            methods=methods,
             controls=self._controls() if self.controls is None else self.controls,
             end_of_answer=self.end_of_answer,
             test_dtype=self.test_dtype,
@@ -164,6 +167,17 @@ class Compare:
                     )
         if {*self.methods} == {"zero-shot"}:
             refuse(given(self, "by_examples"), "zero-shot learns from no pairs")
+
+    def _check_shown(self, methods: Sequence[Any]) -> None:
+        """Refuse a number of demonstrations that nothing shows."""
+        from taskvectors.methods import METHODS
+        from taskvectors.methods.controls import CONTROLS
+
+        shown = [METHODS[one.kind].reads_shots(one) for one in methods]
+        shown += [CONTROLS[name].reads_shots for name in self.controls or ()]
+        if not any(shown) and self.configurations == "own":
+            names = ", ".join(self.methods)
+            refuse(given(self, "shots"), f"no method of --methods ({names}) reads few-shot prompts")
 
     def _config(self, name: str) -> Any:
         return method_config(

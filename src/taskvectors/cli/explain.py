@@ -95,6 +95,8 @@ class Explain:
         looks = not self.analyses or any(ANALYSES[name].needs_other for name in self.analyses)
         if not looks and self.other_vector != "none":
             refuse(given(self, "other_vector"), "no analysis of --analyses looks at another vector")
+        if self.analyses and not any(ANALYSES[name].reads_shots for name in self.analyses):
+            refuse(given(self, "shots"), "no analysis of --analyses runs few-shot prompts")
         exact = {"dtype": "float32"} if model.dtype == "auto" else {}
         return checked(
             ExplainConfig,

@@ -8,7 +8,7 @@ from tyro.conf import arg
 from taskvectors.cli.arguments import method_config
 from taskvectors.cli.names import MethodName
 from taskvectors.cli.results import Result
-from taskvectors.cli.unused import given, reads
+from taskvectors.cli.unused import given, reads, refuse
 from taskvectors.cli.vectors import VectorVerb
 from taskvectors.errors import TaskVectorsError
 
@@ -56,4 +56,7 @@ class Extract(VectorVerb):
                 raise TaskVectorsError(
                     f"{flag}: {self.method} leaves no choice of {name}; leave {flag} out"
                 )
-        return method_config(self.method, self.sites, strengths=self.strengths)
+        config = method_config(self.method, self.sites, strengths=self.strengths)
+        if not METHODS[self.method].reads_shots(config):
+            refuse(given(self, "shots"), f"{self.method} reads no few-shot prompt")
+        return config

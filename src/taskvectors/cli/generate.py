@@ -58,6 +58,11 @@ class Generate:
         if not self.sample:
             refuse(given(self, "temperature", "seed"), "without --sample nothing is drawn")
         vector = TaskVector.load(self.vector)
+        if not self.strength:
+            raise TaskVectorsError(
+                f"--strength: {self.strength:g} adds nothing of the vector, so both texts would be "
+                "the same; name another factor"
+            )
         source, found = (
             self._in_llama_cpp(vector)
             if self.backend == "llama.cpp"

@@ -34,7 +34,9 @@ class Learn(VectorVerb):
 
     def config(self) -> Any:
         """The method's config."""
+        from taskvectors.methods import METHODS
+
         config = method_config("learned", self.sites, self.training)
-        if not config.recipe.distillation and config.recipe.initialisation != "extracted":
+        if not METHODS["learned"].reads_shots(config):
             refuse(given(self, "shots"), "without --distillation no few-shot run is learned from")
         return config

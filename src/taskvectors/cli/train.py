@@ -1,6 +1,7 @@
 """`taskvectors train`: small in-context learners from scratch, with and without the TVP-loss."""
 
 import logging
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -162,7 +163,7 @@ def _layer(word: str) -> int | tuple[int, ...] | None:
     if word == "none":
         return None
     places = word.split("+")
-    if not all(place.isdecimal() for place in places):
+    if not all(re.fullmatch("0|[1-9][0-9]{0,5}", place) for place in places):
         raise TaskVectorsError(
             f"--tvp-layer: {word!r} is no layer; give numbers from 0, several at once as 0+2, or "
             "none for a vanilla learner"

@@ -16,6 +16,8 @@ from taskvectors.errors import TaskVectorsError
 
 _LARGEST = 2**63 - 1
 """Of a whole number in a table of results."""
+_NUMBER = "(0|[1-9][0-9]{0,8})"
+"""A whole number that is written in one way only."""
 
 
 @dataclass(frozen=True)
@@ -52,11 +54,11 @@ RULES = {
     "device": _text(r"(cpu|cuda|mps|xpu)(:[0-9]{1,4})?", "cpu, cuda, cuda:1, mps or xpu"),
     "memory": _text(r"(?i)[0-9]{1,15}(\.[0-9]{1,9})? ?[kmgt]?i?b?", "a size such as 4GB or 800MB"),
     "layers": _text(
-        r"embed|[0-9]{1,6}(-[0-9]{1,6})?",
+        rf"embed|{_NUMBER}(-{_NUMBER})?",
         "a layer: a number from 0, a range such as 4-9, or embed for the one below block 0",
     ),
     "positions": _text(
-        r"-?[0-9]{1,9}|[a-z]+(_[a-z]+)?(_[0-9]{1,6})?",
+        rf"{_NUMBER}|-[1-9][0-9]{{0,8}}|[a-z]+(_[a-z]+)?(_[0-9]{{1,6}})?",
         "a position: a number, or a name such as last",
     ),
 }
@@ -74,9 +76,8 @@ def check_values(verb: object) -> None:
     """
     names = set(RULES)
     groups = list(_groups(verb))
-    if any(
-        hasattr(group, "machine") for group in groups
-    ):  # an estimate is for any device, which its catalogue knows
+    is_estimate = any(hasattr(group, "machine") for group in groups)
+    if is_estimate:  # it is for any device, which its catalogue knows
         names.remove("device")
     for name, value in _repeated(groups):
         raise TaskVectorsError(f"--{name.replace('_', '-')}: {value!r} is given twice")
@@ -87,6 +88,20 @@ def check_values(verb: object) -> None:
         if rule is not None:
             flag = f"--{name.replace('_', '-')}"
             raise TaskVectorsError(f"{flag}: {value!r} is not {rule.expected}")
+    for group in () if is_estimate else groups:
+        _check_memory(group)
+
+
+def _check_memory(group: object) -> None:
+    """Check that memory to work in is there, before a model is loaded into it."""
+    memory, device = getattr(group, "memory", None), getattr(group, "device", None)
+    if memory is not None and not getattr(group, "device_map", None):
+        import torch
+
+        from taskvectors.models.options import resolve_device
+        from taskvectors.trunk import resolve_budget
+
+        resolve_budget(memory, torch.device(resolve_device(device)))
 
 
 def _groups(verb: object) -> Iterator[object]:

@@ -198,6 +198,12 @@ def make_case(
     if not config.allow_overlap:
         check_unseen(vector.origin, task.test)
     template = config.template or vector.origin.template
+    largest = max(map(len, (task.train, task.validation, task.test)))
+    if config.limit > max(largest, ExplainConfig.model_fields["limit"].default):
+        logger.warning(
+            "limit %d is more than any split of %s has: all of its prompts are used, at most %d",
+            config.limit, task.name, largest,
+        )  # fmt: skip
     return Case(
         context=_context_of(config, model, task, vector.origin, template),
         vector=vector,

@@ -90,8 +90,8 @@ class ReproduceConfig(BaseModel):
         """The preset that an experiment is run at.
 
         Raises:
-            TaskVectorsError: A model, a recipe or a number of pairs was given for an experiment
-                that has none.
+            TaskVectorsError: A model, how it is loaded, a recipe or a number of pairs was given for
+                an experiment that has none.
         """
         base = experiment.presets[self.preset]
         given: dict[str, Any] = {
@@ -110,6 +110,10 @@ class ReproduceConfig(BaseModel):
             "--n-train": self.n_train,
             "--n-validation": self.n_validation,
             "--n-test": self.n_test,
+            "--memory": self.memory,
+        } | {
+            f"--{name.replace('_', '-')}": True
+            for name in self.loading.model_dump(exclude_defaults=True, exclude={"source"})
         }
         for option in (name for name, value in given_for_models.items() if value):
             if not experiment.has_models and self.experiment != ALL:

@@ -240,5 +240,6 @@ ANALYSES.register(
         "intervals; these accuracies do not add up to a whole.",
         summary=in_lines(*_CURVE.lines),
         over_layers=_CURVE,
+        reads_shots=False,
     )
 )

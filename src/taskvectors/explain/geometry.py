@@ -288,5 +288,6 @@ ANALYSES.register(
         "layer at which the tasks separate most; one point per seed.",
         summary=_summary,
         needs="vectors",
+        reads_shots=False,
     )
 )

@@ -183,5 +183,6 @@ ANALYSES.register(
         "expected of heads drawn at random.",
         summary=_summary,
         needs_other=True,
+        reads_shots=False,
     )
 )

@@ -160,5 +160,6 @@ ANALYSES.register(
         "own vector at the strength it has in the mixture.",
         summary=_summary,
         needs="vectors",
+        reads_shots=False,
     )
 )

@@ -292,5 +292,6 @@ ANALYSES.register(
         "the vector.",
         summary=_summary,
         over_layers=_over_layers,
+        reads_shots=False,
     )
 )

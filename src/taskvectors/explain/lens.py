@@ -119,5 +119,6 @@ ANALYSES.register(
         caption="Share of the vocabulary whose logits lie below those of the task's labels when "
         "the unembedding reads the vector itself, after the final norm.",
         summary=_summary,
+        reads_shots=False,
     )
 )

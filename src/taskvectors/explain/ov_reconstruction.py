@@ -381,5 +381,6 @@ ANALYSES.register(
         "random vectors.",
         summary=in_lines(*_CURVE.lines),
         over_layers=_CURVE,
+        reads_shots=False,
     )
 )

@@ -321,5 +321,6 @@ ANALYSES.register(
         "path begins and how many OV circuits it passes after that. 95 % intervals.",
         summary=in_lines(*_CURVE.lines, shares=False),
         over_layers=_CURVE,
+        reads_shots=False,
     )
 )

@@ -357,5 +357,6 @@ ANALYSES.register(
         "what is added at the last block of the last prompt token cannot reach later ones. 95 % "
         "Wilson intervals.",
         summary=of_first_layer(_FIT, _ANSWERS),
+        reads_shots=False,
     )
 )

@@ -313,5 +313,6 @@ ANALYSES.register(
         "0: it turns by a right angle. Directions are read by the unembedding after the final "
         "norm.",
         summary=of_first_layer(_NUMBERS),
+        reads_shots=False,
     )
 )

@@ -217,5 +217,6 @@ ANALYSES.register(
         caption="Accuracy of each vector on the test prompts of each task, its own task framed.",
         summary=_summary,
         needs="vectors",
+        reads_shots=False,
     )
 )

@@ -290,5 +290,6 @@ ANALYSES.register(
             measured_line("cos(θ, Qθ)", "turn_cosine"), *_lines("turn_share"), shares=False
         ),
         over_layers=_CURVE,
+        reads_shots=False,
     )
 )

@@ -18,7 +18,7 @@ from torch import Tensor
 from taskvectors.errors import TaskVectorsError
 from taskvectors.methods.shared.candidate import Candidate
 from taskvectors.methods.shared.layers import Layers, layer_groups, layer_name
-from taskvectors.methods.shared.method import METHODS, Method, Paper
+from taskvectors.methods.shared.method import METHODS, Method, Paper, never
 from taskvectors.methods.shared.plan import Plan, read_work, training_work
 from taskvectors.methods.shared.run_context import RunContext, Split
 from taskvectors.methods.training import (
@@ -243,5 +243,6 @@ METHODS.register(
         "saved as a vector, added to another, or injected into generation.",
         gives_vector=False,
         quick={"steps": 2, "batch_size": 4, "check_every": 1},
+        reads_shots=never,
     )
 )

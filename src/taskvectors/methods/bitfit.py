@@ -5,7 +5,7 @@ from typing import Literal
 from taskvectors.errors import TaskVectorsError
 from taskvectors.methods.shared.adapters import AdapterConfig, Size, adapters, plan_of_adapter
 from taskvectors.methods.shared.candidate import Candidate
-from taskvectors.methods.shared.method import METHODS, Method, Paper
+from taskvectors.methods.shared.method import METHODS, Method, Paper, never
 from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.models import LanguageModel
 from taskvectors.models.adapters import Adapter, BiasAdapter, biased_modules
@@ -61,5 +61,6 @@ METHODS.register(
         fails="A model without biases has nothing to train; a bias acts on all positions alike.",
         gives_vector=False,
         quick={"steps": 1, "batch_size": 4, "check_every": 1, "learning_rates": (0.01,)},
+        reads_shots=never,
     )
 )

@@ -60,5 +60,6 @@ METHODS.register(
         gives_vector=False,
         is_baseline=True,
         quick={"shots": 3},
+        reads_shots=lambda config: config.shots is None,
     )
 )

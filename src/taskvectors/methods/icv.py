@@ -16,7 +16,7 @@ from torch import Tensor
 
 from taskvectors.methods.shared.candidate import Candidate, Cost
 from taskvectors.methods.shared.layers import Layers
-from taskvectors.methods.shared.method import METHODS, Method, Paper
+from taskvectors.methods.shared.method import METHODS, Method, Paper, never
 from taskvectors.methods.shared.plan import Plan, read_work
 from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.models import EMBED
@@ -135,5 +135,6 @@ METHODS.register(
         fails="It is made for rewriting: where the output is no text of the input's kind, the "
         "direction need not lead to an answer; large strengths destroy fluent text first.",
         quick={"n_pairs": 4, "strengths": (0.5,)},
+        reads_shots=never,
     )
 )

@@ -17,6 +17,7 @@ from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.methods.shared.trained_sites import (
     SiteTraining,
     plan_of_training,
+    reads_shots,
     recipe_for,
     trained_sites,
 )
@@ -90,5 +91,6 @@ METHODS.register(
         fails="Near the last layer it can be little more than a bias on the answer (compare with "
         "the control logit-bias), and positions that no answer token sees have nothing to learn.",
         quick={"recipe": Recipe(steps=2, batch_size=4, check_every=1)},
+        reads_shots=reads_shots,
     )
 )

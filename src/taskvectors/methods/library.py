@@ -21,7 +21,7 @@ from torch import Tensor
 from taskvectors.errors import DataError, TaskVectorsError
 from taskvectors.methods.shared.candidate import Candidate, Cost
 from taskvectors.methods.shared.layers import layer_name
-from taskvectors.methods.shared.method import METHODS, Method, Paper
+from taskvectors.methods.shared.method import METHODS, Method, Paper, never
 from taskvectors.methods.shared.plan import Plan, read_work
 from taskvectors.methods.shared.run_context import RunContext, Split
 from taskvectors.models import EMBED
@@ -337,5 +337,6 @@ METHODS.register(
         "may still get a vector at a low threshold.",
         gives_vector=False,
         quick={"thresholds": (0.0,), "n_queries": 2},
+        reads_shots=never,
     )
 )

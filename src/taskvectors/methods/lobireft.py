@@ -8,7 +8,7 @@ from taskvectors.methods.shared.candidate import Candidate
 from taskvectors.methods.shared.low_rank import REFT, LowRankConfig, train_edits
 from taskvectors.methods.shared.method import METHODS, Method
 from taskvectors.methods.shared.run_context import RunContext
-from taskvectors.methods.shared.trained_sites import plan_of_training
+from taskvectors.methods.shared.trained_sites import plan_of_training, reads_shots
 from taskvectors.methods.training.recipe import Recipe
 from taskvectors.vectors import TaskVector
 
@@ -65,5 +65,6 @@ METHODS.register(
         fails="At low rank the subspace has to turn first: what its random start does not hold is "
         "learned slowly.",
         quick={"rank": 2, "recipe": Recipe(steps=2, batch_size=4, check_every=1)},
+        reads_shots=reads_shots,
     )
 )

@@ -6,7 +6,7 @@ from taskvectors.methods.shared.candidate import Candidate
 from taskvectors.methods.shared.low_rank import REFT, LowRankConfig, train_edits
 from taskvectors.methods.shared.method import METHODS, Method
 from taskvectors.methods.shared.run_context import RunContext
-from taskvectors.methods.shared.trained_sites import plan_of_training
+from taskvectors.methods.shared.trained_sites import plan_of_training, reads_shots
 from taskvectors.methods.training.recipe import Recipe
 
 
@@ -55,5 +55,6 @@ METHODS.register(
         "sooner.",
         gives_vector=False,
         quick={"rank": 2, "recipe": Recipe(steps=2, batch_size=4, check_every=1)},
+        reads_shots=reads_shots,
     )
 )

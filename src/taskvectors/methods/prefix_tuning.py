@@ -4,7 +4,7 @@ from typing import Literal
 
 from taskvectors.methods.shared.adapters import Size, VirtualTokens, adapters, plan_of_adapter
 from taskvectors.methods.shared.candidate import Candidate
-from taskvectors.methods.shared.method import METHODS, Method, Paper
+from taskvectors.methods.shared.method import METHODS, Method, Paper, never
 from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.models import LanguageModel
 from taskvectors.models.adapters import Adapter, PeftAdapter, load_peft
@@ -54,5 +54,6 @@ METHODS.register(
         "model makes.",
         gives_vector=False,
         quick={"steps": 1, "batch_size": 4, "check_every": 1, "learning_rates": (0.01,)},
+        reads_shots=never,
     )
 )

@@ -5,7 +5,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from taskvectors.methods.shared.candidate import Candidate
-from taskvectors.methods.shared.method import METHODS, Method
+from taskvectors.methods.shared.method import METHODS, Method, never
 from taskvectors.methods.shared.plan import Plan
 from taskvectors.methods.shared.run_context import RunContext
 
@@ -40,5 +40,6 @@ METHODS.register(
         "of the template.",
         gives_vector=False,
         is_baseline=True,
+        reads_shots=never,
     )
 )

@@ -214,11 +214,17 @@ def resolve_budget(stated: str | int | None, device: torch.device) -> int:
     """A budget in bytes: as stated (`4GB`, `800MB`, a number of bytes), or a share of what is free.
 
     Raises:
-        MemoryBudgetError: It cannot be read, or is not positive.
+        MemoryBudgetError: It cannot be read, is not positive, or is more than the device has.
     """
     if stated is None:
         return int(DEFAULT_SHARE * free_bytes(device))
-    return bytes_stated(stated)
+    size, most = bytes_stated(stated), all_bytes(device)
+    if size > most:
+        raise MemoryBudgetError(
+            f"memory {stated!r} is more than there is: {device} has {readable(most)}; state less, "
+            "or leave it out for half of what is free"
+        )
+    return size
 
 
 def bytes_stated(stated: str | int) -> int:
@@ -250,6 +256,15 @@ def free_bytes(device: torch.device) -> int:
     import psutil
 
     return int(psutil.virtual_memory().available)
+
+
+def all_bytes(device: torch.device) -> int:
+    """Memory that a device has, free or not; of this machine also what it swaps to."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[1])
+    import psutil
+
+    return int(psutil.virtual_memory().total + psutil.swap_memory().total)
 
 
 def readable(size: int) -> str:

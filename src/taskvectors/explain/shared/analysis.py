@@ -149,6 +149,8 @@ class Analysis:
     """Whether it explains one vector, or compares several."""
     needs_other: bool = False
     """Whether another task's vector, as a control, stands beside."""
+    reads_shots: bool = True
+    """Whether it runs few-shot prompts, too."""
     over_layers: Callable[[pd.DataFrame], AnyFigure] | None = None
     """Its figure over vectors at several layers, each of which it is then asked of; None where it
     looks at one vector, or at all of them itself."""

@@ -38,5 +38,6 @@ CONTROLS.register(
         title="Learned from the demonstrations alone",
         summary="a vector learned from as many pairs as a few-shot prompt shows",
         needs_vector=True,
+        reads_shots=True,
     )
 )

@@ -45,6 +45,18 @@ class Paper:
         return f"{self.authors} ({self.year}). {self.title}."
 
 
+def always(config: Any) -> bool:
+    """Yes, whatever the config."""
+    del config
+    return True
+
+
+def never(config: Any) -> bool:
+    """No, whatever the config."""
+    del config
+    return False
+
+
 @dataclass(frozen=True, kw_only=True)
 class Method:
     """Everything the program knows of a method.
@@ -59,6 +71,7 @@ class Method:
         fails: Where not to expect anything of it, in one or two sentences.
         gives_vector: Whether what it finds is a task vector, which can be saved and injected.
         is_baseline: Whether it only runs prompts, without any edit.
+        reads_shots: Whether, with a config, it runs few-shot prompts of the run context.
         quick: Settings with which it takes a moment, to try it out.
     """
 
@@ -71,6 +84,7 @@ class Method:
     fails: str
     gives_vector: bool = True
     is_baseline: bool = False
+    reads_shots: Callable[[Any], bool] = always
     quick: Mapping[str, Any] = field(default_factory=dict)
 
     @property

@@ -1,10 +1,12 @@
 """What a config asks of a model and a task that they do not have: said before any work."""
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
-from taskvectors.errors import TaskVectorsError
+from taskvectors.errors import PromptTooLongError, TaskVectorsError
 from taskvectors.methods.shared.layers import layer_groups
+from taskvectors.methods.shared.method import METHODS
 from taskvectors.methods.shared.run_context import RunContext, Split
 from taskvectors.prompts import resolve_positions
 
@@ -20,6 +22,7 @@ def check_possible(context: RunContext, config: Any, splits: Sequence[Split]) ->
     Raises:
         UnsupportedModelError: The model has no such layer.
         PositionError: A prompt has no such position.
+        DataError: A few-shot prompt needs more demonstrations than there are.
         TaskVectorsError: There are fewer training pairs.
     """
     asked = {name: getattr(config, name) for name in type(config).model_fields}
@@ -31,6 +34,11 @@ def check_possible(context: RunContext, config: Any, splits: Sequence[Split]) ->
     for split in splits if shots or set(places) - {-1, "last"} else ():
         for prompt in context.prompts(split, shots or 0):
             resolve_positions(prompt, places)
+    if asked.get("shots") or METHODS[config.kind].reads_shots(config):
+        # the first query is enough: what is missing is missing for all of them
+        with suppress(PromptTooLongError):
+            for split in splits:
+                context.ask(getattr(context.task, split)[:1], asked.get("shots") or context.shots)
     n_examples, n_train = asked.get("n_examples"), len(context.task.train)
     if n_examples is not None and n_examples > n_train:
         raise TaskVectorsError(

@@ -83,6 +83,11 @@ def _no_demonstrations(context: RunContext, config: SiteTraining) -> str | None:
     return None
 
 
+def reads_shots(config: SiteTraining) -> bool:
+    """Whether a few-shot run is learned from, at the start or all along."""
+    return bool(config.recipe.distillation) or config.recipe.initialisation == "extracted"
+
+
 def _reach_the_answer(context: RunContext, config: SiteTraining) -> bool:
     """Whether each position is the last token, where even the last layer acts on the answer."""
     prompts = context.prompts("train", config.train_shots)

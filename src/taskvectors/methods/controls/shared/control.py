@@ -29,6 +29,7 @@ class Control:
         title: Its name on pages.
         summary: What it is, in half a line.
         needs_vector: Whether it is made for a vector that a method found.
+        reads_shots: Whether it depends on how many demonstrations a few-shot prompt has.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Control:
     title: str
     summary: str
     needs_vector: bool = False
+    reads_shots: bool = False
 
 
 CONTROLS: Registry[Control] = _CONTROLS
