@@ -126,6 +126,19 @@ def test_an_option_that_something_reads_is_taken(words: list[str]) -> None:
             ["--attention", "eager"], ["--device-map", "auto"], ["--device", "cpu"],
             ["--dtype", "float16"], ["--memory", "1GB"], ["--trust-remote-code"],
             ["--quantization", "4bit"], ["--revision", "main"])),
+        (["reproduce", "ltv-lens", "--tasks", "nope", "--dry-run"], "no task is called 'nope'"),
+        (["reproduce", "tvp-loss", "--tasks", "nope", "--dry-run"], "no family of tasks 'nope'"),
+        (["reproduce", "--list", "--model", "random"], "--model would change nothing: --list"),
+        (["reproduce", "--list", "--seeds", "3"], "--seeds would change nothing: --list"),
+        (["reproduce", "--list", "ltv-lens"], "give --list or ltv-lens, not both"),
+        (["reproduce", "ltv-lens", "--device", "cuda:99"], "there is no device 'cuda:99' here"),
+        (["compare", "--task", "t", "--attention", "foo"], "there is no attention 'foo' here"),
+        (["estimate", "evaluate", "--trials", "5"], "--trials would change nothing"),
+        (["estimate", "explain", "--model", "random", "--layers", "-1"], "--layers: -1 is not a l"),
+        (["estimate", "learn", "--task", "capital", "--model", "random", "--device", "h100",
+          "--n-examples", "500"], "n_examples 500 are more than the 94 training pairs"),
+        (["report", "runs/a", "runs/../runs/a/"], "runs/../runs/a/ is given twice"),
+        (["explain", "--vectors", "v", "./v"], "--vectors: ./v is given twice"),
         (["learn", "--task", "capital", "--template", ""], "--template: '' is no value"),
         (["learn", "--task", "capital", "--template="], "--template: '' is no value"),
         (["learn", "--task", "capital", "--out", ""], "--out: '' is no value"),
@@ -231,6 +244,32 @@ def test_a_revision_of_what_lies_here_is_refused(
     said = tv("learn", *on_both, "--revision", "main", "--out", tmp_path / "vector")
     assert said.code == 2
     assert "revision 'main' is of a model on the hub" in said.err
+
+
+@pytest.mark.parametrize("experiment", ["ltv-lens", "tvp-loss"])
+def test_an_estimate_of_an_experiment_is_for_any_device(tv: Tv, experiment: str) -> None:
+    words = ["estimate", "reproduce", experiment, "--preset", "smoke", "--device", "h100"]
+    assert tv(*words).code == 0
+
+
+def test_a_page_of_several_runs_replaces_no_file_that_is_none(tv: Tv, tmp_path: Path) -> None:
+    words = ["--methods", "zero-shot", "--no-report", "--model", "random", "--task", "antonym"]
+    sizes = ["--n-train", 4, "--n-validation", 2, "--n-test", 2]
+    runs = [tmp_path / "one", tmp_path / "two"]
+    for run in runs:
+        assert tv("compare", *words, *sizes, "--out", run).code == 0
+    kept = (runs[0] / "config.json").read_bytes()
+    said = tv("report", *runs, "--out", runs[0] / "config.json")
+    assert (said.code, said.out) == (2, "")
+    assert "config.json is no name of a page" in said.err.splitlines()[-1]
+    assert (runs[0] / "config.json").read_bytes() == kept
+    assert tv("report", *runs, "--out", tmp_path / "both.html").code == 0
+
+
+def test_a_vector_is_no_run(tv: Tv, vector: Path) -> None:
+    said = tv("report", vector)
+    assert said.code == 2
+    assert "holds a vector, not a run; give the folder of a run" in said.err
 
 
 def test_a_random_model_has_the_attention_that_is_asked_for() -> None:

@@ -109,6 +109,7 @@ class EstimateEvaluate(Evaluate):
             raise TaskVectorsError(
                 "there is no estimate of --learner and --side-effects; leave them out"
             )
+        self.check_read()
         from taskvectors.experiments.evaluation import context_of, unseen_task
         from taskvectors.vectors import TaskVector
 
@@ -178,7 +179,9 @@ class EstimateReproduce(Reproduce):
 
         if self.list:
             return super().run()
-        config, estimator = self.config(), self.machine.estimator(self.model.device)
+        estimator = self.machine.estimator(self.model.device)
+        # the device is of the estimate, and not what models are loaded on
+        config = replace(self, model=replace(self.model, device=None)).config()
         costs = estimate(config, estimator)
         device = estimator.device(torch.bfloat16 if estimator.auto != "auto" else torch.float32)
         model = ", ".join(config.models) or f"those of the preset {self.preset}"

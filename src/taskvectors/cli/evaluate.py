@@ -62,7 +62,7 @@ class Evaluate:
             return self._learner(folder)
         if not self.vector:
             raise TaskVectorsError("give --vector, or --learner")
-        refuse(given(self, "family", "trials"), "only a --learner has one")
+        self.check_read()
         from taskvectors.experiments.evaluation import evaluate_vector
         from taskvectors.report import page_of
         from taskvectors.results.evaluation import evaluation_rows
@@ -76,6 +76,10 @@ class Evaluate:
         data["rows"] = evaluation_rows(record.frame)
         notes = (f"Note: {note}" for note in data["notes"])
         return with_report(record, data, [*page_tables(page_of(record)), *notes])
+
+    def check_read(self) -> None:
+        """Refuse what is of learners alone."""
+        refuse(given(self, "family", "trials"), "only a --learner has one")
 
     def config(self, model: "ModelConfig") -> "EvaluateConfig":
         """The same for the library."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from taskvectors.cli.arguments import Output, VectorModelChoice, VectorTaskChoice, checked, default
 from taskvectors.cli.dry_run import would_run
-from taskvectors.cli.folders import folder_for
+from taskvectors.cli.folders import folder_for, same_folder
 from taskvectors.cli.names import AnalysisName
 from taskvectors.cli.reports import written_report
 from taskvectors.cli.results import Result, Table, duration
@@ -81,11 +81,11 @@ class Explain:
 
     def paths(self) -> tuple[str, ...]:
         """The folders of all vectors, the one that is explained first."""
-        if self.vector in self.vectors:
-            raise TaskVectorsError(
-                f"--vectors: {self.vector} is the --vector, too; name further ones"
-            )
-        return tuple(filter(None, (self.vector, *self.vectors)))
+        paths = tuple(filter(None, (self.vector, *self.vectors)))
+        if twice := same_folder(paths):
+            whose = "is the --vector, too" if self.vector else "is given twice"
+            raise TaskVectorsError(f"--vectors: {twice} {whose}; name further ones")
+        return paths
 
     def config(self, paths: tuple[str, ...], model: "ModelConfig") -> "ExplainConfig":
         """The same for the library."""

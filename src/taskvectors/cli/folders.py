@@ -25,6 +25,12 @@ def folder_for(out: str, kind: Literal["runs", "vectors"], *words: str) -> Path:
     return Path(out).expanduser().absolute() if out else _new_folder(kind, words)
 
 
+def same_folder(folders: Sequence[str]) -> str:
+    """The first folder that was named before, in these words or in others; "" if none was."""
+    places = [Path(folder).expanduser().absolute().resolve() for folder in folders]
+    return next((folders[n] for n, place in enumerate(places) if place in places[:n]), "")
+
+
 def user_folder(kind: Literal["runs", "vectors"]) -> Path:
     """Where runs or vectors are put that nobody named a folder for."""
     from platformdirs import user_data_path

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 from tyro.conf import Positional
 
 from taskvectors.cli.arguments import Output, default
+from taskvectors.cli.folders import same_folder
 from taskvectors.cli.results import Result
 from taskvectors.errors import TaskVectorsError
 
@@ -57,6 +58,8 @@ class Report:
             raise TaskVectorsError(
                 "give the folder of a run; `taskvectors compare` says where its is"
             )
+        if twice := same_folder(self.folders):
+            raise TaskVectorsError(f"{twice} is given twice; name further runs")
         if len(folders) == 1:
             if self.out:
                 raise TaskVectorsError("--out: one run's report lies in its folder; leave it out")

@@ -1,7 +1,7 @@
 """`taskvectors reproduce`: a table or figure of either paper, by name."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -78,6 +78,7 @@ class Reproduce:
         """Run it, and show its table."""
         hush_transformers(self.model.model or "embedded")
         if self.list:
+            self._check_list()
             return _listed()
         config = self.config()
         from taskvectors.experiments.reproduce import groups_of, reproduce
@@ -92,6 +93,16 @@ class Reproduce:
             return _shown(found[0], written=not self.no_report)
         reports = [None if self.no_report else written_report(one) for one in found]
         return _all_shown(found, reports, folder)
+
+    def _check_list(self) -> None:
+        """Refuse what a list of the experiments does not read."""
+        own = [
+            one.name for one in fields(self) if one.default is not MISSING and one.name != "list"
+        ]
+        names = [*given(self, *own), *given(self.model), *given(self.tracking)]
+        if "experiment" in names:
+            raise TaskVectorsError(f"give --list or {self.experiment}, not both")
+        refuse(names, "--list lists the experiments, and does nothing else")
 
     def config(self) -> "ReproduceConfig":
         """The same for the library."""

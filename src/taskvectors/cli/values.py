@@ -36,10 +36,8 @@ _POSITIVE = Rule(lambda value: value > 0, "a number above 0")
 
 
 def _text(pattern: str, expected: str) -> Rule:
-    """A rule of texts; where a flag of the same name takes numbers, it says nothing."""
-    return Rule(
-        lambda value: not isinstance(value, str) or bool(re.fullmatch(pattern, value)), expected
-    )
+    """A rule of texts, and of numbers as they are written."""
+    return Rule(lambda value: bool(re.fullmatch(pattern, str(value))), expected)
 
 
 RULES = {
@@ -89,19 +87,24 @@ def check_values(verb: object) -> None:
             flag = f"--{name.replace('_', '-')}"
             raise TaskVectorsError(f"{flag}: {value!r} is not {rule.expected}")
     for group in () if is_estimate else groups:
-        _check_memory(group)
+        _check_machine(group)
 
 
-def _check_memory(group: object) -> None:
-    """Check that memory to work in is there, before a model is loaded into it."""
-    memory, device = getattr(group, "memory", None), getattr(group, "device", None)
+def _check_machine(group: object) -> None:
+    """Check that a device, its memory and a way to attend are there, before a model is loaded."""
+    names = ("device", "memory", "attention")
+    device, memory, attention = (getattr(group, name, None) for name in names)
+    if (device, memory, attention) == (None, None, None):
+        return  # torch need not be imported
+    import torch
+
+    from taskvectors.models.options import resolve_attention, resolve_device
+    from taskvectors.trunk import resolve_budget
+
+    resolve_attention("", attention)
+    found = torch.device(resolve_device(device))
     if memory is not None and not getattr(group, "device_map", None):
-        import torch
-
-        from taskvectors.models.options import resolve_device
-        from taskvectors.trunk import resolve_budget
-
-        resolve_budget(memory, torch.device(resolve_device(device)))
+        resolve_budget(memory, found)
 
 
 def _groups(verb: object) -> Iterator[object]:

@@ -20,6 +20,7 @@ from taskvectors.explain import ANALYSES, Sizes
 from taskvectors.methods import Plan, RunContext, plan_of
 from taskvectors.methods.controls import CONTROLS
 from taskvectors.methods.learned import Learned
+from taskvectors.methods.shared.possible import check_possible
 from taskvectors.methods.shared.run_context import Split
 from taskvectors.models import EMBED, LanguageModel, load_meta_model
 from taskvectors.tasks import TaskRequest
@@ -100,6 +101,7 @@ class Estimator:
             fields: The task and further fields of `RunContext`.
         """
         context = RunContext(model=self.model(config), **fields)
+        check_possible(context, method, ())
         return self.works(context.model, plan_of(context, method).made(context), memory)
 
     def unmade_vector(self, config: ModelConfig, layers: Sequence[int] = ()) -> TaskVector:
@@ -198,6 +200,7 @@ def _plans(context: RunContext, config: CompareConfig, method: Any) -> Iterator[
     """A method's plan, or one for each of the paper's configurations that mean something to it."""
     has_sites = {"layers", "positions"} <= set(type(method).model_fields)
     if config.configurations == "own" or not has_sites:
+        check_possible(context, method, ())
         yield plan_of(context, method)
         return
     for preset in paper_configurations(context.model.n_layers, context.shots):

@@ -19,11 +19,14 @@ from pydantic import BaseModel, ConfigDict, Field
 from taskvectors.costs import Cost
 from taskvectors.experiments.config import Loader, ModelConfig
 from taskvectors.experiments.estimates import Estimator
+from taskvectors.learners.families import find_family
 from taskvectors.registry import EXPERIMENTS as _EXPERIMENTS
 from taskvectors.registry import Registry
 from taskvectors.results import Cell, Measurement, Published, Record
 from taskvectors.results.figures import AnyFigure
 from taskvectors.results.record import rows_of
+from taskvectors.tasks import load_task
+from taskvectors.tasks.hub import PREFIX
 
 PresetName = Literal["smoke", "cpu", "paper"]
 RecipeName = Literal["from-zero", "paper", "released-code"]
@@ -188,6 +191,22 @@ class Experiment:
     def has_models(self) -> bool:
         """Whether it runs on language models, and not on learners of its own."""
         return bool(self.presets["cpu"].models)
+
+    def check_tasks(self, tasks: Sequence[str]) -> None:
+        """Check that tasks are there, before the groups of some of them are run.
+
+        Raises:
+            DataError: There is no such task.
+            TaskVectorsError: There is no such family.
+        """
+        own = {task for preset in self.presets.values() for task in preset.tasks}
+        for task in tasks:
+            if task in own or task.startswith(PREFIX) or Path(task).expanduser().exists():
+                continue
+            if self.has_models:
+                load_task(task)
+            else:
+                find_family(task)
 
 
 EXPERIMENTS: Registry[Experiment] = _EXPERIMENTS

@@ -5,7 +5,7 @@ The same call on the same folder goes on where it stopped. `all` is every experi
 
 import difflib
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -53,6 +53,7 @@ from taskvectors.trunk.memory import readable
 logger = logging.getLogger(__name__)
 
 ALL = "all"
+_SIZES = ("n_train", "n_validation", "n_test")
 
 
 class ReproduceConfig(BaseModel):
@@ -90,38 +91,33 @@ class ReproduceConfig(BaseModel):
         """The preset that an experiment is run at.
 
         Raises:
-            TaskVectorsError: A model, how it is loaded, a recipe or a number of pairs was given for
-                an experiment that has none.
+            TaskVectorsError: There is no such task, or what is of models was given for an
+                experiment that has none.
         """
         base = experiment.presets[self.preset]
+        if self.experiment != ALL:
+            experiment.check_tasks(self.tasks)
         given: dict[str, Any] = {
             "tasks": self.tasks,
             "seeds": self.seeds,
             "memory": self.memory,
             "recipe": self.recipe,
-            "n_train": self.n_train,
-            "n_validation": self.n_validation,
-            "n_test": self.n_test,
+            **{name: getattr(self, name) for name in _SIZES},
             "models": self._models(base) if experiment.has_models else (),
         }
-        given_for_models = {
-            "--model": self.models,
-            "--recipe": self.recipe != "from-zero",
-            "--n-train": self.n_train,
-            "--n-validation": self.n_validation,
-            "--n-test": self.n_test,
-            "--memory": self.memory,
-        } | {
-            f"--{name.replace('_', '-')}": True
-            for name in self.loading.model_dump(exclude_defaults=True, exclude={"source"})
-        }
-        for option in (name for name, value in given_for_models.items() if value):
-            if not experiment.has_models and self.experiment != ALL:
-                raise TaskVectorsError(
-                    f"{experiment.name} trains small learners from scratch and takes no {option}; "
-                    "leave it out"
-                )
+        for name in () if experiment.has_models or self.experiment == ALL else self._of_models():
+            raise TaskVectorsError(
+                f"{experiment.name} trains small learners from scratch and takes no "
+                f"--{name.replace('_', '-')}; leave it out"
+            )
         return base.model_copy(update={name: value for name, value in given.items() if value})
+
+    def _of_models(self) -> Iterator[str]:
+        """What was given that is of language models alone."""
+        given = {"model": self.models, "recipe": self.recipe != "from-zero"}
+        given |= {name: getattr(self, name) for name in (*_SIZES, "memory")}
+        yield from (name for name, value in given.items() if value)
+        yield from self.loading.model_dump(exclude_defaults=True, exclude={"source"})
 
     def _models(self, base: Preset) -> tuple[ModelConfig, ...]:
         asked = tuple(ModelConfig(source=source) for source in self.models) or base.models

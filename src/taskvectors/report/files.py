@@ -52,12 +52,17 @@ def write_side_by_side(records: Sequence[Record], path: Path | None = None) -> P
 
     Args:
         records: Runs of one kind.
-        path: Where to; `compared.html` in the first run's folder by default.
+        path: Where to, an .html file; `compared.html` in the first run's folder by default.
 
     Raises:
         DataError: The runs are not of one kind, or the page cannot be written.
         TaskVectorsError: jinja2 or plotly is not installed.
     """
+    if path is not None and path.suffix.lower() not in (".html", ".htm"):
+        raise DataError(
+            f"{path} is no name of a page, and a file that is there would be replaced; give one "
+            "that ends in .html"
+        )
     text = page_html(side_by_side(records))
     return _written(path or _folder(records[0]) / "compared.html", text)
 

@@ -110,6 +110,8 @@ def read_run(folder: str | Path) -> Record:
             f"{path} does not exist, so {folder} is no run folder; give the folder that a run was "
             "written to"
         )
+    if (folder / "vector.safetensors").is_file():
+        raise DataError(f"{folder} holds a vector, not a run; give the folder of a run")
     held = read_object(path)
     asked = read_asked(path, held)
     if "model" not in held or not (folder / "results.parquet").is_file():
