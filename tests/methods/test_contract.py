@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from fake_device import fake_device, moved
 from full_pass import running
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
@@ -153,6 +154,38 @@ def test_all_methods_and_controls_run_on_a_gpu(
     for one in score_candidates(context, "test", candidates):
         assert one.is_correct.device.type == "cpu"
         assert one.log_probability.isfinite().all() or one.forward_tokens == 0
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=[] if name in QUICK else pytest.mark.slow(small_models=True))
+        for name in METHODS
+    ],
+)
+def test_a_method_and_controls_run_on_a_device_that_has_no_float64(
+    fresh_model: Any, bench_of: Any, mixed: Any, shelved: Any, name: str
+) -> None:
+    """As on MPS; and tensors of two devices are not mixed, as on every GPU."""
+    plain, model = fresh_model("llama-biased"), fresh_model("llama-biased")
+    expected, _ = _scored(bench_of(plain, mixed, sizes=(6, 3, 2)), shelved, name)
+    with fake_device():
+        moved(model.hf)
+        context = bench_of(model, mixed, sizes=(6, 3, 2))
+        assert context.model.device.type == "mps"
+        found, candidates = _scored(context, shelved, name)
+        if name == "learned":
+            made = [one.make(context, candidates[0], config_of(name)) for one in CONTROLS.values()]
+            score_candidates(context, "test", made)
+    for one, other in zip(found, expected, strict=True):
+        assert one.is_correct.device.type == "cpu"
+        torch.testing.assert_close(one.log_probability, other.log_probability)
+
+
+def _scored(context: Any, shelved: Any, name: str) -> tuple[list[Any], list[Any]]:
+    about = shelved(context) if name == "library" else {}
+    candidates = METHODS[name].find(context, config_of(name, **about))
+    return score_candidates(context, "test", candidates), list(candidates)
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -1,8 +1,8 @@
 """What a model writes without a vector and with it, and the tokens it finds likely first."""
 
 import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from os import PathLike
 from pathlib import Path
@@ -17,6 +17,7 @@ from taskvectors.errors import TaskVectorsError
 from taskvectors.files import write_whole
 from taskvectors.format import html_table, printable
 from taskvectors.models import LanguageModel, as_model
+from taskvectors.models.accelerator import seeded
 from taskvectors.models.calls import check_context, contiguous_unembedding
 from taskvectors.models.tensors import require_finite
 from taskvectors.prompts import Prompt, build_prompts, prompt_of_text
@@ -145,7 +146,7 @@ def generate(  # noqa: PLR0913  (what is written depends on all of it)
     drawn = {"do_sample": sample} | ({"temperature": temperature} if sample else {})
     written, firsts = [], []
     for one in (None,) if vector is None else (None, vector):
-        with _reproducible(model, seed):
+        with seeded(seed, model.device):
             written.append(write(model, one, asked, strength, max_new_tokens, **drawn))
         firsts.append(next_probabilities(model, one, asked, strength))
     return Generation(
@@ -246,14 +247,6 @@ def _injected(
     if vector is None:
         return nullcontext()
     return inject(model, vector, strength=strength, prompts=[prompt])
-
-
-@contextmanager
-def _reproducible(model: LanguageModel, seed: int) -> Iterator[None]:
-    devices = [model.device] if model.device.type == "cuda" else []
-    with torch.random.fork_rng(devices=devices):
-        torch.manual_seed(seed)
-        yield
 
 
 def write(

@@ -18,6 +18,7 @@ import torch
 from taskvectors.errors import DataError, TaskVectorsError
 from taskvectors.files import read_json, write_whole
 from taskvectors.models import LanguageModel
+from taskvectors.models.accelerator import first_device, synchronize
 from taskvectors.models.unembedding import VOCABULARY_SLICE, Unembedding, score_tokens, token_losses
 from taskvectors.prompts import Prompt
 from taskvectors.tasks import Example
@@ -103,16 +104,16 @@ def find_device(name: str, dtype: torch.dtype, *, measure_again: bool = False) -
     """A device by name: one of this machine, measured when first asked for, or one of `GPUS`.
 
     Args:
-        name: `local` for the first GPU, else the CPU; cpu, cuda or cuda:N; or a name of `GPUS`.
+        name: `local` for the first GPU, MPS or the CPU; cpu, cuda, cuda:N or mps; or one of
+            `GPUS`.
         dtype: Type that is computed in.
         measure_again: Measure this machine even if that was done before.
 
     Raises:
         TaskVectorsError: There is no such device.
     """
-    if name == LOCAL or name.partition(":")[0] in ("cpu", "cuda"):
-        found = "cuda" if torch.cuda.is_available() else "cpu"
-        device = torch.device(found if name == LOCAL else name)
+    if name == LOCAL or name.partition(":")[0] in ("cpu", "cuda", "mps"):
+        device = torch.device(first_device() if name == LOCAL else name)
         return _local(device, dtype, measure_again=measure_again)
     if name not in GPUS:
         raise TaskVectorsError(
@@ -141,7 +142,9 @@ def measure_device(device: torch.device, dtype: torch.dtype) -> Device:
     attended = n * n_heads * d_head * length
     scored, learned = _logit_seconds(device, dtype)
     n_threads = torch.get_num_threads()
-    where = f"{n_threads} threads" if device.type == "cpu" else torch.cuda.get_device_name(device)
+    where = f"{n_threads} threads" if device.type == "cpu" else device.type
+    if device.type == "cuda":
+        where = torch.cuda.get_device_name(device)
     return Device(
         name=LOCAL,
         flops=flops,
@@ -186,12 +189,10 @@ def _seconds(work: Callable[[], object], device: torch.device) -> float:
     """Median time of some work, after a warm-up."""
     times, clock = [], clock_for(device)
     for number in range(8):
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        synchronize(device)
         started = clock()
         work()
-        if device.type == "cuda":
-            torch.cuda.synchronize(device)
+        synchronize(device)
         if number > 1:
             times.append(clock() - started)
     return statistics.median(times)

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 
 from taskvectors.costs import Cost, total
@@ -36,6 +35,7 @@ from taskvectors.experiments.runner import (
 )
 from taskvectors.experiments.works import about_methods
 from taskvectors.learners.tracking import TrackerName, check_tracker, track_curves
+from taskvectors.models.accelerator import first_device
 from taskvectors.progress import format_duration
 from taskvectors.results import Cell, Published, Record, frame_of, open_run
 from taskvectors.results.figures import AnyFigure
@@ -395,6 +395,6 @@ def _describe(
         "recipe": preset.recipe,
         "command": list(command),
         "versions": versions(),
-        "device": device or ("cuda" if torch.cuda.is_available() else "cpu"),
+        "device": device or first_device(),
         "ray": config.ray is not None,
     }

@@ -24,6 +24,7 @@ from taskvectors.explain.shared.rows import points, table
 from taskvectors.explain.shared.two_runs import INJECTED, PLAIN, Block, TwoRuns, two_runs
 from taskvectors.models import LanguageModel
 from taskvectors.models.norms import final_linear_part, linear_part
+from taskvectors.models.tensors import in_double
 from taskvectors.prompts import Prompt, with_first_tokens
 from taskvectors.registry import ANALYSES
 from taskvectors.results import Columns
@@ -247,11 +248,11 @@ def _unembedding_rows(model: LanguageModel, tokens: Sequence[int]) -> Tensor:
 def _result(
     names: Sequence[tuple[str, int | None]], effects: Tensor, whole: Tensor, residual: float
 ) -> PathExpansion:
-    n = effects.shape[1]
-    means = effects.double().mean(dim=1)
-    spread = effects.double().std(dim=1, unbiased=True) if n > 1 else torch.zeros(len(means))
+    n, each = effects.shape[1], in_double(effects)
+    means = each.mean(dim=1)
+    spread = each.std(dim=1, unbiased=True) if n > 1 else torch.zeros(len(means))
     half = 1.96 * spread / n**0.5
-    total = float(whole.double().mean())
+    total = float(in_double(whole).mean())
     terms = tuple(
         Term(
             source=source,

@@ -25,6 +25,7 @@ from taskvectors.explain.shared.measured import COLUMNS, Measured, frame_of, mea
 from taskvectors.explain.shared.responses import Responses
 from taskvectors.explain.shared.tangents import PARTS, tangents_above
 from taskvectors.models import LanguageModel
+from taskvectors.models.tensors import in_double
 from taskvectors.prompts import Prompt
 from taskvectors.registry import ANALYSES
 from taskvectors.results.figures import BLUE, GREEN, GREY, PURPLE, VERMILION, Figure, Series
@@ -111,15 +112,15 @@ def turning(
     blocks = blocks_above(model, vector, "who turns a vector")
     generator = torch.Generator().manual_seed(seed + _SEED)
     theta, random = vector.values[0].float().cpu(), vector.random_like(generator).values[0]
-    jacobian = Responses.of(model, prompts, layer, memory).mean_jacobian(theta).double()
+    jacobian = in_double(Responses.of(model, prompts, layer, memory).mean_jacobian(theta))
     parts = polar(jacobian, energy=MAIN)
-    inputs = torch.stack([theta, random.float().cpu()]).double()
+    inputs = in_double(torch.stack([theta, random.float().cpu()]))
     # J (Σ⁺θ) = Qθ: what the rotation makes of θ is what the Jacobian makes of Σ⁺θ
     unstretched = (inputs @ parts.right / parts.singular_values) @ parts.right.T
     followed = tangents_above(
         model, prompts, layer, theta, torch.cat([inputs, unstretched]).float()
     )
-    added = followed.parts.double().cpu()
+    added = in_double(followed.parts)
     rows: list[Measured] = []
     for number, around in enumerate(("vector", "random")):
         start, image = inputs[number], jacobian @ inputs[number]
@@ -229,12 +230,12 @@ def _label_ranks(
     """Share of the vocabulary below the labels, with each subset of the parts added."""
     n_parts = len(sums)
     chosen = torch.tensor([[s >> part & 1 for part in range(n_parts)] for s in range(2**n_parts)])
-    directions = start + chosen.double() @ sums
+    directions = start + in_double(chosen) @ sums
     with torch.no_grad():
         logits = model.logits(directions.to(model.device, model.dtype)).float()
     at = torch.tensor(list(labels), device=logits.device)
-    below = [(logits < logits[:, token : token + 1]).double().mean(dim=1) for token in at.tolist()]
-    return torch.stack(below).mean(dim=0).cpu() * logits.shape[1] / (logits.shape[1] - 1)
+    below = [in_double(logits < logits[:, token : token + 1]).mean(dim=1) for token in at.tolist()]
+    return torch.stack(below).mean(dim=0) * logits.shape[1] / (logits.shape[1] - 1)
 
 
 def _find(case: Case) -> Turning:

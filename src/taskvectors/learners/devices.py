@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from taskvectors.errors import TaskVectorsError
+from taskvectors.models.accelerator import first_device
 
 
 class Devices:
@@ -25,7 +26,7 @@ class Devices:
     def __init__(self, device: str | None = None, *, compile: bool = False) -> None:
         self._accelerator: Any = None
         self._compile = compile
-        self.device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        self.device = torch.device(device or first_device())
         self.rank, self.n = 0, int(os.environ.get("WORLD_SIZE", "1"))
         if self.n > 1:
             self._accelerator = _accelerator(is_cpu=self.device.type == "cpu")

@@ -211,4 +211,6 @@ def generator_for(device: torch.device | str, *words: int) -> torch.Generator:
         state = ((state ^ (state >> 30)) * 0xBF58476D1CE4E5B9) % 2**64
         state = ((state ^ (state >> 27)) * 0x94D049BB133111EB) % 2**64
         state ^= state >> 31
-    return torch.Generator(device).manual_seed(state % 2**63)
+    # MPS has no float64, in which some families draw: what is drawn goes there by `moved`
+    where = "cpu" if torch.device(device).type == "mps" else device
+    return torch.Generator(where).manual_seed(state % 2**63)

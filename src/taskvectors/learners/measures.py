@@ -17,6 +17,7 @@ from taskvectors.learners.family import (
     Split,
     TaskFamily,
     generator_for,
+    moved,
 )
 from taskvectors.learners.model import Learner
 from taskvectors.learners.passes import prompted_states
@@ -149,7 +150,8 @@ def measure(
             split: Split = "test" if shift == HELD_OUT else "train"
             tasks = family.draw_tasks(min(_ROWS_PER_PASS, n_trials - start), generator, split)
             eval_batch = family.eval_batch(tasks, generator, n, shift=shift, n_dummies=n_dummies)
-            parts.append(_measure_batch(learner.body, family, eval_batch, n, shift))
+            trials = moved(eval_batch, device)
+            parts.append(_measure_batch(learner.body, family, trials, n, shift))
     return _joined(parts)
 
 

@@ -14,7 +14,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from taskvectors.learners.family import EvalBatch, generator_for
+from taskvectors.learners.family import EvalBatch, generator_for, moved
 from taskvectors.learners.model import Learner
 from taskvectors.models.causal import CausalBody
 from taskvectors.results.learners import Row
@@ -137,7 +137,7 @@ def _parts(learner: Learner, n_trials: int, seed: int) -> Iterator[Mapping[_Key,
     for start in range(0, n_trials, _ROWS_PER_PASS):
         generator = generator_for(device, seed, start, _TRIALS)
         tasks = family.draw_tasks(min(_ROWS_PER_PASS, n_trials - start), generator)
-        trials = family.eval_batch(tasks, generator, family.n_demonstrations)
+        trials = moved(family.eval_batch(tasks, generator, family.n_demonstrations), device)
         if trials.site_column is None:
             return
         yield _sums(learner, body, trials)

@@ -5,6 +5,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from taskvectors.errors import TaskVectorsError
+from taskvectors.models.tensors import in_double
 
 
 def linear_probe(
@@ -33,7 +34,7 @@ def linear_probe(
         raise TaskVectorsError(
             f"{len(states)} trials are too few to read a task off states; give at least 4"
         )
-    x, y = states.double(), targets.double()
+    x, y = in_double(states), in_double(targets)
     mean_x, mean_y = x[:half].mean(dim=0), y[:half].mean(dim=0)
     fitted, aim = x[:half] - mean_x, y[:half] - mean_y
     gram = fitted.T @ fitted

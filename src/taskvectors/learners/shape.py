@@ -7,8 +7,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from taskvectors.errors import TaskVectorsError
 from taskvectors.learners.family import TaskFamily
+from taskvectors.models.accelerator import free_bytes
 from taskvectors.models.completeness import MOST_LAYERS
-from taskvectors.trunk.memory import free_bytes, readable
+from taskvectors.trunk.memory import readable
 
 _BYTES = 16
 """Of a weight in training: itself, its gradient and AdamW's two moments, in float32."""

@@ -30,7 +30,7 @@ from taskvectors.learners.checkpoints import (
 )
 from taskvectors.learners.config import Curriculum, TrainingConfig, places_of
 from taskvectors.learners.devices import Devices
-from taskvectors.learners.family import Batch, CurriculumStage, TaskFamily, generator_for
+from taskvectors.learners.family import Batch, CurriculumStage, TaskFamily, generator_for, moved
 from taskvectors.learners.model import Learner
 from taskvectors.learners.passes import both_losses, icl_losses, mean_loss
 from taskvectors.learners.tracking import Tracker
@@ -176,9 +176,9 @@ def draw_batch(family: TaskFamily, config: TrainingConfig, step: int, devices: D
     n_sites = batch.sites.shape[1]
     if n_sites > config.sites_per_sequence:
         generator = generator_for(devices.device, *words, _SITES)
-        order = torch.randperm(n_sites, generator=generator, device=devices.device)
+        order = torch.randperm(n_sites, generator=generator, device=generator.device)
         batch = batch.with_sites(order[: config.sites_per_sequence])
-    return batch
+    return moved(batch, devices.device)
 
 
 @dataclass(kw_only=True, eq=False)

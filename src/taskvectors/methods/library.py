@@ -192,7 +192,7 @@ def fit_retriever(
     for weights, bias in fits:
         logits = _logits((other - mean) / spread, weights, bias)
         losses.append(_cross_entropy(logits, own))
-        hits.append((logits.argmax(dim=2) == own).double().mean(dim=1))
+        hits.append((logits.argmax(dim=2) == own).float().mean(dim=1))
     place = int(torch.stack(losses).argmin())
     number, layer = divmod(place, len(mean))
     weights, bias = fits[number]

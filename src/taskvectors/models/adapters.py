@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from taskvectors.errors import TaskVectorsError, UnsupportedModelError
+from taskvectors.models.accelerator import seeded
 from taskvectors.models.block_parts import is_linear
 from taskvectors.models.calls import cache_name, run_body
 from taskvectors.models.interface import AttentionCall, attention_configs, watch_interface
@@ -87,9 +88,8 @@ class PeftAdapter(Adapter):
         """
         peft = load_peft()
         before = dict(vars(model.hf))
-        devices = [model.device] if model.device.type == "cuda" else []
-        with torch.random.fork_rng(devices), deprecations_hushed():
-            torch.manual_seed(self.seed)  # peft draws from the global state
+        # peft draws from the global state
+        with seeded(self.seed, model.device), deprecations_hushed():
             adapted = peft.get_peft_model(model.hf, copy.deepcopy(self.config))
         try:
             adapted.eval()

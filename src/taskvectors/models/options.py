@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from taskvectors.errors import TaskVectorsError, UnsupportedModelError
+from taskvectors.models.accelerator import first_device
 
 DtypeName = Literal["auto", "bfloat16", "float16", "float32"]
 Quantization = Literal["4bit", "8bit"]
@@ -33,14 +34,14 @@ def resolve_dtype(dtype: str | torch.dtype, device: str | None) -> torch.dtype:
 
 
 def resolve_device(device: str | None) -> str:
-    """A device of this machine: the one that is named, else the first GPU, else the CPU.
+    """A device of this machine: the one that is named, else the first GPU, MPS or the CPU.
 
     Raises:
         TaskVectorsError: This machine has no such device.
     """
     here = _devices()
     if device is None:
-        return "cuda" if "cuda" in here else "cpu"
+        return first_device()
     if str(device) not in here:
         raise TaskVectorsError(f"there is no device {str(device)!r} here; {_one_of(here)}")
     return str(device)
@@ -121,6 +122,9 @@ def _attentions() -> tuple[str, ...]:
 
 
 def _computes_in_bfloat16(device: str | None) -> bool:
-    if torch.cuda.is_available() and (device or "cuda").startswith("cuda"):
+    kind = resolve_device(device).partition(":")[0]
+    if kind == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if kind == "mps":
+        return torch.backends.mps.is_macos_or_newer(14, 0)
     return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())

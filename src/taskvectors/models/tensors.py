@@ -40,7 +40,7 @@ def multiple(
         return None
     if is_same(state, target):
         return 1.0
-    x, y = state.double().reshape(-1), target.double().reshape(-1).to(state.device)
+    x, y = in_double(state).reshape(-1), in_double(target).reshape(-1)
     factor = float((x @ y) / (x @ x).clamp(min=torch.finfo(torch.float64).tiny))
     epsilon = torch.finfo(target.dtype).eps
     limit = 4 * epsilon if tolerance is None else tolerance
@@ -59,6 +59,11 @@ def adds_up(total: Tensor, *parts: Tensor) -> bool:
     size = sum((part.abs() for part in sums), torch.zeros_like(sums[0]))
     difference = (total.float() - sum(sums[1:], sums[0])).abs()
     return bool((difference <= 4 * torch.finfo(total.dtype).eps * (size + 1e-3)).all())
+
+
+def in_double(tensor: Tensor) -> Tensor:
+    """A tensor in float64, on the CPU: MPS does not have that type."""
+    return tensor.cpu().double()
 
 
 def require_finite(numbers: Tensor, what: str) -> None:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from taskvectors.errors import MemoryBudgetError
+from taskvectors.models.accelerator import all_bytes, free_bytes
 from taskvectors.models.language_model import LanguageModel
 from taskvectors.models.unembedding import VOCABULARY_SLICE
 from taskvectors.prompts import Prompt
@@ -247,24 +248,6 @@ def bytes_stated(stated: str | int) -> int:
     if size <= 0:
         raise MemoryBudgetError(f"memory {stated!r} leaves nothing to work with; write e.g. 4GB")
     return size
-
-
-def free_bytes(device: torch.device) -> int:
-    """Memory that is free on a device now."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
-    import psutil
-
-    return int(psutil.virtual_memory().available)
-
-
-def all_bytes(device: torch.device) -> int:
-    """Memory that a device has, free or not; of this machine also what it swaps to."""
-    if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[1])
-    import psutil
-
-    return int(psutil.virtual_memory().total + psutil.swap_memory().total)
 
 
 def readable(size: int) -> str:

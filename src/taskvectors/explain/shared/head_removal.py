@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from taskvectors.models import LanguageModel
-from taskvectors.models.tensors import require_finite
+from taskvectors.models.tensors import in_double, require_finite
 from taskvectors.prompts import Prompt, with_first_tokens
 from taskvectors.trunk import Branch, Edit, Trunk, prompts_that_fit, resolve_budget, shape_of
 
@@ -60,6 +60,6 @@ def removal_effects(
         with torch.no_grad():
             scores = trunk.answer_scores(trunk.run(branches, batch), batch)
         require_finite(scores.log_probability, "log-probabilities of answers")
-        p = scores.log_probability[:, :, 0].double().exp()
-        parts.append((p[:, 1:] - p[:, :1]).float().cpu())
+        p = in_double(scores.log_probability[:, :, 0]).exp()
+        parts.append((p[:, 1:] - p[:, :1]).float())
     return torch.cat(parts)

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from taskvectors.explain.shared.measured import Measured
 from taskvectors.models import LanguageModel
+from taskvectors.models.tensors import in_double
 
 _WINDOW = 500
 """How far in the vocabulary a token's stand-in may be: merges are numbered by frequency."""
@@ -95,12 +96,12 @@ def label_alignment(
     with torch.no_grad():
         states = model.final_state(directions).float()
         order = model.logits(directions).float().argsort(dim=1).argsort(dim=1)
-    ranks = order.double() / (model.d_vocab - 1)
+    ranks = in_double(order) / (model.d_vocab - 1)
     sets = [torch.tensor(labels), *matched_sets(_names(model), labels, _N_SETS, generator)]
     sets = [tokens.to(model.device) for tokens in sets]
     weight = model.unembedding.weight
     shares = [projected_share(states, weight[tokens].float()) for tokens in sets]
-    placed = [ranks[:, tokens].mean(dim=1) for tokens in sets]
+    placed = [ranks[:, tokens.cpu()].mean(dim=1) for tokens in sets]
     return [
         Alignment(share=share, rank=rank)
         for share, rank in zip(_beside(shares), _beside(placed), strict=True)
@@ -109,7 +110,7 @@ def label_alignment(
 
 def _beside(found: Sequence[Float[Tensor, " direction"]]) -> list[BesideMatched]:
     """The labels' numbers, which are the first, beside those of the matched sets."""
-    labels, *matched = torch.stack(list(found)).double().cpu()
+    labels, *matched = in_double(torch.stack(list(found)))
     others = torch.stack(matched)
     low, high = others.quantile(torch.tensor([0.025, 0.975]).double(), dim=0)
     numbers = zip(
@@ -125,9 +126,9 @@ def projected_share(
     directions: Float[Tensor, "direction d_state"], rows: Float[Tensor, "token d_state"]
 ) -> Float[Tensor, " direction"]:
     """‖Proj x‖/‖x‖ onto the span of some rows."""
-    _, values, basis = torch.linalg.svd(rows.double(), full_matrices=False)
+    _, values, basis = torch.linalg.svd(in_double(rows), full_matrices=False)
     basis = basis[values > 1e-6 * values[0]]
-    x = directions.double()
+    x = in_double(directions)
     share: Tensor = (x @ basis.T).norm(dim=1) / x.norm(dim=1)
     return share
 

@@ -14,6 +14,7 @@ from jaxtyping import Float
 from torch import Tensor
 
 from taskvectors.models import LanguageModel
+from taskvectors.models.tensors import in_double
 from taskvectors.progress import track
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import Edit, Shape, Trunk, prompts_that_fit, resolve_budget
@@ -76,7 +77,7 @@ class Responses:
             for part in self._parts(values, "responses", is_training=False):
                 change = self._final(part).float() - plain
                 means.append(change.mean(dim=0))
-                spread += float((change - means[-1]).double().square().sum())
+                spread += float(in_double(change - means[-1]).square().sum())
         count = len(values) * self.trunk.n_prompts
         return Changes(mean=torch.cat(means).cpu(), between_queries=spread / count)
 

@@ -11,6 +11,8 @@ import torch
 from jaxtyping import Float
 from torch import Tensor
 
+from taskvectors.models.tensors import in_double
+
 _MOST_STEPS = 100
 """Of the logistic regression, as in the source."""
 
@@ -50,7 +52,7 @@ def pair_geometry(
         second: Those of the second's.
         direction: From the second label's unembedding to the first's; of any length.
     """
-    a, b, u = first.double(), second.double(), direction.double()
+    a, b, u = in_double(first), in_double(second), in_double(direction)
     u = u / u.norm()
     states = torch.cat([a, b])
     centred = states - states.mean(dim=0)
@@ -73,7 +75,7 @@ def effective_dimension(states: Float[Tensor, "query d_state"]) -> float:
         >>> effective_dimension(torch.tensor([[1.0, 0.0], [-1.0, 0.0], [0.0, 1.0], [0.0, -1.0]]))
         2.0
     """
-    centred = states.double() - states.double().mean(dim=0)
+    centred = in_double(states) - in_double(states).mean(dim=0)
     squares = torch.linalg.svdvals(centred).square()
     return float(squares.sum().square() / squares.square().sum())
 
@@ -86,11 +88,11 @@ def separability(
     Source: https://arxiv.org/abs/2505.18752. We differ: every second query of each label is held
         out, so that both halves have both labels.
     """
-    seen = torch.cat([first[::2], second[::2]]).double()
+    seen = in_double(torch.cat([first[::2], second[::2]]))
     is_first = torch.arange(len(seen)) < len(first[::2])
     weight, bias = logistic_regression(seen, is_first)
-    right = int((first[1::2].double() @ weight + bias > 0).sum())
-    right += int((second[1::2].double() @ weight + bias <= 0).sum())
+    right = int((in_double(first[1::2]) @ weight + bias > 0).sum())
+    right += int((in_double(second[1::2]) @ weight + bias <= 0).sum())
     return right / (len(first[1::2]) + len(second[1::2]))
 
 

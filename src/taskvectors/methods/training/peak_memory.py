@@ -13,7 +13,7 @@ _SAMPLE_SECONDS = 0.02
 
 
 class PeakMemory:
-    """A context that finds the peak: exact on a GPU, sampled from the process's memory on a CPU.
+    """A context that finds the peak: exact on CUDA, sampled on MPS and on a CPU.
 
     Trunks that the work uses and other work has built count as its own.
     """
@@ -52,6 +52,8 @@ class PeakMemory:
     def _now(self) -> int:
         if self.device.type == "cuda":
             return int(torch.cuda.memory_allocated(self.device))
+        if self.device.type == "mps":
+            return int(torch.mps.driver_allocated_memory())
         import psutil
 
         return int(psutil.Process(os.getpid()).memory_info().rss)

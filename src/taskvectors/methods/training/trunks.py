@@ -9,6 +9,7 @@ from torch import Tensor
 
 from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.methods.training.teacher import Teacher
+from taskvectors.models.tensors import in_double
 from taskvectors.prompts import Prompt
 from taskvectors.trunk import AnswerScores, Batch, Branch, FullForward, Position, Trunk, shape_of
 from taskvectors.trunk.memory import Kept, TrainingPlan, plan_training
@@ -114,7 +115,7 @@ class TrainingTrunks:
 
 def merits_of(parts: Sequence[AnswerScores]) -> list[Merit]:
     """Accuracy and mean log-probability of each branch, over prompts that were scored in parts."""
-    hits = torch.cat([part.is_best.all(dim=2).double() for part in parts])
+    hits = torch.cat([in_double(part.is_best.all(dim=2)) for part in parts])
     lengths = [part.present.sum(dim=1, keepdim=True) for part in parts]
     log_probability = torch.cat(
         [part.log_probability.sum(dim=2) / n for part, n in zip(parts, lengths, strict=True)]

@@ -17,6 +17,7 @@ from taskvectors.errors import TaskVectorsError
 from taskvectors.methods import RunContext
 from taskvectors.methods.shared.adapters import AdapterConfig
 from taskvectors.methods.training import PeakMemory
+from taskvectors.models.accelerator import synchronize
 from taskvectors.models.adapters import Adapter, deprecations_hushed
 from taskvectors.prompts import Prompt
 from taskvectors.results import Measurement
@@ -117,6 +118,5 @@ def _answer(hf: Any, prompt: Prompt, context: RunContext) -> float:
     started = time.perf_counter()
     with torch.no_grad():
         hf(input_ids=ids, attention_mask=torch.ones_like(ids), use_cache=True, logits_to_keep=1)
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)
+    synchronize(device)
     return time.perf_counter() - started
