@@ -5,6 +5,7 @@ Run with `pytest tests/cli/test_main.py`.
 
 import io
 import logging
+import os
 import re
 import shlex
 import subprocess
@@ -18,7 +19,7 @@ from typing import Any, get_type_hints
 import pytest
 
 from taskvectors import __version__
-from taskvectors.cli import main, parsing, progress, results
+from taskvectors.cli import keep_to_quota, main, parsing, progress, results
 from taskvectors.cli.estimate import Machine
 from taskvectors.cli.examples import EXAMPLES, FIRST_EXAMPLES
 from taskvectors.cli.parsing import VERBS, parse
@@ -207,6 +208,31 @@ def test_what_the_machine_says_is_one_short_line_with_its_place(
     assert re.fullmatch(r"error: .* at \S+\.py:\d+; --debug shows all of it\)\n", said.err)
     assert said.err.startswith(f"error: {says}")
     assert "Traceback" in tv("tasks", "--debug").err
+
+
+@pytest.mark.parametrize(
+    ("said", "set_before", "expected"),
+    [
+        ("150000 100000\n", None, "2"),
+        ("10000 100000\n", None, "1"),
+        ("max 100000\n", None, None),
+        ("800000 100000\n", None, None),  # more than there are cores
+        ("no number\n", None, None),
+        ("150000 100000\n", "3", "3"),
+    ],
+)
+def test_threads_keep_to_the_share_of_a_container(
+    said: str, set_before: str | None, expected: str | None, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    (tmp_path / "cpu.max").write_text(said)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(8))
+    monkeypatch.setenv("OMP_NUM_THREADS", set_before or "")  # taken back at the end
+    if set_before is None:
+        monkeypatch.delenv("OMP_NUM_THREADS")
+    keep_to_quota(tmp_path)
+    assert os.environ.get("OMP_NUM_THREADS") == expected
+    keep_to_quota(tmp_path / "none")
 
 
 @pytest.mark.parametrize("place", [(Tasks, "run"), (parsing, "parse"), (results, "print_result")])

@@ -8,6 +8,7 @@ anything else. torch is imported when a verb that needs it runs; all else of the
 
 import contextlib
 import io
+import math
 import os
 import shlex
 import signal
@@ -27,12 +28,28 @@ def run() -> NoReturn:
         sys.unraisablehook = _unraisable
         if isinstance(sys.stdout, io.TextIOWrapper):  # letters that it lacks are shown as codes
             sys.stdout.reconfigure(errors="backslashreplace")
+        keep_to_quota()
         code = main()
     except KeyboardInterrupt:  # a second one, while the first was said
         pass
     finally:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # the interpreter ends now
     sys.exit(code)
+
+
+def keep_to_quota(cgroup: Path = Path("/sys/fs/cgroup")) -> None:
+    """As many threads as a container's share of the processor, where it is set to have one.
+
+    torch starts a thread for each core that it sees, which is every core of the machine; more
+    threads than the share wait for one another. What the user has set stays.
+    """
+    try:
+        quota, period = (cgroup / "cpu.max").read_text(encoding="ascii").split()
+        share = math.ceil(int(quota) / int(period))
+    except (OSError, ValueError, ZeroDivisionError):  # no such file, or "max"
+        return
+    if share < len(os.sched_getaffinity(0)):
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, share)))
 
 
 def main(argv: Sequence[str] | None = None) -> int:
