@@ -44,7 +44,7 @@ SMALL: dict[str, dict[str, str]] = {
     "estimate": {"--model": "MODEL", "--device": "h100"},
 }
 """Options of a verb that take these values, whatever the page has."""
-ONLY_WHERE_GIVEN = {"--trials", "--max-new-tokens"}
+ONLY_WHERE_GIVEN = {"--trials", "--max-new-tokens", "--shots"}
 """Of these, options that are changed but never added."""
 SKIPPED_REASONS = {
     "README.md": 1,

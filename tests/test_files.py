@@ -4,6 +4,7 @@ Run with `pytest tests/test_files.py`.
 """
 
 import json
+import os
 from contextlib import suppress
 from pathlib import Path
 
@@ -93,3 +94,20 @@ def test_bytes_that_are_changed_give_tensors_or_a_clean_error(
     path.write_bytes(whole[:at] + put + whole[at + len(put) :])
     with suppress(DataError):
         assert isinstance(read_torch(path, Schema, "cpu", "write it again"), Schema)
+
+
+def test_a_file_is_flushed_to_the_disk_before_it_has_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    renamed = Path.replace
+
+    def replace(self: Path, target: Path) -> Path:
+        done.append("renamed")
+        return renamed(self, target)
+
+    monkeypatch.setattr(os, "fsync", lambda descriptor: done.append("flushed"))
+    monkeypatch.setattr(Path, "replace", replace)
+    write_whole(tmp_path / "a", "text")
+    write_whole(tmp_path / "b", lambda path: path.write_text("text"))
+    assert done == ["flushed", "renamed"] * 2

@@ -75,7 +75,7 @@ def test_explain_runs_every_analysis_and_writes_a_page_for_each(
 def test_an_analysis_that_has_no_meaning_is_refused_and_the_others_run(
     tv: Tv, on_both: list[object], vector: Path, tmp_path: Path
 ) -> None:
-    asked = ["explain", "--vector", vector, *on_both, "--limit", 8, "--shots", 2]
+    asked = ["explain", "--vector", vector, *on_both, "--limit", 8]
     asked += ["--other-vector", "none", "--analyses", "ov-reconstruction", "key-heads"]
     said = tv(*asked, "--out", tmp_path / "run", "--json", "--debug")
     assert said.code == 0, said.err

@@ -468,23 +468,23 @@ def test_compare_at_each_layer_chooses_one_and_at_both_has_one(
 def test_a_comparison_in_which_nothing_could_be_run_is_an_error(
     tv: Tv, on_both: list[object], tmp_path: Path
 ) -> None:
-    words = ["compare", *on_both, "--methods", "icl", "--shots", 99, "--controls"]
+    words = ["compare", *on_both, "--methods", "bitfit", "--steps", 2, "--controls"]
     said = tv(*words, "--out", tmp_path / "run", "--no-report", "--json")
     assert (said.code, said.out) == (2, "")
     assert said.err.splitlines()[-1].startswith("error: nothing could be run: ")
-    assert "99 demonstrations" in said.err.splitlines()[-1]
+    assert "bitfit has no meaning" in said.err.splitlines()[-1]
 
 
 def test_what_could_not_be_run_is_said_and_the_rest_is_shown(
     tv: Tv, on_both: list[object], tmp_path: Path
 ) -> None:
-    methods = ["zero-shot", "icl", "learned", "vanilla"]
-    words = ["--methods", *methods, "--shots", 99, "--layers", 1, "--controls", "--no-report"]
+    methods = ["zero-shot", "bitfit", "learned", "vanilla"]
+    words = ["--methods", *methods, "--shots", 2, "--layers", 1, "--controls", "--no-report"]
     run = ["--strengths", 2, "--steps", 2, "--out", tmp_path / "run"]
     said = tv("compare", *on_both, *words, *run)
     assert said.code == 0
     assert "warning: --strengths says nothing to learned" in said.err
-    assert "warning: icl could not be run: " in said.err
+    assert "warning: bitfit could not be run: " in said.err
     assert "failed: " in said.out
     assert "zero-shot" in said.out
 

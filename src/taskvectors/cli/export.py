@@ -66,6 +66,7 @@ class Export:
             return write_gguf(vector, path, force=self.force)
         if self.format == "vllm-lens":
             return write_vllm_lens(vector, path)
+        refuse(given(self.model, "memory"), "nothing is run")
         model = self.model.config_for(vector).load()
         if not self.force or acts_everywhere(vector):
             return FORMATS[self.format](vector, model, path)

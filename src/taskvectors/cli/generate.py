@@ -57,6 +57,7 @@ class Generate:
             refuse(given(self, "template", "chat"), "--prompt is the whole prompt, as it is")
         if not self.sample:
             refuse(given(self, "temperature", "seed"), "without --sample nothing is drawn")
+        refuse(given(self.model, "memory"), "one prompt is run at a time")
         vector = TaskVector.load(self.vector)
         if not self.strength:
             raise TaskVectorsError(

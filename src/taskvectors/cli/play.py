@@ -1,6 +1,7 @@
 """`taskvectors play`: the playground in the browser."""
 
 import logging
+import socket
 import threading
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,8 @@ from tyro.conf import arg
 from taskvectors.cli.arguments import Output, VectorModelChoice, default
 from taskvectors.cli.folders import user_folder
 from taskvectors.cli.results import Result
-from taskvectors.errors import DataError
+from taskvectors.cli.unused import given, refuse
+from taskvectors.errors import DataError, TaskVectorsError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -50,6 +52,8 @@ class Play:
         from taskvectors.play.page import check_installed, serve
 
         check_installed()
+        refuse(given(self.model, "memory"), "one prompt is run at a time")
+        self._check_address()
         places = self._places()
         found = load_vectors(places)
         logger.info("Loading the model")
@@ -70,6 +74,18 @@ class Play:
             close()
         data = {"address": address, "model": model.source, "vectors": list(found)}
         return Result(data=data, shown=[f"The playground was at {address}"])
+
+    def _check_address(self) -> None:
+        """Listen for a moment: what cannot be listened on is said before the model is loaded."""
+        family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
+        try:
+            socket.create_server((self.host, self.port or 0), family=family).close()
+        except (OSError, UnicodeError) as error:
+            where = self.host if self.port is None else f"{self.host}, port {self.port},"
+            raise TaskVectorsError(
+                f"nothing can listen on {where} here ({getattr(error, 'strerror', '') or error}); "
+                "give another --host or --port"
+            ) from error
 
     def _places(self) -> list[Path]:
         if not self.vectors:

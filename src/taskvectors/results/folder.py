@@ -312,7 +312,7 @@ def _is_ours(path: Path) -> bool:
 
 def _remove_leftovers(path: Path) -> None:
     """Remove what a kill left half written."""
-    hidden = list(path.glob(f".*{PARTIAL}"))
+    hidden = list(path.rglob(f".*{PARTIAL}"))  # learners have folders of their own
     for folder in (path / "cells", path / "adapters"):
         hidden += folder.glob(".*")
     for one in hidden:
