@@ -126,6 +126,8 @@ def small(words: list[str], model: str) -> list[str]:
         model: Folder of the small model.
     """
     changed = list(words)
+    if "--list" in words:  # nothing is run
+        return changed
     for option, fixed in SMALL.get(words[0], {}).items():
         value = model if fixed == "MODEL" else fixed
         if option in changed:
