@@ -23,6 +23,7 @@ from taskvectors.vectors import TaskVector, VectorOrigin, inject, sites_at, writ
 
 pytest.importorskip("xllamacpp", reason="the extra llama-cpp has no wheel here")
 
+from taskvectors.api.generation import Writing
 from taskvectors.api.llama_cpp import generate_in_llama_cpp, open_in_llama_cpp
 from taskvectors.export import llama_cpp_library
 from taskvectors.export.llama_cpp import LlamaCpp, runs_of
@@ -266,7 +267,7 @@ def test_the_embedded_model_in_float32_and_in_four_bits(
             assert there.write(ids, one, max_new_tokens=10) == written
             small = quantised.log_probabilities(ids, one)
             assert float((log_p.exp() * (log_p - small)).sum()) < 0.1
-    said = generate_in_llama_cpp(there, vector, input="France", max_new_tokens=3)
+    said = generate_in_llama_cpp(there, vector, Writing(input="France", max_new_tokens=3))
     vector.save(tmp_path / "vector")
     words = ["generate", "--vector", tmp_path / "vector", "--input", "France", "--backend"]
     main([*map(str, words), "llama.cpp", "--max-new-tokens", "3", "--json"])

@@ -157,7 +157,7 @@ def test_a_penalty_acts_on_what_it_is_about(tiny_model: Any, bench_of: Any, pena
     measure = cosine_penalty if penalty == "orthogonality" else norm_penalty
     reached = []
     for weight in (0.0, 30.0):
-        recipe = Recipe(
+        recipe = from_zero(
             steps=20,
             learning_rate=0.3,
             check_every=20,
@@ -188,7 +188,7 @@ def test_a_learned_strength_is_part_of_the_vector_and_counted(
     tiny_model: Any, bench_of: Any
 ) -> None:
     context = bench_of(tiny_model("llama"), "cold")
-    recipe = Recipe(
+    recipe = from_zero(
         steps=20, learning_rate=0.05, check_every=20, learn_strength=True, initialisation="normal"
     )
     (one,) = learned(context, Learned(layers=(1,), recipe=recipe))

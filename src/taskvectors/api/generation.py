@@ -106,6 +106,31 @@ class Generation:
         return html_table(self.prompt, ("method", "strength", "completion"), rows)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Writing:
+    """What is to be written, as `generate` takes it.
+
+    Raises:
+        TaskVectorsError: There is no prompt, or two; or a number is not positive.
+    """
+
+    prompt: str | None = None
+    input: str | None = None
+    template: str | None = None
+    chat: bool = False
+    strength: float = 1.0
+    max_new_tokens: int = 20
+    sample: bool = False
+    temperature: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if (self.prompt is None) == (self.input is None):
+            raise TaskVectorsError("give a prompt either as --prompt or as --input, and not both")
+        if self.max_new_tokens < 1 or not 0 < self.temperature < float("inf"):
+            raise TaskVectorsError("--max-new-tokens and --temperature have to be positive")
+
+
 def generate(  # noqa: PLR0913  (what is written depends on all of it)
     model: LanguageModel | str | Path,
     vector: TaskVector | str | PathLike[str] | None = None,
@@ -139,41 +164,48 @@ def generate(  # noqa: PLR0913  (what is written depends on all of it)
         TaskVectorsError: There is no prompt, or two; or a number is not positive.
         VectorMismatchError: The vector was made for another model.
     """
-    check_asked(prompt, input, max_new_tokens, temperature)
-    model, vector = as_model(model), None if vector is None else as_vector(vector)
-    asked = prompt_for(model, vector, prompt=prompt, input=input, template=template, chat=chat)
-    check_context(model, len(asked.token_ids), max_new_tokens)
-    drawn = {"do_sample": sample} | ({"temperature": temperature} if sample else {})
+    asked = Writing(
+        prompt=prompt, input=input, template=template, chat=chat, strength=strength,
+        max_new_tokens=max_new_tokens, sample=sample, temperature=temperature, seed=seed,
+    )  # fmt: skip
+    return written_by(as_model(model), None if vector is None else as_vector(vector), asked)
+
+
+def written_by(model: LanguageModel, vector: TaskVector | None, asked: Writing) -> Generation:
+    """What a model writes without a vector and with it; see `generate`."""
+    prompt = prompt_for(
+        model, vector, prompt=asked.prompt, input=asked.input, template=asked.template,
+        chat=asked.chat,
+    )  # fmt: skip
+    check_context(model, len(prompt.token_ids), asked.max_new_tokens)
+    drawn: dict[str, Any] = {"do_sample": asked.sample}
+    drawn |= {"temperature": asked.temperature} if asked.sample else {}
     written, firsts = [], []
     for one in (None,) if vector is None else (None, vector):
-        with seeded(seed, model.device):
-            written.append(write(model, one, asked, strength, max_new_tokens, **drawn))
-        firsts.append(next_probabilities(model, one, asked, strength))
-    return Generation(
-        prompt=asked.text,
-        plain=written[0],
-        edited=None if vector is None else written[1],
-        method="" if vector is None else vector.origin.method,
-        strength=strength,
-        next_tokens=likeliest(firsts, model.tokenizer.decode),
+        with seeded(asked.seed, model.device):
+            written.append(write(model, one, prompt, asked.strength, asked.max_new_tokens, **drawn))
+        firsts.append(next_probabilities(model, one, prompt, asked.strength))
+    return generation(
+        prompt.text, vector, asked, written, likeliest(firsts, model.tokenizer.decode)
     )
 
 
-def check_asked(
-    prompt: str | None,
-    input: str | None,
-    max_new_tokens: int,
-    temperature: float,
-) -> None:
-    """Raise where what is asked for cannot be written, before anything is loaded.
-
-    Raises:
-        TaskVectorsError: There is no prompt, or two; or a number is not positive.
-    """
-    if (prompt is None) == (input is None):
-        raise TaskVectorsError("give a prompt either as --prompt or as --input, and not both")
-    if max_new_tokens < 1 or not 0 < temperature < float("inf"):
-        raise TaskVectorsError("--max-new-tokens and --temperature have to be positive")
+def generation(
+    prompt: str,
+    vector: TaskVector | None,
+    asked: Writing,
+    written: Sequence[str],
+    next_tokens: tuple[NextToken, ...],
+) -> Generation:
+    """What was written, the one without the vector first."""
+    return Generation(
+        prompt=prompt,
+        plain=written[0],
+        edited=None if vector is None else written[1],
+        method="" if vector is None else vector.origin.method,
+        strength=asked.strength,
+        next_tokens=next_tokens,
+    )
 
 
 def prompt_for(

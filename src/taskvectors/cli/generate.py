@@ -1,7 +1,7 @@
 """`taskvectors generate`: what the model writes without a vector and with it."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from taskvectors.cli.arguments import Output, VectorModelChoice, default
 from taskvectors.cli.hints import changed_flags
@@ -10,7 +10,7 @@ from taskvectors.cli.unused import given, refuse
 from taskvectors.errors import TaskVectorsError
 
 if TYPE_CHECKING:
-    from taskvectors.api.generation import Generation
+    from taskvectors.api.generation import Generation, Writing
     from taskvectors.vectors import TaskVector
 
 
@@ -49,10 +49,9 @@ class Generate:
 
     def run(self) -> Result:
         """Write twice."""
-        from taskvectors.api.generation import check_asked
         from taskvectors.vectors import TaskVector
 
-        check_asked(self.prompt, self.input, self.max_new_tokens, self.temperature)
+        asked = self._asked()
         if self.input is None:
             refuse(given(self, "template", "chat"), "--prompt is the whole prompt, as it is")
         if not self.sample:
@@ -65,9 +64,9 @@ class Generate:
                 "the same; name another factor"
             )
         source, found = (
-            self._in_llama_cpp(vector)
+            self._in_llama_cpp(vector, asked)
             if self.backend == "llama.cpp"
-            else self._in_transformers(vector)
+            else self._in_transformers(vector, asked)
         )
         data = {
             "vector": self.vector,
@@ -84,13 +83,13 @@ class Generate:
             ],
         )
 
-    def _in_transformers(self, vector: "TaskVector") -> tuple[str, "Generation"]:
-        from taskvectors.api.generation import generate
+    def _in_transformers(self, vector: "TaskVector", asked: "Writing") -> tuple[str, "Generation"]:
+        from taskvectors.api.generation import written_by
 
         model = self.model.config_for(vector).load()
-        return model.source, generate(model, vector, chat=self.chat, **self._asked())
+        return model.source, written_by(model, vector, asked)
 
-    def _in_llama_cpp(self, vector: "TaskVector") -> tuple[str, "Generation"]:
+    def _in_llama_cpp(self, vector: "TaskVector", asked: "Writing") -> tuple[str, "Generation"]:
         from taskvectors.api.llama_cpp import generate_in_llama_cpp, open_in_llama_cpp
 
         given = changed_flags(self.model, "model")
@@ -101,16 +100,19 @@ class Generate:
                 "--backend llama.cpp"
             )
         model = open_in_llama_cpp(self.model.config_for(vector).source)
-        return model.path.name, generate_in_llama_cpp(model, vector, **self._asked())
+        return model.path.name, generate_in_llama_cpp(model, vector, asked)
 
-    def _asked(self) -> dict[str, Any]:
-        return {
-            "prompt": None if self.prompt is None else self.prompt.replace("\\n", "\n"),
-            "input": self.input,
-            "template": self.template,
-            "strength": self.strength,
-            "max_new_tokens": self.max_new_tokens,
-            "sample": self.sample,
-            "temperature": self.temperature,
-            "seed": self.seed,
-        }
+    def _asked(self) -> "Writing":
+        from taskvectors.api.generation import Writing
+
+        return Writing(
+            prompt=None if self.prompt is None else self.prompt.replace("\\n", "\n"),
+            input=self.input,
+            template=self.template,
+            chat=self.chat,
+            strength=self.strength,
+            max_new_tokens=self.max_new_tokens,
+            sample=self.sample,
+            temperature=self.temperature,
+            seed=self.seed,
+        )

@@ -160,6 +160,25 @@ class WorkDir:
             yield folder
 
 
+def one_task_each(experiment: str, preset: Preset) -> list[RunUnit]:
+    """A group for each model, task and seed."""
+    return [
+        RunUnit(experiment=experiment, model=model, tasks=(task,), seed=seed)
+        for model in preset.models or (None,)
+        for task in preset.tasks
+        for seed in preset.seeds
+    ]
+
+
+def tasks_together(experiment: str, preset: Preset) -> list[RunUnit]:
+    """A group for each model and seed, with all tasks."""
+    return [
+        RunUnit(experiment=experiment, model=model, tasks=preset.tasks, seed=seed)
+        for model in preset.models or (None,)
+        for seed in preset.seeds
+    ]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
     """A table or figure of a paper, as data."""
@@ -177,7 +196,7 @@ class Experiment:
     """Runs the cells of one group."""
     estimate: Callable[[RunUnit, Preset, Estimator], Sequence[Cost]]
     """What running a group will take; what other groups have left is not counted again."""
-    units: Callable[[str, Preset], list[RunUnit]]
+    units: Callable[[str, Preset], list[RunUnit]] = one_task_each
     """What there is to run at some preset."""
     figures: Callable[[pd.DataFrame], list[AnyFigure]] | None = None
     """Figures of all rows together."""
@@ -212,22 +231,3 @@ class Experiment:
 EXPERIMENTS: Registry[Experiment] = _EXPERIMENTS
 """Experiments by the name the command line uses."""
 register = EXPERIMENTS.register
-
-
-def one_task_each(experiment: str, preset: Preset) -> list[RunUnit]:
-    """A group for each model, task and seed."""
-    return [
-        RunUnit(experiment=experiment, model=model, tasks=(task,), seed=seed)
-        for model in preset.models or (None,)
-        for task in preset.tasks
-        for seed in preset.seeds
-    ]
-
-
-def tasks_together(experiment: str, preset: Preset) -> list[RunUnit]:
-    """A group for each model and seed, with all tasks."""
-    return [
-        RunUnit(experiment=experiment, model=model, tasks=preset.tasks, seed=seed)
-        for model in preset.models or (None,)
-        for seed in preset.seeds
-    ]

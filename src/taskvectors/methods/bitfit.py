@@ -3,9 +3,9 @@
 from typing import Literal
 
 from taskvectors.errors import TaskVectorsError
-from taskvectors.methods.shared.adapters import AdapterConfig, Size, adapters, plan_of_adapter
+from taskvectors.methods.shared.adapters import AdapterConfig, Size, adapters, register_adapter
 from taskvectors.methods.shared.candidate import Candidate
-from taskvectors.methods.shared.method import METHODS, Method, Paper, never
+from taskvectors.methods.shared.method import Paper
 from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.models import LanguageModel
 from taskvectors.models.adapters import Adapter, BiasAdapter, biased_modules
@@ -42,25 +42,19 @@ def bitfit(context: RunContext, config: BitFit) -> list[Candidate]:
     return adapters(context, config)
 
 
-METHODS.register(
-    Method(
-        config=BitFit,
-        find=bitfit,
-        plan=plan_of_adapter,
-        title="BitFit",
-        summary="the model's own biases, trained",
-        papers=(
-            Paper(
-                "Ben Zaken, Ravfogel, Goldberg",
-                2021,
-                "BitFit: Simple Parameter-efficient Fine-tuning for Transformer-based Masked "
-                "Language-models",
-                "https://arxiv.org/abs/2106.10199",
-            ),
+register_adapter(
+    config=BitFit,
+    find=bitfit,
+    title="BitFit",
+    summary="the model's own biases, trained",
+    papers=(
+        Paper(
+            "Ben Zaken, Ravfogel, Goldberg",
+            2021,
+            "BitFit: Simple Parameter-efficient Fine-tuning for Transformer-based Masked "
+            "Language-models",
+            "https://arxiv.org/abs/2106.10199",
         ),
-        fails="A model without biases has nothing to train; a bias acts on all positions alike.",
-        gives_vector=False,
-        quick={"steps": 1, "batch_size": 4, "check_every": 1, "learning_rates": (0.01,)},
-        reads_shots=never,
-    )
+    ),
+    fails="A model without biases has nothing to train; a bias acts on all positions alike.",
 )

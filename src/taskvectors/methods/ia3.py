@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from taskvectors.methods.shared.adapters import AdapterConfig, Size, adapters, plan_of_adapter
+from taskvectors.methods.shared.adapters import AdapterConfig, Size, adapters, register_adapter
 from taskvectors.methods.shared.candidate import Candidate
-from taskvectors.methods.shared.method import METHODS, Method, Paper, never
+from taskvectors.methods.shared.method import Paper
 from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.models import LanguageModel
 from taskvectors.models.adapters import Adapter, PeftAdapter, is_transposed, load_peft, scaled_maps
@@ -41,25 +41,19 @@ def ia3(context: RunContext, config: IA3) -> list[Candidate]:
     return adapters(context, config)
 
 
-METHODS.register(
-    Method(
-        config=IA3,
-        find=ia3,
-        plan=plan_of_adapter,
-        title="(IA)³",
-        summary="trained factors on keys, values and the MLP's activations (peft)",
-        papers=(
-            Paper(
-                "Liu, Tam, Muqeeth, Mohta, Huang, Bansal, Raffel",
-                2022,
-                "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than "
-                "In-Context Learning",
-                "https://arxiv.org/abs/2205.05638",
-            ),
+register_adapter(
+    config=IA3,
+    find=ia3,
+    title="(IA)³",
+    summary="trained factors on keys, values and the MLP's activations (peft)",
+    papers=(
+        Paper(
+            "Liu, Tam, Muqeeth, Mohta, Huang, Bansal, Raffel",
+            2022,
+            "Few-Shot Parameter-Efficient Fine-Tuning is Better and Cheaper than "
+            "In-Context Learning",
+            "https://arxiv.org/abs/2205.05638",
         ),
-        fails="It can only scale: what no activation holds cannot be brought out.",
-        gives_vector=False,
-        quick={"steps": 1, "batch_size": 4, "check_every": 1, "learning_rates": (0.01,)},
-        reads_shots=never,
-    )
+    ),
+    fails="It can only scale: what no activation holds cannot be brought out.",
 )

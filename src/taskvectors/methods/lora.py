@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from taskvectors.methods.shared.adapters import AdapterConfig, Size, adapters, plan_of_adapter
+from taskvectors.methods.shared.adapters import AdapterConfig, Size, adapters, register_adapter
 from taskvectors.methods.shared.candidate import Candidate
-from taskvectors.methods.shared.method import METHODS, Method, Paper, never
+from taskvectors.methods.shared.method import Paper
 from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.models import LanguageModel
 from taskvectors.models.adapters import (
@@ -55,25 +55,19 @@ def lora(context: RunContext, config: Lora) -> list[Candidate]:
     return adapters(context, config)
 
 
-METHODS.register(
-    Method(
-        config=Lora,
-        find=lora,
-        plan=plan_of_adapter,
-        title="LoRA",
-        summary="a trained low-rank change of linear maps (peft)",
-        papers=(
-            Paper(
-                "Hu, Shen, Wallis, Allen-Zhu, Li, Wang, Wang, Chen",
-                2022,
-                "LoRA: Low-Rank Adaptation of Large Language Models",
-                "https://arxiv.org/abs/2106.09685",
-            ),
+register_adapter(
+    config=Lora,
+    find=lora,
+    title="LoRA",
+    summary="a trained low-rank change of linear maps (peft)",
+    papers=(
+        Paper(
+            "Hu, Shen, Wallis, Allen-Zhu, Li, Wang, Wang, Chen",
+            2022,
+            "LoRA: Low-Rank Adaptation of Large Language Models",
+            "https://arxiv.org/abs/2106.09685",
         ),
-        fails="It acts on all positions, so a difference to a learned vector mixes what is "
-        "trained with where it acts.",
-        gives_vector=False,
-        quick={"steps": 1, "batch_size": 4, "check_every": 1, "learning_rates": (0.01,)},
-        reads_shots=never,
-    )
+    ),
+    fails="It acts on all positions, so a difference to a learned vector mixes what is "
+    "trained with where it acts.",
 )

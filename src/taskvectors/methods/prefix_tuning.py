@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from taskvectors.methods.shared.adapters import Size, VirtualTokens, adapters, plan_of_adapter
+from taskvectors.methods.shared.adapters import Size, VirtualTokens, adapters, register_adapter
 from taskvectors.methods.shared.candidate import Candidate
-from taskvectors.methods.shared.method import METHODS, Method, Paper, never
+from taskvectors.methods.shared.method import Paper
 from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.models import LanguageModel
 from taskvectors.models.adapters import Adapter, PeftAdapter, load_peft
@@ -35,25 +35,19 @@ def prefix_tuning(context: RunContext, config: PrefixTuning) -> list[Candidate]:
     return adapters(context, config)
 
 
-METHODS.register(
-    Method(
-        config=PrefixTuning,
-        find=prefix_tuning,
-        plan=plan_of_adapter,
-        title="Prefix tuning",
-        summary="trained keys and values before those of the prompt, in every block (peft)",
-        papers=(
-            Paper(
-                "Li, Liang",
-                2021,
-                "Prefix-Tuning: Optimizing Continuous Prompts for Generation",
-                "https://arxiv.org/abs/2101.00190",
-            ),
+register_adapter(
+    config=PrefixTuning,
+    find=prefix_tuning,
+    title="Prefix tuning",
+    summary="trained keys and values before those of the prompt, in every block (peft)",
+    papers=(
+        Paper(
+            "Li, Liang",
+            2021,
+            "Prefix-Tuning: Optimizing Continuous Prompts for Generation",
+            "https://arxiv.org/abs/2101.00190",
         ),
-        fails="Even one token is larger than a vector, and it starts far from any key that the "
-        "model makes.",
-        gives_vector=False,
-        quick={"steps": 1, "batch_size": 4, "check_every": 1, "learning_rates": (0.01,)},
-        reads_shots=never,
-    )
+    ),
+    fails="Even one token is larger than a vector, and it starts far from any key that the "
+    "model makes.",
 )

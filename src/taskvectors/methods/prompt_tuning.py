@@ -2,9 +2,9 @@
 
 from typing import Literal
 
-from taskvectors.methods.shared.adapters import Size, VirtualTokens, adapters, plan_of_adapter
+from taskvectors.methods.shared.adapters import Size, VirtualTokens, adapters, register_adapter
 from taskvectors.methods.shared.candidate import Candidate
-from taskvectors.methods.shared.method import METHODS, Method, Paper, never
+from taskvectors.methods.shared.method import Paper
 from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.models import LanguageModel
 from taskvectors.models.adapters import Adapter, PeftAdapter, check_takes_embeddings, load_peft
@@ -40,25 +40,19 @@ def prompt_tuning(context: RunContext, config: PromptTuning) -> list[Candidate]:
     return adapters(context, config)
 
 
-METHODS.register(
-    Method(
-        config=PromptTuning,
-        find=prompt_tuning,
-        plan=plan_of_adapter,
-        title="Prompt tuning",
-        summary="trained embeddings before the prompt (peft)",
-        papers=(
-            Paper(
-                "Lester, Al-Rfou, Constant",
-                2021,
-                "The Power of Scale for Parameter-Efficient Prompt Tuning",
-                "https://arxiv.org/abs/2104.08691",
-            ),
+register_adapter(
+    config=PromptTuning,
+    find=prompt_tuning,
+    title="Prompt tuning",
+    summary="trained embeddings before the prompt (peft)",
+    papers=(
+        Paper(
+            "Lester, Al-Rfou, Constant",
+            2021,
+            "The Power of Scale for Parameter-Efficient Prompt Tuning",
+            "https://arxiv.org/abs/2104.08691",
         ),
-        fails="Random embeddings first disturb the model; with few steps a small model may not "
-        "even get back to its zero-shot accuracy.",
-        gives_vector=False,
-        quick={"steps": 1, "batch_size": 4, "check_every": 1, "learning_rates": (0.01,)},
-        reads_shots=never,
-    )
+    ),
+    fails="Random embeddings first disturb the model; with few steps a small model may not "
+    "even get back to its zero-shot accuracy.",
 )

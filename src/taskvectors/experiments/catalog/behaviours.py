@@ -9,9 +9,10 @@ import torch
 from torch import Tensor
 
 from taskvectors.costs import Cost
-from taskvectors.evaluate import score, wilson_interval
+from taskvectors.evaluate import score
 from taskvectors.experiments.answers import EXTRA_TOKENS, generate_answers
 from taskvectors.experiments.catalog.shared.learned_vectors import layers_at, recipe
+from taskvectors.experiments.catalog.shared.measuring import share
 from taskvectors.experiments.catalog.shared.presets import presets
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import (
@@ -21,7 +22,6 @@ from taskvectors.experiments.experiment import (
     Preset,
     RunUnit,
     WorkDir,
-    one_task_each,
     register,
 )
 from taskvectors.methods import Candidate, RunContext, plan_of
@@ -106,54 +106,47 @@ def _measured(context: RunContext, candidate: Candidate) -> list[Measurement]:
     prompts = context.prompts("test", candidate.shots)
     matching = _log_probability(context, candidate, prompts)
     other = _log_probability(context, candidate, [_with_other_letter(context, p) for p in prompts])
-    share = torch.sigmoid(matching - other).double()
+    likelier = torch.sigmoid(matching - other).double()
     written = [_letter(text) for text, _ in generate_answers(context, candidate, tuple(prompts))]
     right = [prompt.query.output for prompt in prompts]
     n = len(prompts)
-    reach = 1.96 * float(share.std()) / n**0.5 if n > 1 else 0.0
-    mean = float(share.mean())
-    shared: dict[str, Any] = {
-        "method": candidate.method,
-        "layers": [layer_name(site.layer) for site in candidate.sites],
-        "positions": [site.position for site in candidate.sites],
-        "shots": candidate.shots,
-        "n": n,
-        "about": {
-            "strength": candidate.strength if candidate.sites else None,
-            "is_control": candidate.method == "random",
-        },
+    reach = 1.96 * float(likelier.std()) / n**0.5 if n > 1 else 0.0
+    mean = float(likelier.mean())
+    about = {
+        "strength": candidate.strength if candidate.sites else None,
+        "is_control": candidate.method == "random",
     }
+    row = Measurement(
+        measure="matching_probability",
+        value=mean,
+        low=mean - reach,
+        high=mean + reach,
+        configuration="of the two options",
+        method=candidate.method,
+        layers=[layer_name(site.layer) for site in candidate.sites],
+        positions=[site.position for site in candidate.sites],
+        shots=candidate.shots,
+        n=n,
+        about=about,
+    )
+    preferred = replace(row, configuration="more likely than the other")
+    in_writing = replace(row, configuration="generated answer")
+    hits = [one == letter for one, letter in zip(written, right, strict=True)]
     found = [
-        Measurement(
-            measure="matching_probability", value=mean, low=mean - reach, high=mean + reach,
-            configuration="of the two options", **shared,
-        ),
-        _share("matching_preferred", (share > 0.5).tolist(), "more likely than the other", shared),
-        _share(
-            "matching_written",
-            [one == letter for one, letter in zip(written, right, strict=True)],
-            "generated answer",
-            shared,
-        ),
-        _share("no_option_written", [one is None for one in written], "generated answer", shared),
-    ]  # fmt: skip
+        row,
+        share(preferred, "matching_preferred", likelier > 0.5),
+        share(in_writing, "matching_written", hits),
+        share(in_writing, "no_option_written", [one is None for one in written]),
+    ]
     for letter in LETTERS:
-        hits = [bool(s > 0.5) for s, one in zip(share, right, strict=True) if one == letter]
-        own = shared | {"n": len(hits), "about": shared["about"] | {"matching_is": letter}}
-        found.append(
-            _share("matching_preferred_by_letter", hits, f"matching option is {letter}", own)
+        own = replace(
+            row,
+            configuration=f"matching option is {letter}",
+            about=about | {"matching_is": letter},
         )
+        hits = [bool(s > 0.5) for s, one in zip(likelier, right, strict=True) if one == letter]
+        found.append(share(own, "matching_preferred_by_letter", hits))
     return found
-
-
-def _share(
-    measure: str, hits: Sequence[bool], configuration: str, shared: dict[str, Any]
-) -> Measurement:
-    low, high = wilson_interval(sum(hits), len(hits))
-    return Measurement(
-        measure=measure, value=sum(hits) / len(hits), low=low, high=high,
-        configuration=configuration, **shared,
-    )  # fmt: skip
 
 
 def _log_probability(
@@ -196,7 +189,6 @@ GENERATION = Experiment(
     run=_generation,
     estimate=_generation_cost,
     shown=("matching_probability", "matching_preferred", "matching_written"),
-    units=one_task_each,
     figures=lambda rows: by_configuration(
         rows[rows["measure"].isin(["matching_preferred", "matching_written"])].assign(
             measure="accuracy"

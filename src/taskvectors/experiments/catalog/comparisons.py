@@ -14,7 +14,6 @@ from taskvectors.experiments.experiment import (
     LTV_PAPER,
     Experiment,
     Preset,
-    one_task_each,
     register,
 )
 from taskvectors.methods.function_vector import FunctionVector
@@ -67,7 +66,6 @@ MAIN_TABLE = Experiment(
     "the last block's output at the last token alone.",
     presets=presets(),
     **comparing(_extracted_and_learned, configurations="paper"),
-    units=one_task_each,
     figures=lambda rows: by_configuration(rows, "Accuracy by configuration"),
     published=(
         *_table("last token, middle layer", 0.3780, 0.3730, 0.8349),
@@ -93,7 +91,6 @@ LAYER_SWEEP = Experiment(
     "same data, is what a late vector has to beat.",
     presets=presets(cpu={"tasks": ("capital",)}),
     **comparing(_extracted_and_learned, controls=("majority", "random", "logit-bias")),
-    units=one_task_each,
     figures=lambda rows: by_layer(rows, "Accuracy by layer", ("zero-shot", "icl", "logit-bias")),
     shows_candidates=True,
     published=(
@@ -135,7 +132,6 @@ STRIDE = Experiment(
     "the step budget of a single site; block inputs 0, s, 2s ... are our embed, s - 1, 2s - 1 ...",
     presets=presets(),
     **comparing(_strides),
-    units=one_task_each,
     figures=_strides_drawn,
     shows_candidates=True,
     published=(
@@ -195,7 +191,6 @@ BACKBONES = Experiment(
         },
     ),
     **comparing(_at_the_middle),
-    units=one_task_each,
     figures=_by_model,
     published=(
         *_table("", 0.3780, 0.3730, 0.8349),

@@ -1,14 +1,11 @@
 """How many numbers a task is: vectors in random subspaces, and rounded to a few bits each."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from math import log2
 
 import pandas as pd
-from torch import Tensor
 
 from taskvectors.costs import Cost
-from taskvectors.evaluate import paired_difference, wilson_interval
 from taskvectors.experiments.catalog.shared.learned_vectors import (
     context_of,
     layers_at,
@@ -16,6 +13,7 @@ from taskvectors.experiments.catalog.shared.learned_vectors import (
     model_of,
     recipe,
 )
+from taskvectors.experiments.catalog.shared.measuring import difference, share
 from taskvectors.experiments.catalog.shared.presets import presets
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import (
@@ -24,7 +22,6 @@ from taskvectors.experiments.experiment import (
     Preset,
     RunUnit,
     WorkDir,
-    one_task_each,
     register,
 )
 from taskvectors.methods import RunContext
@@ -105,24 +102,12 @@ def _measured(
             about={"k": size, "bits": bits, "answers": answers},
         )  # fmt: skip
         found += [
-            _accuracy(row, "accuracy", tested.is_correct[number]),
-            _accuracy(row, "train_accuracy", learned_from.is_correct[number]),
-        ]
-        ours, whole = tested.is_correct[[number, asked.index((layer, width, None))]]
-        lost = paired_difference([ours], [whole], seed=context.seed)
-        found.append(
-            replace(
-                row, measure="difference", value=lost.mean, low=lost.low, high=lost.high,
-                n=len(ours),
-            )
-        )  # fmt: skip
+            share(row, "accuracy", tested.is_correct[number]),
+            share(row, "train_accuracy", learned_from.is_correct[number]),
+            difference(row, "difference", tested.is_correct[number],
+                       tested.is_correct[asked.index((layer, width, None))], context.seed),
+        ]  # fmt: skip
     return found
-
-
-def _accuracy(row: Measurement, measure: str, right: Tensor) -> Measurement:
-    hits, n = int(right.sum()), len(right)
-    low, high = wilson_interval(hits, n)
-    return replace(row, measure=measure, value=hits / n, low=low, high=high, n=n)
 
 
 def _dimension_cost(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[Cost]:
@@ -182,7 +167,6 @@ DIMENSION = Experiment(
     ),
     run=_dimension,
     estimate=_dimension_cost,
-    units=one_task_each,
     figures=_drawn,
     shown=("accuracy", "difference", "train_accuracy"),
 )

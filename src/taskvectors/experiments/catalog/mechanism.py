@@ -23,7 +23,6 @@ from taskvectors.experiments.experiment import (
     Preset,
     RunUnit,
     WorkDir,
-    one_task_each,
     register,
 )
 from taskvectors.experiments.explain import ExplainConfig, explain
@@ -78,12 +77,10 @@ def explaining(analyses: Sequence[str], *, with_other: bool = False) -> dict[str
     def estimate(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[Cost]:
         model = meta_model(unit, estimator)
         layers = layers_at(model, preset.depths)
-        context = context_of(model, unit.task, unit.seed, preset)
-        costs = vector_costs(context, preset, estimator, layers)
-        if with_other:
-            other = context_of(model, _other_task(unit), unit.seed, preset)
-            costs += vector_costs(other, preset, estimator, layers)
-        asked = Sizes(context=context, layers=layers, limit=preset.limit, has_other=with_other)
+        names = (unit.task, _other_task(unit)) if with_other else (unit.task,)
+        contexts = [context_of(model, name, unit.seed, preset) for name in names]
+        costs = vector_costs(contexts, preset, estimator, layers)
+        asked = Sizes(context=contexts[0], layers=layers, limit=preset.limit, has_other=with_other)
         works = [work for name in analyses for work in ANALYSES[name].cost(asked)]
         return costs + estimator.works(model, works, preset.memory)
 
@@ -109,70 +106,82 @@ def _published(measure: str, value: float | str, about: Mapping[str, str]) -> Pu
     )  # fmt: skip
 
 
+def _register(
+    name: str,
+    analyses: Sequence[str],
+    *,
+    with_other: bool = False,
+    not_read: str = "",
+    **about: Any,
+) -> None:
+    """An experiment of some analyses.
+
+    Args:
+        name: Its name.
+        analyses: Their names.
+        with_other: Whether they look at another task's vector.
+        not_read: The measure of a figure whose values could not be read.
+        about: Further fields of `Experiment`.
+    """
+    unread = Published(measure=not_read, value=NOT_READ, source="figure of the paper", model=_MODEL)
+    given = {"paper": LTV_PAPER, "published": (unread,) if not_read else ()}
+    ways = explaining(analyses, with_other=with_other)
+    register(Experiment(name=name, **given | ways | about))
+
+
 _RECONSTRUCTED = {"analysis": "ov-reconstruction"}
-OV = Experiment(
+_register(
     name="ltv-ov",
     title="OV reconstruction",
     question="How much of a vector's work do the heads do that read it, and how much the MLPs?",
-    paper=LTV_PAPER,
     what_the_paper_did="The vector replaced by the sum of what the OV circuits of the heads above "
     "make of it: most of the accuracy stays; through the MLPs little does.",
     what_we_do_otherwise="Three variants, since where the sum goes and how it is scaled is not "
     "known; each beside a random vector tuned alike; path expansion and paths held fixed besides.",
     presets=presets(cpu={"depths": (0.3,)}),
-    **explaining(("ov-reconstruction", "path-expansion", "frozen-paths")),
+    analyses=("ov-reconstruction", "path-expansion", "frozen-paths"),
     shown=("accuracy", "recovered"),
-    units=one_task_each,
     published=(
         _published("accuracy", 0.83, _RECONSTRUCTED | {"variant": "vector"}),
         _published("accuracy", 0.52, _RECONSTRUCTED | {"variant": "paper"}),
         _published("accuracy", 0.0, _RECONSTRUCTED | {"variant": "none"}),
     ),
 )
-register(OV)
-KEY_HEADS = Experiment(
+_register(
     name="ltv-key-heads",
     title="Key heads and their ablation",
     question="Does a vector work through few heads, and are they its own?",
-    paper=LTV_PAPER,
     what_the_paper_did="Heads scored by a first-order estimate of their removal; without the top "
     "tenth accuracy falls far, without a random tenth hardly.",
     what_we_do_otherwise="Ablation by zero, mean and resampling, at the last position and at all; "
     "the same heads in plain in-context learning and under another task's vector. Random heads are "
     "drawn from all, and without the key heads as in the authors' arXiv 2505.18752.",
     presets=presets(cpu={"tasks": ("capital",), "limit": 30}),
-    **explaining(("key-heads", "head-ablation", "head-overlap"), with_other=True),
-    units=one_task_each,
+    analyses=("key-heads", "head-ablation", "head-overlap"),
+    with_other=True,
     published=(
         _published("accuracy", 0.83, _ABLATED | {"heads": "none"}),
         _published("accuracy", 0.51, _ABLATED | {"heads": "key"}),
         _published("accuracy", 0.78, _ABLATED | {"heads": "random-others"}),
     ),
 )
-register(KEY_HEADS)
-ATTENTION = Experiment(
+_register(
     name="ltv-attention",
     title="Attention of key heads",
     question="Where do key heads look, against random heads?",
-    paper=LTV_PAPER,
     what_the_paper_did="Key heads fall less into the attention sink and look more at the last "
     "position than random heads.",
     what_we_do_otherwise="Five classes of tokens that are disjoint and sum to one; with the "
     "vector, without it, and with demonstrations.",
     presets=presets(),
-    **explaining(("attention",)),
+    analyses=("attention",),
     shown=("mass",),
-    units=one_task_each,
-    published=(
-        Published(measure="mass", value=NOT_READ, source="figure of the paper", model=_MODEL),
-    ),
+    not_read="mass",
 )
-register(ATTENTION)
-LINEAR = Experiment(
+_register(
     name="ltv-linear",
     title="Linear propagation to the last block",
     question="Is what a vector becomes at the last block a linear map of it?",
-    paper=LTV_PAPER,
     what_the_paper_did="A linear map fitted to noisy copies of the vector, its image added at the "
     "end in the vector's place: as good as the vector at most layers.",
     what_we_do_otherwise="R² is centred, on held-out noise and queries, beside the constant "
@@ -182,19 +191,14 @@ LINEAR = Experiment(
         cpu={"tasks": ("capital",), "depths": (0.15, 0.4, 0.7, 0.95)},
         paper={"depths": _SWEEP},
     ),
-    **explaining(("propagation",)),
+    analyses=("propagation",),
     shown=("first_token_accuracy", "r2"),
-    units=one_task_each,
-    published=(
-        Published(measure="r2", value=NOT_READ, source="figure of the paper", model=_MODEL),
-    ),
+    not_read="r2",
 )
-register(LINEAR)
-ROTATION = Experiment(
+_register(
     name="ltv-rotation",
     title="Rotation and scaling on the way to the last block",
     question="Does the way to the last block turn a vector into the labels, or stretch it?",
-    paper=LTV_PAPER,
     what_the_paper_did="Polar decomposition of the fitted map: early vectors are turned towards "
     "the labels, late ones stretched; the cosine of a vector and its rotation rises with depth.",
     what_we_do_otherwise="Everything stands beside random vectors in the vector's place, since "
@@ -204,21 +208,14 @@ ROTATION = Experiment(
         cpu={"tasks": ("capital",), "depths": _EVERY},
         paper={"depths": _EVERY},
     ),
-    **explaining(("rotation",)),
+    analyses=("rotation",),
     shown=("turn_cosine", "label_rank", "matched_rank", "lens"),
-    units=one_task_each,
-    published=(
-        Published(
-            measure="turn_cosine", value=NOT_READ, source="figure of the paper", model=_MODEL
-        ),
-    ),
+    not_read="turn_cosine",
 )
-register(ROTATION)
-LENS = Experiment(
+_register(
     name="ltv-lens",
     title="What vectors read as, by layer",
     question="Does a vector itself decode to the task's words, and from which layer on?",
-    paper=LTV_PAPER,
     what_the_paper_did="The logit lens on vectors: early ones decode to unrelated tokens, late "
     "ones to tokens of the task.",
     what_we_do_otherwise="Beside the top tokens, where the labels stand among all tokens, and the "
@@ -229,21 +226,14 @@ LENS = Experiment(
         cpu={"depths": (0.1, 0.25, 0.4, 0.55, 0.7, 0.85, 0.95)},
         paper={"depths": tuple(step / 16 for step in range(1, 16))},
     ),
-    **explaining(("lens",)),
+    analyses=("lens",),
     shown=("label_rank", "matched_rank", "lens"),
-    units=one_task_each,
-    published=(
-        Published(
-            measure="label_share", value=NOT_READ, source="figure of the paper", model=_MODEL
-        ),
-    ),
+    not_read="label_share",
 )
-register(LENS)
-STATES = Experiment(
+_register(
     name="ltv-states",
     title="States on the way to the last block",
     question="Where on the way to the end do the states hold the answer?",
-    paper=LTV_PAPER,
     what_the_paper_did="Logit lens, logit difference and alignment with the task, by layer; the "
     "formulas are not known to us, so those of the authors' arXiv 2505.18752 are used.",
     what_we_do_otherwise="Every layer above the vector, with the vector, a random one, without and "
@@ -253,17 +243,11 @@ STATES = Experiment(
         cpu={"tasks": ("capital", "antonym", "sentiment"), "depths": (0.15, 0.4, 0.7)},
         paper={"depths": _SWEEP},
     ),
-    **explaining(("states",)),
+    analyses=("states",),
     shown=("lens_accuracy", "logit_difference", "label_rank"),
-    units=one_task_each,
-    published=(
-        Published(
-            measure="lens_accuracy", value=NOT_READ, source="figures of the paper", model=_MODEL
-        ),
-    ),
+    not_read="lens_accuracy",
 )
-register(STATES)
-TURNING = Experiment(
+_register(
     name="ltv-turning",
     title="Who turns the vector",
     question="Do attention's OV circuits turn a vector into the labels, or other parts of a block?",
@@ -276,8 +260,6 @@ TURNING = Experiment(
         cpu={"tasks": ("capital", "antonym", "sentiment"), "depths": _EVERY},
         paper={"depths": _SWEEP},
     ),
-    **explaining(("turning",)),
+    analyses=("turning",),
     shown=("turn_cosine", "turn_share", "image_share", "rank_gain"),
-    units=one_task_each,
 )
-register(TURNING)

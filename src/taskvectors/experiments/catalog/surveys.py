@@ -27,7 +27,6 @@ from taskvectors.experiments.experiment import (
     Preset,
     RunUnit,
     WorkDir,
-    one_task_each,
     register,
 )
 from taskvectors.methods import METHODS
@@ -140,7 +139,6 @@ PEFT = Experiment(
     ),
     run=_peft,
     estimate=_peft_cost,
-    units=one_task_each,
     figures=lambda rows: by_configuration(
         rows.assign(configuration=rows["method"], method="chosen on validation"),
         "Accuracy by method",
@@ -187,7 +185,7 @@ def _methods_all_cost(unit: RunUnit, preset: Preset, estimator: Estimator) -> li
     costs: list[Cost] = []
     for task in tasks:
         context = context_of(model, task, unit.seed, preset)
-        costs += vector_costs(context, preset, estimator, middle)
+        costs += vector_costs([context], preset, estimator, middle)
     methods = [_sized(name, preset, middle, "") for name in METHODS if name != "library"]
     config = asked(unit, preset, methods)
     context = estimator.context(config, unit.seed)
@@ -236,7 +234,6 @@ METHODS_ALL = Experiment(
     presets=presets(cpu={"tasks": ("capital",), "steps": 30}),
     run=_methods_all,
     estimate=_methods_all_cost,
-    units=one_task_each,
     shown=("accuracy", "examples", "steps", "forward_tokens", "seconds"),
     figures=lambda rows: by_configuration(
         rows.assign(configuration=rows["method"], method="as chosen on validation"),

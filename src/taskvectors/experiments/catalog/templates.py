@@ -7,7 +7,6 @@ import pandas as pd
 import torch
 
 from taskvectors.costs import Cost
-from taskvectors.evaluate import paired_difference, wilson_interval
 from taskvectors.experiments.catalog.shared.learned_vectors import (
     context_of,
     layers_at,
@@ -16,6 +15,7 @@ from taskvectors.experiments.catalog.shared.learned_vectors import (
     vector_costs,
     vectors_of,
 )
+from taskvectors.experiments.catalog.shared.measuring import difference, share
 from taskvectors.experiments.catalog.shared.presets import presets
 from taskvectors.experiments.estimates import Estimator
 from taskvectors.experiments.experiment import (
@@ -24,7 +24,6 @@ from taskvectors.experiments.experiment import (
     Preset,
     RunUnit,
     WorkDir,
-    one_task_each,
     register,
 )
 from taskvectors.explain.shared.labels import label_alignment
@@ -108,9 +107,8 @@ def crossed(
     generator = torch.Generator().manual_seed(context.seed + _SEED)
     aligned = label_alignment(context.model, directions, labels, generator)
     plain = scores.is_correct[0]
-    yield _accuracy(
-        Measurement(measure="", value=None, method="zero-shot", about={"asked_in": asked_in}), plain
-    )
+    without = Measurement(measure="", value=None, method="zero-shot", about={"asked_in": asked_in})
+    yield share(without, "accuracy", plain)
     for (trained_in, layer), right, alignment in zip(
         vectors, scores.is_correct[1:], aligned, strict=True
     ):
@@ -119,33 +117,20 @@ def crossed(
             layers=(layer,), positions=(-1,),
             about={"trained_in": trained_in, "asked_in": asked_in},
         )  # fmt: skip
-        gain = paired_difference([right], [plain], seed=context.seed)
-        rank = alignment.rank
-        yield _accuracy(row, right)
-        yield replace(
-            row, measure="gain", value=gain.mean, low=gain.low, high=gain.high, n=len(right)
-        )
+        rank, gain = alignment.rank, difference(row, "gain", right, plain, context.seed)
+        yield share(row, "accuracy", right)
+        yield gain
         yield replace(row, measure="label_rank", value=rank.labels)
         yield replace(row, measure="matched_rank", value=rank.matched, low=rank.low, high=rank.high)
-        yield replace(row, measure="steerable", value=float(gain.low > 0))
+        yield replace(row, measure="steerable", value=float((gain.low or 0) > 0))
         yield replace(row, measure="readable", value=float(rank.labels > rank.high))
-
-
-def _accuracy(row: Measurement, right: torch.Tensor) -> Measurement:
-    hits, n = int(right.sum()), len(right)
-    low, high = wilson_interval(hits, n)
-    return replace(row, measure="accuracy", value=hits / n, low=low, high=high, n=n)
 
 
 def _templates_cost(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[Cost]:
     model: LanguageModel = meta_model(unit, estimator)
     contexts = in_templates(context_of(model, unit.task, unit.seed, preset))
     layers = layers_at(model, preset.depths)
-    costs = [
-        cost
-        for context in contexts.values()
-        for cost in vector_costs(context, preset, estimator, layers)
-    ]
+    costs = vector_costs(contexts.values(), preset, estimator, layers)
     joins = (model.n_layers - 1, *layers * (len(contexts) + 1))
     works = [
         work_of(f"scores in {name}", context.prompts("test"), (-1,), joins, model.n_layers)
@@ -201,7 +186,6 @@ TEMPLATES = Experiment(
     ),
     run=_templates,
     estimate=_templates_cost,
-    units=one_task_each,
     figures=_drawn,
     shown=("accuracy", "gain", "label_rank", "steerable", "readable"),
 )

@@ -1,8 +1,9 @@
 """Experiments with vectors of several tasks: geometry, transfer, composition, bijections."""
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 from taskvectors.costs import Cost
 from taskvectors.experiments.catalog.shared.learned_vectors import (
@@ -23,7 +24,6 @@ from taskvectors.experiments.experiment import (
     Preset,
     RunUnit,
     WorkDir,
-    one_task_each,
     register,
     tasks_together,
 )
@@ -32,11 +32,11 @@ from taskvectors.explain import ANALYSES, Sizes
 from taskvectors.explain.bijections import Configuration, both_ways, map_both_ways
 from taskvectors.explain.composition import PARTS, TASK, compose
 from taskvectors.explain.geometry import compare_vectors
-from taskvectors.explain.transfer import Transfer, transfer_matrix, two_by_two
+from taskvectors.explain.transfer import transfer_matrix, two_by_two
 from taskvectors.methods import Plan, RunContext
 from taskvectors.models import LanguageModel
 from taskvectors.results import NOT_READ, Measurement, Published
-from taskvectors.tasks import Example, Task
+from taskvectors.tasks.derived import copying, relabelled
 from taskvectors.vectors import TaskVector
 
 logger = logging.getLogger(__name__)
@@ -59,8 +59,7 @@ def _geometry(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
                 TaskVector.load(path) for path in vectors_of(context, preset, work_dir, layers)
             ]
     found = compare_vectors(vectors, seed=unit.seed)
-    measurements = ANALYSES["geometry"].measurements(found, method="learned", positions=(-1,))
-    measurements += [
+    points = [
         Measurement(
             measure=f"component_{number}",
             value=value,
@@ -71,19 +70,27 @@ def _geometry(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
         for point in found.points
         for number, value in (("1", point.first), ("2", point.second))
     ]
-    return GroupResult(measurements=measurements, figures=(found.figure(),))
+    return _found("geometry", found, points, positions=(-1,))
+
+
+def _found(
+    analysis: str, found: Any, more: Sequence[Measurement] = (), **places: Any
+) -> GroupResult:
+    """An analysis of learned vectors as a group's result: its numbers, and more, and its figure."""
+    measurements = ANALYSES[analysis].measurements(found, method="learned", **places)
+    return GroupResult(measurements=[*measurements, *more], figures=(found.figure(),))
 
 
 def _geometry_cost(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[Cost]:
     """Vectors are compared as they are: what is run is their learning."""
     model = meta_model(unit, estimator)
     layers = layers_at(model, preset.depths)
-    return [
-        cost
+    contexts = [
+        context_of(model, task, seed, preset)
         for task in unit.tasks
         for seed in range(unit.seed, unit.seed + _VECTORS_PER_TASK)
-        for cost in vector_costs(context_of(model, task, seed, preset), preset, estimator, layers)
     ]
+    return vector_costs(contexts, preset, estimator, layers)
 
 
 GEOMETRY = Experiment(
@@ -130,20 +137,15 @@ def _transfer(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult:
         for context in contexts
         for path in vectors_of(context, preset, work_dir, layers)
     ]
-    found: Transfer = transfer_matrix(contexts, vectors, cells=cells)
-    measurements = ANALYSES["transfer"].measurements(
-        found, method="learned", layers=layers, positions=(-1,)
-    )
-    return GroupResult(measurements=measurements, figures=(found.figure(),))
+    found = transfer_matrix(contexts, vectors, cells=cells)
+    return _found("transfer", found, layers=layers, positions=(-1,))
 
 
 def _transfer_cost(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[Cost]:
     model = meta_model(unit, estimator)
     layers = layers_at(model, preset.depths)[:1]
     contexts = _crossed(unit, preset, model)
-    costs = [
-        cost for context in contexts for cost in vector_costs(context, preset, estimator, layers)
-    ]
+    costs = vector_costs(contexts, preset, estimator, layers)
     for context in contexts:
         tested = Plan(joins=(model.n_layers - 1, *layers * len(contexts))).tested(context)
         costs += estimator.works(model, tested, preset.memory)
@@ -156,7 +158,7 @@ def _crossed(unit: RunUnit, preset: Preset, model: LanguageModel) -> list[RunCon
     roles = _roles(contexts)
     if roles is not None:
         own = next(context for context in contexts if context.task.name == roles[0])
-        contexts.append(_with_outputs(own, _renamed(roles[0]), lambda pair: _WORDS[pair.output]))
+        contexts.append(own.with_task(relabelled(own.task, _WORDS, _renamed(roles[0]))))
     return contexts
 
 
@@ -168,20 +170,6 @@ def _roles(contexts: Sequence[RunContext]) -> tuple[str, str, str] | None:
 
 def _renamed(task: str) -> str:
     return f"{task}-true-false"
-
-
-def _with_outputs(context: RunContext, name: str, output: Callable[[Example], str]) -> RunContext:
-    """The context of a task with the same inputs and other outputs."""
-
-    def each(pairs: tuple[Example, ...]) -> tuple[Example, ...]:
-        return tuple(replace(pair, output=output(pair)) for pair in pairs)
-
-    task = context.task
-    made: Task = replace(
-        task, name=name, train=each(task.train), validation=each(task.validation),
-        test=each(task.test),
-    )  # fmt: skip
-    return context.with_task(made)
 
 
 TRANSFER = Experiment(
@@ -230,19 +218,14 @@ def _composition(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResul
 
     left, right = (vector(task) for task in PARTS)
     found = compose(context_of(model, TASK, unit.seed, preset), left, right, whole=vector(TASK))
-    measurements = ANALYSES["composition"].measurements(
-        found, method="learned", layers=layers, positions=(-1,)
-    )
-    return GroupResult(measurements=measurements, figures=(found.figure(),))
+    return _found("composition", found, layers=layers, positions=(-1,))
 
 
 def _composition_cost(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[Cost]:
     model = meta_model(unit, estimator)
     layers = layers_at(model, preset.depths)[:1]
     contexts = [context_of(model, task, unit.seed, preset) for task in (TASK, *PARTS)]
-    costs = [
-        cost for context in contexts for cost in vector_costs(context, preset, estimator, layers)
-    ]
+    costs = vector_costs(contexts, preset, estimator, layers)
     works = ANALYSES["composition"].cost(Sizes(context=contexts[0], layers=layers))
     return costs + estimator.works(model, works, preset.memory)
 
@@ -260,7 +243,6 @@ COMPOSITION = Experiment(
     run=_composition,
     estimate=_composition_cost,
     shown=("french_feminine",),
-    units=one_task_each,
     published=(
         Published(
             measure="french_feminine", value=NOT_READ, source="section of the paper", model=_MODEL
@@ -284,11 +266,10 @@ def _bijections(unit: RunUnit, preset: Preset, work_dir: WorkDir) -> GroupResult
         recipe(preset),
         keeps_unclear=unit.task in _EXCEPTIONS,
     )
-    measurements = ANALYSES["bijections"].measurements(found, method="learned")
-    measurements.append(
-        Measurement(measure="pairs_left_out", value=float(found.n_left_out), method="learned")
+    left_out = Measurement(
+        measure="pairs_left_out", value=float(found.n_left_out), method="learned"
     )
-    return GroupResult(measurements=measurements, figures=(found.figure(),))
+    return _found("bijections", found, [left_out])
 
 
 def _bijections_cost(unit: RunUnit, preset: Preset, estimator: Estimator) -> list[Cost]:
@@ -303,7 +284,7 @@ def _forward(unit: RunUnit, preset: Preset, model: LanguageModel) -> RunContext:
     if unit.task != "copy":
         return context_of(model, unit.task, unit.seed, preset)
     capital = context_of(model, "capital", unit.seed, preset)
-    return _with_outputs(capital, "copy", lambda pair: pair.input)
+    return capital.with_task(replace(copying(capital.task), name="copy"))
 
 
 def _places(preset: Preset, model: LanguageModel) -> tuple[Configuration, ...]:
@@ -332,6 +313,5 @@ BIJECTIONS = Experiment(
     run=_bijections,
     estimate=_bijections_cost,
     shown=("accuracy", "wrong_direction"),
-    units=one_task_each,
 )
 register(BIJECTIONS)

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from taskvectors.errors import MemoryBudgetError, TaskVectorsError
 from taskvectors.methods.shared.candidate import Candidate, Cost
+from taskvectors.methods.shared.method import METHODS, Method, never
 from taskvectors.methods.shared.plan import Plan
 from taskvectors.methods.shared.run_context import RunContext
 from taskvectors.methods.training import PeakMemory, Recipe, Trainer, TrainState
@@ -106,6 +107,17 @@ def adapters(context: RunContext, config: AdapterConfig) -> list[Candidate]:
         MemoryBudgetError: A training step does not fit the budget.
     """
     return [_best_rate(context, config, size) for size in config.sizes]
+
+
+def register_adapter(**about: Any) -> None:
+    """Register the row of an adapter: what all of them have, and what a method's row says.
+
+    Args:
+        about: Further fields of `Method`.
+    """
+    few = {"steps": 1, "batch_size": 4, "check_every": 1, "learning_rates": (0.01,)}
+    shared: dict[str, Any] = {"gives_vector": False, "reads_shots": never, "quick": few}
+    METHODS.register(Method(plan=plan_of_adapter, **shared, **about))
 
 
 def _best_rate(context: RunContext, config: AdapterConfig, size: Size) -> Candidate:

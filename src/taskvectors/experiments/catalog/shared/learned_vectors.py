@@ -3,7 +3,7 @@
 import hashlib
 import json
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from taskvectors.costs import Cost
@@ -102,18 +102,20 @@ def vectors_of(
 
 
 def vector_costs(
-    context: RunContext, preset: Preset, estimator: Estimator, layers: Sequence[int]
+    contexts: Iterable[RunContext], preset: Preset, estimator: Estimator, layers: Sequence[int]
 ) -> list[Cost]:
-    """What `vectors_of` takes, where it was not asked for before."""
-    model, task = context.model, context.task
-    name = (
-        "vectors", model.source, model.dtype, task.name, task.seed, context.template,
-        recipe(preset), *layers,
-    )  # fmt: skip
-    if not estimator.is_new(*name):
-        return []
-    plan = plan_of(context, _config(preset, layers))
-    return estimator.works(model, plan.found, preset.memory)
+    """What `vectors_of` takes for each context, where it was not asked for before."""
+    costs: list[Cost] = []
+    for context in contexts:
+        model, task = context.model, context.task
+        name = (
+            "vectors", model.source, model.dtype, task.name, task.seed, context.template,
+            recipe(preset), *layers,
+        )  # fmt: skip
+        if estimator.is_new(*name):
+            plan = plan_of(context, _config(preset, layers))
+            costs += estimator.works(model, plan.found, preset.memory)
+    return costs
 
 
 def meta_model(unit: RunUnit, estimator: Estimator) -> LanguageModel:
