@@ -4,11 +4,11 @@ Run with `pytest tests/cli/test_own_experiment.py`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import EntryPoint
 from pathlib import Path
 from typing import Any
 
 import pytest
+from entry_points import installed
 
 from taskvectors.costs import Cost
 from taskvectors.errors import TaskVectorsError
@@ -76,18 +76,10 @@ def test_it_is_listed_estimated_run_and_reported(tv: Tv, registered: None, tmp_p
         assert text in page
 
 
-def test_it_comes_in_through_an_entry_point_in_the_order_of_names(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    point = EntryPoint(name="own-letters", value=f"{__name__}:ROW", group="taskvectors.experiments")
-    monkeypatch.setattr(EntryPoint, "load", lambda self: ROW)
-    monkeypatch.setattr(EXPERIMENTS, "_entry_points", {"own-letters": point})
-    try:
-        assert EXPERIMENTS["own-letters"] is ROW
+def test_it_comes_in_through_an_entry_point_in_the_order_of_names() -> None:
+    with installed(EXPERIMENTS, ROW):
         assert list(EXPERIMENTS) == sorted(EXPERIMENTS)
         assert {"own-letters", "tvp-loss", "ltv-ov"} <= set(EXPERIMENTS)
-    finally:
-        EXPERIMENTS.unregister("own-letters")
 
 
 def test_a_name_that_is_taken_is_refused() -> None:
