@@ -59,7 +59,7 @@ def test_figures_are_joined_by_title(reproduced: Make) -> None:
     one = reproduced(folder=Path("one"), figures=(replace(CURVE, name="curve-embedded"),))
     two = reproduced(folder=Path("two"), figures=(replace(CURVE, name="curve-smollm2"),))
     three = reproduced(folder=Path("three"), figures=())
-    section = side_by_side([one, two, three]).sections[-1]
+    section = side_by_side([one, two, three]).sections[0]  # the page opens with it
     (beside,) = section.blocks
     assert section.title == "Heads"
     assert isinstance(beside, Beside)
@@ -79,8 +79,39 @@ def test_comparisons_are_joined_by_method_whatever_layer_each_chose(
     learned = next(row for row in page.tables()[0].texts if "learned" in row)
     assert learned[-2].startswith("0.750")
     assert learned[-1].startswith("0.600")
-    assert [section.title for section in page.sections[2:3]] == ["Accuracy by layer"]
+    assert [section.title for section in page.sections[3:4]] == ["Accuracy by layer"]
     assert "first/run: de-quantised from 4 bits" in page.cautions
+
+
+def test_comparisons_open_with_one_figure(
+    compared: Make, learned_rows: Callable[..., list]
+) -> None:
+    one = compared(folder=Path("one"))
+    two = compared(learned_rows(0.6, layers=[3]), folder=Path("two"))
+    page = side_by_side([one, two])
+    (figure,) = page.sections[0].blocks
+    assert figure is page.figures()[0]
+    assert isinstance(figure, Figure)
+    assert [each.label for each in figure.series] == ["one", "two"]
+    ticks = dict(figure.x_ticks)
+    shown = [
+        {ticks[round(x)]: (y, low, high)
+         for x, y, low, high in zip(each.x, each.y, each.low, each.high, strict=True)}
+        for each in figure.series
+    ]  # fmt: skip
+    assert shown[0]["Learned vector"] == pytest.approx((0.75, 0.643, 0.857), abs=1e-3)
+    assert shown[1]["Learned vector"][0] == 0.6
+
+
+@pytest.mark.parametrize("name", ["task", "model"])
+def test_other_tasks_and_models_in_one_comparison_are_said(compared: Make, name: str) -> None:
+    one = compared(folder=Path("one"))
+    other = compared(folder=Path("two"), config={name: "quite-another"})
+    said = f"The runs are of different {name}s ("
+    (caution,) = [text for text in side_by_side([one, other]).cautions if "different" in text]
+    assert caution.startswith(said)
+    assert "; quite-another): what differs between them may be" in caution
+    assert not any("different" in text for text in side_by_side([one, one]).cautions)
 
 
 def test_analyses_stand_beside_each_other_and_a_missing_one_says_so(

@@ -5,7 +5,9 @@ one of the prompt. Here positions count in the context, and what follows it is t
 """
 
 import functools
+import inspect
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any
 
@@ -54,6 +56,9 @@ def register() -> type[Any]:
             origin = self.vector.origin
             self.edited = load_model(pretrained or origin.location or origin.model, dtype=dtype)
             self.vector.check_model(self.edited)
+            # over a large vocabulary, the logits of a long context are most of the work
+            known = inspect.signature(self.edited.hf.forward).parameters
+            self.keeps_some = "logits_to_keep" in known
             super().__init__(pretrained=self.edited.hf, tokenizer=self.edited.tokenizer, **options)
 
         def _loglikelihood_tokens(
@@ -79,13 +84,12 @@ def register() -> type[Any]:
                 )
             acts = _in_one_call(self.vector, n_read=len(continuation) - 1)
             tokens = torch.tensor([ids[:-1]], device=self.device)
-            with torch.inference_mode():
-                if acts is None:
-                    logits = self.edited.hf(input_ids=tokens).logits
-                else:
-                    with inject(self.edited, acts, prompts=[_prompt(context, continuation)]):
-                        logits = self.edited.hf(input_ids=tokens).logits
-            log_p = logits[0, len(context) - 1 :].float().log_softmax(dim=1)
+            prompts = [_prompt(context, continuation)]
+            edited = nullcontext() if acts is None else inject(self.edited, acts, prompts=prompts)
+            keep = {"logits_to_keep": len(continuation)} if self.keeps_some else {}
+            with torch.inference_mode(), edited:
+                logits = self.edited.hf(input_ids=tokens, **keep).logits
+            log_p = logits[0, -len(continuation) :].float().log_softmax(dim=1)
             targets = torch.tensor(continuation, device=log_p.device)
             total = log_p.gather(1, targets[:, None]).sum()
             return float(total), bool((log_p.argmax(dim=1) == targets).all())

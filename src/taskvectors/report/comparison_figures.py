@@ -5,7 +5,7 @@ validation split that layers are chosen on. Captions are fixed sentences.
 """
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from statistics import fmean
 from typing import Literal
 
@@ -24,7 +24,7 @@ from taskvectors.results.figures import (
     Style,
     style_at,
 )
-from taskvectors.results.pivot import ComparisonRow
+from taskvectors.results.pivot import ComparisonRow, comparison_rows
 from taskvectors.results.record import Record
 
 Split = Literal["test", "validation"]
@@ -49,6 +49,48 @@ _INTERVALS = (
 _LEARNING = "At most five layers of one seed are drawn, the chosen one among them."
 
 Figures = tuple[Figure, ...]
+
+
+def accuracy_by_run(runs: Mapping[str, Record]) -> Figure:
+    """What each method of several comparisons reached, the runs beside each other.
+
+    Args:
+        runs: Comparisons by the names of their runs.
+    """
+    rows = {name: comparison_rows(record.frame) for name, record in runs.items()}
+    known = dict.fromkeys(row.method for one in rows.values() for row in one)
+    series = []
+    for number, (name, found) in enumerate(rows.items()):
+        aside = (number - (len(rows) - 1) / 2) * min(0.2, 0.8 / len(rows))
+        reached = {at: method_summary(found, method) for at, method in enumerate(known)}
+        measured = {at: one for at, one in reached.items() if one is not None}
+        series.append(
+            Series(
+                label=name,
+                x=tuple(at + aside for at in measured),
+                y=tuple(one.accuracy for one in measured.values()),
+                low=tuple(one.low for one in measured.values()),
+                high=tuple(one.high for one in measured.values()),
+                style=style_at(number),
+                kind="point",
+            )
+        )
+    return Figure(
+        name="accuracy-by-run",
+        title="Accuracy of each method, by run",
+        x_label="",
+        y_label="Accuracy on test items",
+        series=tuple(series),
+        x_ticks=tuple((float(at), _title(runs, method)) for at, method in enumerate(known)),
+        shares=True,
+        caption="What was chosen on validation items, tested once. Bars: 95 % intervals, or the "
+        "range over seeds where there are several.",
+    )
+
+
+def _title(runs: Mapping[str, Record], method: str) -> str:
+    titles = [method_name(record.metadata, method) for record in runs.values()]
+    return next((title for title in titles if title != method), method)
 
 
 def comparison_figures(record: Record, rows: Sequence[ComparisonRow]) -> tuple[Figures, Figures]:

@@ -3,7 +3,7 @@
 Nothing is subtracted: runs of different models are read beside each other.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from taskvectors.errors import DataError
 from taskvectors.format import ABSENT, in_words
 from taskvectors.report.analyses import analyses_page
 from taskvectors.report.cases import Cases, cases_of
-from taskvectors.report.comparison_figures import comparison_figures
+from taskvectors.report.comparison_figures import accuracy_by_run, comparison_figures
 from taskvectors.report.experiment_tables import failures_of, parts_of
 from taskvectors.report.metadata import asked, cautions, settings
 from taskvectors.report.page import Beside, Page, Section, Text
@@ -51,7 +51,8 @@ def side_by_side(records: Sequence[Record]) -> Page:
     """
     kind = _kind_of_all(records)
     names = names_of(records)
-    warned = {f"{name}: {text}": None for name, one in zip(names, records, strict=True)
+    warned = dict.fromkeys(_of_different(records))
+    warned |= {f"{name}: {text}": None for name, one in zip(names, records, strict=True)
               for text in cautions(one)}  # fmt: skip
     differing = _differences(records, names)
     same = Text(text="All settings are the same.")
@@ -59,18 +60,43 @@ def side_by_side(records: Sequence[Record]) -> Page:
         name="runs", title="Where the runs differ", blocks=(differing if differing.rows else same,)
     )
     if records[0].kind == "explain":
-        parts = _analyses(records, names)
+        opening, parts = [], _analyses(records, names)
     else:
         tables = _measurements(records, names)
-        parts = [Section(name="results", title="Results", blocks=tables), *_charts(records, names)]
+        opening, charts = _opening(records, names)
+        parts = [Section(name="results", title="Results", blocks=tables), *charts]
     return Page(
         kicker="Side by side",
         title=", ".join(names),
         headline=f"{len(records)} runs side by side, each {kind}.",
         verdict="Values stand beside each other; none is subtracted.",
         cautions=tuple(warned),
-        sections=(first, *parts),
+        sections=(*opening, first, *parts),
     )
+
+
+def _opening(
+    records: Sequence[Record], names: Sequence[str]
+) -> tuple[list[Section], list[Section]]:
+    """The section with the figure that the page opens with, and those of the other figures."""
+    charts = _charts(records, names)
+    if records[0].kind != "compare":
+        return charts[:1], charts[1:]
+    figure = accuracy_by_run(dict(zip(names, records, strict=True)))
+    opening = Section(name="accuracy", title="The runs in one figure", blocks=(figure,))
+    return [opening], charts
+
+
+def _of_different(records: Sequence[Record]) -> Iterator[str]:
+    """That runs are of different tasks or models, since a difference may be theirs."""
+    for name in ("task", "model"):
+        held = [one.metadata.get(name) or one.metadata.get(f"{name}s") or () for one in records]
+        said = [one if isinstance(one, str) else ", ".join(map(str, one)) for one in held]
+        if all(said) and len(set(said)) > 1:
+            yield (
+                f"The runs are of different {name}s ({'; '.join(dict.fromkeys(said))}): what "
+                f"differs between them may be the {name}."
+            )
 
 
 def names_of(records: Sequence[Record]) -> list[str]:
