@@ -2,6 +2,7 @@
 
 import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -58,6 +59,19 @@ def pull_learner(repo: str, *, revision: str | None = None, token: str | None = 
     return pull_folder(repo, FILES, revision=revision, token=token)
 
 
+_NOTHING = "Nothing is noted; `taskvectors.learners.measure` measures it."
+_SCORES = """
+
+Errors are the family's own. Recovery is the share of what demonstrations gain that the vector alone
+gives. In brackets: 95 % intervals."""
+
+
+def _score(score: Mapping[str, Any]) -> str:
+    low, high, n = (score.get(name) for name in ("low", "high", "n"))
+    interval = "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"
+    return f"{score['value']:.3f}{interval}" + (f" on {n} questions" if n else "")
+
+
 def card_of(learner: "Learner", repo: str) -> str:
     """The card: what it was trained on and how, what it reached, how to use it.
 
@@ -80,7 +94,8 @@ def card_of(learner: "Learner", repo: str) -> str:
     }
     table = "\n".join(f"| {name} | {value} |" for name, value in rows.items() if value is not None)
     reached = learner.about.get("scores", {})
-    scores = "\n".join(f"- {name.replace('_', ' ')}: {value}" for name, value in reached.items())
+    scores = "\n".join(f"- {name}: {_score(score)}" for name, score in reached.items())
+    scores += _SCORES if scores else ""
     return f"""---
 {json.dumps(head, indent=2)}
 ---
@@ -95,7 +110,7 @@ A small transformer that was trained from scratch to learn tasks of one family i
 
 ## What it reached
 
-{scores or "Nothing is noted; `taskvectors.learners.measure` measures it."}
+{scores or _NOTHING}
 
 ## Use
 

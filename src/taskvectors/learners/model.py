@@ -61,15 +61,18 @@ class Learner:
 
     def save(self, folder: Path | str) -> None:
         """Write it to a folder."""
-        folder = Path(folder)
         self.hf.save_pretrained(folder)
+        self.save_about(folder)
+
+    def save_about(self, folder: Path | str) -> None:
+        """Write what is said of it alone, into a folder that has its weights."""
         family: Any = self.family
         about = {
             "family": self.family_source,
             "settings": family.model_dump(mode="json"),
             "about": dict(self.about),
         }
-        write_whole(folder / ABOUT, json.dumps(about, indent=1) + "\n")
+        write_whole(Path(folder) / ABOUT, json.dumps(about, indent=1) + "\n")
 
     def push_to_hub(
         self, repo: str, *, private: bool | None = None, token: str | None = None

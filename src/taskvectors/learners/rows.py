@@ -9,6 +9,7 @@ from torch import Tensor
 from taskvectors.learners.measures import Measured, locality, measure
 from taskvectors.learners.model import Learner
 from taskvectors.learners.probes import linear_probe, task_share
+from taskvectors.results.drawing import layer_of
 from taskvectors.results.learners import IN_DISTRIBUTION, Row
 
 N_DUMMIES = 16
@@ -69,6 +70,37 @@ def measured_rows(learner: Learner, *, n_trials: int, seed: int) -> list[Row]:
             }
         )
     return rows
+
+
+def scores_of(rows: Sequence[Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """What a learner reached, by name, for its card: from the tidy rows of one learner.
+
+    The errors in and out of context, and of the vector at the layer where it recovers most.
+
+    Args:
+        rows: Rows of `of_variants` and of `of_shifts`.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for row in rows:
+        if row.get("shift") in (None, IN_DISTRIBUTION) and row["measure"] in _ON_A_CARD:
+            name = _ON_A_CARD[row["measure"]]
+            if name not in found or (found[name]["low"] is None and row.get("low") is not None):
+                found[name] = {key: row.get(key) for key in _OF_A_SCORE}
+    by_layer = [row for row in rows if row["measure"] == "recovery" and row.get("shift") is None]
+    if by_layer:
+        best = max(by_layer, key=lambda row: float(row["value"]))
+        layer = layer_of(str(best["layers"]))
+        name = f"recovery by the vector at layer {layer:g}"
+        found[name] = {key: best.get(key) for key in _OF_A_SCORE}
+    return found
+
+
+_OF_A_SCORE = ("value", "low", "high", "n")
+_ON_A_CARD = {
+    "icl_error": "error in context",
+    "zero_shot_error": "error without demonstrations",
+    "optimal_error": "error of the best possible learner",
+}
 
 
 def curve_point(n_trials: int) -> Any:

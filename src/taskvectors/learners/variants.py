@@ -8,7 +8,7 @@ its own, so that what was finished, or begun, before is not trained or measured 
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from taskvectors.learners.families import find_family, load_family
 from taskvectors.learners.family import CurriculumStage, TaskFamily, generator_for
 from taskvectors.learners.model import Learner
 from taskvectors.learners.robustness import trend_on_layer
-from taskvectors.learners.rows import curve_point, measured_rows, shifted_rows
+from taskvectors.learners.rows import curve_point, measured_rows, scores_of, shifted_rows
 from taskvectors.learners.shape import LearnerShape
 from taskvectors.learners.tracking import TrackerName, open_tracker
 from taskvectors.learners.training import SHARED, Trained, train
@@ -99,6 +99,9 @@ def train_variants(
                 if (out / SHARED).is_file():
                     first = first or out
                 cells.append(_measured(config, variant, done, run_folder))
+                about = {**done.learner.about, "scores": scores_of(cells[-1].rows)}
+                if devices is None or devices.is_main:
+                    replace(done.learner, about=about).save_about(out)
         about = _describe(config, command) | {"seconds": time.perf_counter() - started}
         return run_folder.write(_record(config, cells, about))
 
