@@ -70,7 +70,7 @@ def test_what_training_measured_is_on_the_card(hub: dict[str, Any], tmp_path: Pa
         scores = learner.about["scores"]
         rows = [row for row in finding_of(record.frame).rows if row["variant"] == "tvp-1"]
         assert scores["error in context"]["value"] == pytest.approx(rows[0]["icl_error"])
-        assert scores["error in context"]["low"] < scores["error in context"]["high"]
+        assert scores["error in context"]["low"] <= scores["error in context"]["high"]
         known = [row for row in rows if row.get("recovery") is not None]
         best = max(known, key=lambda row: row["recovery"], default=None)
         found = [name for name in scores if name.startswith("recovery")]
