@@ -10,10 +10,12 @@ is tagged `parameters` may be followed by other values.
 import argparse
 import json
 import re
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
+from urllib.parse import unquote
 
 import jupytext
 import nbformat
@@ -48,8 +50,15 @@ def run(path: Path, folder: Path, parameters: Mapping[str, Any] | None = None) -
     return client.execute()
 
 
-def page(path: Path, notebook: Any) -> str:
-    """A notebook as a page of the site, with its outputs where it has run."""
+def page(path: Path, notebook: Any, images: Path | None = None) -> str:
+    """A notebook as a page of the site, with its outputs where it has run.
+
+    Args:
+        path: The notebook.
+        notebook: Its cells.
+        images: Folder that charts are drawn into, by a headless Chromium; they are left out by
+            default, and where there is none.
+    """
     has_run = any(cell.get("outputs") for cell in notebook.cells)
     parts = []
     for cell in notebook.cells:
@@ -58,7 +67,18 @@ def page(path: Path, notebook: Any) -> str:
             continue
         # not `python`: the blocks of a notebook run together, in a test of their own
         parts.append(f"```py\n{cell.source}\n```")
-        parts += filter(None, map(_shown, cell.outputs))
+        for output in cell.outputs:
+            chart = next((v for k, v in output.get("data", {}).items() if "plotly" in k), None)
+            if chart is None:
+                parts.append(_shown(output))
+            elif images is None or not shutil.which("chromedriver"):
+                parts.append("*(an interactive chart)*")
+            else:
+                place = images / f"{path.stem.replace('_', '-')}-{len(parts)}.svg"
+                place.write_text(svg_of(chart), encoding="utf-8")
+                title = re.sub("<.*?>", "", chart["layout"].get("title", {}).get("text", "chart"))
+                parts.append(f"![{title}](../images/{place.name})")
+    parts = list(filter(None, parts))
     name = path.relative_to(ROOT).as_posix()
     how = "as it ran; `python tools/notebooks.py` repeats it" if has_run else "not run"
     parts.insert(1, f"*The notebook `{name}`, {how}.*")
@@ -66,16 +86,38 @@ def page(path: Path, notebook: Any) -> str:
 
 
 def _shown(output: Any) -> str:
-    """An output as Markdown: tables as HTML, text as text; charts need an open notebook."""
+    """An output as Markdown: tables as HTML, text as text."""
     if output.output_type == "stream":
         return f"```text\n{output.text.rstrip()}\n```" if output.name == "stdout" else ""
     data = output.get("data", {})
-    if any("plotly" in kind for kind in data):
-        return "*(an interactive chart)*"
     if "text/html" in data:
-        table = re.sub(r"<style.*?</style>|\n\s*", "", str(data["text/html"]), flags=re.S)
+        table = re.sub(r"<style.*?</style>", "", str(data["text/html"]), flags=re.S)
+        table = re.sub(r">\s+<", "><", table).strip().replace("\n", "<br>")
         return re.sub(r' (border="1"|class="dataframe"|style="[^"]*")', "", table)
     return f"```text\n{data['text/plain']}\n```" if "text/plain" in data else ""
+
+
+def svg_of(chart: Mapping[str, Any]) -> str:
+    """A plotly chart as an SVG file, drawn by plotly itself in a headless Chromium."""
+    from plotly.offline import get_plotlyjs
+    from selenium import webdriver
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = shutil.which("chromium") or shutil.which("google-chrome") or ""
+    for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage"):
+        options.add_argument(flag)
+    service = webdriver.ChromeService(shutil.which("chromedriver"))
+    driver = webdriver.Chrome(options=options, service=service)
+    try:
+        driver.execute_script(get_plotlyjs())
+        found: str = driver.execute_async_script(
+            "const [chart, done] = arguments;"
+            "Plotly.toImage(chart, {format: 'svg', width: 800, height: 420}).then(done);",
+            {"data": chart["data"], "layout": chart["layout"]},
+        )
+    finally:
+        driver.quit()
+    return unquote(found.partition(",")[2]) + "\n"
 
 
 def main() -> None:
@@ -96,7 +138,9 @@ def main() -> None:
                     else run(path, Path(folder), asked.parameters)
                 )
             stem = path.stem.replace("_", "-")
-            (asked.out / f"{stem}.md").write_text(page(path, done), encoding="utf-8")
+            images = asked.out.parent / "images"
+            images.mkdir(exist_ok=True)
+            (asked.out / f"{stem}.md").write_text(page(path, done, images), encoding="utf-8")
 
 
 if __name__ == "__main__":

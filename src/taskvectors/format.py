@@ -280,7 +280,7 @@ _MOST_ROWS, _MOST_LETTERS = 20, 200
 
 
 def html_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table for a notebook, of bounded size: what is left out is counted.
+    r"""A table for a notebook, of bounded size: what is left out is counted.
 
     Args:
         title: What is shown.
@@ -290,6 +290,8 @@ def html_table(title: str, headings: Sequence[str], rows: Sequence[Sequence[obje
     Example:
         >>> html_table("a < b", (), [("layers", 4)])
         '<table><caption>a &lt; b</caption><tr><td>layers</td><td>4</td></tr></table>'
+        >>> html_table("Q: Peru\nA:", (), [])
+        '<table><caption>Q: Peru<br>A:</caption></table>'
     """
     lines: list[tuple[str, Sequence[object]]] = [("th", headings)] if headings else []
     lines += [("td", row) for row in rows[:_MOST_ROWS]]
@@ -307,4 +309,4 @@ def _cell(value: object) -> str:
         return ABSENT
     text = f"{value:.4g}" if isinstance(value, float) else str(value)
     cut = text if len(text) <= _MOST_LETTERS else f"{text[: _MOST_LETTERS - 1]}…"
-    return html.escape(cut)
+    return html.escape(cut).replace("\n", "<br>")

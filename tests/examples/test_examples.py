@@ -87,6 +87,12 @@ def test_a_notebook_runs_on_a_small_model(
     assert shown.startswith(path.read_text().splitlines()[1].removeprefix("# "))
     assert "<table>" in shown
     assert "an interactive chart" in shown
+    monkeypatch.setattr(tool, "svg_of", lambda chart: f"<svg>{len(chart['data'])}</svg>")
+    monkeypatch.setattr(tool.shutil, "which", lambda name: name)
+    with_charts = tool.page(path, done, tmp_path)
+    (name,) = re.findall(r"!\[.*?\]\(\.\./images/(.*?\.svg)\)", with_charts)
+    assert (tmp_path / name).read_text().startswith("<svg>")
+    assert "an interactive chart" not in with_charts
 
 
 # how_it_works_inside takes three minutes; tools/notebooks.py runs it as it is
