@@ -60,7 +60,8 @@ def side_by_side(records: Sequence[Record]) -> Page:
         name="runs", title="Where the runs differ", blocks=(differing if differing.rows else same,)
     )
     if records[0].kind == "explain":
-        opening, parts = [], _analyses(records, names)
+        opening: list[Section] = []
+        parts = _analyses(records, names)
     else:
         tables = _measurements(records, names)
         opening, charts = _opening(records, names)
