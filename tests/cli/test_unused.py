@@ -212,6 +212,15 @@ def test_more_demonstrations_than_pairs_are_refused_before_anything_is_run(
     assert "zero-shot: " not in said.err, "no method was run"
 
 
+def test_what_is_learned_from_fewer_pairs_than_demonstrations_starts_from_zero(
+    tv: Tv, on_both: list[object], tmp_path: Path
+) -> None:
+    words = ["learn", *on_both, "--shots", 25, "--steps", 2, "--layers", 1]
+    said = tv(*words, "--out", tmp_path / "vector")
+    assert said.code == 0, said.err
+    assert "training is as by the recipe from-zero: 25 demonstrations of" in said.err
+
+
 def test_a_strength_of_zero_and_demonstrations_that_nobody_reads_are_refused(
     tv: Tv, vector: Path
 ) -> None:

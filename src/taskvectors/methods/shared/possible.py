@@ -34,7 +34,9 @@ def check_possible(context: RunContext, config: Any, splits: Sequence[Split]) ->
     for split in splits if shots or set(places) - {-1, "last"} else ():
         for prompt in context.prompts(split, shots or 0):
             resolve_positions(prompt, places)
-    if asked.get("shots") or METHODS[config.kind].reads_shots(config):
+    # what is trained starts from zero where there is no few-shot run, and says so
+    reads = shots is None and METHODS[config.kind].reads_shots(config)
+    if asked.get("shots") or reads:
         # the first query is enough: what is missing is missing for all of them
         with suppress(PromptTooLongError):
             for split in splits:
