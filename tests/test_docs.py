@@ -171,10 +171,16 @@ def small_python(small_model: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator
 
 
 def run_page(page: str, model: Path, folder: Path, *, with_slow: bool) -> int:
-    """Run a page's blocks in a folder; how many commands and blocks of Python there were."""
+    """Run a page's blocks in a folder; how many commands and blocks of Python there were.
+
+    With slow ones it ends with the last of them: what comes then runs without them, too.
+    """
     n_run = 0
     (folder / "my-model").symlink_to(model)
-    for block in filter(is_run, blocks_of(page)):
+    blocks = list(filter(is_run, blocks_of(page)))
+    if with_slow:
+        blocks = blocks[: max(n for n, one in enumerate(blocks, 1) if one.mark == "slow")]
+    for block in blocks:
         if block.mark == "slow" and not with_slow:
             continue
         if block.title:
