@@ -356,8 +356,9 @@ def test_generate_writes_without_the_vector_and_with_it(
     tokens = model.tokenizer("Q: bak\nA:", return_tensors="pt")["input_ids"]
     out = model.hf.generate(input_ids=tokens, max_new_tokens=3, do_sample=False)
     assert model.tokenizer.decode(out[0, tokens.shape[1] :]) == plain["completion"]
-    nothing = tv(*words, "--strength", 0, "--input", "bak", "--json").json["rows"]
-    assert nothing[0]["completion"] == nothing[1]["completion"] == plain["completion"]
+    nothing = tv(*words, "--strength", 0, "--input", "bak", "--json")
+    assert (nothing.code, nothing.out) == (2, "")
+    assert "--strength: 0 adds nothing of the vector" in nothing.err
 
 
 def test_generate_draws_by_seed_and_leaves_the_random_state_alone(
