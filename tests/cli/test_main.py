@@ -22,6 +22,7 @@ from taskvectors import __version__
 from taskvectors.cli import keep_to_quota, main, parsing, progress, results
 from taskvectors.cli.estimate import Machine
 from taskvectors.cli.examples import EXAMPLES, FIRST_EXAMPLES
+from taskvectors.cli.help import COMMON, common_first
 from taskvectors.cli.parsing import VERBS, parse
 from taskvectors.cli.results import Result
 from taskvectors.cli.tasks import Tasks
@@ -365,6 +366,22 @@ def test_the_help_of_the_program_ends_with_examples(tv: Tv) -> None:
     assert said.endswith("".join(f"  $ taskvectors {line}\n" for line in FIRST_EXAMPLES))
     for line in FIRST_EXAMPLES:
         parse(shlex.split(line))
+
+
+@pytest.mark.parametrize("verb", ["compare", "learn", "extract", "evaluate", "explain", "train"])
+def test_the_help_of_a_verb_begins_with_the_common_options(tv: Tv, verb: str) -> None:
+    names = re.findall(r"^(?:\W )?--([a-z][a-z-]*)", tv(verb, "--help").out, re.M)
+    first = [name for name in names if name in COMMON]
+    assert names[: len(first)] == first
+    assert len(first) <= 12
+    assert {"task", "out", "json"} <= set(first)
+    assert len(names) == len(set(names)) > len(first) + 8, "none is lost, none is twice"
+    shown = tv(verb, "--help").out
+    titles = [line for line in shown.splitlines() if re.match(r"^\W+[a-z ]*options \W*$", line)]
+    widths = set(map(len, titles))
+    assert len(widths) == 1
+    assert "common options" in shown
+    assert common_first("no boxes\n") == "no boxes\n"
 
 
 def test_completion_of_a_shell_is_listed_and_printed(tv: Tv) -> None:

@@ -4,6 +4,7 @@ import contextlib
 import difflib
 import io
 import re
+import sys
 from collections.abc import Callable, Iterable, Sequence
 from itertools import takewhile
 from typing import Any, Protocol, runtime_checkable
@@ -19,6 +20,7 @@ from taskvectors.cli.export import Export
 from taskvectors.cli.extract import Extract
 from taskvectors.cli.families import Families
 from taskvectors.cli.generate import Generate
+from taskvectors.cli.help import common_first
 from taskvectors.cli.learn import Learn
 from taskvectors.cli.listings import Runs, Vectors
 from taskvectors.cli.methods import Methods
@@ -92,18 +94,41 @@ def parse(words: Sequence[str]) -> Verb | None:
     name = words[0] if words else ""
     if name and not name.startswith("-") and name not in VERBS:
         raise TaskVectorsError(_see(f"there is no verb {name!r}{_close(name, VERBS)}", PROGRAM))
-    said = io.StringIO()
+    said, helped = io.StringIO(), _LikeStdout()
+    asks = name in VERBS and ("-h" in words or "--help" in words)
     try:
-        with contextlib.redirect_stderr(said):
+        with (
+            contextlib.redirect_stderr(said),
+            contextlib.redirect_stdout(helped) if asks else contextlib.nullcontext(),
+        ):
             return _parsed(words)
     except SystemExit as stop:
         if not stop.code:
+            if asks:
+                print(common_first(helped.getvalue()), end="")
             if name in VERBS or name in ("-h", "--help"):
                 lines = EXAMPLES[name] if name in VERBS else FIRST_EXAMPLES
                 print("Examples:", *(f"\n  $ {PROGRAM} {line}" for line in lines), sep="")
             return None
     place = f"{PROGRAM} {name}" if name in VERBS else PROGRAM
     raise TaskVectorsError(_see(_unknown(words) or _gist(said.getvalue()), place))
+
+
+class _LikeStdout(io.StringIO):
+    """Text with the colours and the frames that standard output would have."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._stdout = sys.stdout
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        """That of standard output."""
+        return self._stdout.encoding or "ascii"
+
+    def isatty(self) -> bool:
+        """Whether standard output is a terminal."""
+        return self._stdout.isatty()
 
 
 def _see(text: str, place: str) -> str:
