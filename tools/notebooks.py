@@ -60,7 +60,7 @@ def page(path: Path, notebook: Any, images: Path | None = None) -> str:
             default, and where there is none.
     """
     has_run = any(cell.get("outputs") for cell in notebook.cells)
-    parts = []
+    parts, n_charts = [], 0
     for cell in notebook.cells:
         if cell.cell_type == "markdown":
             parts.append(cell.source)
@@ -74,7 +74,8 @@ def page(path: Path, notebook: Any, images: Path | None = None) -> str:
             elif images is None or not shutil.which("chromedriver"):
                 parts.append("*(an interactive chart)*")
             else:
-                place = images / f"{path.stem.replace('_', '-')}-{len(parts)}.svg"
+                n_charts += 1
+                place = images / f"{path.stem.replace('_', '-')}-{n_charts}.svg"
                 place.write_text(svg_of(chart), encoding="utf-8")
                 title = re.sub("<.*?>", "", chart["layout"].get("title", {}).get("text", "chart"))
                 parts.append(f"![{title}](../images/{place.name})")
