@@ -376,3 +376,13 @@ def test_a_heatmap_with_cells_missing_is_refused() -> None:
 def test_a_scale_never_has_one_value_only() -> None:
     flat = replace(TABLE, scale="sequential", values=((0.5, 0.5),) * 3)
     assert flat.ends == (0.5, 1.5)
+
+
+def test_quotes_in_names_are_not_shown_as_codes() -> None:
+    """plotly reads &lt; and &amp;, and not &quot;."""
+    series = Series(label='a "<b>"', x=(0,), y=(1,))
+    figure = Figure(name="f", title="t", x_label="x", y_label="y", series=(series,),
+                    x_ticks=((0, '"'),))  # fmt: skip
+    drawn = draw_plotly(figure).to_plotly_json()
+    assert drawn["layout"]["xaxis"]["ticktext"] == ['"']
+    assert 'a "&lt;b&gt;"' in {trace.get("name") for trace in drawn["data"]}

@@ -86,7 +86,7 @@ def _reference(line: ReferenceLine, figure: Figure, theme: str) -> dict[str, Any
     return {
         "type": "scatter",
         "mode": "lines",
-        "name": html.escape(line.label),
+        "name": html.escape(line.label, quote=False),
         "x": list(span(figure)),
         "y": [line.y, line.y],
         "line": {"color": getattr(line.style, theme), "dash": line.style.dash, "width": 1.8},
@@ -111,7 +111,7 @@ def _band(series: Series, theme: str) -> dict[str, Any]:
         "line": {"width": 0},
         "hoverinfo": "skip",
         "showlegend": False,
-        "legendgroup": html.escape(series.label),
+        "legendgroup": html.escape(series.label, quote=False),
     }
 
 
@@ -121,8 +121,8 @@ def _trace(series: Series, figure: Figure, theme: str) -> dict[str, Any]:
     trace: dict[str, Any] = {
         "type": "scatter",
         "mode": "markers" if is_point else "lines+markers" if series.has_markers else "lines",
-        "name": html.escape(series.label),
-        "legendgroup": html.escape(series.label),
+        "name": html.escape(series.label, quote=False),
+        "legendgroup": html.escape(series.label, quote=False),
         "x": list(series.x),
         "y": list(series.y),
         "line": {"color": color, "dash": series.style.dash, "width": 2.2},
@@ -168,8 +168,8 @@ def _hover(series: Series, figure: Figure) -> str:
     form = ":.1%" if figure.shares else ":.4g"
     interval = f" [%{{customdata[0]{form}}}, %{{customdata[1]{form}}}]" if series.low else ""
     value = f"%{{y{form}}}{interval}"
-    place = f"{html.escape(figure.x_label)}: %{{x}}"
-    return f"{html.escape(series.label)}<br>{place}<br>{value}<extra></extra>"
+    place = f"{html.escape(figure.x_label, quote=False)}: %{{x}}"
+    return f"{html.escape(series.label, quote=False)}<br>{place}<br>{value}<extra></extra>"
 
 
 def _layout(figure: Figure, theme: str) -> dict[str, Any]:
@@ -219,7 +219,8 @@ def _cells(figure: Heatmap, theme: str) -> dict[str, Any]:
     steps = len(figure.colours) - 1
     form = ".0%" if figure.shares else ".3g"
     columns, rows = (
-        [html.escape(text) for text in names] for names in (figure.columns, figure.rows)
+        [html.escape(text, quote=False) for text in names]
+        for names in (figure.columns, figure.rows)
     )
     cell: dict[str, Any] = {
         "type": "heatmap",
@@ -236,7 +237,7 @@ def _cells(figure: Heatmap, theme: str) -> dict[str, Any]:
         "hoverongaps": False,
         "hovertemplate": f"%{{customdata}}<br>%{{z:{form}}}<extra></extra>",
         "colorbar": {
-            "title": {"text": html.escape(figure.value_label), "side": "right"},
+            "title": {"text": html.escape(figure.value_label, quote=False), "side": "right"},
             "thickness": 12,
             "outlinecolor": _FAINT[theme],
             "tickformat": ".0%" if figure.shares else "",
@@ -280,11 +281,11 @@ def _heatmap_layout(figure: Heatmap, theme: str) -> dict[str, Any]:
 
 
 def _escaped(names: tuple[str, ...]) -> list[str]:
-    return [html.escape(name).replace("\n", "<br>") for name in names]
+    return [html.escape(name, quote=False).replace("\n", "<br>") for name in names]
 
 
 def _axis_title(text: str) -> dict[str, Any]:
-    return {"text": html.escape(text), "standoff": 8, "font": {"size": 13}}
+    return {"text": html.escape(text, quote=False), "standoff": 8, "font": {"size": 13}}
 
 
 def _faded(color: str, opacity: float) -> str:
