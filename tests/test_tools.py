@@ -59,3 +59,18 @@ def test_joint_sites_are_compared_prompt_by_prompt(tmp_path: Path) -> None:
     assert gaps.value["antonym", "joint both"] == 0
     assert gaps.value[OVER_TASKS, "joint both"] == 0.25
     assert len(rows[rows.measure == "accuracy"]) == 2 * 2 * len(JOINT)
+
+
+def test_a_bias_on_the_logits_changes_all_queries_alike() -> None:
+    import torch
+    from constant_share import constant_share, preference  # type: ignore[import-not-found]
+
+    bias = torch.randn(50, generator=torch.Generator().manual_seed(0))
+    assert constant_share(bias.expand(8, -1)) == pytest.approx(1)
+    assert constant_share(torch.eye(8)) == pytest.approx(1 / 8)
+    change = torch.zeros(2, 6)
+    change[:, [0, 1]], change[:, [2, 3]] = 3.0, 1.0
+    change[0, 2] = change[1, 3] = 100.0  # each query's own answer
+    own, trained, tested = (torch.tensor(tokens) for tokens in ([2, 3], [0, 1], [2, 3]))
+    assert preference(change, own, trained, tested) == pytest.approx(2)
+    assert preference(change, own, trained[:0], tested) is None
