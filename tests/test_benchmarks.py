@@ -60,7 +60,8 @@ def script(
         model.tokenizer.save_pretrained(tmp_path)
         return SimpleNamespace(path=tmp_path)
 
-    llama = transformers.LlamaConfig
+    # transformers sets both names anew when the model's is first asked for
+    _, llama = transformers.LlamaForCausalLM, transformers.LlamaConfig
     for place in (models, loading):
         monkeypatch.setattr(place, "load_model", embedded)
     monkeypatch.setattr(sources, "find_files", files)
