@@ -11,11 +11,10 @@ compared with those of the trunk. The SmolLM2-135M shape has random weights: the
 depend on them.
 """
 
-from functools import partial
-
 import torch
 from _head_by_head import N_PROMPTS, Side, main
 from learn_step import random_prompts, real_prompts, smollm2
+from torch import Tensor
 
 from taskvectors.explain.shared.head_removal import removal_effects
 from taskvectors.models import load_model
@@ -31,11 +30,15 @@ def prepared(name: str, dtype: str) -> Side:
     else:
         model = smollm2(dtype)
         prompts = random_prompts(SHOTS, N_PROMPTS, model.d_vocab)
+
+    def effects() -> Tensor:
+        return removal_effects(model, prompts).unflatten(1, (model.n_layers, -1))
+
     return Side(
         model=model,
         prompts=prompts,
         given=torch.zeros(model.n_layers, model.n_heads, model.d_head),
-        effects=partial(removal_effects, model, prompts),
+        effects=effects,
     )
 
 
