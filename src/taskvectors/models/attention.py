@@ -18,11 +18,9 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from taskvectors.errors import UnsupportedModelError
-from taskvectors.models.interface import implementation
+from taskvectors.models.interface import answering
 from taskvectors.models.language_model import LanguageModel
 from taskvectors.models.packing import Packing
-
-NAME = "taskvectors_branches"
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -121,7 +119,7 @@ def branch_attention(  # noqa: PLR0913, PLR0917  (what transformers passes to at
     _check_known(module, others)
     if shared is None:
         raise RuntimeError(
-            f"attention {NAME!r} was called outside a replay of {type(module).__name__}"
+            f"the branches' attention was called outside a replay of {type(module).__name__}"
         )
     packing, branches = shared.packing, shared.n_branches
     kv_heads, d_head, d_value = key.shape[1], key.shape[3], value.shape[3]
@@ -224,8 +222,5 @@ def branching(configs: list[Any]) -> Iterator[None]:
     Args:
         configs: The configs of the model's modules; see `attention_configs`.
     """
-    from transformers import AttentionInterface
-
-    AttentionInterface.register(NAME, branch_attention)
-    with implementation(configs, lambda _: NAME):
+    with answering(configs, branch_attention):
         yield

@@ -26,6 +26,7 @@ from taskvectors.errors import DataError, UnsupportedModelError
 from taskvectors.files import read_json, write_whole
 from taskvectors.models.calls import run_body
 from taskvectors.models.engines import prepare
+from taskvectors.models.interface import own_implementation
 from taskvectors.models.language_model import LanguageModel
 from taskvectors.models.packing import Packing
 from taskvectors.models.passes import Passes, tensors_of
@@ -84,7 +85,7 @@ def _kept_at(model: LanguageModel) -> Path:
         "torch": torch.__version__,
         "class": f"{type(model.hf).__module__}.{type(model.hf).__qualname__}",
         "config": model.hf.config.to_json_string(use_diff=False),
-        "attention": [str(config._attn_implementation) for config in model.attention_configs],
+        "attention": [own_implementation(config) for config in model.attention_configs],
         "dtype": str(model.dtype),
         "fingerprint": model.fingerprint,
     }

@@ -5,6 +5,7 @@ by a name in its config. While inside one of the contexts here, that name is one
 """
 
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -16,7 +17,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 _SEEN = "taskvectors_seen_"
-"""What the name of the model's own implementation is preceded by while it is watched."""
+"""What the name of the model's own implementation is preceded by while it is answered here."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -44,18 +45,53 @@ def attention_configs(root: nn.Module) -> list[Any]:
     return list(found.values())
 
 
+Attend = Callable[..., tuple[Tensor, Any]]
+_ANSWER: ContextVar[Attend | None] = ContextVar("taskvectors_attend", default=None)
+_renaming = threading.Lock()
+_renamed: dict[int, tuple[str | None, int]] = {}
+"""By a config's identity: its implementation before, and how many contexts are inside."""
+
+
+def own_implementation(config: Any) -> str:
+    """The name of a config's attention implementation, also while it is answered here."""
+    with _renaming:
+        own, _ = _renamed.get(id(config), (config._attn_implementation, 0))
+    return str(own)
+
+
 @contextmanager
-def implementation(configs: list[Any], name: Callable[[str], str]) -> Iterator[None]:
-    """Rename the attention implementation of some configs while inside."""
-    before = [config._attn_implementation for config in configs]
-    for config, own in zip(configs, before, strict=True):
-        # the setter of the public name would write to the configs inside this one too
-        config._attn_implementation_internal = name(own or "eager")
+def _answered(configs: list[Any]) -> Iterator[None]:
+    """Attention of some configs comes to `_attend` while inside, in whatever thread it is called.
+
+    What does not concern the context that calls is answered as the model itself would.
+    """
+    with _renaming:
+        for config in configs:
+            own, n_inside = _renamed.get(id(config), (config._attn_implementation, 0))
+            _renamed[id(config)] = own, n_inside + 1
+            # the setter of the public name would write to the configs inside this one too
+            config._attn_implementation_internal = _name_of(own or "eager")
     try:
         yield
     finally:
-        for config, own in zip(configs, before, strict=True):
-            config._attn_implementation_internal = own
+        with _renaming:
+            for config in configs:
+                own, n_inside = _renamed.pop(id(config))
+                if n_inside > 1:
+                    _renamed[id(config)] = own, n_inside - 1
+                else:
+                    config._attn_implementation_internal = own
+
+
+@contextmanager
+def answering(configs: list[Any], attend: Attend) -> Iterator[None]:
+    """Let `attend` answer for the attention of some configs while inside, in this context alone."""
+    token = _ANSWER.set(attend)
+    try:
+        with _answered(configs):
+            yield
+    finally:
+        _ANSWER.reset(token)
 
 
 @contextmanager
@@ -80,25 +116,25 @@ def watch_interface(configs: list[Any], watch: Callable[[AttentionCall], None]) 
     """Show every call of the attention interface to `watch`; attention itself stays as it is."""
     token = _WATCH.set(watch)
     try:
-        with implementation(configs, _watched):
+        with _answered(configs):
             yield
     finally:
         _WATCH.reset(token)
 
 
-def _watched(own: str) -> str:
-    """The name under which an implementation is watched; it makes the masks that `own` makes."""
+def _name_of(own: str) -> str:
+    """The name under which `_attend` stands for an implementation, with the masks of that one."""
     from transformers import AttentionInterface, AttentionMaskInterface
 
     name = _SEEN + own
-    AttentionInterface.register(name, partial(_attend_watched, own))
+    AttentionInterface.register(name, partial(_attend, own))
     masks = AttentionMaskInterface()  # type: ignore[no-untyped-call]
     if own in masks:
         AttentionMaskInterface.register(name, masks[own])
     return name
 
 
-def _attend_watched(
+def _attend(
     own: str,
     module: nn.Module,
     query: Tensor,
@@ -110,6 +146,9 @@ def _attend_watched(
 ) -> Any:
     from transformers import AttentionInterface
 
+    answer = _ANSWER.get()
+    if answer is not None:
+        return answer(module, query, key, value, attention_mask, *args, **kwargs)
     # eager attention is a function of the module's own file
     eager = getattr(sys.modules[type(module).__module__], "eager_attention_forward", None)
     interface: Any = AttentionInterface()  # type: ignore[no-untyped-call]

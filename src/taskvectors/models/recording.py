@@ -23,7 +23,7 @@ from taskvectors.models.calls import arguments_by_name, cache_name
 from taskvectors.models.interface import AttentionCall, watch_interface
 from taskvectors.models.language_model import LanguageModel
 from taskvectors.models.runs import RunRequest, RunResult, Site
-from taskvectors.models.sites import capture
+from taskvectors.models.sites import capture, takes_part, taking_part
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -220,34 +220,26 @@ def _with_new(held: Any, key: Tensor, value: Tensor, *_: Any, **__: Any) -> tupl
 
 def _recording_call(block: Any, entered: list[Tensor], calls: list[dict[str, Any]]) -> Any:
     """A hook that notes a block's input and its arguments, by name in every family."""
-    hook = partial(_note, inspect.signature(block.forward), entered, calls)
-    return _Handle(block.register_forward_pre_hook(hook, with_kwargs=True))
+    token = object()
+    hook = partial(_note, token, inspect.signature(block.forward), entered, calls)
+    return taking_part((token, block.register_forward_pre_hook(hook, with_kwargs=True)))
 
 
 def _note(
+    token: object,
     signature: inspect.Signature,
-    entered: list[Tensor],
-    calls: list[dict[str, Any]],
+    entered: Any,  # list[Tensor], and list[dict[str, Any]]: of another thread, which fills them
+    calls: Any,  # while the types of this call would be looked at
     _: Any,
     args: tuple[Any, ...],
-    kwargs: dict[str, Any],
+    kwargs: dict[str, Any] | None = None,
 ) -> None:
+    # torch forgets that a hook wants keyword arguments if a thread is removing it
+    if kwargs is None or not takes_part(token):
+        return
     named = arguments_by_name(signature, args, kwargs)
     entered.append(named.pop(next(iter(signature.parameters))))  # the state comes first
     calls.append(named)
-
-
-class _Handle:
-    """A hook's handle as a context."""
-
-    def __init__(self, handle: torch.utils.hooks.RemovableHandle) -> None:
-        self.handle = handle
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, *_: object) -> None:
-        self.handle.remove()
 
 
 def without_cache(arguments: Mapping[str, Any]) -> dict[str, Any]:

@@ -44,7 +44,10 @@ _PARTS: dict[Component, Part] = {
 Rewrite = Callable[[Float[Tensor, "batch pos width"]], Float[Tensor, "batch pos width"]]
 
 Found = TypeVar("Found")
-_is_apart: ContextVar[bool] = ContextVar("taskvectors_apart", default=False)
+_Hook = tuple[object, torch.utils.hooks.RemovableHandle]
+"""A token that a hook asks for, and its handle."""
+_entered: ContextVar[frozenset[object]] = ContextVar("taskvectors_entered", default=frozenset())
+"""The hooks that were entered in this context: those of other threads and tasks pass it by."""
 
 
 def check_site(model: LanguageModel, layer: int, component: Component) -> None:
@@ -69,16 +72,30 @@ def check_site(model: LanguageModel, layer: int, component: Component) -> None:
 
 
 def apart(work: Callable[[], Found]) -> Found:
-    """What `work` gives when no edit or capture takes part that was entered outside of it.
+    """What `work` gives when no edit or capture takes part that was entered outside of it."""
+    return Context().run(work)
 
-    Its own take part in it alone: another thread's call of the same model passes them by.
+
+@contextmanager
+def taking_part(*handles: _Hook) -> Iterator[None]:
+    """Hooks take part in what this context calls while inside, and are gone after.
+
+    Args:
+        handles: Of each hook the token that it asks for by `takes_part`, and its handle.
     """
+    tokens = {token for token, _ in handles}
+    _entered.set(_entered.get() | tokens)
+    try:
+        yield
+    finally:
+        _entered.set(_entered.get() - tokens)  # no reset: a generator may end in another context
+        for _, handle in handles:
+            handle.remove()
 
-    def run() -> Found:
-        _is_apart.set(True)
-        return work()
 
-    return Context().run(run)
+def takes_part(token: object) -> bool:
+    """Whether a hook was entered in the context of this call."""
+    return token in _entered.get()
 
 
 def width_of(model: LanguageModel, layer: int, component: Component) -> int:
@@ -98,17 +115,13 @@ def patch(
     `rewrite` receives `[batch, pos, width]` and returns the same shape; it may return its input.
     """
     check_site(model, layer, component)
-    handles = _register(model, layer, component, rewrite)
-    try:
+    with taking_part(*_register(model, layer, component, rewrite)):
         yield
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def _register(
     model: LanguageModel, layer: int, component: Component, rewrite: Rewrite
-) -> list[torch.utils.hooks.RemovableHandle]:
+) -> list[_Hook]:
     if component in {"resid_pre", "resid_post"}:
         if model.structure.n_streams > 1:
             rewrite = partial(_side_by_side, model.structure.stream_axis, rewrite)
@@ -170,32 +183,34 @@ def _shown_to(keep: Callable[[Tensor], None], state: Tensor) -> Tensor:
 # function, and make the check anew for each function that is made.
 
 
-def _on_input(module: nn.Module, rewrite: Rewrite) -> torch.utils.hooks.RemovableHandle:
-    hook = partial(_rewrite_input, rewrite, _is_apart.get())
-    return module.register_forward_pre_hook(hook, with_kwargs=True)
+def _on_input(module: nn.Module, rewrite: Rewrite) -> _Hook:
+    token = object()
+    hook = partial(_rewrite_input, rewrite, token)
+    return token, module.register_forward_pre_hook(hook, with_kwargs=True)
 
 
 def _rewrite_input(
     rewrite: Rewrite,
-    is_apart: bool,
+    token: object,
     _: nn.Module,
     args: tuple[Any, ...],
     kwargs: dict[str, Any] | None = None,
 ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
     # torch forgets that a hook wants keyword arguments if a thread is removing it
-    if kwargs is None or _is_apart.get() != is_apart:
+    if kwargs is None or not takes_part(token):
         return None
     if args:
         return (rewrite(args[0]), *args[1:]), kwargs
     return args, kwargs | {"hidden_states": rewrite(kwargs["hidden_states"])}
 
 
-def _on_output(module: nn.Module, rewrite: Rewrite) -> torch.utils.hooks.RemovableHandle:
-    return module.register_forward_hook(partial(_rewrite_output, rewrite, _is_apart.get()))
+def _on_output(module: nn.Module, rewrite: Rewrite) -> _Hook:
+    token = object()
+    return token, module.register_forward_hook(partial(_rewrite_output, rewrite, token))
 
 
-def _rewrite_output(rewrite: Rewrite, is_apart: bool, _: nn.Module, __: Any, output: Any) -> Any:
-    if _is_apart.get() != is_apart:
+def _rewrite_output(rewrite: Rewrite, token: object, _: nn.Module, __: Any, output: Any) -> Any:
+    if not takes_part(token):
         return output
     # a block gave a tuple before transformers 5, and gives a tensor since
     if isinstance(output, (tuple, list)):
@@ -206,21 +221,15 @@ def _rewrite_output(rewrite: Rewrite, is_apart: bool, _: nn.Module, __: Any, out
 @contextmanager
 def patch_input(module: nn.Module, rewrite: Rewrite) -> Iterator[None]:
     """Pass what a module is given through `rewrite` while inside; see `rewriting`."""
-    handle = _on_input(module, rewrite)
-    try:
+    with taking_part(_on_input(module, rewrite)):
         yield
-    finally:
-        handle.remove()
 
 
 @contextmanager
 def patch_output(module: nn.Module, rewrite: Rewrite) -> Iterator[None]:
     """Pass what a module gives through `rewrite` while inside."""
-    handle = _on_output(module, rewrite)
-    try:
+    with taking_part(_on_output(module, rewrite)):
         yield
-    finally:
-        handle.remove()
 
 
 @contextmanager
