@@ -356,7 +356,7 @@ def test_pictures_are_few_and_each_is_shown() -> None:
         for target in re.findall(r"!\[[^]]*\]\(([^)]+)\)", path.read_text(encoding="utf-8"))
     }
     assert shown == pictures
-    assert len(pictures) <= 13
+    assert len(pictures) <= 12
 
 
 def test_data_of_the_results_are_tidy_rows() -> None:

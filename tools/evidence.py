@@ -24,13 +24,9 @@ FIGURES = {
     "ltv-layer-sweep": "by-layer-embedded-capital",
     "ltv-ov": "frozen-paths-embedded-antonym-seed0",
     "ltv-key-heads": "head-ablation-embedded-capital-seed0",
-    "ltv-attention": "attention-embedded-capital-seed0",
     "ltv-rotation": "rotation-embedded-capital-seed0",
-    "ltv-transfer": "transfer-embedded-capital+entailment+inference+question-type+sentiment-seed0",
-    "ltv-geometry": "geometry-embedded-capital+antonym+entailment+inference-seed0",
     "tvp-loss": "recovery-linear",
     "tvp-emergence": "recovery-by-step-offset",
-    "tvp-language": "recovery-all-trained",
 }
 """Which of an experiment's figures its page shows."""
 DIGITS = 6
