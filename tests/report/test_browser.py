@@ -232,12 +232,14 @@ def test_names_below_an_axis_do_not_run_into_each_other(
 
 
 def test_cells_have_their_numbers_where_there_is_room(browser: Any, pages: dict[str, Path]) -> None:
-    shown = {}
-    for screen, width in WIDTHS.items():
-        show(browser, pages["explained"], width)
-        find = "return document.querySelectorAll('.heatmap-label text').length"
-        shown[screen] = browser.execute_script(find)
-    assert shown == {"desktop": 40, "phone": 0}
+    from selenium.webdriver.support.ui import WebDriverWait
+
+    find = "return document.querySelectorAll('.heatmap-label text').length"
+    for screen, expected in {"desktop": 40, "phone": 0}.items():
+        show(browser, pages["explained"], WIDTHS[screen])
+        # charts are drawn anew when what they lie in is opened
+        waiting = WebDriverWait(browser, 30)
+        waiting.until(lambda one, n=expected: one.execute_script(find) == n, f"not {expected}")
 
 
 @pytest.mark.parametrize("page", KINDS)
