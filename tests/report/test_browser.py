@@ -234,12 +234,18 @@ def test_names_below_an_axis_do_not_run_into_each_other(
 def test_cells_have_their_numbers_where_there_is_room(browser: Any, pages: dict[str, Path]) -> None:
     from selenium.webdriver.support.ui import WebDriverWait
 
-    find = "return document.querySelectorAll('.heatmap-label text').length"
+    count = """
+        const drawn = document.querySelectorAll(".heatmaplayer image").length;
+        return drawn ? document.querySelectorAll(".heatmap-label text").length : -1;
+    """
     for screen, expected in {"desktop": 40, "phone": 0}.items():
         show(browser, pages["explained"], WIDTHS[screen])
+
+        def is_drawn(_: Any, expected: int = expected) -> bool:
+            return bool(browser.execute_script(count) == expected)
+
         # charts are drawn anew when what they lie in is opened
-        waiting = WebDriverWait(browser, 30)
-        waiting.until(lambda one, n=expected: one.execute_script(find) == n, f"not {expected}")
+        WebDriverWait(browser, 30).until(is_drawn, f"not {expected} numbers on a {screen}")
 
 
 @pytest.mark.parametrize("page", KINDS)
