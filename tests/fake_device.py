@@ -61,7 +61,7 @@ class _Mode(TorchFunctionMode):
             inputs = [inputs] if isinstance(inputs, Tensor) else inputs
             pairs = zip(found, inputs, strict=True)
             return tuple(_placed(one, is_here=isinstance(of, OnDevice)) for one, of in pairs)
-        if not tensors and isinstance(found, Tensor) and found.requires_grad:
+        if kwargs.get("requires_grad") and isinstance(found, Tensor):
             return _placed(found.detach(), is_here=is_here).requires_grad_()  # stays a leaf
         if isinstance(found, torch.Size):
             return found

@@ -43,8 +43,9 @@ BY_HEAD = ("key-heads", "head-overlap", "head-ablation")
 FAST_OF = {"deepseek_v32": BY_HEAD, "gemma4_text": (*BY_HEAD, "attention")}
 BY_PATTERN = ("attention", "frozen-paths", "ov-reconstruction", "path-expansion", "turning")
 MISSING = (
-    r"attention heads, which|z, the heads' outputs before W_O, which|W_V, which OV circuits|"
-    r"attention patterns of branches are not seen; attention, frozen-paths|so it has no OV circuits"
+    r"attention heads, which|mlp_out, which|z, the heads' outputs before W_O, which|"
+    r"W_V, which OV circuits|so it has no OV circuits|"
+    r"attention patterns of branches are not seen; attention, frozen-paths"
 )
 """What a refusal names: a site, and what needs it."""
 LAYER = 1

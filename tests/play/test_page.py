@@ -268,5 +268,5 @@ def test_a_port_that_is_taken_is_said() -> None:
         with played("--port", port) as process:
             _, said = process.communicate(timeout=120)
     assert process.returncode == 2
-    assert f"cannot listen on 127.0.0.1, port {port}" in said.splitlines()[-1]
+    assert f"can listen on 127.0.0.1, port {port}" in said.splitlines()[-1]
     assert "--port" in said.splitlines()[-1]

@@ -114,7 +114,7 @@ def library(context: RunContext, config: Library) -> list[Candidate]:
         edits = _Retrieved(
             context=context, vectors=vectors, retriever=retriever, threshold=threshold
         )
-        abstains = float((edits.chosen(prompts) < 0).double().mean())
+        abstains = float((edits.chosen(prompts) < 0).float().mean())
         candidates.append(
             Candidate(
                 method=config.kind,
