@@ -100,11 +100,14 @@ def rows_of(model: LanguageModel, name: str, folder: Path) -> Iterator[dict[str,
         }
         for measure, value in values.items():
             if value is not None:
-                yield Measurement(measure=measure, value=value).as_row(
-                    experiment="late-layers", model=name, task=task, seed=int(seed),
-                    layers=[int(layer)], configuration=recipe,
+                made = Measurement(
+                    measure=measure,
+                    value=value,
                     method=EXTRACTED if recipe == EXTRACTED else "learned",
-                )  # fmt: skip
+                    configuration=recipe,
+                    layers=[int(layer)],
+                )
+                yield made.as_row(experiment="late-layers", model=name, task=task, seed=int(seed))
 
 
 def main() -> None:
