@@ -26,10 +26,11 @@ def _switching() -> Iterator[None]:
     sys.setswitchinterval(before)
 
 
+@pytest.mark.parametrize("name", ["llama", "qwen3_5_text", "mamba"])  # one of each engine
 def test_scores_of_threads_are_those_of_one_after_another(
-    tiny_model: Any, ragged_prompts: Any
+    tiny_model: Any, ragged_prompts: Any, name: str
 ) -> None:
-    model = tiny_model("llama")
+    model = tiny_model(name)
     generator = torch.Generator().manual_seed(0)
     works = [
         (
@@ -39,7 +40,7 @@ def test_scores_of_threads_are_those_of_one_after_another(
         for seed in range(4)
     ]
     tokens = torch.tensor([[5, 6, 7, 8]])
-    name = model.config._attn_implementation
+    attention = model.config._attn_implementation
 
     def scored(number: int) -> Any:
         prompts, branches = works[number % 4]
@@ -62,4 +63,4 @@ def test_scores_of_threads_are_those_of_one_after_another(
         found = [pool.submit(kind) for kind in kinds * 8]
     for place, future in enumerate(found):
         torch.testing.assert_close(future.result(), expected[place % len(kinds)])
-    assert model.config._attn_implementation == name
+    assert model.config._attn_implementation == attention

@@ -228,8 +228,8 @@ def _recording_call(block: Any, entered: list[Tensor], calls: list[dict[str, Any
 def _note(
     token: object,
     signature: inspect.Signature,
-    entered: Any,  # list[Tensor], and list[dict[str, Any]]: of another thread, which fills them
-    calls: Any,  # while the types of this call would be looked at
+    entered: Any,  # a list of states; not typed, since tests look into what is typed at every call,
+    calls: Any,  # also at one of another thread, while the thread that records fills the lists
     _: Any,
     args: tuple[Any, ...],
     kwargs: dict[str, Any] | None = None,
